@@ -1,0 +1,151 @@
+"""A component: a named factory whose keyword-only parameters are what a recipe may write."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from trainkit.settings import Setting, read_given, read_help, read_settings, settings_model
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+# What the core can give to a factory of each kind, by name (parameters before ``/``).
+GIVEN: Mapping[str, Mapping[str, str]] = {
+    "data": {
+        "seed": "int, the recipe's seed",
+        "data_root": "Path that relative paths start from: TRAINKIT_DATA, else the working directory",
+        "cache_root": "Path for downloads and decoded caches: TRAINKIT_CACHE, else the user's cache folder",
+        "progress": "Progress: call progress(done, total, text) while something takes long",
+    },
+    "augmentation": {"data_spec": "DataSpec of the data"},
+    "model": {"data_spec": "DataSpec of the data"},
+    "loss": {"data_spec": "DataSpec of the data"},
+    "metric": {"data_spec": "DataSpec of the data"},
+    "optimizer": {"params": "list of parameter groups: dicts with 'params', 'names' and what the recipe overrides"},
+    "schedule": {},
+    "callback": {"data_spec": "DataSpec of the data", "seed": "int, the recipe's seed"},
+    "logger": {"data_spec": "DataSpec of the data", "seed": "int, the recipe's seed"},
+    "searcher": {"seed": "int, the recipe's seed"},
+    "ensembler": {"seed": "int, the recipe's seed"},
+    "executor": {},
+}
+KINDS = tuple(GIVEN)
+
+# What a component may say it can or cannot do, so that impossible pairs are found before the run.
+CAPABILITIES: Mapping[str, str] = {
+    "needs_closure": "the optimizer calls the loss again itself (L-BFGS)",
+    "needs_metric": "the schedule reacts to a metric",
+    "elementwise": "the optimizer's update of one number depends on that number's gradient and state alone",
+    "single_group": "the optimizer refuses different settings per parameter group",
+    "max_ndim": "largest number of dimensions of a parameter that the optimizer takes",
+    "lanes": "may be trained as one of several lanes of a vectorised model",
+    "compiles": "may be part of a compiled step",
+    "every_update": "the callback must be called at every single update, not at call boundaries",
+}
+# Things of a run that exactly one component may take over.
+OWNABLE = ("step", "loss", "evaluation", "parameter_groups")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A named factory of one kind.
+
+    Args:
+        kind: one of `KINDS`.
+        factory: a typed function; parameters before ``/`` are given by the core by name (`GIVEN`), parameters
+            after ``*`` are the recipe's settings.
+        name: how recipes call it; the factory's own name if empty.
+        example: settings that make a working component; feeds docs, ``describe`` and contract tests.
+        capabilities: what it can or cannot do, keys from `CAPABILITIES`.
+        owns: what of a run it takes over, from `OWNABLE`; two owners of one thing are a problem of the recipe.
+        before: names of components of the same kind whose hooks must run after this one's.
+        after: names of components of the same kind whose hooks must run before this one's.
+        conflicts: names of components of the same kind that cannot be in one recipe with this one.
+        libraries: optional libraries it needs, as ``{"import name": "command that installs it"}``.
+
+    Raises:
+        TypeError: if the factory's signature does not follow the rules; the message names file and line.
+        ValueError: if kind, capability or owned thing is not known.
+    """
+
+    kind: str
+    factory: Callable[..., Any]
+    name: str = ""
+    example: Mapping[str, Any] = field(default_factory=dict)
+    capabilities: Mapping[str, bool | int] = field(default_factory=dict)
+    owns: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    settings: tuple[Setting, ...] = field(init=False)
+    given: tuple[str, ...] = field(init=False)
+    # Filled in by the manager when the component is listed.
+    plugin: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.factory.__name__)
+        where = f"{self.kind} '{self.name}' ({self.source})"
+        if self.kind not in KINDS:
+            raise ValueError(f"{where}: no kind named '{self.kind}'; kinds: {', '.join(KINDS)}")
+        for words, known, what in (
+            (self.capabilities, CAPABILITIES, "capability"),
+            (self.owns, OWNABLE, "thing to own"),
+        ):
+            if unknown := [word for word in words if word not in known]:
+                raise ValueError(f"{where}: no {what} named '{unknown[0]}'; known: {', '.join(known)}")
+        try:
+            object.__setattr__(self, "settings", read_settings(self.factory))
+        except (TypeError, NameError) as error:
+            raise TypeError(f"{where}: {error}") from None
+        object.__setattr__(self, "given", read_given(self.factory))
+        if unknown := [name for name in self.given if name not in GIVEN[self.kind]]:
+            can_give = ", ".join(GIVEN[self.kind]) or "nothing"
+            raise TypeError(
+                f"{where}: the core cannot give '{unknown[0]}' to a {self.kind}; it can give: {can_give}. "
+                "Put settings after '*'"
+            )
+
+    @property
+    def source(self) -> str:
+        """File and line where the factory is defined, such as ``lion.py:16``."""
+        try:
+            code = inspect.unwrap(self.factory).__code__
+        except AttributeError:
+            return getattr(self.factory, "__module__", "unknown place")
+        return f"{code.co_filename.replace(chr(92), '/').rsplit('/', 1)[-1]}:{code.co_firstlineno}"
+
+    @property
+    def help(self) -> str:
+        """The docstring's first paragraph."""
+        return read_help(self.factory.__doc__)[0]
+
+    @functools.cached_property
+    def model(self) -> type[BaseModel]:
+        """The strict pydantic model of its own settings."""
+        return settings_model(self.name, self.settings)
+
+    @property
+    def missing_libraries(self) -> dict[str, str]:
+        """Optional libraries that are not installed, with the commands that install them; nothing is imported."""
+        return {name: how for name, how in self.libraries.items() if not _installed(name)}
+
+    def accepts(self) -> str:
+        """Its settings in one line, as error messages show them."""
+        return "; ".join(str(setting) for setting in self.settings) or "no settings"
+
+
+def _installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+

@@ -1,0 +1,101 @@
+"""What a factory of each kind must return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from trainkit.run import Batch
+
+Events = Sequence[tuple[int, str]]
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """A pure function of time: the factor on a base value for update ``t`` of ``T``.
+
+    The same arguments give the same value, whatever was called before.
+    """
+
+    def __call__(self, t: int, T: int, events: Events = ()) -> float: ...
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Scalar mean over the batch, differentiable.
+
+    A loss whose mean is not over samples (class weights) also has ``weight(targets) -> Tensor``, the scalar that the
+    mean was divided by, so that means over uneven batches stay exact.
+    """
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A figure over a whole split, exact whatever the batches.
+
+    ``higher_is_better`` says which way is good. ``update`` must not wait for the device; ``compute`` may.
+    """
+
+    higher_is_better: bool
+
+    def reset(self) -> None:
+        """Forget everything seen."""
+
+    def update(self, outputs: Tensor, targets: Tensor, /) -> None:
+        """Take in one batch of detached model outputs and targets."""
+
+    def compute(self) -> float | Mapping[str, float]:
+        """The figure over everything seen since `reset`; a mapping where one metric gives several figures."""
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """What `torch.optim.Optimizer` offers and the core uses."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Any:
+        """Make one update from the gradients that the parameters hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State as plain containers and tensors."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """Changes a training batch; every random choice is a function of (seed, epoch, sample index).
+
+    Args of the call: ``inputs`` as gathered (before `Dataset.prepare`), ``targets``, and ``draw``, which
+    gives uniform numbers in [0, 1) of shape ``(batch, count)`` that depend on seed, epoch, sample and name alone.
+    """
+
+    def __call__(self, batch: Batch, draw: Draw, /) -> Batch: ...
+
+
+class Draw(Protocol):
+    """Uniform float32 numbers in [0, 1), ``(batch, count)``, one row a sample, on the batch's device."""
+
+    def __call__(self, name: str, count: int = 1, /) -> Tensor: ...
+
+
+class Progress(Protocol):
+    """Shows how far something long has come."""
+
+    def __call__(self, done: int, total: int, text: str, /) -> None: ...
+
+
+class StepProgram(Protocol):
+    """Runs one call of one or more updates on the device."""
+
+    device: torch.device
+
+    def __call__(self, batches: Sequence[Batch], /) -> Any: ...

@@ -1,0 +1,227 @@
+"""Plain dataclasses that travel between the core and plugins: what a run is made of, and what it yields."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import pluggy
+    import torch
+    from torch import Tensor, nn
+
+    from trainkit.clock import Clock
+    from trainkit.protocols import Loss, Metric, Optimizer, Schedule
+
+Task = Literal["classification", "binary", "regression"]
+Metrics = dict[str, float]
+
+
+class Batch(NamedTuple):
+    """One batch as the model sees it.
+
+    Args:
+        inputs: ``(batch, ...)``, as `DataSpec.input_shape` says.
+        targets: ``(batch,)`` int64 classes; ``(batch, classes)`` float probabilities where augmentation mixes samples;
+            ``(batch,)`` or ``(batch, outputs)`` float for regression and binary targets.
+        index: ``(batch,)`` int64, each sample's number in its split.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    index: Tensor
+
+    def __len__(self) -> int:  # type: ignore[override]
+        return int(self.targets.shape[0])
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What models, losses and metrics need to know of the data.
+
+    Args:
+        input_shape: shape of one sample as the model sees it: ``(features,)`` or ``(channels, height, width)``.
+        task: ``classification`` (one class of several), ``binary`` (one logit), ``regression``.
+        outputs: numbers the model gives for a sample: classes, 1 for binary, targets for regression.
+        classes: names of the classes in order; empty for regression.
+        class_counts: samples of each class in the training split; empty for regression.
+        sizes: samples in each split.
+        fingerprint: SHA-256 over the data's arrays, so that runs on different data can be told apart.
+        tokens_per_sample: tokens in one sample, for data that counts tokens.
+        target_mean: per output, what was subtracted from regression targets; empty where nothing was.
+        target_std: per output, what regression targets were divided by; empty where nothing was.
+    """
+
+    input_shape: tuple[int, ...]
+    task: Task
+    outputs: int
+    classes: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    fingerprint: str = ""
+    tokens_per_sample: int | None = None
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
+
+
+class Gatherable(Protocol):
+    """Anything that yields samples by number: a tensor, or an object that reads them from a file.
+
+    ``gatherable[index]`` with an int64 tensor ``(batch,)`` gives a tensor ``(batch, ...)``.
+    """
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split, stored as they are kept; `Dataset.prepare` makes model inputs of them.
+
+    Args:
+        inputs: ``(samples, ...)``, often uint8 for images.
+        targets: ``(samples,)`` int64 classes, or float for regression and binary targets.
+    """
+
+    inputs: Gatherable
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a data component returns.
+
+    Args:
+        spec: what models need to know.
+        splits: ``train`` always; ``val`` and ``test`` where there are such samples.
+        prepare: turns gathered inputs ``(batch, ...)`` into what the model sees, for example uint8 pixels into
+            standardised floats; ``None`` where they are stored ready. It must be picklable (streamed loading
+            sends it to worker processes) and must treat every sample by itself.
+    """
+
+    spec: DataSpec
+    splits: Mapping[str, Split]
+    prepare: Callable[[Tensor], Tensor] | None = None
+
+
+class Feed(Protocol):
+    """Batches of a data set in the order that seed and epoch say."""
+
+    batches_per_epoch: int
+    batch_size: int
+    spec: DataSpec
+
+    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
+    def evaluate(self, split: str) -> Iterator[Batch]: ...
+
+
+@dataclass
+class StepResult:
+    """What one call of the step program did.
+
+    Args:
+        losses: ``(updates,)`` the mean loss of each update's samples, on the device, detached.
+        updates: optimizer updates made; less than planned where non-finite ones were skipped.
+        samples: samples seen.
+        skipped: updates left out because loss or gradients were not finite.
+    """
+
+    losses: Tensor
+    updates: int
+    samples: int
+    skipped: int = 0
+
+
+@dataclass
+class Report:
+    """What ``report.json`` holds; see docs/run-folder.md."""
+
+    status: Literal["finished", "stopped", "failed", "interrupted"]
+    reason: str
+    steps: int
+    epochs: float
+    seconds: float
+    metrics: Metrics
+    best: dict[str, Any] | None
+    weights_sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON writes it."""
+        return dataclasses.asdict(self)
+
+
+@dataclass
+class Run:
+    """One training: everything built from the filled recipe, and where it stands.
+
+    Args:
+        recipe: the filled recipe, plain tables.
+        seed: the recipe's seed.
+        folder: the run folder.
+        device: where model and batches live.
+        clock: units of time; ``clock.total_updates`` is ``T``.
+        feed: batches.
+        model: the network, on ``device``.
+        loss: ``loss(outputs, targets)``, a mean over the batch.
+        metrics: metrics of the recipe by name.
+        optimizer: the optimizer, holding all parameter groups.
+        schedules: one for each scheduled value.
+        hook: the run's own hook relay (`pluggy`), holding plugins in use and built objects.
+        step: ``t``, optimizer updates made so far.
+        epoch: epochs begun and not ended, from 0.
+        batch_in_epoch: loader batches already taken in this epoch.
+        skipped: updates left out because they were not finite.
+        events: decisions taken from metrics, as ``(t, kind)``; kept in the checkpoint.
+        history: every line of ``metrics.jsonl`` so far.
+        stop_reason: set by whoever wants the run to end at the next step boundary.
+    """
+
+    recipe: Mapping[str, Any]
+    seed: int
+    folder: Path
+    device: torch.device
+    clock: Clock
+    feed: Feed
+    model: nn.Module
+    loss: Loss
+    metrics: Mapping[str, Metric]
+    optimizer: Optimizer
+    schedules: Sequence[ScheduledValue]
+    hook: pluggy.HookRelay
+    step: int = 0
+    epoch: int = 0
+    batch_in_epoch: int = 0
+    skipped: int = 0
+    events: list[tuple[int, str]] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    stop_reason: str | None = None
+
+    @property
+    def total_updates(self) -> int:
+        """``T``, the updates planned for the whole run."""
+        return self.clock.total_updates
+
+
+@dataclass(frozen=True)
+class ScheduledValue:
+    """One scheduled number: a group's hyperparameter follows ``base * schedule(t, T, events)``.
+
+    Args:
+        label: how previews and logs call it, such as ``lr/0``.
+        group: index of the parameter group.
+        name: the hyperparameter, such as ``lr``.
+        base: its value where the schedule gives 1.
+        schedule: the pure function of time.
+    """
+
+    label: str
+    group: int
+    name: str
+    base: float
+    schedule: Schedule
