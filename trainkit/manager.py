@@ -1,0 +1,299 @@
+"""Plugins: found by entry point, imported when needed, and a fresh hook manager for each run. No globals."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+import pluggy
+
+from trainkit import hookspecs
+from trainkit.component import Component
+from trainkit.errors import PluginDefect, PluginError, UsageError
+
+GROUP = "trainkit"
+
+
+@dataclass
+class Plugin:
+    """An installed plugin: its metadata, and once it was needed, its module and components.
+
+    Args:
+        name: the entry point's name, or the module's for ``-p``.
+        module_name: what is imported.
+        distribution: the package that installs it.
+        version: that package's version.
+        error: why it cannot be used, in one line; empty while nothing is known to be wrong.
+    """
+
+    name: str
+    module_name: str
+    distribution: str
+    version: str
+    error: str = ""
+    module: ModuleType | None = None
+    components: list[Component] = field(default_factory=list)
+
+    @property
+    def package(self) -> str:
+        """The top-level package, which ``package:name`` in a recipe refers to."""
+        return self.module_name.split(".")[0]
+
+    def __str__(self) -> str:
+        return f"plugin '{self.name}' ({self.distribution} {self.version})"
+
+
+class Plugins:
+    """The plugins of this process; nothing is imported before `load`.
+
+    Args:
+        modules: modules or files of the user's own (``-p``), joined to the installed ones.
+        without: names of plugins, packages or distributions to leave out.
+
+    Raises:
+        UsageError: if ``without`` names nothing that is installed.
+        PluginError: if a module named in ``modules`` cannot be imported.
+    """
+
+    def __init__(self, modules: Sequence[str] = (), without: Sequence[str] = ()) -> None:
+        found = [
+            Plugin(entry.name, entry.value, entry.dist.name if entry.dist else "unknown", _version(entry))
+            for entry in importlib.metadata.entry_points(group=GROUP)
+        ]
+        known = {word for plugin in found for word in (plugin.name, plugin.package, plugin.distribution)}
+        if missing := [word for word in without if word not in known]:
+            raise UsageError(f"--without {missing[0]}: no such plugin; installed: {', '.join(sorted(known))}")
+        self.plugins = sorted(
+            (p for p in found if not {p.name, p.package, p.distribution} & set(without)),
+            key=lambda plugin: (plugin.name, plugin.module_name),
+        )
+        self._loaded = False
+        for module in modules:
+            self.plugins.append(_own_module(module))
+
+    def load(self) -> None:
+        """Import every plugin and list its components; a plugin that fails is marked, not raised."""
+        if self._loaded:
+            return
+        self._loaded = True
+        for plugin in self.plugins:
+            try:
+                _load(plugin)
+            except PluginError as error:
+                plugin.error = str(error)
+
+    @property
+    def broken(self) -> list[Plugin]:
+        """Plugins that could not be loaded; `load` must have been called."""
+        return [plugin for plugin in self.plugins if plugin.error]
+
+    def components(self, kind: str) -> dict[str, list[Component]]:
+        """Components of one kind by bare name; more than one where plugins share a name."""
+        self.load()
+        table: dict[str, list[Component]] = defaultdict(list)
+        for plugin in self.plugins:
+            for component in plugin.components:
+                if component.kind == kind:
+                    table[component.name].append(component)
+        return dict(sorted(table.items()))
+
+    def find(self, kind: str, name: str) -> list[Component]:
+        """Components that ``name`` or ``package:name`` refers to: none, one, or several that share the name."""
+        package, _, bare = name.rpartition(":")
+        candidates = self.components(kind).get(bare, [])
+        return [c for c in candidates if not package or package in (self.owner(c).package, self.owner(c).distribution)]
+
+    def owner(self, component: Component) -> Plugin:
+        """The plugin that supplies a component."""
+        return next(plugin for plugin in self.plugins if plugin.name == component.plugin)
+
+    def of_object(self, built: object) -> Plugin | None:
+        """The plugin in whose package an object's class is defined."""
+        package = type(built).__module__.split(".")[0]
+        return next((plugin for plugin in self.plugins if plugin.package == package), None)
+
+    def blame(self, error: BaseException, doing: str = "") -> PluginDefect | None:
+        """Name the plugin in whose code an exception was raised, with hook, file and line.
+
+        Args:
+            error: the exception, with its traceback.
+            doing: what the core was doing, if no hook is on the stack.
+
+        Returns:
+            The message to show, or ``None`` where no plugin's frame is on the traceback.
+        """
+        packages = {plugin.package: plugin for plugin in self.plugins}
+        culprit: tuple[Plugin, str, int] | None = None
+        hook = ""
+        for frame, line in traceback.walk_tb(_traceback(error)):
+            plugin = packages.get(str(frame.f_globals.get("__name__", "")).split(".")[0])
+            if plugin is None:
+                continue
+            culprit = plugin, frame.f_code.co_filename, line
+            if frame.f_code.co_name.startswith("trainkit_"):
+                hook = frame.f_code.co_name
+        if culprit is None:
+            return None
+        plugin, file, line = culprit
+        where = f" in hook {hook}" if hook else f" while {doing}" if doing else ""
+        text = str(error) or "no message"
+        return PluginDefect(
+            f"{plugin}{where}: {type(error).__name__}: {text}\n"
+            f"  raised at {file}:{line}\n"
+            f"  this is a defect of {plugin.distribution}; --traceback shows the whole stack"
+        )
+
+
+def _traceback(error: BaseException) -> TracebackType | None:
+    return error.__traceback__
+
+
+def _version(entry: importlib.metadata.EntryPoint) -> str:
+    return entry.dist.version if entry.dist else "unknown"
+
+
+def _own_module(text: str) -> Plugin:
+    """Import what ``-p`` names: an importable module, or a file or package folder of the user's."""
+    path = Path(text)
+    if not (text.endswith(".py") or "/" in text):
+        try:
+            found = importlib.util.find_spec(text)
+        except (ImportError, ValueError):
+            found = None
+        if found is not None:
+            return _loaded_own(Plugin(text, text, text, "not installed"))
+        # The working directory is not on sys.path; only the module that the user names is read from it.
+        path = next((p for p in (Path(f"{text}.py"), Path(text)) if p.exists()), path)
+    file = path / "__init__.py" if path.is_dir() else path
+    name = path.stem
+    if not file.is_file():
+        raise PluginError(f"-p {text}: no importable module and no file of that name; write -p NAME or -p ./FILE.py")
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) != str(file.resolve()):
+        raise PluginError(f"-p {text}: a module named '{name}' is already imported; rename the file")
+    spec = importlib.util.spec_from_file_location(
+        name, file.resolve(), submodule_search_locations=[str(path.resolve())] if path.is_dir() else None
+    )
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    plugin = Plugin(name, name, text, "not installed")
+    _guard(plugin, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+    return _loaded_own(plugin)
+
+
+def _loaded_own(plugin: Plugin) -> Plugin:
+    _load(plugin)
+    return plugin
+
+
+def _guard(plugin: Plugin, action: Callable[[], Any]) -> Any:
+    """Run a plugin's code; whatever it raises becomes a `PluginError` that names plugin, version, file and line."""
+    try:
+        return action()
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        outside = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+        at = f" at {outside[-1].filename}:{outside[-1].lineno}" if outside else ""
+        if isinstance(error, SyntaxError) and error.filename:
+            at = f" at {error.filename}:{error.lineno}"
+        first = (str(error) or "no message").strip()
+        raise PluginError(f"{plugin} cannot be used: {type(error).__name__}: {first}{at}") from error
+
+
+def _load(plugin: Plugin) -> None:
+    """Import the plugin, check its hooks against the specs, and list its components.
+
+    Raises:
+        PluginError: naming package and version, for whatever goes wrong.
+    """
+    if plugin.module is not None:
+        return
+    module = _guard(plugin, lambda: importlib.import_module(plugin.module_name))
+    manager = new_hook_manager()
+    try:
+        manager.register(module, plugin.name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"{plugin} cannot be used: {_pending(manager, error)}") from error
+    listed = [component for part in _guard(plugin, manager.hook.trainkit_components) for component in part]
+    seen: set[tuple[str, str]] = set()
+    for component in listed:
+        if not isinstance(component, Component):
+            raise PluginError(f"{plugin} cannot be used: trainkit_components gave {component!r}, not a Component")
+        if (component.kind, component.name) in seen:
+            raise PluginError(f"{plugin} cannot be used: it lists {component.kind} '{component.name}' twice")
+        seen.add((component.kind, component.name))
+    plugin.module = module
+    plugin.components = [replace_plugin(component, plugin.name) for component in listed]
+
+
+def replace_plugin(component: Component, name: str) -> Component:
+    """A copy of the component that knows which plugin supplies it."""
+    return replace(component, plugin=name)
+
+
+def _pending(manager: pluggy.PluginManager, error: pluggy.PluginValidationError) -> str:
+    import difflib
+
+    specs = hook_names()
+    for name in manager.hook.__dict__:
+        if name.startswith("trainkit_") and name not in specs:
+            near = difflib.get_close_matches(name, specs, 1)
+            return f"no hook named '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    return " ".join(str(error).split())
+
+
+def hook_names() -> list[str]:
+    """The names of all hooks, in the order a run calls them."""
+    return [name for name in vars(hookspecs) if name.startswith("trainkit_")]
+
+
+def new_hook_manager() -> pluggy.PluginManager:
+    """A hook manager that knows the specs and nothing else."""
+    manager = pluggy.PluginManager("trainkit")
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def has_hooks(built: object) -> bool:
+    """Whether an object's class implements hooks."""
+    return any(name.startswith("trainkit_") for name in dir(type(built)))
+
+
+def run_hook_manager(defaults: object, modules: Iterable[Plugin], built: Mapping[str, object]) -> pluggy.PluginManager:
+    """Make the hook manager of one run.
+
+    Args:
+        defaults: the core's own implementations, asked after all others.
+        modules: plugins that the recipe uses; their module-level hooks join.
+        built: built objects by label, in the order in which their hooks are to be called.
+
+    Raises:
+        PluginError: if an object implements a hook that does not exist, or asks for arguments it does not have.
+    """
+    manager = new_hook_manager()
+    manager.register(defaults, "trainkit")
+    for plugin in modules:
+        if plugin.module is not None:
+            manager.register(plugin.module, plugin.name)
+    # pluggy calls what was registered last first.
+    for label, thing in reversed(list(built.items())):
+        if has_hooks(thing):
+            try:
+                manager.register(thing, label)
+            except pluggy.PluginValidationError as error:
+                raise PluginError(f"{label} ({type(thing).__module__}): {' '.join(str(error).split())}") from error
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(_pending(manager, error)) from error
+    return manager

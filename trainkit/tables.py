@@ -1,0 +1,166 @@
+"""The tables of a recipe, and the settings that the core itself reads; each signature is the schema of its table.
+
+A table that names a component (``use``) takes the component's own settings and those that the core adds to every
+component of that kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from trainkit.settings import (
+    Between,
+    Duration,
+    Nested,
+    NonNegativeInt,
+    Positive,
+    PositiveInt,
+    Setting,
+    read_settings,
+)
+
+FORMAT_VERSION = 1
+
+
+def recipe(
+    *,
+    recipe: Annotated[int, Between(1, FORMAT_VERSION)] = FORMAT_VERSION,
+    seed: NonNegativeInt = 0,
+    requires: list[str] = [],  # noqa: B006 - a default of the schema, never changed
+) -> None:
+    """The keys at the top of a recipe.
+
+    Args:
+        recipe: version of the recipe format.
+        seed: every random choice of the run follows from it.
+        requires: distributions the recipe needs, such as ``"trainkit-lion>=0.2"``.
+    """
+
+
+def run(
+    *,
+    duration: Duration,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    accumulate: PositiveInt = 1,
+    compile: Literal[False, "model", "step"] = False,
+    updates_per_call: PositiveInt = 1,
+    channels_last: Literal[True, False, "auto"] = "auto",
+    threads: PositiveInt | None = None,
+    nonfinite: Literal["error", "skip"] = "error",
+    evaluate_every: Duration = "1ep",
+    log_every: Duration = "1ep",
+    save_every: Duration = "1ep",
+    keep: Annotated[int, Between(2)] = 2,
+    monitor: str = "val.loss",
+) -> None:
+    """How long the run is, and how it is executed.
+
+    Args:
+        duration: length of the run.
+        device: where the model lives; auto is cuda if there is one, else cpu.
+        precision: number format of forward and backward; auto is float32 on cpu and bfloat16 autocast on cuda;
+            float16 comes with a loss scaler.
+        accumulate: loader batches that one update takes.
+        compile: "model" compiles the model alone, "step" forward, loss, backward and optimizer as one program.
+        updates_per_call: updates in one call of a compiled step; hooks are called once a call.
+        channels_last: memory layout of images and convolutions; auto chooses it for convolutional models.
+        threads: CPU threads for torch; unset leaves torch's own choice. CPU results depend on it.
+        nonfinite: what to do when loss or gradients are not finite: end the run, or leave the update out.
+        evaluate_every: how often the validation split is measured.
+        log_every: how often training loss and metrics are written; nothing waits for the device in between.
+        save_every: how often a checkpoint is saved.
+        keep: newest checkpoints to keep, beside the best.
+        monitor: figure that tells the best checkpoint, such as "val.loss" or "val.accuracy".
+    """
+
+
+def data(
+    *,
+    batch_size: PositiveInt = 64,
+    eval_batch_size: PositiveInt | None = None,
+    loading: Literal["auto", "resident", "streamed"] = "auto",
+    workers: NonNegativeInt = 0,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    augment: list[Annotated[Any, Nested("augmentation")]] = [],  # noqa: B006
+) -> None:
+    """How samples become batches.
+
+    Args:
+        batch_size: samples in a loader batch.
+        eval_batch_size: samples in a batch of evaluation; unset chooses a fast one.
+        loading: resident keeps the set as tensors on the device, streamed reads it through workers; auto is resident
+            where the set fits.
+        workers: processes that prepare streamed batches; 0 prepares them in the run itself.
+        shuffle: draw a new order for each epoch, from seed and epoch.
+        drop_last: leave out the last batch of an epoch if it is short.
+        augment: changes to training batches, in this order.
+    """
+
+
+def optimizer(
+    *,
+    group: list[dict[str, Any]] = [],  # noqa: B006
+    no_decay: Literal["norms_and_biases", "none"] = "norms_and_biases",
+) -> None:
+    """How parameters are grouped.
+
+    Args:
+        group: settings for parameters whose name matches; the first match wins.
+        no_decay: parameters that get no weight decay.
+    """
+
+
+def parameter_group(*, match: str, lr_scale: Positive = 1.0) -> None:
+    """One ``[[optimizer.group]]``; it also takes any setting of the optimizer, for its parameters alone.
+
+    Args:
+        match: shell-style pattern of parameter names, such as ``head.*``.
+        lr_scale: factor on the learning rate.
+    """
+
+
+def schedule(*, warmup: Duration = "0ba") -> None:
+    """What every schedule can be given.
+
+    Args:
+        warmup: the learning rate rises linearly over this time, from 1/(W+1); the schedule itself begins after it.
+    """
+
+
+@dataclass(frozen=True)
+class TableKind:
+    """A table, or list of tables, whose ``use`` names a component.
+
+    Args:
+        kind: the component's kind; also the table's name.
+        many: whether it is a list of tables.
+        default: what stands where the recipe has none; ``None`` if the recipe must have it.
+        shared: settings that the core adds to the component's own.
+    """
+
+    kind: str
+    many: bool = False
+    default: Any = None
+    shared: tuple[Setting, ...] = ()
+
+
+COMPONENT_TABLES: Mapping[str, TableKind] = {
+    table.kind: table
+    for table in (
+        TableKind("data", shared=read_settings(data)),
+        TableKind("model"),
+        TableKind("loss"),
+        TableKind("metric", many=True, default=()),
+        TableKind("optimizer", shared=read_settings(optimizer)),
+        TableKind("schedule", default={"use": "constant"}, shared=read_settings(schedule)),
+        TableKind("callback", many=True, default=()),
+        TableKind("logger", many=True, default=({"use": "curves"},)),
+    )
+}
+TOP_SETTINGS = read_settings(recipe)
+RUN_SETTINGS = read_settings(run)
+GROUP_SETTINGS = read_settings(parameter_group)
