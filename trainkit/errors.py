@@ -47,11 +47,13 @@ class Problem:
         place: where the value at fault was written.
         message: what is wrong, in the user's words, showing the value.
         cure: how to put it right: the nearest name, what would be accepted.
+        environment: whether the recipe is right and this machine lacks something, such as a plugin.
     """
 
     place: Place
     message: str
     cure: str = ""
+    environment: bool = False
 
     def __str__(self) -> str:
         """Render as ``place: message``, the source line, and the cure, on lines of their own."""
@@ -71,10 +73,10 @@ class TrainkitError(Exception):
 class RecipeError(TrainkitError):
     """The recipe or the command line is wrong; nothing was run."""
 
-    exit_code = Exit.RECIPE
-
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = sorted(problems, key=lambda problem: (problem.place, problem.message))
+        lacking = bool(self.problems) and all(problem.environment for problem in self.problems)
+        self.exit_code = Exit.ENVIRONMENT if lacking else Exit.RECIPE
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
     @property
