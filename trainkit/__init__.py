@@ -29,17 +29,22 @@ from trainkit.settings import (
     Nested,
     NonNegative,
     NonNegativeInt,
+    Period,
     Positive,
     PositiveInt,
 )
 
 if TYPE_CHECKING:
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
+    from trainkit.elementwise import Number as Number
+    from trainkit.elementwise import Rule as Rule
+    from trainkit.elementwise import add_scaled_ as add_scaled_
     from trainkit.feed.splits import fingerprint as fingerprint
     from trainkit.feed.splits import split_by_fraction as split_by_fraction
     from trainkit.feed.splits import standardise as standardise
     from trainkit.protocols import Augmentation as Augmentation
     from trainkit.protocols import Draw as Draw
+    from trainkit.protocols import Events as Events
     from trainkit.protocols import Loss as Loss
     from trainkit.protocols import Metric as Metric
     from trainkit.protocols import Optimizer as Optimizer
@@ -51,14 +56,14 @@ __version__ = "0.1.0"
 
 # Imported at first use: some need torch, which takes over a second, and a listing of plugins does not need it.
 _LAZY = {
-    "ElementwiseOptimizer": "trainkit.elementwise",
+    **{name: "trainkit.elementwise" for name in ("ElementwiseOptimizer", "Number", "Rule", "add_scaled_")},
     "fingerprint": "trainkit.feed.splits",
     "split_by_fraction": "trainkit.feed.splits",
     "standardise": "trainkit.feed.splits",
     "problem_at": "trainkit.recipe",
     **{
         name: "trainkit.protocols"
-        for name in ("Augmentation", "Draw", "Loss", "Metric", "Optimizer", "Progress", "Schedule")
+        for name in ("Augmentation", "Draw", "Events", "Loss", "Metric", "Optimizer", "Progress", "Schedule")
     },
 }
 
@@ -79,6 +84,7 @@ __all__ = [
     "Nested",
     "NonNegative",
     "NonNegativeInt",
+    "Period",
     "Place",
     "PluginError",
     "Positive",

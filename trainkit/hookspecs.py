@@ -145,12 +145,17 @@ def trainkit_loss(run: Run, outputs: Tensor, batch: Batch) -> Tensor | None:
 
 
 @hookspec
-def trainkit_gradients(run: Run) -> None:
+def trainkit_gradients(run: Run, gradients: Sequence[Tensor]) -> None:
     """Change the gradients in place, for example to clip them.
 
     Called once for each update, when the gradients of all accumulated batches are summed, unscaled (float16) and not
     yet used. Nothing may wait for the device. Clipping by value comes before clipping by norm: components declare it
-    with ``before`` and ``after``.
+    with ``before`` and ``after``. With the capability ``compiles`` it becomes part of a compiled step.
+
+    Args:
+        run: the run.
+        gradients: every gradient, in no promised order; several parameters may lie in one flat tensor, so only what
+            holds for all of them together, or for each number by itself, can be computed here.
     """
 
 

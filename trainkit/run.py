@@ -202,6 +202,11 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     stop_reason: str | None = None
 
+    def higher_is_better(self, figure: str) -> bool:
+        """Whether a figure such as ``val.accuracy`` is better when it is higher; losses are not."""
+        metric = self.metrics.get(figure.partition(".")[2])
+        return metric is not None and metric.higher_is_better
+
     @property
     def total_updates(self) -> int:
         """``T``, the updates planned for the whole run."""

@@ -79,6 +79,7 @@ class DurationType:
 # A recipe writes "5ep"; the core turns it into updates before it calls the factory. Signatures may therefore
 # both default to text (``every: Duration = "1ep"``) and compute with a number (``t / every``): hence Any.
 Duration: TypeAlias = Annotated[Any, DurationType()]
+Period: TypeAlias = Annotated[Any, DurationType(), Between(1)]  # at least one update
 Fraction: TypeAlias = Annotated[float, Between(0, 1)]
 Positive: TypeAlias = Annotated[float, Between(0, None, low_open=True)]
 NonNegative: TypeAlias = Annotated[float, Between(0)]

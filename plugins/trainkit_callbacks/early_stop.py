@@ -1,0 +1,43 @@
+"""Ending a run that has stopped getting better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trainkit import Metrics, Run, hookimpl
+
+
+class EarlyStop:
+    """See `trainkit_callbacks.early_stop`."""
+
+    def __init__(self, monitor: str, patience: int, min_delta: float) -> None:
+        self.monitor = monitor
+        self.patience = patience
+        self.min_delta = min_delta
+        self.best: float | None = None
+        self.waited = 0
+
+    @hookimpl
+    def trainkit_stop_reason(self, run: Run, metrics: Metrics) -> str | None:
+        value = metrics.get(self.monitor)
+        if value is None:  # not measured at this evaluation
+            return None
+        sign = 1.0 if run.higher_is_better(self.monitor) else -1.0
+        if math.isfinite(value) and (self.best is None or sign * (value - self.best) > self.min_delta):
+            self.best, self.waited = value, 0
+            return None
+        self.waited += 1
+        if self.waited <= self.patience:
+            return None
+        best = "never finite" if self.best is None else f"best {self.best:.6g}"
+        return f"early_stop: {self.monitor} has not improved for {self.waited} evaluations ({best}, now {value:.6g})"
+
+    @hookimpl
+    def trainkit_save(self) -> Mapping[str, Any]:
+        return {"best": self.best, "waited": self.waited}
+
+    @hookimpl
+    def trainkit_restore(self, state: Mapping[str, Any]) -> None:
+        self.best, self.waited = state["best"], state["waited"]
