@@ -1,0 +1,6 @@
+"""Feeding data: the order of an epoch, batches from memory or from worker processes, splits."""
+
+from trainkit.feed.make import make_feed
+from trainkit.feed.splits import fingerprint, split_by_fraction, standardise
+
+__all__ = ["fingerprint", "make_feed", "split_by_fraction", "standardise"]

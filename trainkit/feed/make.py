@@ -1,0 +1,94 @@
+"""Choosing how to load: resident where the data fits, streamed elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trainkit.errors import DataError
+from trainkit.feed.checks import check_dataset
+from trainkit.feed.pipeline import Plan, gather
+from trainkit.feed.resident import ResidentFeed
+from trainkit.feed.streamed import StreamedFeed
+from trainkit.protocols import Augmentation
+from trainkit.run import Dataset, Split
+
+Loading = Literal["auto", "resident", "streamed"]
+# Of the free memory of a CUDA device, the share that resident data may take; the rest is the model's.
+RESIDENT_SHARE = 0.5
+MOST_WORKERS = 4
+
+
+def make_feed(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    device: torch.device | str,
+    seed: int,
+    eval_batch_size: int | None = None,
+    loading: Loading = "auto",
+    workers: int | None = None,
+    shuffle: bool = True,
+    drop_last: bool = False,
+    augmentations: Sequence[Augmentation] = (),
+) -> ResidentFeed | StreamedFeed:
+    """Make the feed of a run; checks the data first.
+
+    Args:
+        dataset: what the data component returned.
+        batch_size: samples in a training batch.
+        device: where batches go.
+        seed: the recipe's seed; order and augmentation follow from it.
+        eval_batch_size: samples in a batch of evaluation; unset: four times ``batch_size``.
+        loading: ``resident`` keeps the data as tensors on the device; ``streamed`` makes batches in worker processes;
+            ``auto`` is resident on the CPU, where the data lies in memory or a mapped file anyway, and on CUDA where
+            it takes at most half of the free memory.
+        workers: processes of streamed loading, 0 for none; unset: all cores but one, at most 4.
+        shuffle: whether each epoch has an order of its own.
+        drop_last: whether an incomplete last training batch is left out.
+        augmentations: applied to training batches, in this order.
+
+    Raises:
+        DataError: if the data cannot be trained on; the message says why and what to do.
+    """
+    device = torch.device(device)
+    if batch_size < 1:
+        raise DataError(f"batch_size must be at least 1, got {batch_size}")
+    check_dataset(dataset, batch_size)
+    plan = Plan(
+        dataset,
+        batch_size,
+        eval_batch_size or 4 * batch_size,
+        shuffle,
+        drop_last,
+        tuple(augmentations),
+        seed,
+    )
+    if loading == "auto":
+        loading = "resident" if fits(dataset, device) else "streamed"
+    if loading == "resident":
+        return ResidentFeed(plan, device)
+    if workers is None:
+        workers = min(MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) - 1)) if device.type != "cpu" else 0
+    return StreamedFeed(plan, device, workers)
+
+
+def fits(dataset: Dataset, device: torch.device) -> bool:
+    """Whether the data may stay on the device; on the CPU always."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(map(size_of, dataset.splits.values())) <= RESIDENT_SHARE * free
+
+
+def size_of(split: Split) -> int:
+    """Bytes that a split takes as tensors."""
+    if isinstance(split.inputs, Tensor):
+        return split.inputs.nbytes + split.targets.nbytes
+    if not len(split):
+        return 0
+    return len(split) * gather(split.inputs, torch.zeros(1, dtype=torch.int64)).nbytes + split.targets.nbytes

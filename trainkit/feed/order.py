@@ -1,0 +1,107 @@
+"""Order and chance as pure functions: of (seed, epoch), and of (seed, epoch, sample index, name).
+
+Everything rests on a hash of 64-bit integers, which every device computes alike. So workers, batch sizes, resumes and
+restarts change nothing, and no random state is kept anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# SplitMix64: the odd step between states, and the multipliers of its output function.
+# Source: Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators", figure 16.
+_STEP = 0x9E3779B97F4A7C15
+_MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+_SHIFTS = (30, 27, 31)
+_COLUMN_STEP = 0xD1B54A32D192ED03
+
+
+def _signed(value: int) -> int:
+    """The same 64 bits as torch's int64 holds them."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def key_of(*parts: int | str) -> int:
+    """Hash numbers and words to 64 bits, signed."""
+    text = "\0".join(str(part) for part in parts).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
+
+
+def _shifted(values: Tensor, bits: int) -> Tensor:
+    # torch shifts the sign in; the mask takes it out again.
+    return (values >> bits).bitwise_and_((1 << (64 - bits)) - 1)
+
+
+def scramble_(values: Tensor) -> Tensor:
+    """Apply SplitMix64's output function in place: a bijection of int64 whose result looks random."""
+    for bits, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
+        values.bitwise_xor_(_shifted(values, bits)).mul_(_signed(multiplier))
+    return values.bitwise_xor_(_shifted(values, _SHIFTS[2]))
+
+
+def permutation(count: int, *key: int | str, device: torch.device | str = "cpu") -> Tensor:
+    """The numbers below ``count`` in an order that ``key`` alone decides, the same on every device.
+
+    Args:
+        count: how many.
+        key: what the order is a function of, such as ``"train", seed, epoch``.
+        device: where the result lives and is computed.
+
+    Returns:
+        ``(count,)`` int64.
+    """
+    hashes = torch.arange(count, dtype=torch.int64, device=device).mul_(_signed(_STEP)).add_(key_of(*key))
+    # A bijection of distinct numbers has no ties, so every sorting algorithm gives the same order.
+    return scramble_(hashes).argsort()
+
+
+def uniform(index: Tensor, count: int, *key: int | str) -> Tensor:
+    """Uniform float32 numbers in [0, 1), a function of each index, the column and ``key`` alone.
+
+    Args:
+        index: ``(batch,)`` int64.
+        count: numbers for each index.
+        key: what else the numbers are a function of.
+
+    Returns:
+        ``(batch, count)`` float32, multiples of 2**-24, on the device of ``index``.
+    """
+    states = (index * _signed(_STEP)).add_(key_of(*key)).unsqueeze(1)
+    if count != 1:
+        states = states + torch.arange(count, device=index.device).mul_(_signed(_COLUMN_STEP))
+    return _shifted(scramble_(states), 40).to(torch.float32).mul_(2.0**-24)
+
+
+class Chance:
+    """The random numbers of one gathered chunk of samples.
+
+    Numbers are made once for the whole chunk and handed out batch by batch: few operations a batch.
+
+    Args:
+        seed: the recipe's seed.
+        epoch: the epoch's number.
+        index: ``(chunk,)`` int64, each sample's number in its split.
+    """
+
+    def __init__(self, seed: int, epoch: int, index: Tensor) -> None:
+        self._seed = seed
+        self._epoch = epoch
+        self._index = index
+        self._made: dict[tuple[int, str, int], Tensor] = {}
+
+    def draw(self, scope: int, first: int, end: int) -> Callable[..., Tensor]:
+        """Give the `Draw` of rows ``first`` to ``end`` for the augmentation at position ``scope``."""
+        made, index, seed, epoch = self._made, self._index, self._seed, self._epoch
+
+        def draw(name: str, count: int = 1, /) -> Tensor:
+            numbers = made.get((scope, name, count))
+            if numbers is None:
+                numbers = made[scope, name, count] = uniform(index, count, "draw", seed, epoch, scope, name)
+            return numbers[first:end]
+
+        return draw

@@ -1,0 +1,129 @@
+"""Batches from tensors that live on the device: a gather, and nothing else where nothing else is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from trainkit.errors import MachineError
+from trainkit.feed.order import Chance
+from trainkit.feed.pipeline import Plan, cut, gather, guard
+from trainkit.run import Batch, DataSpec, Gatherable, Split
+
+# Prepared inputs are kept where they are small; large ones stay as stored, often a quarter of the size.
+PREPARED_LIMIT = 256 << 20
+# One gather serves up to this many batches: it saves the calls, most of the cost of a small batch.
+CHUNK_BATCHES = 50
+# Past these sizes a chunk leaves the caches (CPU) or only takes room (CUDA).
+CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 64 << 20}
+_UPLOAD_BYTES = 64 << 20
+
+
+class ResidentFeed:
+    """Batches of a data set held in memory on ``device``.
+
+    Args:
+        plan: the data and how it is cut.
+        device: where the data and the batches live.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        self.plan = plan
+        self.device = device
+        self.spec: DataSpec = plan.dataset.spec
+        self.batch_size = plan.batch_size
+        self.batches_per_epoch = plan.batches_per_epoch
+        self._stored: dict[str, tuple[Gatherable, Tensor]] = {}
+        self._prepared: dict[str, tuple[Gatherable, Tensor]] = {}
+        if device.type != "cpu":
+            try:
+                for name, split in plan.dataset.splits.items():
+                    self._stored[name] = upload(split, device)
+            except torch.OutOfMemoryError as error:
+                raise MachineError(
+                    f'the data does not fit into the memory of {device}; set loading = "streamed"'
+                ) from error
+
+    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Yield the training batches of an epoch, from the batch numbered ``start`` on."""
+        plan, size = self.plan, self.batch_size
+        augmented = bool(plan.augmentations)
+        (inputs, targets), ready = self._held("train") if augmented else self._ready("train")
+        order = plan.order(epoch, self.device)[start * size :]
+        chunk = self._chunk(inputs, size)
+        for index in cut(order, chunk * size):
+            gathered = gather(inputs, index), targets.index_select(0, index), index
+            pieces = zip(*(cut(part, size) for part in gathered), strict=True)
+            if ready and not augmented:
+                for piece in pieces:
+                    yield Batch(*piece)
+            else:
+                chance = Chance(plan.seed, epoch, index) if augmented else None
+                for number, piece in enumerate(pieces):
+                    yield plan.finish(Batch(*piece), chance, number * size)
+
+    def evaluate(self, split: str) -> Iterator[Batch]:
+        """Yield the batches of a split in stored order, without augmentation."""
+        self.plan.split(split)
+        (inputs, targets), ready = self._ready(split)
+        index = torch.arange(len(targets), device=self.device)
+        for number in cut(index, self.plan.eval_batch_size):
+            # A copy, not a view: a model that changes its inputs in place must not change the data.
+            batch = Batch(gather(inputs, number), targets.index_select(0, number), number)
+            yield batch if ready else self.plan.prepare(batch)
+
+    def _held(self, name: str) -> tuple[tuple[Gatherable, Tensor], bool]:
+        if name not in self._stored:
+            split = self.plan.split(name)
+            self._stored[name] = split.inputs, split.targets
+        return self._stored[name], self.plan.dataset.prepare is None
+
+    def _ready(self, name: str) -> tuple[tuple[Gatherable, Tensor], bool]:
+        """Inputs and targets of a split, prepared once for all where the result is small; and whether they are."""
+        if name in self._prepared:
+            return self._prepared[name], True
+        (inputs, targets), ready = self._held(name)
+        prepare = self.plan.dataset.prepare
+        if ready or prepare is None or not len(targets):
+            return (inputs, targets), ready
+        sample = guard(
+            "data",
+            prepare,
+            prepare,
+            gather(inputs, torch.zeros(1, dtype=torch.int64, device=self.device)),
+        )
+        samples = sum(len(split) for split in self.plan.dataset.splits.values())
+        if samples * sample.nbytes > PREPARED_LIMIT:
+            return (inputs, targets), False
+        whole = sample.new_empty((len(targets), *sample.shape[1:]))
+        rows = max(1, CHUNK_BYTES["cpu"] // max(1, sample.nbytes))
+        index = torch.arange(len(targets), device=self.device)
+        for into, number in zip(cut(whole, rows), cut(index, rows), strict=True):
+            into[:] = guard("data", prepare, prepare, gather(inputs, number))
+        self._prepared[name] = whole, targets
+        return self._prepared[name], True
+
+    def _chunk(self, inputs: Gatherable, size: int) -> int:
+        """How many batches to gather at once."""
+        if not len(inputs):
+            return 1
+        sample = gather(inputs, torch.zeros(1, dtype=torch.int64, device=self.device)).nbytes
+        limit = CHUNK_BYTES["cpu" if self.device.type == "cpu" else "cuda"]
+        return max(1, min(CHUNK_BATCHES, limit // max(1, sample * size)))
+
+
+def upload(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Copy a split to the device, piece by piece, so that a mapped file is never whole in memory."""
+    targets = split.targets.to(device)
+    if isinstance(split.inputs, Tensor):
+        return split.inputs.to(device), targets
+    if not len(split):
+        return torch.empty(0, device=device), targets
+    sample = split.inputs[torch.zeros(1, dtype=torch.int64)]
+    whole = torch.empty((len(split), *sample.shape[1:]), dtype=sample.dtype, device=device)
+    for index in cut(torch.arange(len(split)), max(1, _UPLOAD_BYTES // max(1, sample.nbytes))):
+        first = int(index[0])
+        whole[first : first + len(index)] = split.inputs[index].to(device)
+    return whole, targets
