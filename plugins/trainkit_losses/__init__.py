@@ -1,0 +1,145 @@
+"""Losses: each compares model outputs with targets and gives the mean over the batch.
+
+Shapes must agree; nothing is broadcast. Half-precision outputs are compared in float32. Listing the losses does not
+import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainkit import Component, DataSpec, Fraction, Positive, hookimpl
+
+if TYPE_CHECKING:
+    from trainkit import Loss
+
+
+def cross_entropy(
+    data_spec: DataSpec,
+    /,
+    *,
+    label_smoothing: Fraction = 0.0,
+    class_weights: tuple[Positive, ...] | None = None,
+    balance: bool = False,
+) -> Loss:
+    """Cross-entropy of the softmax of the outputs; targets are classes or probabilities of the classes.
+
+    With weights the mean is over the samples' weights, for both forms of targets, so that one-hot probabilities give
+    what their classes give. (torch divides by the number of samples where targets are probabilities.)
+
+    Args:
+        label_smoothing: share of each target that is spread evenly over all classes.
+        class_weights: weight of each class, in the order of the data's classes.
+        balance: weigh each class by samples / (classes * samples of the class) of the training split.
+
+    Raises:
+        DataError: if the data is not a classification, the weights do not match its classes, or ``balance`` meets a
+            class without training samples.
+
+    Source: label smoothing of Szegedy et al. 2016, arXiv 1512.00567, section 7.
+    """
+    from trainkit_losses import classes
+    from trainkit_losses.fit import need_task
+
+    need_task(data_spec, "cross_entropy", "classification")
+    weights = classes.choose_weights(data_spec, class_weights, balance=balance)
+    if weights is None:
+        return classes.CrossEntropy(label_smoothing)
+    return classes.WeightedCrossEntropy(label_smoothing, weights)
+
+
+def nll(data_spec: DataSpec, /) -> Loss:
+    """Negative log-likelihood, for a model whose outputs are log-probabilities already.
+
+    Targets are classes or probabilities of the classes. The models that come with trainkit give logits: they need
+    cross_entropy.
+
+    Raises:
+        DataError: if the data is not a classification.
+    """
+    from trainkit_losses import classes
+    from trainkit_losses.fit import need_task
+
+    need_task(data_spec, "nll", "classification")
+    return classes.negative_log_likelihood
+
+
+def binary(
+    data_spec: DataSpec, /, *, pos_weight: Positive | None = None, balance: bool = False
+) -> Loss:
+    """Binary cross-entropy of one logit a sample; targets are 0, 1 or a probability in between.
+
+    Args:
+        pos_weight: factor on the loss of positive samples; the mean stays one over samples.
+        balance: the factor that makes both classes count alike: negatives / positives of the training split.
+
+    Raises:
+        DataError: if the data is not binary, both settings are given, or ``balance`` meets a class without samples.
+    """
+    from trainkit_losses import classes
+    from trainkit_losses.fit import need_task
+
+    need_task(data_spec, "binary", "binary")
+    return classes.Binary(
+        classes.choose_pos_weight(data_spec, pos_weight, balance=balance)
+    )
+
+
+def mse(data_spec: DataSpec, /) -> Loss:
+    """Mean squared error over samples and outputs.
+
+    Raises:
+        DataError: if the data is not a regression.
+    """
+    from trainkit_losses import distances
+    from trainkit_losses.fit import need_task
+
+    need_task(data_spec, "mse", "regression")
+    return distances.mean_squared
+
+
+def mae(data_spec: DataSpec, /) -> Loss:
+    """Mean absolute error over samples and outputs; less moved by outliers than mse.
+
+    Raises:
+        DataError: if the data is not a regression.
+    """
+    from trainkit_losses import distances
+    from trainkit_losses.fit import need_task
+
+    need_task(data_spec, "mae", "regression")
+    return distances.mean_absolute
+
+
+def huber(data_spec: DataSpec, /, *, delta: Positive = 1.0) -> Loss:
+    """Half the squared error below ``delta``, linear above: mse for small errors, mae for outliers.
+
+    Args:
+        delta: error at which it turns linear, in the units of the targets as the model sees them (standardised).
+
+    Raises:
+        DataError: if the data is not a regression.
+
+    Source: Huber 1964, "Robust estimation of a location parameter", section 6.
+    """
+    from trainkit_losses import distances
+    from trainkit_losses.fit import need_task
+
+    need_task(data_spec, "huber", "regression")
+    return distances.Huber(delta)
+
+
+@hookimpl
+def trainkit_components() -> list[Component]:
+    """List the losses."""
+    able = {"lanes": True, "compiles": True}
+    return [
+        Component(
+            "loss", cross_entropy, example={"label_smoothing": 0.1}, capabilities=able
+        ),
+        Component("loss", nll, capabilities=able),
+        Component("loss", binary, example={"pos_weight": 2.0}, capabilities=able),
+        Component("loss", mse, capabilities=able),
+        Component("loss", mae, capabilities=able),
+        Component("loss", huber, example={"delta": 0.5}, capabilities=able),
+    ]

@@ -1,0 +1,191 @@
+"""Losses of classification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trainkit import DataError
+from trainkit_losses.fit import full_precision, pair
+
+if TYPE_CHECKING:
+    from trainkit import DataSpec
+
+
+def choose_weights(
+    data_spec: DataSpec, given: Sequence[float] | None, *, balance: bool
+) -> list[float] | None:
+    """Return the weight of each class, or ``None`` where all count alike.
+
+    Raises:
+        DataError: if both are asked for, their number is wrong, or a class to balance has no training samples.
+    """
+    if given is not None:
+        if balance:
+            raise DataError(
+                "loss cross_entropy has both class_weights and balance: give one of them"
+            )
+        if len(given) != data_spec.outputs:
+            raise DataError(
+                f"loss cross_entropy has {len(given)} class_weights, the data has {data_spec.outputs} classes: "
+                "give one weight for each class"
+            )
+        return list(given)
+    if not balance:
+        return None
+    counts = _counts(data_spec, "cross_entropy")
+    return [sum(counts) / (len(counts) * count) for count in counts]
+
+
+def choose_pos_weight(
+    data_spec: DataSpec, given: float | None, *, balance: bool
+) -> float | None:
+    """Return the factor on positive samples, or ``None`` for none.
+
+    Raises:
+        DataError: if both are asked for, or a class to balance has no training samples.
+    """
+    if given is not None and balance:
+        raise DataError("loss binary has both pos_weight and balance: give one of them")
+    if not balance:
+        return given
+    negatives, positives = _counts(data_spec, "binary")
+    return negatives / positives
+
+
+def _counts(data_spec: DataSpec, loss: str) -> tuple[int, ...]:
+    counts, wanted = (
+        data_spec.class_counts,
+        2 if data_spec.task == "binary" else data_spec.outputs,
+    )
+    if len(counts) != wanted:
+        raise DataError(
+            f"loss {loss} cannot balance: the data counts the samples of {len(counts)} classes, not of {wanted}: "
+            "leave out balance"
+        )
+    for number, count in enumerate(counts):
+        if count < 1:
+            name = (
+                data_spec.classes[number]
+                if number < len(data_spec.classes)
+                else str(number)
+            )
+            raise DataError(
+                f"loss {loss} cannot balance: class '{name}' has no samples in the training split: leave out balance, "
+                "or split the data so that every class is in it"
+            )
+    return counts
+
+
+def move(constant: Tensor, device: torch.device) -> Tensor:
+    """Move a loss's constant to where the first batch is; losses have no device of their own.
+
+    The first batch may be one of an evaluation: a tensor made in inference mode could not be trained with later.
+    """
+    with torch.inference_mode(False):
+        return constant.to(device)
+
+
+def check_classes(outputs: Tensor, targets: Tensor) -> bool:
+    """Say whether the targets are probabilities ``(batch, classes)`` rather than classes ``(batch,)``.
+
+    Raises:
+        DataError: if they are neither; targets ``(batch, 1)`` of one-class outputs would pass for probabilities.
+    """
+    if targets.dtype == torch.int64 and targets.ndim == 1 and outputs.ndim == 2:
+        return False
+    if (
+        targets.is_floating_point()
+        and targets.shape == outputs.shape
+        and outputs.ndim == 2
+    ):
+        return True
+    raise DataError(
+        f"outputs {tuple(outputs.shape)} do not fit targets {tuple(targets.shape)} of {targets.dtype}: targets must be "
+        "int64 classes (batch,) or float probabilities (batch, classes), outputs (batch, classes)"
+    )
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Mean cross-entropy of logits ``(batch, classes)``; targets ``(batch,)`` or ``(batch, classes)``."""
+
+    label_smoothing: float
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Give the mean over samples."""
+        outputs = full_precision(outputs)
+        if check_classes(outputs, targets):
+            targets = targets.to(outputs.dtype)
+        return functional.cross_entropy(
+            outputs, targets, label_smoothing=self.label_smoothing
+        )
+
+
+class WeightedCrossEntropy:
+    """Cross-entropy whose mean is over the weights of the samples' classes."""
+
+    def __init__(self, label_smoothing: float, class_weights: Sequence[float]) -> None:
+        self.label_smoothing = label_smoothing
+        self.class_weights = torch.tensor(class_weights, dtype=torch.float64)
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Give the mean over ``weight(targets)``."""
+        outputs = full_precision(outputs)
+        weights = self._weights_like(outputs)
+        if not check_classes(outputs, targets):
+            return functional.cross_entropy(
+                outputs, targets, weights, label_smoothing=self.label_smoothing
+            )
+        targets = targets.to(outputs.dtype)
+        smooth = torch.lerp(
+            targets,
+            torch.full_like(targets, 1 / targets.shape[1]),
+            self.label_smoothing,
+        )
+        return (
+            -(weights * smooth * outputs.log_softmax(1)).sum()
+            / (targets @ weights).sum()
+        )
+
+    def weight(self, targets: Tensor) -> Tensor:
+        """Give what the mean over these targets was divided by: the sum of the samples' weights, before smoothing."""
+        if targets.is_floating_point():
+            return (targets @ self._weights_like(targets)).sum()
+        return self._weights_like(targets.new_empty((), dtype=torch.float32))[
+            targets
+        ].sum()
+
+    def _weights_like(self, tensor: Tensor) -> Tensor:
+        if self.class_weights.device != tensor.device:
+            self.class_weights = move(self.class_weights, tensor.device)
+        return self.class_weights.to(tensor.dtype)
+
+
+def negative_log_likelihood(outputs: Tensor, targets: Tensor, /) -> Tensor:
+    """Mean negative log-likelihood of log-probabilities ``(batch, classes)``."""
+    outputs = full_precision(outputs)
+    if check_classes(outputs, targets):
+        return -(targets.to(outputs.dtype) * outputs).sum(1).mean()
+    return functional.nll_loss(outputs, targets)
+
+
+class Binary:
+    """Mean binary cross-entropy of logits ``(batch, 1)``; targets ``(batch,)`` or ``(batch, 1)``."""
+
+    def __init__(self, pos_weight: float | None) -> None:
+        self.pos_weight = None if pos_weight is None else torch.tensor(pos_weight)
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """Give the mean over samples."""
+        outputs, targets = pair(outputs, targets)
+        if self.pos_weight is not None and self.pos_weight.device != outputs.device:
+            self.pos_weight = move(self.pos_weight, outputs.device)
+        return functional.binary_cross_entropy_with_logits(
+            outputs, targets, pos_weight=self.pos_weight
+        )

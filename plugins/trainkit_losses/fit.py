@@ -1,0 +1,64 @@
+"""Checks that a loss fits the data, and that outputs fit targets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from trainkit import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainkit import DataSpec
+
+SUITED = {
+    "classification": "cross_entropy",
+    "binary": "binary",
+    "regression": "mse, mae or huber",
+}
+
+
+def need_task(data_spec: DataSpec, loss: str, task: str) -> None:
+    """Refuse data of another task.
+
+    Raises:
+        DataError: if the data's task is not ``task``.
+    """
+    if data_spec.task != task:
+        raise DataError(
+            f"loss {loss} needs data with the task {task}, the data's task is {data_spec.task}: "
+            f"use loss {SUITED[data_spec.task]}"
+        )
+
+
+def full_precision(outputs: Tensor) -> Tensor:
+    """Return half-precision outputs as float32, whose sums and logarithms can be trusted; others as they are."""
+    return (
+        outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+    )
+
+
+def pair(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Bring float outputs and targets to one shape, which broadcasting would do wrongly: (n, 1) and (n,) make (n, n).
+
+    Args:
+        outputs: ``(batch, outputs)``.
+        targets: ``(batch, outputs)``, or ``(batch,)`` where there is one output.
+
+    Returns:
+        Both in one shape; the targets in the outputs' precision.
+
+    Raises:
+        DataError: if their shapes do not belong together.
+    """
+    outputs = full_precision(outputs)
+    if outputs.shape != targets.shape:
+        if outputs.shape != (*targets.shape, 1):
+            raise DataError(
+                f"outputs {tuple(outputs.shape)} do not fit targets {tuple(targets.shape)}: give (batch, outputs) for "
+                "both, or targets (batch,) where the model has one output"
+            )
+        targets = targets.unsqueeze(-1)
+    return outputs, targets.to(outputs.dtype)

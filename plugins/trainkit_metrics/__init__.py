@@ -1,0 +1,175 @@
+"""Metrics: each is a figure over a whole split, the same whatever the batches.
+
+What can be counted is counted on the device as batches come, without waiting for it and without a library; auroc keeps
+outputs and targets, and leaves the figure to scikit-learn, which is exact where torchmetrics rounds to float32. Outputs
+that are not finite give a figure that is not finite, where it is made of distances or probabilities. Listing the
+metrics does not import torch.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from trainkit import Component, DataSpec, PositiveInt, hookimpl
+
+if TYPE_CHECKING:
+    from trainkit import Metric
+
+
+def accuracy(data_spec: DataSpec, /) -> Metric:
+    """Share of samples whose most likely class is the target's; a probability target counts as its likeliest class.
+
+    Raises:
+        DataError: if the data has no classes; on computing, if there was no sample.
+    """
+    from trainkit_metrics.counting import Share, right
+    from trainkit_metrics.fit import need_classes
+
+    return Share(
+        "accuracy", True, partial(right, classes=need_classes(data_spec, "accuracy"))
+    )
+
+
+def error(data_spec: DataSpec, /) -> Metric:
+    """Share of samples whose most likely class is not the target's: 1 - accuracy.
+
+    Raises:
+        DataError: if the data has no classes; on computing, if there was no sample.
+    """
+    from trainkit_metrics.counting import Share, wrong
+    from trainkit_metrics.fit import need_classes
+
+    return Share(
+        "error", False, partial(wrong, classes=need_classes(data_spec, "error"))
+    )
+
+
+def top_k(data_spec: DataSpec, /, *, k: PositiveInt = 5) -> Metric:
+    """Share of samples whose target class is among the ``k`` most likely.
+
+    Args:
+        k: how many classes may be named; below the number of classes.
+
+    Raises:
+        DataError: if the data is not a classification of more than ``k`` classes; on computing, if there was no sample.
+    """
+    from trainkit_metrics.counting import Share, among_likeliest
+    from trainkit_metrics.fit import need_more_classes
+
+    return Share(
+        "top_k",
+        True,
+        partial(among_likeliest, classes=need_more_classes(data_spec, k), k=k),
+    )
+
+
+def f1(data_spec: DataSpec, /) -> Metric:
+    """Macro F1: the plain mean of each class's F1, over the classes that occur as target or prediction.
+
+    Binary data counts as two classes.
+
+    Raises:
+        DataError: if the data has no classes; on computing, if there was no sample.
+
+    Source: Opitz & Burst 2019, "Macro F1 and Macro F1", arXiv 1911.03347, section 2 (averaged F1).
+    """
+    from trainkit_metrics.counting import MacroF1
+    from trainkit_metrics.fit import need_classes
+
+    return MacroF1(need_classes(data_spec, "f1"))
+
+
+def ece(data_spec: DataSpec, /, *, bins: PositiveInt = 15) -> Metric:
+    """Expected calibration error: how far confidence is from accuracy, over bins of equal width.
+
+    Confidence is the probability of the predicted class, also for binary data.
+
+    Args:
+        bins: number of bins over the confidences from 0 to 1.
+
+    Raises:
+        DataError: if the data has no classes; on computing, if there was no sample.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", arXiv 1706.04599, eq. 3.
+    """
+    from trainkit_metrics.counting import CalibrationError
+    from trainkit_metrics.fit import need_classes
+
+    return CalibrationError(need_classes(data_spec, "ece"), bins)
+
+
+def auroc(data_spec: DataSpec, /) -> Metric:
+    """Area under the ROC curve, exact; with several classes the plain mean of each class against the others.
+
+    Keeps outputs and targets of the whole split on the device. Classes without a sample in the split are left out of
+    the mean.
+
+    Raises:
+        DataError: if the data has no classes; on computing, if fewer than two classes occur.
+
+    Source: Fawcett 2006, "An introduction to ROC analysis", section 7; multi-class after Provost & Domingos 2000,
+    unweighted.
+    """
+    from trainkit_metrics.fit import need_classes
+    from trainkit_metrics.ranking import Auroc
+
+    return Auroc(need_classes(data_spec, "auroc"))
+
+
+def mae(data_spec: DataSpec, /) -> Metric:
+    """Mean absolute error over samples and outputs, in the units of the original targets.
+
+    Raises:
+        DataError: if the data is not a regression; on computing, if there was no sample.
+    """
+    from trainkit_metrics.distances import MeanError
+    from trainkit_metrics.fit import need_numbers
+
+    return MeanError("mae", 1, need_numbers(data_spec, "mae"))
+
+
+def rmse(data_spec: DataSpec, /) -> Metric:
+    """Root of the mean squared error over samples and outputs, in the units of the original targets.
+
+    Raises:
+        DataError: if the data is not a regression; on computing, if there was no sample.
+    """
+    from trainkit_metrics.distances import MeanError
+    from trainkit_metrics.fit import need_numbers
+
+    return MeanError("rmse", 2, need_numbers(data_spec, "rmse"))
+
+
+def r2(data_spec: DataSpec, /) -> Metric:
+    """Share of the targets' variance that the outputs explain, plain mean over the outputs; at most 1.
+
+    An output whose targets are all equal has no variance to explain: it counts 1 if every one is met, else 0, as in
+    scikit-learn.
+
+    Raises:
+        DataError: if the data is not a regression; on computing, if there was no sample.
+    """
+    from trainkit_metrics.distances import Determination
+    from trainkit_metrics.fit import need_numbers
+
+    need_numbers(data_spec, "r2")
+    return Determination()
+
+
+@hookimpl
+def trainkit_components() -> list[Component]:
+    """List the metrics."""
+    able = {"lanes": True}
+    sklearn = {"sklearn": "pip install 'trainkit[standard]'"}
+    return [
+        Component("metric", accuracy, capabilities=able),
+        Component("metric", error, capabilities=able),
+        Component("metric", top_k, example={"k": 2}, capabilities=able),
+        Component("metric", f1, capabilities=able),
+        Component("metric", ece, example={"bins": 10}, capabilities=able),
+        Component("metric", auroc, capabilities=able, libraries=sklearn),
+        Component("metric", mae, capabilities=able),
+        Component("metric", rmse, capabilities=able),
+        Component("metric", r2, capabilities=able),
+    ]

@@ -1,0 +1,142 @@
+"""Metrics of classes that are exact from running counts; integers and float64, so that batches cannot change them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trainkit_metrics.fit import (
+    labels_of,
+    need_samples,
+    predictions_of,
+    probabilities_of,
+)
+
+
+@dataclass
+class Share:
+    """Share of samples that are a hit.
+
+    Args:
+        name: the metric's name, for messages.
+        higher_is_better: whether a hit is good.
+        hits: gives ``(batch,)`` bool from the outputs and targets of a batch.
+    """
+
+    name: str
+    higher_is_better: bool
+    hits: Callable[[Tensor, Tensor], Tensor]
+    seen: int = field(default=0, init=False)
+    count: Tensor | None = field(default=None, init=False)
+
+    def reset(self) -> None:
+        """Forget everything seen."""
+        self.seen, self.count = 0, None
+
+    def update(self, outputs: Tensor, targets: Tensor, /) -> None:
+        """Take in logits ``(batch, classes)`` and targets."""
+        count = self.hits(outputs, targets).sum()
+        self.seen += len(outputs)
+        self.count = count if self.count is None else self.count + count
+
+    def compute(self) -> float:
+        """Give the share, from 0 to 1."""
+        need_samples(self.name, self.seen)
+        assert self.count is not None
+        return self.count.item() / self.seen
+
+
+def right(outputs: Tensor, targets: Tensor, *, classes: int) -> Tensor:
+    """Say which samples' most likely class is the target's, ``(batch,)`` bool."""
+    return predictions_of(outputs) == labels_of(outputs, targets, classes)
+
+
+def wrong(outputs: Tensor, targets: Tensor, *, classes: int) -> Tensor:
+    """Say which samples' most likely class is not the target's, ``(batch,)`` bool."""
+    return predictions_of(outputs) != labels_of(outputs, targets, classes)
+
+
+def among_likeliest(
+    outputs: Tensor, targets: Tensor, *, classes: int, k: int
+) -> Tensor:
+    """Say which samples' target class is among the ``k`` likeliest, ``(batch,)`` bool."""
+    labels = labels_of(outputs, targets, classes)
+    return (outputs.topk(k, dim=1).indices == labels.unsqueeze(1)).any(1)
+
+
+class MacroF1:
+    """Plain mean of each class's F1, over the classes that occur as target or prediction."""
+
+    higher_is_better = True
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything seen."""
+        self.seen = 0
+        self.counts: Tensor | None = None
+
+    def update(self, outputs: Tensor, targets: Tensor, /) -> None:
+        """Take in logits ``(batch, classes)`` and targets."""
+        # Compared with every class rather than counted with bincount, which waits for the device.
+        numbers = torch.arange(self.classes, device=outputs.device)
+        predicted = predictions_of(outputs).unsqueeze(1) == numbers
+        actual = labels_of(outputs, targets, self.classes).unsqueeze(1) == numbers
+        counts = torch.stack(
+            ((predicted & actual).sum(0), predicted.sum(0) + actual.sum(0))
+        )
+        self.seen += len(outputs)
+        self.counts = counts if self.counts is None else self.counts + counts
+
+    def compute(self) -> float:
+        """Give the mean F1, from 0 to 1."""
+        need_samples("f1", self.seen)
+        assert self.counts is not None
+        both, either = self.counts.double()
+        occurs = either > 0
+        return float((2 * both[occurs] / either[occurs]).mean())
+
+
+class CalibrationError:
+    """Mean gap between confidence and accuracy over bins of equal width, weighted by their samples."""
+
+    higher_is_better = False
+
+    def __init__(self, classes: int, bins: int) -> None:
+        self.classes = classes
+        self.bins = bins
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything seen."""
+        self.seen = 0
+        # (bins,) sums of (right - confidence): their sizes are all that eq. 3 needs, the bins' samples cancel.
+        self.gaps: Tensor | None = None
+
+    def update(self, outputs: Tensor, targets: Tensor, /) -> None:
+        """Take in logits ``(batch, classes)`` and targets."""
+        confidence, predicted = probabilities_of(outputs).max(1)
+        gap = (
+            predicted == labels_of(outputs, targets, self.classes)
+        ).double() - confidence
+        # Bin m holds confidences in (m / bins, (m + 1) / bins].
+        number = (
+            ((confidence * self.bins).ceil() - 1).clamp(0, self.bins - 1).unsqueeze(1)
+        )
+        chosen = number == torch.arange(self.bins, device=outputs.device)
+        gaps = torch.where(chosen, gap.unsqueeze(1), 0.0).sum(0)
+        # A confidence that is not a number is in no bin, and must not vanish.
+        gaps = gaps + torch.where(gap.isnan().any(), torch.nan, 0.0)
+        self.seen += len(outputs)
+        self.gaps = gaps if self.gaps is None else self.gaps + gaps
+
+    def compute(self) -> float:
+        """Give the error, from 0 to 1."""
+        need_samples("ece", self.seen)
+        assert self.gaps is not None
+        return self.gaps.abs().sum().item() / self.seen

@@ -1,0 +1,158 @@
+"""Models: each is made to fit the data, and ends in a linear layer called ``head`` that recipes can match.
+
+Weights are drawn from torch's global generator, which the core seeds with the recipe's seed before it builds a model.
+Listing the models does not import torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+from trainkit import Between, Component, DataSpec, Positive, PositiveInt, hookimpl
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Activation: TypeAlias = Literal["relu", "gelu", "silu", "tanh"]
+# Dropping everything would leave nothing to learn from.
+DropRate: TypeAlias = Annotated[float, Between(0, 1, high_open=True)]
+
+
+def linear(data_spec: DataSpec, /, *, bias: bool = True) -> nn.Module:
+    """One linear layer on the flattened input: softmax, logistic or linear regression.
+
+    Args:
+        bias: whether the layer adds a learned constant to each output.
+
+    Raises:
+        DataError: if a forward pass meets samples of another shape than the data's.
+
+    Source: initialisation of LeCun et al. 1998, "Efficient BackProp", section 4.6, as `torch.nn.Linear` does it.
+    """
+    from trainkit_models.dense import Dense
+
+    return Dense(data_spec.input_shape, data_spec.outputs, bias=bias)
+
+
+def mlp(
+    data_spec: DataSpec,
+    /,
+    *,
+    widths: tuple[PositiveInt, ...] = (128,),
+    activation: Activation = "relu",
+    dropout: DropRate = 0.0,
+    norm: Literal["none", "batch", "layer"] = "none",
+) -> nn.Module:
+    """Flatten the input, then hidden layers of the given widths: linear, norm, activation, dropout.
+
+    Args:
+        widths: units of each hidden layer, from input to output; none makes it ``linear``.
+        activation: the function after each hidden layer; gelu is the exact one, not its tanh approximation.
+        dropout: share of the hidden units set to zero while training.
+        norm: normalisation before each activation; it takes the place of the linear layer's bias.
+
+    Raises:
+        DataError: if a forward pass meets samples of another shape than the data's.
+
+    Source: initialisation of He et al. 2015, arXiv 1502.01852, eq. 10; for tanh that of Glorot & Bengio 2010, eq. 16.
+    """
+    from trainkit_models.dense import Dense
+
+    return Dense(
+        data_spec.input_shape,
+        data_spec.outputs,
+        widths=widths,
+        activation=activation,
+        dropout=dropout,
+        norm=norm,
+    )
+
+
+def convnet(
+    data_spec: DataSpec,
+    /,
+    *,
+    widths: tuple[PositiveInt, ...] = (32, 64, 128),
+    activation: Activation = "relu",
+    dropout: DropRate = 0.0,
+    norm: Literal["none", "batch"] = "batch",
+) -> nn.Module:
+    """A small stack of 3x3 convolutions for images, halved between them, averaged over the image at the end.
+
+    Args:
+        widths: channels of each convolution; the image is halved (2x2 maximum) after each but the last.
+        activation: the function after each convolution; gelu is the exact one, not its tanh approximation.
+        dropout: share of the averaged features set to zero before the head while training.
+        norm: normalisation before each activation; it takes the place of the convolution's bias.
+
+    Raises:
+        DataError: if the data has no images, or images too small to be halved so often; the message names the shapes.
+
+    Source: 3x3 stacks of Simonyan & Zisserman 2015, arXiv 1409.1556, section 2.1; averaging of Lin et al. 2014, arXiv
+    1312.4400, section 3.2; initialisation of He et al. 2015, arXiv 1502.01852, section 2.2, over the fan-out.
+    """
+    from trainkit_models.convolutional import ConvNet
+
+    return ConvNet(
+        data_spec, widths=widths, activation=activation, dropout=dropout, norm=norm
+    )
+
+
+def resnet(
+    data_spec: DataSpec,
+    /,
+    *,
+    depth: Literal[8, 14, 20, 32, 44, 56, 18, 34, 50] = 20,
+    width: Positive = 1.0,
+    shortcut: Literal["auto", "A", "B"] = "auto",
+    stem: Literal["auto", "small", "imagenet"] = "auto",
+    zero_init_residual: bool = False,
+) -> nn.Module:
+    """Residual network: depths 8 to 56 = 6n+2 are the CIFAR family, 18, 34 and 50 the ImageNet family.
+
+    Args:
+        depth: layers with weights; it also chooses the family: 8, 14, 20, 32, 44, 56 (three stages of 16, 32 and 64
+            channels) or 18, 34, 50 (four stages of 64 to 512 channels; 50 has bottlenecks, strided in their 3x3).
+        width: factor on the channels of every stage, rounded to whole channels.
+        shortcut: where the shape changes, A takes every second pixel and pads with zero channels, B learns a 1x1
+            convolution; auto is what was published: A for the CIFAR family, B for the ImageNet family.
+        stem: small is one 3x3 convolution at full size, imagenet a 7x7 of stride 2 and a 3x3 maximum of stride 2; auto
+            is small for images of at most 64 pixels a side.
+        zero_init_residual: start the last batch norm of each block at zero, so that each block starts as its shortcut.
+
+    Raises:
+        DataError: if the data has no images, or images too small to be halved so often; the message names the shapes.
+
+    Source: He et al. 2016, "Deep Residual Learning", arXiv 1512.03385, sections 3.3, 4.1 (options A and B) and 4.2;
+    initialisation of He et al. 2015, arXiv 1502.01852, section 2.2, over the fan-out; zero gamma of Goyal et al. 2017,
+    arXiv 1706.02677, section 5.1.
+    """
+    from trainkit_models.residual import ResNet
+
+    return ResNet(
+        data_spec,
+        depth=depth,
+        width=width,
+        shortcut=shortcut,
+        stem=stem,
+        zero_init_residual=zero_init_residual,
+    )
+
+
+@hookimpl
+def trainkit_components() -> list[Component]:
+    """List the models."""
+    able = {"lanes": True, "compiles": True}
+    return [
+        Component("model", linear, capabilities=able),
+        Component(
+            "model",
+            mlp,
+            example={"widths": [128], "activation": "relu"},
+            capabilities=able,
+        ),
+        Component("model", convnet, example={"widths": [16, 32]}, capabilities=able),
+        Component(
+            "model", resnet, example={"depth": 8, "width": 0.5}, capabilities=able
+        ),
+    ]

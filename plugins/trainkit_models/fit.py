@@ -1,0 +1,39 @@
+"""Checks that a model fits the data, said in shapes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainkit import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainkit import DataSpec
+
+
+def image_shape(data_spec: DataSpec, model: str) -> tuple[int, int, int]:
+    """Return ``(channels, height, width)`` of the data's images.
+
+    Raises:
+        DataError: if the samples are no images.
+    """
+    if len(data_spec.input_shape) != 3:
+        raise DataError(
+            f"model {model} needs images (channels, height, width), the data has {data_spec.input_shape}: use model mlp"
+        )
+    channels, height, width = data_spec.input_shape
+    return channels, height, width
+
+
+def check_sample_shape(inputs: Tensor, expected: tuple[int, ...]) -> None:
+    """Refuse inputs ``(batch, ...)`` whose samples do not have the expected shape; layers alone would let some pass.
+
+    Raises:
+        DataError: if they do not; a single sample without its batch dimension is refused too.
+    """
+    if inputs.shape[1:] != expected:
+        raise DataError(
+            f"the model was built for a batch of samples {expected}, got inputs {tuple(inputs.shape)}: "
+            f"give it (batch, {', '.join(str(size) for size in expected)})"
+        )
