@@ -1,47 +1,35 @@
 """trainkit: one TOML recipe names everything a training needs; plugins supply it; a small core runs it.
 
-The names listed here are the public ones. What needs torch is imported when it is first used.
+The names listed here are the public ones. Each is imported when it is first used: ``trainkit --help`` needs none of
+them, and those that need torch would take over a second.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
-from trainkit.component import Component
-from trainkit.errors import (
-    CheckpointError,
-    DataError,
-    MachineError,
-    Place,
-    PluginError,
-    Problem,
-    RecipeError,
-    RunError,
-    TrainkitError,
-)
-from trainkit.hookspecs import hookimpl
-from trainkit.run import Batch, Dataset, DataSpec, Feed, Gatherable, Metrics, Report, Run, Split, StepResult
-from trainkit.settings import (
-    Between,
-    Duration,
-    Fraction,
-    Nested,
-    NonNegative,
-    NonNegativeInt,
-    Period,
-    Positive,
-    PositiveInt,
-)
-
+TYPE_CHECKING = False  # type checkers take it for typing's own, whose import would cost a third of ``--help``
 if TYPE_CHECKING:
+    from typing import Any
+
+    from trainkit.component import Component as Component
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
     from trainkit.elementwise import Rule as Rule
     from trainkit.elementwise import add_scaled_ as add_scaled_
+    from trainkit.errors import CheckpointError as CheckpointError
+    from trainkit.errors import DataError as DataError
+    from trainkit.errors import MachineError as MachineError
+    from trainkit.errors import Place as Place
+    from trainkit.errors import PluginError as PluginError
+    from trainkit.errors import Problem as Problem
+    from trainkit.errors import RecipeError as RecipeError
+    from trainkit.errors import RunError as RunError
+    from trainkit.errors import TrainkitError as TrainkitError
     from trainkit.feed.splits import fingerprint as fingerprint
     from trainkit.feed.splits import split_by_fraction as split_by_fraction
     from trainkit.feed.splits import standardise as standardise
+    from trainkit.hookspecs import hookimpl as hookimpl
     from trainkit.protocols import Augmentation as Augmentation
     from trainkit.protocols import Draw as Draw
     from trainkit.protocols import Events as Events
@@ -51,23 +39,74 @@ if TYPE_CHECKING:
     from trainkit.protocols import Progress as Progress
     from trainkit.protocols import Schedule as Schedule
     from trainkit.recipe import problem_at as problem_at
+    from trainkit.run import Batch as Batch
+    from trainkit.run import Dataset as Dataset
+    from trainkit.run import DataSpec as DataSpec
+    from trainkit.run import Feed as Feed
+    from trainkit.run import Gatherable as Gatherable
+    from trainkit.run import Metrics as Metrics
+    from trainkit.run import Report as Report
+    from trainkit.run import Run as Run
+    from trainkit.run import Split as Split
+    from trainkit.run import StepResult as StepResult
+    from trainkit.settings import Between as Between
+    from trainkit.settings import Duration as Duration
+    from trainkit.settings import Fraction as Fraction
+    from trainkit.settings import Nested as Nested
+    from trainkit.settings import NonNegative as NonNegative
+    from trainkit.settings import NonNegativeInt as NonNegativeInt
+    from trainkit.settings import Period as Period
+    from trainkit.settings import Positive as Positive
+    from trainkit.settings import PositiveInt as PositiveInt
 
 __version__ = "0.1.0"
 
-# Imported at first use: some need torch, which takes over a second, and a listing of plugins does not need it.
-_LAZY = {
-    **{name: "trainkit.elementwise" for name in ("ElementwiseOptimizer", "Number", "Rule", "add_scaled_")},
-    "fingerprint": "trainkit.feed.splits",
-    "split_by_fraction": "trainkit.feed.splits",
-    "standardise": "trainkit.feed.splits",
-    "problem_at": "trainkit.recipe",
-    **{
-        name: "trainkit.protocols"
-        for name in ("Augmentation", "Draw", "Events", "Loss", "Metric", "Optimizer", "Progress", "Schedule")
-    },
+_MODULES = {
+    "component": ("Component",),
+    "elementwise": ("ElementwiseOptimizer", "Number", "Rule", "add_scaled_"),
+    "errors": (
+        "CheckpointError",
+        "DataError",
+        "MachineError",
+        "Place",
+        "PluginError",
+        "Problem",
+        "RecipeError",
+        "RunError",
+        "TrainkitError",
+    ),
+    "feed.splits": ("fingerprint", "split_by_fraction", "standardise"),
+    "hookspecs": ("hookimpl",),
+    "protocols": ("Augmentation", "Draw", "Events", "Loss", "Metric", "Optimizer", "Progress", "Schedule"),
+    "recipe": ("problem_at",),
+    "run": (
+        "Batch",
+        "DataSpec",
+        "Dataset",
+        "Feed",
+        "Gatherable",
+        "Metrics",
+        "Report",
+        "Run",
+        "Split",
+        "StepResult",
+    ),
+    "settings": (
+        "Between",
+        "Duration",
+        "Fraction",
+        "Nested",
+        "NonNegative",
+        "NonNegativeInt",
+        "Period",
+        "Positive",
+        "PositiveInt",
+    ),
 }
+_HOMES = {name: f"trainkit.{module}" for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "Augmentation",
     "Batch",
     "Between",
     "CheckpointError",
@@ -75,34 +114,54 @@ __all__ = [
     "DataError",
     "DataSpec",
     "Dataset",
+    "Draw",
     "Duration",
+    "ElementwiseOptimizer",
+    "Events",
     "Feed",
     "Fraction",
     "Gatherable",
+    "Loss",
     "MachineError",
+    "Metric",
     "Metrics",
     "Nested",
     "NonNegative",
     "NonNegativeInt",
+    "Number",
+    "Optimizer",
     "Period",
     "Place",
     "PluginError",
     "Positive",
     "PositiveInt",
     "Problem",
+    "Progress",
     "RecipeError",
     "Report",
+    "Rule",
     "Run",
     "RunError",
+    "Schedule",
     "Split",
     "StepResult",
     "TrainkitError",
+    "add_scaled_",
+    "fingerprint",
     "hookimpl",
-    *_LAZY,
+    "problem_at",
+    "split_by_fraction",
+    "standardise",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'trainkit' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trainkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
