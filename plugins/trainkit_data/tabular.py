@@ -1,0 +1,120 @@
+"""Data sets of plain tensors: split, standardise, describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from trainkit import DataError, Dataset, DataSpec, Split, fingerprint, split_by_fraction, standardise
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainkit import Gatherable
+
+Task = Literal["classification", "binary", "regression"]
+
+
+def fractions(val: float, test: float) -> dict[str, float]:
+    """The two shares of a random split, checked together.
+
+    Raises:
+        DataError: if they leave nothing for training.
+    """
+    if val + test >= 1:
+        raise DataError(f"val = {val:g} and test = {test:g} leave nothing for training; make their sum less than 1")
+    return {"val": val, "test": test}
+
+
+def tabular(
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    task: Task,
+    parts: Mapping[str, Tensor],
+    classes: Sequence[str] = (),
+    scale_inputs: bool = True,
+    scale_targets: bool = True,
+) -> Dataset:
+    """Make a data set of rows; whatever is fitted is fitted on the training part alone.
+
+    Args:
+        inputs: ``(samples, ...)`` float.
+        targets: ``(samples,)`` int64 classes, also for binary; ``(samples,)`` or ``(samples, outputs)`` float for
+            regression.
+        task: what is learned.
+        parts: sample numbers of each split.
+        classes: names of the classes.
+        scale_inputs: whether to standardise each feature.
+        scale_targets: whether to standardise regression targets; `DataSpec.target_mean` and ``target_std`` say how.
+    """
+    known = fingerprint(
+        {"inputs": inputs, "targets": targets, **{f"split {name}": part for name, part in parts.items()}}
+    )
+    train = parts["train"]
+    inputs = inputs.float()
+    if scale_inputs and len(train):
+        inputs = standardise(inputs[train])(inputs)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    if task == "regression":
+        targets = targets.float()
+        if scale_targets and len(train):
+            scaler = standardise(targets[train])
+            targets = scaler(targets)
+            mean = tuple(scaler.mean.reshape(-1).tolist())
+            std = tuple(scaler.std.reshape(-1).tolist())
+        outputs = targets.shape[1] if targets.dim() > 1 else 1
+    else:
+        outputs = 1 if task == "binary" else len(classes)
+    spec = DataSpec(
+        input_shape=tuple(inputs.shape[1:]),
+        task=task,
+        outputs=outputs,
+        classes=tuple(classes),
+        class_counts=count_classes(targets[train], len(classes)) if classes else (),
+        sizes={name: len(part) for name, part in parts.items()},
+        fingerprint=known,
+        target_mean=mean,
+        target_std=std,
+    )
+    if task == "binary":
+        targets = targets.float()
+    return Dataset(spec, {name: Split(inputs[part], targets[part]) for name, part in parts.items()})
+
+
+def split_randomly(targets: Tensor, val: float, test: float, split_seed: int) -> dict[str, Tensor]:
+    """Split all samples by fraction, each class alike."""
+    return split_by_fraction(targets, fractions(val, test), split_seed)
+
+
+def count_classes(targets: Tensor, classes: int) -> tuple[int, ...]:
+    """How many samples of each class there are."""
+    return tuple(torch.bincount(targets.long(), minlength=classes).tolist())
+
+
+def subset(inputs: Gatherable, targets: Tensor, part: Tensor) -> Split:
+    """The samples of one part, still where they were stored."""
+    return Split(View(inputs, part), targets[part])
+
+
+class View:
+    """Some samples of a gatherable, by number; nothing is copied until samples are asked for.
+
+    Args:
+        inputs: the whole.
+        part: ``(samples,)`` int64, numbers in the whole.
+    """
+
+    def __init__(self, inputs: Gatherable, part: Tensor) -> None:
+        self.inputs = inputs
+        self.part = part
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        """Copy the samples of these numbers."""
+        return self.inputs[self.part[index]]
