@@ -64,9 +64,7 @@ def nll(data_spec: DataSpec, /) -> Loss:
     return classes.negative_log_likelihood
 
 
-def binary(
-    data_spec: DataSpec, /, *, pos_weight: Positive | None = None, balance: bool = False
-) -> Loss:
+def binary(data_spec: DataSpec, /, *, pos_weight: Positive | None = None, balance: bool = False) -> Loss:
     """Binary cross-entropy of one logit a sample; targets are 0, 1 or a probability in between.
 
     Args:
@@ -80,9 +78,7 @@ def binary(
     from trainkit_losses.fit import need_task
 
     need_task(data_spec, "binary", "binary")
-    return classes.Binary(
-        classes.choose_pos_weight(data_spec, pos_weight, balance=balance)
-    )
+    return classes.Binary(classes.choose_pos_weight(data_spec, pos_weight, balance=balance))
 
 
 def mse(data_spec: DataSpec, /) -> Loss:
@@ -134,9 +130,7 @@ def trainkit_components() -> list[Component]:
     """List the losses."""
     able = {"lanes": True, "compiles": True}
     return [
-        Component(
-            "loss", cross_entropy, example={"label_smoothing": 0.1}, capabilities=able
-        ),
+        Component("loss", cross_entropy, example={"label_smoothing": 0.1}, capabilities=able),
         Component("loss", nll, capabilities=able),
         Component("loss", binary, example={"pos_weight": 2.0}, capabilities=able),
         Component("loss", mse, capabilities=able),

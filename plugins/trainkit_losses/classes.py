@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from trainkit import DataSpec
 
 
-def choose_weights(
-    data_spec: DataSpec, given: Sequence[float] | None, *, balance: bool
-) -> list[float] | None:
+def choose_weights(data_spec: DataSpec, given: Sequence[float] | None, *, balance: bool) -> list[float] | None:
     """Return the weight of each class, or ``None`` where all count alike.
 
     Raises:
@@ -27,9 +25,7 @@ def choose_weights(
     """
     if given is not None:
         if balance:
-            raise DataError(
-                "loss cross_entropy has both class_weights and balance: give one of them"
-            )
+            raise DataError("loss cross_entropy has both class_weights and balance: give one of them")
         if len(given) != data_spec.outputs:
             raise DataError(
                 f"loss cross_entropy has {len(given)} class_weights, the data has {data_spec.outputs} classes: "
@@ -42,9 +38,7 @@ def choose_weights(
     return [sum(counts) / (len(counts) * count) for count in counts]
 
 
-def choose_pos_weight(
-    data_spec: DataSpec, given: float | None, *, balance: bool
-) -> float | None:
+def choose_pos_weight(data_spec: DataSpec, given: float | None, *, balance: bool) -> float | None:
     """Return the factor on positive samples, or ``None`` for none.
 
     Raises:
@@ -59,10 +53,7 @@ def choose_pos_weight(
 
 
 def _counts(data_spec: DataSpec, loss: str) -> tuple[int, ...]:
-    counts, wanted = (
-        data_spec.class_counts,
-        2 if data_spec.task == "binary" else data_spec.outputs,
-    )
+    counts, wanted = (data_spec.class_counts, 2 if data_spec.task == "binary" else data_spec.outputs)
     if len(counts) != wanted:
         raise DataError(
             f"loss {loss} cannot balance: the data counts the samples of {len(counts)} classes, not of {wanted}: "
@@ -70,11 +61,7 @@ def _counts(data_spec: DataSpec, loss: str) -> tuple[int, ...]:
         )
     for number, count in enumerate(counts):
         if count < 1:
-            name = (
-                data_spec.classes[number]
-                if number < len(data_spec.classes)
-                else str(number)
-            )
+            name = data_spec.classes[number] if number < len(data_spec.classes) else str(number)
             raise DataError(
                 f"loss {loss} cannot balance: class '{name}' has no samples in the training split: leave out balance, "
                 "or split the data so that every class is in it"
@@ -99,11 +86,7 @@ def check_classes(outputs: Tensor, targets: Tensor) -> bool:
     """
     if targets.dtype == torch.int64 and targets.ndim == 1 and outputs.ndim == 2:
         return False
-    if (
-        targets.is_floating_point()
-        and targets.shape == outputs.shape
-        and outputs.ndim == 2
-    ):
+    if targets.is_floating_point() and targets.shape == outputs.shape and outputs.ndim == 2:
         return True
     raise DataError(
         f"outputs {tuple(outputs.shape)} do not fit targets {tuple(targets.shape)} of {targets.dtype}: targets must be "
@@ -122,9 +105,7 @@ class CrossEntropy:
         outputs = full_precision(outputs)
         if check_classes(outputs, targets):
             targets = targets.to(outputs.dtype)
-        return functional.cross_entropy(
-            outputs, targets, label_smoothing=self.label_smoothing
-        )
+        return functional.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
 
 
 class WeightedCrossEntropy:
@@ -139,27 +120,16 @@ class WeightedCrossEntropy:
         outputs = full_precision(outputs)
         weights = self._weights_like(outputs)
         if not check_classes(outputs, targets):
-            return functional.cross_entropy(
-                outputs, targets, weights, label_smoothing=self.label_smoothing
-            )
+            return functional.cross_entropy(outputs, targets, weights, label_smoothing=self.label_smoothing)
         targets = targets.to(outputs.dtype)
-        smooth = torch.lerp(
-            targets,
-            torch.full_like(targets, 1 / targets.shape[1]),
-            self.label_smoothing,
-        )
-        return (
-            -(weights * smooth * outputs.log_softmax(1)).sum()
-            / (targets @ weights).sum()
-        )
+        smooth = torch.lerp(targets, torch.full_like(targets, 1 / targets.shape[1]), self.label_smoothing)
+        return -(weights * smooth * outputs.log_softmax(1)).sum() / (targets @ weights).sum()
 
     def weight(self, targets: Tensor) -> Tensor:
         """Give what the mean over these targets was divided by: the sum of the samples' weights, before smoothing."""
         if targets.is_floating_point():
             return (targets @ self._weights_like(targets)).sum()
-        return self._weights_like(targets.new_empty((), dtype=torch.float32))[
-            targets
-        ].sum()
+        return self._weights_like(targets.new_empty((), dtype=torch.float32))[targets].sum()
 
     def _weights_like(self, tensor: Tensor) -> Tensor:
         if self.class_weights.device != tensor.device:
@@ -186,6 +156,4 @@ class Binary:
         outputs, targets = pair(outputs, targets)
         if self.pos_weight is not None and self.pos_weight.device != outputs.device:
             self.pos_weight = move(self.pos_weight, outputs.device)
-        return functional.binary_cross_entropy_with_logits(
-            outputs, targets, pos_weight=self.pos_weight
-        )
+        return functional.binary_cross_entropy_with_logits(outputs, targets, pos_weight=self.pos_weight)

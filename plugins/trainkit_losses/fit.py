@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
     from trainkit import DataSpec
 
-SUITED = {
-    "classification": "cross_entropy",
-    "binary": "binary",
-    "regression": "mse, mae or huber",
-}
+SUITED = {"classification": "cross_entropy", "binary": "binary", "regression": "mse, mae or huber"}
 
 
 def need_task(data_spec: DataSpec, loss: str, task: str) -> None:
@@ -35,9 +31,7 @@ def need_task(data_spec: DataSpec, loss: str, task: str) -> None:
 
 def full_precision(outputs: Tensor) -> Tensor:
     """Return half-precision outputs as float32, whose sums and logarithms can be trusted; others as they are."""
-    return (
-        outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
-    )
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
 def pair(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

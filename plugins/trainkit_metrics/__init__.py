@@ -26,9 +26,7 @@ def accuracy(data_spec: DataSpec, /) -> Metric:
     from trainkit_metrics.counting import Share, right
     from trainkit_metrics.fit import need_classes
 
-    return Share(
-        "accuracy", True, partial(right, classes=need_classes(data_spec, "accuracy"))
-    )
+    return Share("accuracy", True, partial(right, classes=need_classes(data_spec, "accuracy")))
 
 
 def error(data_spec: DataSpec, /) -> Metric:
@@ -40,9 +38,7 @@ def error(data_spec: DataSpec, /) -> Metric:
     from trainkit_metrics.counting import Share, wrong
     from trainkit_metrics.fit import need_classes
 
-    return Share(
-        "error", False, partial(wrong, classes=need_classes(data_spec, "error"))
-    )
+    return Share("error", False, partial(wrong, classes=need_classes(data_spec, "error")))
 
 
 def top_k(data_spec: DataSpec, /, *, k: PositiveInt = 5) -> Metric:
@@ -57,11 +53,7 @@ def top_k(data_spec: DataSpec, /, *, k: PositiveInt = 5) -> Metric:
     from trainkit_metrics.counting import Share, among_likeliest
     from trainkit_metrics.fit import need_more_classes
 
-    return Share(
-        "top_k",
-        True,
-        partial(among_likeliest, classes=need_more_classes(data_spec, k), k=k),
-    )
+    return Share("top_k", True, partial(among_likeliest, classes=need_more_classes(data_spec, k), k=k))
 
 
 def f1(data_spec: DataSpec, /) -> Metric:

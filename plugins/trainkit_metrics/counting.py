@@ -8,12 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trainkit_metrics.fit import (
-    labels_of,
-    need_samples,
-    predictions_of,
-    probabilities_of,
-)
+from trainkit_metrics.fit import labels_of, need_samples, predictions_of, probabilities_of
 
 
 @dataclass
@@ -59,9 +54,7 @@ def wrong(outputs: Tensor, targets: Tensor, *, classes: int) -> Tensor:
     return predictions_of(outputs) != labels_of(outputs, targets, classes)
 
 
-def among_likeliest(
-    outputs: Tensor, targets: Tensor, *, classes: int, k: int
-) -> Tensor:
+def among_likeliest(outputs: Tensor, targets: Tensor, *, classes: int, k: int) -> Tensor:
     """Say which samples' target class is among the ``k`` likeliest, ``(batch,)`` bool."""
     labels = labels_of(outputs, targets, classes)
     return (outputs.topk(k, dim=1).indices == labels.unsqueeze(1)).any(1)
@@ -87,9 +80,7 @@ class MacroF1:
         numbers = torch.arange(self.classes, device=outputs.device)
         predicted = predictions_of(outputs).unsqueeze(1) == numbers
         actual = labels_of(outputs, targets, self.classes).unsqueeze(1) == numbers
-        counts = torch.stack(
-            ((predicted & actual).sum(0), predicted.sum(0) + actual.sum(0))
-        )
+        counts = torch.stack(((predicted & actual).sum(0), predicted.sum(0) + actual.sum(0)))
         self.seen += len(outputs)
         self.counts = counts if self.counts is None else self.counts + counts
 
@@ -121,13 +112,9 @@ class CalibrationError:
     def update(self, outputs: Tensor, targets: Tensor, /) -> None:
         """Take in logits ``(batch, classes)`` and targets."""
         confidence, predicted = probabilities_of(outputs).max(1)
-        gap = (
-            predicted == labels_of(outputs, targets, self.classes)
-        ).double() - confidence
+        gap = (predicted == labels_of(outputs, targets, self.classes)).double() - confidence
         # Bin m holds confidences in (m / bins, (m + 1) / bins].
-        number = (
-            ((confidence * self.bins).ceil() - 1).clamp(0, self.bins - 1).unsqueeze(1)
-        )
+        number = ((confidence * self.bins).ceil() - 1).clamp(0, self.bins - 1).unsqueeze(1)
         chosen = number == torch.arange(self.bins, device=outputs.device)
         gaps = torch.where(chosen, gap.unsqueeze(1), 0.0).sum(0)
         # A confidence that is not a number is in no bin, and must not vanish.

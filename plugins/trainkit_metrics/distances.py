@@ -71,11 +71,7 @@ class Determination:
         errors = (outputs - targets).square().sum(0)
         mean = targets.mean(0)
         spread = (targets - mean).square().sum(0)
-        if (
-            self.errors is not None
-            and self.spread is not None
-            and self.mean is not None
-        ):
+        if self.errors is not None and self.spread is not None and self.mean is not None:
             # Chan, Golub & LeVeque 1983, eq. 2.1: sums of squares about the mean join without cancellation.
             apart = mean - self.mean
             share = new / (self.seen + new)
@@ -90,11 +86,5 @@ class Determination:
         need_samples("r2", self.seen)
         assert self.errors is not None
         assert self.spread is not None
-        flat = torch.where(
-            self.errors == 0, 1.0, torch.where(self.errors.isnan(), torch.nan, 0.0)
-        )
-        return (
-            torch.where(self.spread == 0, flat, 1 - self.errors / self.spread)
-            .mean()
-            .item()
-        )
+        flat = torch.where(self.errors == 0, 1.0, torch.where(self.errors.isnan(), torch.nan, 0.0))
+        return torch.where(self.spread == 0, flat, 1 - self.errors / self.spread).mean().item()

@@ -69,23 +69,11 @@ def labels_of(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
         DataError: if the shapes do not belong together.
     """
     batch = outputs.shape[0]
-    if (
-        outputs.shape == (batch, classes)
-        and targets.shape == (batch, classes)
-        and targets.is_floating_point()
-    ):
+    if outputs.shape == (batch, classes) and targets.shape == (batch, classes) and targets.is_floating_point():
         return targets.argmax(1)
-    if (
-        outputs.shape == (batch, classes)
-        and targets.shape == (batch,)
-        and not targets.is_floating_point()
-    ):
+    if outputs.shape == (batch, classes) and targets.shape == (batch,) and not targets.is_floating_point():
         return targets
-    if (
-        classes == 2
-        and outputs.shape == (batch, 1)
-        and targets.shape in ((batch,), (batch, 1))
-    ):
+    if classes == 2 and outputs.shape == (batch, 1) and targets.shape in ((batch,), (batch, 1)):
         return (targets.reshape(batch) > 0.5).long()
     raise DataError(
         f"outputs {tuple(outputs.shape)} do not fit targets {tuple(targets.shape)} of {targets.dtype} and {classes} "
@@ -130,6 +118,4 @@ def need_samples(metric: str, seen: int) -> None:
         DataError: if no sample was seen.
     """
     if not seen:
-        raise DataError(
-            f"metric {metric} saw no sample: the split is empty, give it samples or do not evaluate on it"
-        )
+        raise DataError(f"metric {metric} saw no sample: the split is empty, give it samples or do not evaluate on it")

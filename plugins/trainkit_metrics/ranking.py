@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 from torch import Tensor
 
 from trainkit import DataError
@@ -31,9 +31,7 @@ class Auroc:
         self.labels.append(labels_of(outputs, targets, self.classes))
         # Copied, since a compiled model may use its outputs' memory again. Logarithms, because probabilities of very
         # sure samples round to 1 and would tie; a single logit orders the samples as its probability does.
-        self.scores.append(
-            outputs.double().log_softmax(1) if outputs.shape[1] > 1 else outputs.clone()
-        )
+        self.scores.append(outputs.double().log_softmax(1) if outputs.shape[1] > 1 else outputs.clone())
 
     def compute(self) -> float:
         """Give the area, from 0 to 1; nan if an output is not finite.
@@ -55,8 +53,5 @@ class Auroc:
         if self.classes == 2:
             # Both classes against the other give the same area.
             return float(roc_auc_score(labels == 1, scores[:, -1]))
-        areas = [
-            float(roc_auc_score(labels == number, scores[:, number]))
-            for number in present
-        ]
+        areas = [float(roc_auc_score(labels == number, scores[:, number])) for number in present]
         return sum(areas) / len(areas)

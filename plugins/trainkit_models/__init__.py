@@ -59,12 +59,7 @@ def mlp(
     from trainkit_models.dense import Dense
 
     return Dense(
-        data_spec.input_shape,
-        data_spec.outputs,
-        widths=widths,
-        activation=activation,
-        dropout=dropout,
-        norm=norm,
+        data_spec.input_shape, data_spec.outputs, widths=widths, activation=activation, dropout=dropout, norm=norm
     )
 
 
@@ -93,9 +88,7 @@ def convnet(
     """
     from trainkit_models.convolutional import ConvNet
 
-    return ConvNet(
-        data_spec, widths=widths, activation=activation, dropout=dropout, norm=norm
-    )
+    return ConvNet(data_spec, widths=widths, activation=activation, dropout=dropout, norm=norm)
 
 
 def resnet(
@@ -130,12 +123,7 @@ def resnet(
     from trainkit_models.residual import ResNet
 
     return ResNet(
-        data_spec,
-        depth=depth,
-        width=width,
-        shortcut=shortcut,
-        stem=stem,
-        zero_init_residual=zero_init_residual,
+        data_spec, depth=depth, width=width, shortcut=shortcut, stem=stem, zero_init_residual=zero_init_residual
     )
 
 
@@ -145,14 +133,7 @@ def trainkit_components() -> list[Component]:
     able = {"lanes": True, "compiles": True}
     return [
         Component("model", linear, capabilities=able),
-        Component(
-            "model",
-            mlp,
-            example={"widths": [128], "activation": "relu"},
-            capabilities=able,
-        ),
+        Component("model", mlp, example={"widths": [128], "activation": "relu"}, capabilities=able),
         Component("model", convnet, example={"widths": [16, 32]}, capabilities=able),
-        Component(
-            "model", resnet, example={"depth": 8, "width": 0.5}, capabilities=able
-        ),
+        Component("model", resnet, example={"depth": 8, "width": 0.5}, capabilities=able),
     ]

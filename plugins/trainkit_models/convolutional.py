@@ -31,9 +31,7 @@ class ConvNet(nn.Module):
         channels, height, width = image_shape(data_spec, "convnet")
         least = 2 ** max(0, len(widths) - 1)
         if not widths:
-            raise DataError(
-                "model convnet needs at least one convolution, widths is []: use model linear"
-            )
+            raise DataError("model convnet needs at least one convolution, widths is []: use model linear")
         if min(height, width) < least:
             raise DataError(
                 f"model convnet with {len(widths)} widths halves the image {len(widths) - 1} times and needs at least "
@@ -44,11 +42,7 @@ class ConvNet(nn.Module):
         for number, filters in enumerate(widths):
             if number:
                 self.body.append(nn.MaxPool2d(2))
-            self.body.append(
-                nn.Conv2d(
-                    channels, filters, kernel_size=3, padding=1, bias=norm == "none"
-                )
-            )
+            self.body.append(nn.Conv2d(channels, filters, kernel_size=3, padding=1, bias=norm == "none"))
             if norm == "batch":
                 self.body.append(nn.BatchNorm2d(filters))
             self.body.append(ACTIVATIONS[activation]())

@@ -37,9 +37,7 @@ class Dense(nn.Module):
             start_hidden(layer, activation)
             self.body.append(layer)
             if norm != "none":
-                self.body.append(
-                    nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width)
-                )
+                self.body.append(nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width))
             self.body.append(ACTIVATIONS[activation]())
             if dropout:
                 self.body.append(nn.Dropout(dropout))

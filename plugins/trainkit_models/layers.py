@@ -10,12 +10,7 @@ if TYPE_CHECKING:
     from trainkit_models import Activation
 
 # Never in place: an overwritten activation would break per-sample gradients and gradient checks.
-ACTIVATIONS: dict[Activation, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
 def start_hidden(layer: nn.Linear, activation: Activation) -> None:

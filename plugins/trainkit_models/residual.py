@@ -41,10 +41,7 @@ class Plan:
 
 # arXiv 1512.03385: section 4.2 for depths 6n + 2, table 1 for the others.
 PLANS: Mapping[int, Plan] = {
-    **{
-        6 * n + 2: Plan((n, n, n), channels=16, expansion=1, shortcut="A")
-        for n in (1, 2, 3, 5, 7, 9)
-    },
+    **{6 * n + 2: Plan((n, n, n), channels=16, expansion=1, shortcut="A") for n in (1, 2, 3, 5, 7, 9)},
     18: Plan((2, 2, 2, 2), channels=64, expansion=1, shortcut="B"),
     34: Plan((3, 4, 6, 3), channels=64, expansion=1, shortcut="B"),
     50: Plan((3, 4, 6, 3), channels=64, expansion=4, shortcut="B"),
@@ -61,10 +58,7 @@ class PadShortcut(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(batch, channels, height, width)`` to ``(batch, channels + extra, ceil(height / stride), ...)``."""
-        return functional.pad(
-            inputs[:, :, :: self.stride, :: self.stride],
-            (0, 0, 0, 0, 0, self.extra_channels),
-        )
+        return functional.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:
@@ -78,9 +72,7 @@ def make_shortcut(inputs: int, outputs: int, stride: int, option: Option) -> nn.
         return nn.Identity()
     if option == "A":
         return PadShortcut(outputs - inputs, stride)
-    return nn.Sequential(
-        convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)
-    )
+    return nn.Sequential(convolution(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
 
 class BasicBlock(nn.Module):
@@ -97,17 +89,13 @@ class BasicBlock(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(batch, inputs, height, width)`` to ``(batch, channels, ceil(height / stride), ...)``."""
         hidden = functional.relu(self.norm1(self.conv1(inputs)))
-        return functional.relu(
-            self.last_norm(self.conv2(hidden)) + self.shortcut(inputs)
-        )
+        return functional.relu(self.last_norm(self.conv2(hidden)) + self.shortcut(inputs))
 
 
 class BottleneckBlock(nn.Module):
     """1x1, 3x3 and 1x1 convolutions and a shortcut; the stride is in the 3x3, as in torchvision ("v1.5")."""
 
-    def __init__(
-        self, inputs: int, channels: int, stride: int, option: Option, expansion: int
-    ) -> None:
+    def __init__(self, inputs: int, channels: int, stride: int, option: Option, expansion: int) -> None:
         super().__init__()
         outputs = channels * expansion
         self.conv1 = convolution(inputs, channels, 1)
@@ -122,9 +110,7 @@ class BottleneckBlock(nn.Module):
         """Map ``(batch, inputs, height, width)`` to ``(batch, outputs, ceil(height / stride), ...)``."""
         hidden = functional.relu(self.norm1(self.conv1(inputs)))
         hidden = functional.relu(self.norm2(self.conv2(hidden)))
-        return functional.relu(
-            self.last_norm(self.conv3(hidden)) + self.shortcut(inputs)
-        )
+        return functional.relu(self.last_norm(self.conv3(hidden)) + self.shortcut(inputs))
 
 
 class ResNet(nn.Module):
@@ -145,16 +131,10 @@ class ResNet(nn.Module):
         plan = PLANS[depth]
         option: Option = plan.shortcut if shortcut == "auto" else shortcut
         if stem == "auto":
-            stem = (
-                "small" if max(image_height, image_width) <= SMALL_IMAGE else "imagenet"
-            )
+            stem = "small" if max(image_height, image_width) <= SMALL_IMAGE else "imagenet"
         halvings = len(plan.blocks) - 1 + (2 if stem == "imagenet" else 0)
         if min(image_height, image_width) < 2**halvings:
-            cure = (
-                'use stem = "small"'
-                if stem == "imagenet"
-                else "use a shallower family (depth 8) or model mlp"
-            )
+            cure = 'use stem = "small"' if stem == "imagenet" else "use a shallower family (depth 8) or model mlp"
             raise DataError(
                 f"model resnet with depth {depth} and the {stem} stem halves the image {halvings} times and needs at "
                 f"least {2**halvings} x {2**halvings} pixels, the data has {data_spec.input_shape}: {cure}"
@@ -162,9 +142,7 @@ class ResNet(nn.Module):
         self.input_shape = (colours, image_height, image_width)
         channels = max(1, round(plan.channels * width))
         self.stem = nn.Sequential(
-            convolution(colours, channels, 3)
-            if stem == "small"
-            else convolution(colours, channels, 7, 2),
+            convolution(colours, channels, 3) if stem == "small" else convolution(colours, channels, 7, 2),
             nn.BatchNorm2d(channels),
             nn.ReLU(),
         )
@@ -179,9 +157,7 @@ class ResNet(nn.Module):
                 stage.append(
                     BasicBlock(inputs, channels, stride, option)
                     if plan.expansion == 1
-                    else BottleneckBlock(
-                        inputs, channels, stride, option, plan.expansion
-                    )
+                    else BottleneckBlock(inputs, channels, stride, option, plan.expansion)
                 )
                 inputs = channels * plan.expansion
             self.stages.append(stage)
