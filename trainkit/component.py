@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trainkit.settings import Setting, read_given, read_help, read_settings, settings_model
+from trainkit.settings import Setting, is_duration, read_given, read_help, read_settings, settings_model
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -104,6 +104,10 @@ class Component:
             object.__setattr__(self, "settings", read_settings(self.factory))
         except (TypeError, NameError) as error:
             raise TypeError(f"{where}: {error}") from None
+        if self.kind in ("data", "augmentation"):
+            for setting in self.settings:
+                if is_duration(setting.annotation):
+                    raise TypeError(f"{where}: '{setting.name}' cannot be a duration: an epoch has no length before the data")
         object.__setattr__(self, "given", read_given(self.factory))
         if unknown := [name for name in self.given if name not in GIVEN[self.kind]]:
             can_give = ", ".join(GIVEN[self.kind]) or "nothing"

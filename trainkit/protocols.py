@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-    from trainkit.run import Batch
+    from trainkit.run import Batch, StepResult
 
 Events = Sequence[tuple[int, str]]
 
@@ -59,15 +58,13 @@ class Optimizer(Protocol):
     """What `torch.optim.Optimizer` offers and the core uses."""
 
     param_groups: list[dict[str, Any]]
+    state: Any  # mapping from parameter to its state: tensors and numbers by name
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Any:
         """Make one update from the gradients that the parameters hold."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """State as plain containers and tensors."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
 
 
 @runtime_checkable
@@ -94,8 +91,10 @@ class Progress(Protocol):
 
 
 class StepProgram(Protocol):
-    """Runs one call of one or more updates on the device."""
+    """Makes the updates of one call."""
 
-    device: torch.device
+    updates_per_call: int
 
-    def __call__(self, batches: Sequence[Batch], /) -> Any: ...
+    def __call__(self, updates: Sequence[Sequence[Batch]], /) -> StepResult:
+        """Make one update for each list of loader batches, with scheduled values set before each."""
+        ...

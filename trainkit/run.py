@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainkit.clock import Clock
+    from trainkit.device import Precision
     from trainkit.protocols import Loss, Metric, Optimizer, Schedule
 
 Task = Literal["classification", "binary", "regression"]
@@ -126,15 +127,21 @@ class StepResult:
     """What one call of the step program did.
 
     Args:
-        losses: ``(updates,)`` the mean loss of each update's samples, on the device, detached.
+        losses: ``()`` or ``(updates,)``, the mean loss of each update's samples, on the device, detached.
+        weights: what each mean was divided by, number or tensor of the shape of ``losses``: samples, unless the loss
+            says otherwise.
+        outputs: ``(samples, ...)`` what the model gave, detached, batch by batch; empty where metrics of the training
+            batches are not wanted.
+        targets: the targets that belong to ``outputs``.
         updates: optimizer updates made; less than planned where non-finite ones were skipped.
-        samples: samples seen.
         skipped: updates left out because loss or gradients were not finite.
     """
 
     losses: Tensor
-    updates: int
-    samples: int
+    weights: Tensor | float
+    outputs: Sequence[Tensor] = ()
+    targets: Sequence[Tensor] = ()
+    updates: int = 1
     skipped: int = 0
 
 
@@ -168,11 +175,13 @@ class Run:
         clock: units of time; ``clock.total_updates`` is ``T``.
         feed: batches.
         model: the network, on ``device``.
+        forward: calls the model on inputs, in the layout and compiled form that the recipe asks for.
+        precision: number format of forward and backward, and the loss scaler.
         loss: ``loss(outputs, targets)``, a mean over the batch.
         metrics: metrics of the recipe by name.
+        hook: the run's own hook relay (`pluggy`), holding plugins in use and built objects.
         optimizer: the optimizer, holding all parameter groups.
         schedules: one for each scheduled value.
-        hook: the run's own hook relay (`pluggy`), holding plugins in use and built objects.
         step: ``t``, optimizer updates made so far.
         epoch: epochs begun and not ended, from 0.
         batch_in_epoch: loader batches already taken in this epoch.
@@ -180,6 +189,8 @@ class Run:
         events: decisions taken from metrics, as ``(t, kind)``; kept in the checkpoint.
         history: every line of ``metrics.jsonl`` so far.
         stop_reason: set by whoever wants the run to end at the next step boundary.
+        interrupted: whether the reason is a signal from outside.
+        profile: seconds by what they were spent on, where ``--profile`` asked for it.
     """
 
     recipe: Mapping[str, Any]
@@ -189,11 +200,14 @@ class Run:
     clock: Clock
     feed: Feed
     model: nn.Module
+    forward: Callable[[Tensor], Tensor]
+    precision: Precision
     loss: Loss
     metrics: Mapping[str, Metric]
-    optimizer: Optimizer
-    schedules: Sequence[ScheduledValue]
     hook: pluggy.HookRelay
+    # Made after the run exists, since hooks that take part in making them are given the run.
+    optimizer: Optimizer = field(init=False)
+    schedules: Sequence[ScheduledValue] = field(default=())
     step: int = 0
     epoch: int = 0
     batch_in_epoch: int = 0
@@ -201,11 +215,18 @@ class Run:
     events: list[tuple[int, str]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     stop_reason: str | None = None
+    interrupted: bool = False
+    profile: dict[str, float] = field(default_factory=dict)
 
     def higher_is_better(self, figure: str) -> bool:
         """Whether a figure such as ``val.accuracy`` is better when it is higher; losses are not."""
         metric = self.metrics.get(figure.partition(".")[2])
         return metric is not None and metric.higher_is_better
+
+    @property
+    def position(self) -> int:
+        """Updates tried: those made, and those left out because they were not finite."""
+        return self.step + self.skipped
 
     @property
     def total_updates(self) -> int:

@@ -1,0 +1,330 @@
+"""From a checked recipe to a run: every component built, in the order in which one needs the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from trainkit.clock import Clock, Span
+from trainkit.component import Component
+from trainkit.device import Precision, choose_device, wants_channels_last
+from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
+from trainkit.evaluate import Defaults
+from trainkit.feed import make_feed
+from trainkit.flat import FlatGroup
+from trainkit.groups import GroupDefaults
+from trainkit.manager import Plugins, run_hook_manager
+from trainkit.protocols import Progress, StepProgram
+from trainkit.recipe import Recipe, problem_at
+from trainkit.run import Dataset, Run, ScheduledValue
+from trainkit.scheduled import warmed_up
+from trainkit.settings import Between, find_nested, is_duration, is_path, split_annotated
+from trainkit.steps import ClosureStep, EagerStep, HookStep, implemented, lay_flat
+
+Path_ = tuple[str | int, ...]
+
+
+@dataclass
+class Built:
+    """A run that is ready to start.
+
+    Args:
+        run: the run.
+        program: makes its updates.
+        flats: parameter groups laid out in one buffer.
+    """
+
+    run: Run
+    program: StepProgram
+    flats: list[FlatGroup]
+
+
+def data_root() -> Path:
+    """Where relative paths of data start: TRAINKIT_DATA, else the working directory."""
+    return Path(os.environ.get("TRAINKIT_DATA") or ".").resolve()
+
+
+def cache_root() -> Path:
+    """Where downloads and decoded data are kept: TRAINKIT_CACHE, else the user's cache folder."""
+    if given := os.environ.get("TRAINKIT_CACHE"):
+        return Path(given).resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainkit"
+
+
+def seed_everything(seed: int, purpose: str) -> None:
+    """Seed every global generator with a number of its own for each purpose.
+
+    Building the model then draws the same numbers whatever the data drew before it.
+    """
+    number = int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "little")
+    random.seed(number)
+    numpy.random.seed(number)
+    torch.manual_seed(number)
+
+
+class Builder:
+    """Builds the components of one recipe.
+
+    Args:
+        recipe: the checked recipe.
+        plugins: where factories come from.
+        progress: told about long work, such as decoding images.
+    """
+
+    def __init__(self, recipe: Recipe, plugins: Plugins, progress: Progress) -> None:
+        self.recipe = recipe
+        self.tables = recipe.tables
+        self.plugins = plugins
+        self.clock: Clock | None = None
+        self.given: dict[str, Any] = {
+            "seed": self.tables["seed"],
+            "data_root": data_root(),
+            "cache_root": cache_root(),
+            "progress": progress,
+        }
+
+    def make(self, *path: str | int, **given: Any) -> Any:
+        """Build the component that the table at ``path`` names.
+
+        Raises:
+            RecipeError: if the component refuses its settings or the data.
+            PluginDefect: if the component raised anything else.
+        """
+        component = self.recipe.components[path]
+        table: Any = self.tables
+        for part in path:
+            table = table[part]
+        settings = {
+            setting.name: self._value(setting.annotation, table[setting.name], (*path, setting.name), given)
+            for setting in component.settings
+        }
+        known = self.given | given
+        return self._call(component, path, [known[name] for name in component.given], settings)
+
+    def _call(self, component: Component, path: Path_, given: list[Any], settings: dict[str, Any]) -> Any:
+        what = f"[{_dotted(path)}] {component.name}"
+        try:
+            return component.factory(*given, **settings)
+        except (DataError, ValueError) as error:
+            # What a factory refuses is the recipe's to put right: a value out of its range, data it cannot use.
+            message, _, cure = str(error).partition("\n")
+            raise RecipeError([problem_at(self.tables, _dotted(path), f"{what}: {message}", cure.strip())]) from error
+        except TrainkitError:
+            raise
+        except Exception as error:
+            owner = self.plugins.owner(component)
+            raise self.plugins.blame(error, f"building {what}") or PluginDefect(
+                f"{owner} while building {what}: {type(error).__name__}: {error}"
+            ) from error
+
+    def _value(self, annotation: Any, value: Any, path: Path_, given: dict[str, Any]) -> Any:
+        """Turn what the recipe says into what the factory takes."""
+        if value is None:
+            return None
+        nested = find_nested(annotation)
+        if nested is not None:
+            if isinstance(value, list | tuple):
+                return [self._nested(nested.deferred, (*path, i), given) for i in range(len(value))]
+            return self._nested(nested.deferred, path, given)
+        if is_duration(annotation):
+            return self.updates(value, path, annotation)
+        if is_path(annotation):
+            return Path(value)
+        if isinstance(value, list) and "tuple" in str(annotation):
+            return tuple(value)
+        return value
+
+    def _nested(self, deferred: bool, path: Path_, given: dict[str, Any]) -> Any:
+        if deferred:
+            return lambda **more: self.make(*path, **(given | more))
+        return self.make(*path, **given)
+
+    def updates(self, text: str, path: Path_, annotation: Any = None) -> int:
+        """Convert a duration of the recipe to updates.
+
+        Raises:
+            RecipeError: if its unit does not fit the data, or it comes to fewer updates than it must.
+        """
+        assert self.clock is not None
+        try:
+            updates = self.clock.updates(Span.parse(text))
+        except ValueError as error:
+            raise RecipeError([problem_at(self.tables, _dotted(path), f'{path[-1]} = "{text}": {error}')]) from error
+        for marker in split_annotated(annotation)[1]:
+            if isinstance(marker, Between) and not marker.holds(updates):
+                message = f'{path[-1]} = "{text}" comes to {updates} updates; it must be {marker}'
+                cure = f"an epoch has {self.clock.updates_per_epoch} updates, the run {self.clock.total_updates}"
+                raise RecipeError([problem_at(self.tables, _dotted(path), message, cure)])
+        return updates
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return ".".join(map(str, path))
+
+
+def build(recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress, listeners: Sequence[object] = ()) -> Built:
+    """Build everything a run needs.
+
+    Args:
+        recipe: the checked recipe.
+        plugins: the plugins of this process.
+        folder: the run folder.
+        progress: told about long work.
+        listeners: objects whose hooks join the run, after those of the recipe.
+
+    Raises:
+        RecipeError: if parts do not fit each other.
+        MachineError: if the machine lacks something.
+        PluginDefect: if a component raised.
+    """
+    tables, settings = recipe.tables, recipe.tables["run"]
+    seed: int = tables["seed"]
+    builder = Builder(recipe, plugins, progress)
+    if settings["threads"] is not None:
+        torch.set_num_threads(settings["threads"])
+    device = choose_device(settings["device"])
+
+    seed_everything(seed, "data")
+    dataset: Dataset = builder.make("data")
+    spec = dataset.spec
+    augmentations = [builder.make("data", "augment", i, data_spec=spec) for i in range(len(tables["data"]["augment"]))]
+    feeding = {key: tables["data"][key] for key in _FEED_SETTINGS}
+    try:
+        feed = make_feed(dataset, **feeding, augmentations=augmentations, seed=seed, device=device)
+    except DataError as error:
+        message, _, cure = str(error).partition("\n")
+        raise RecipeError([problem_at(tables, "data", f"[data] {message}", cure.strip())]) from error
+    builder.clock = make_clock(builder, feed.batches_per_epoch, feed.batch_size, spec.tokens_per_sample)
+
+    seed_everything(seed, "model")
+    model: nn.Module = builder.make("model", data_spec=spec)
+    layout = settings["channels_last"]
+    channels_last = wants_channels_last(model) if layout == "auto" else layout
+    model = model.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+    loss = builder.make("loss", data_spec=spec)
+    metrics = {
+        _metric_name(recipe, i): builder.make("metric", i, data_spec=spec) for i in range(len(tables["metric"]))
+    }
+    built = {
+        f"{path[0]}.{path[1]}.{recipe.components[path].name}": builder.make(*path, data_spec=spec)
+        for path in recipe.order
+    }
+    built |= {f"listener.{i}": listener for i, listener in enumerate(listeners)}
+    manager = run_hook_manager(Defaults(), recipe.plugins_in_use(), built)
+    manager.register(GroupDefaults(recipe.components[("optimizer",)], tables), "trainkit groups")
+
+    run = Run(
+        recipe=tables,
+        seed=seed,
+        folder=folder,
+        device=device,
+        clock=builder.clock,
+        feed=feed,
+        model=model,
+        forward=model,
+        precision=Precision.choose(settings["precision"], device),
+        loss=loss,
+        metrics=metrics,
+        hook=manager.hook,
+    )
+    run.hook.trainkit_prepare_model(run=run, model=model)
+    run.optimizer = make_optimizer(builder, run, model)
+    run.schedules = make_schedules(builder, run)
+    flats = lay_flat(run, bool(recipe.components[("optimizer",)].capabilities.get("elementwise")))
+    compiled = torch.compile(model) if settings["compile"] == "model" else model
+    run.forward = _in_layout(compiled) if channels_last else compiled
+    seed_everything(seed, "run")
+    model.train()
+    return Built(run, make_program(recipe, run, flats), flats)
+
+
+_FEED_SETTINGS = ("batch_size", "eval_batch_size", "loading", "workers", "shuffle", "drop_last")
+
+
+def make_clock(builder: Builder, batches: int, batch_size: int, tokens: int | None) -> Clock:
+    """Work out ``T`` from the data's length and the recipe's duration.
+
+    Raises:
+        RecipeError: if the duration comes to no update at all.
+    """
+    accumulate = builder.tables["run"]["accumulate"]
+    builder.clock = Clock(batches, batch_size * accumulate, accumulate, tokens_per_sample=tokens)
+    total = builder.updates(builder.tables["run"]["duration"], ("run", "duration"))
+    if total < 1:
+        written = builder.tables["run"]["duration"]
+        cure = f"an epoch has {builder.clock.updates_per_epoch} updates of {batch_size * accumulate} samples"
+        message = f'duration = "{written}" comes to no update at all'
+        raise RecipeError([problem_at(builder.tables, "run.duration", message, cure)])
+    return dataclasses.replace(builder.clock, total_updates=total)
+
+
+def _metric_name(recipe: Recipe, index: int) -> str:
+    return recipe.components[("metric", index)].name
+
+
+def _in_layout(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def forward(inputs: Tensor) -> Tensor:
+        return model(inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs)
+
+    return forward
+
+
+def make_optimizer(builder: Builder, run: Run, model: nn.Module) -> Any:
+    """Group the parameters and build the optimizer; each group's rate is scaled by its ``lr_scale``."""
+    groups: list[dict[str, Any]] = run.hook.trainkit_parameter_groups(run=run, model=model)
+    optimizer = builder.make("optimizer", params=groups)
+    held = optimizer.param_groups
+    if len(held) == len(groups):
+        for group, given in zip(held, groups, strict=True):
+            group["names"], scale = given["names"], given.get("lr_scale", 1.0)
+            group["lr"] = group["lr"] * scale
+    else:  # an optimizer of a single group
+        held[0]["names"] = [name for given in groups for name in given["names"]]
+    return optimizer
+
+
+def make_schedules(builder: Builder, run: Run) -> tuple[ScheduledValue, ...]:
+    """The learning rate of every group follows the recipe's schedule."""
+    warmup = builder.updates(builder.tables["schedule"]["warmup"], ("schedule", "warmup"))
+    if warmup > run.total_updates:
+        message = f'warmup = "{builder.tables["schedule"]["warmup"]}" is {warmup} updates, the run has {run.total_updates}'
+        raise RecipeError([problem_at(builder.tables, "schedule.warmup", message, "shorten it, or lengthen the run")])
+    schedule = warmed_up(builder.make("schedule"), warmup)
+    groups = run.optimizer.param_groups
+    return tuple(ScheduledValue(f"lr/{i}", i, "lr", float(group["lr"]), schedule) for i, group in enumerate(groups))
+
+
+def make_program(recipe: Recipe, run: Run, flats: list[FlatGroup]) -> StepProgram:
+    """Choose how updates are executed."""
+    keep_outputs = bool(run.metrics)
+    program: StepProgram
+    if recipe.components[("optimizer",)].capabilities.get("needs_closure"):
+        program = ClosureStep(run, keep_outputs)
+    elif run.recipe["run"]["compile"] == "step":
+        from trainkit.compiled import CompiledStep
+
+        program = CompiledStep(run, flats, keep_outputs)
+    else:
+        program = EagerStep(run, flats, keep_outputs)
+    return HookStep(run, program) if implemented(run, "trainkit_train_step") else program
+
+
+def parameter_table(run: Run, flats: list[FlatGroup]) -> list[Mapping[str, Any]]:
+    """A row for each parameter group: its names, count of parameters, and numbers."""
+    counts = {id(flat.group): sum(p.numel() for p in flat.parameters) for flat in flats}
+    rows = []
+    for group in run.optimizer.param_groups:
+        count = counts.get(id(group)) or sum(p.numel() for p in group["params"])
+        numbers = {k: v for k, v in group.items() if k not in ("params", "names", "lr_scale")}
+        rows.append({"names": group["names"], "parameters": count, **numbers})
+    return rows

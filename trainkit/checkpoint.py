@@ -1,0 +1,234 @@
+"""Checkpoints: tensors as safetensors, the rest as JSON, a manifest with checksums; complete or absent, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor, nn
+
+from trainkit.errors import CheckpointError
+from trainkit.rundir import sync_folder
+
+FORMAT = 1
+TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST"
+
+
+def raw_bytes(tensor: Tensor) -> bytes:
+    """The tensor's bytes in row-major order, whatever its layout on the device."""
+    flat = tensor.detach().to("cpu").contiguous()
+    return flat.reshape(-1).view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers by name."""
+    return dict(model.state_dict(keep_vars=False))
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of parameters and buffers, in name order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights_of(model).items()):
+        digest.update(f"{name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}\n".encode())
+        digest.update(raw_bytes(tensor))
+    return digest.hexdigest()
+
+
+def folder_name(step: int) -> str:
+    """The folder of the checkpoint made after ``step`` updates."""
+    return f"step-{step:012d}"
+
+
+def save(parent: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
+    """Write a checkpoint: everything into a temporary folder, each file made durable, then one rename.
+
+    Args:
+        parent: the run's ``checkpoints`` folder.
+        step: updates made.
+        tensors: by name; of any device and layout.
+        state: what JSON can hold.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        OSError: if the disk refuses; older checkpoints are untouched.
+    """
+    parent.mkdir(exist_ok=True)
+    final = parent / folder_name(step)
+    temporary = parent / f".tmp-{step}-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        # A clone each: parameters may be views of one flat buffer, which the format does not store twice.
+        own = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+        contents = {TENSORS: safetensors.save(own), STATE: json.dumps(state, allow_nan=False).encode()}
+        files = {}
+        for name, data in contents.items():
+            _write_durably(temporary / name, data)
+            files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        line = json.dumps({"files": files, "format": FORMAT, "step": step}, sort_keys=True, separators=(",", ":"))
+        check = hashlib.sha256(line.encode()).hexdigest()
+        _write_durably(temporary / MANIFEST, f"{line}\n{check}\n".encode())
+        sync_folder(temporary)
+        if final.exists():  # the same step was saved before, by this run
+            shutil.rmtree(final)
+        os.rename(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(parent)
+    return final
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with open(path, "xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a checkpoint and verify every byte of it.
+
+    Raises:
+        CheckpointError: if anything is missing or differs from the manifest; the message names the file.
+    """
+    try:
+        line, check = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+        if hashlib.sha256(line.encode()).hexdigest() != check:
+            raise CheckpointError(f"{folder / MANIFEST}: the manifest is damaged")
+        manifest = json.loads(line)
+        contents = {}
+        for name in (TENSORS, STATE):
+            data = (folder / name).read_bytes()
+            if hashlib.sha256(data).hexdigest() != manifest["files"][name]["sha256"]:
+                raise CheckpointError(f"{folder / name}: the file is damaged (its SHA-256 is not the manifest's)")
+            contents[name] = data
+        return safetensors.load(contents[TENSORS]), json.loads(contents[STATE])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: not a whole checkpoint: {error}") from error
+
+
+def newest_first(parent: Path) -> list[Path]:
+    """Checkpoint folders, the newest first; by their number, since clocks are not trusted."""
+    return sorted((path for path in parent.glob("step-*") if path.is_dir()), reverse=True)
+
+
+def load_newest(parent: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    """Load the newest checkpoint that verifies.
+
+    Raises:
+        CheckpointError: if none does; the message has a line for each that was refused.
+    """
+    refused = []
+    for folder in newest_first(parent):
+        try:
+            return folder, *load(folder)
+        except CheckpointError as error:
+            refused.append(str(error))
+    raise CheckpointError("\n".join([f"{parent}: no usable checkpoint", *refused]))
+
+
+def prune(parent: Path, keep: int, best: str | None) -> None:
+    """Remove checkpoints older than the newest ``keep``, except the best one."""
+    for folder in newest_first(parent)[keep:]:
+        if folder.name != best:
+            doomed = folder.with_name(f".del-{folder.name}")
+            os.rename(folder, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+# ---------------------------------------------------------------- plain data and random state
+
+
+def split_state(state: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
+    """Take the tensors out of nested state; JSON keeps ``{"__tensor__": name}`` in their place.
+
+    Raises:
+        TypeError: naming the place of whatever is neither a tensor nor plain data.
+    """
+    if isinstance(state, Tensor):
+        tensors[prefix] = state
+        return {"__tensor__": prefix}
+    if isinstance(state, Mapping):
+        if bad := [key for key in state if not isinstance(key, str)]:
+            raise TypeError(f"{prefix}: keys must be text, got {bad[0]!r}")
+        return {key: split_state(value, f"{prefix}/{key}", tensors) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [split_state(value, f"{prefix}/{i}", tensors) for i, value in enumerate(state)]
+    if isinstance(state, float):  # hexadecimal: exact, and defined for what JSON has no word for
+        return {"__float__": state.hex()}
+    if state is None or isinstance(state, bool | int | str):
+        return state
+    raise TypeError(f"{prefix}: {type(state).__name__} cannot be saved; use tensors, numbers, text, lists and dicts")
+
+
+def join_state(state: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Undo `split_state`; tuples come back as lists."""
+    if isinstance(state, dict):
+        if "__tensor__" in state:
+            return tensors[state["__tensor__"]]
+        if "__float__" in state:
+            return float.fromhex(state["__float__"])
+        return {key: join_state(value, tensors) for key, value in state.items()}
+    if isinstance(state, list):
+        return [join_state(value, tensors) for value in state]
+    return state
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The state of every global random generator."""
+    version, internal, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = numpy.random.get_state()  # type: ignore[misc]
+    state: dict[str, Any] = {
+        "python": [version, list(internal), gauss],
+        "numpy": [kind, torch.from_numpy(keys.astype(numpy.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+    }
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Set every global random generator to what `random_state` gave."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    numpy.random.set_state((kind, keys.numpy().astype(numpy.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "model/") -> None:
+    """Copy saved weights into a model, exactly: the same names, shapes and dtypes, all finite or all as saved.
+
+    Raises:
+        CheckpointError: naming what is missing, left over or of another shape.
+    """
+    saved = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    own = weights_of(model)
+    problems = [f"missing {name}" for name in own if name not in saved]
+    problems += [f"left over {name}" for name in saved if name not in own]
+    problems += [
+        f"{name} is {tuple(saved[name].shape)} {saved[name].dtype}, the model's {tuple(own[name].shape)} {own[name].dtype}"
+        for name in own
+        if name in saved and (saved[name].shape, saved[name].dtype) != (own[name].shape, own[name].dtype)
+    ]
+    if problems:
+        raise CheckpointError("the checkpoint does not fit the model: " + "; ".join(problems[:8]))
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(saved[name])

@@ -1,0 +1,100 @@
+"""Measuring a model on a split: exact over uneven batches, one wait for the device at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from trainkit.hookspecs import hookimpl
+from trainkit.run import Batch, Metrics, Run
+
+if TYPE_CHECKING:
+    from trainkit.protocols import Loss, Metric
+
+
+def loss_weight(loss: Loss, targets: Tensor) -> Tensor | int:
+    """What the loss divided its sum by: its own weight, or the number of samples."""
+    weight = getattr(loss, "weight", None)
+    return weight(targets) if weight is not None else targets.shape[0]
+
+
+class Meter:
+    """Gathers loss and metrics over batches without waiting for the device.
+
+    Args:
+        metrics: metrics by name; reset here.
+        loss: the loss, for the weights of uneven batches.
+    """
+
+    def __init__(self, metrics: dict[str, Metric], loss: Loss) -> None:
+        self._metrics = metrics
+        self._loss = loss
+        self._sum: Tensor | None = None
+        self._weight: Tensor | float = 0.0
+        for metric in metrics.values():
+            metric.reset()
+
+    def add(self, outputs: Tensor, targets: Tensor, value: Tensor) -> None:
+        """Take in one batch: model outputs, targets and the batch's mean loss."""
+        weight = loss_weight(self._loss, targets)
+        part = value.detach().double() * weight
+        self._sum = part if self._sum is None else self._sum + part
+        self._weight = self._weight + weight
+        self.update_metrics(outputs, targets)
+
+    def update_metrics(self, outputs: Tensor, targets: Tensor) -> None:
+        """Take in outputs for the metrics alone."""
+        outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+        for metric in self._metrics.values():
+            metric.update(outputs, targets)
+
+    def compute(self) -> Metrics:
+        """The figures, loss first; this waits for the device."""
+        figures: Metrics = {}
+        if self._sum is not None:
+            figures["loss"] = float(self._sum / self._weight)
+        return figures | self.compute_metrics()
+
+    def compute_metrics(self) -> Metrics:
+        """The figures of the metrics alone."""
+        figures: Metrics = {}
+        for name, metric in self._metrics.items():
+            value = metric.compute()
+            if isinstance(value, Mapping):
+                figures.update({f"{name}.{part}": float(number) for part, number in value.items()})
+            else:
+                figures[name] = float(value)
+        return figures
+
+
+def outputs_of(run: Run, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+    """Model outputs batch by batch, in evaluation mode and without gradients; training mode is put back."""
+    training = run.model.training
+    run.model.eval()
+    try:
+        with torch.inference_mode(), run.precision.context():
+            for batch in batches:
+                yield batch, run.forward(batch.inputs)
+    finally:
+        run.model.train(training)
+
+
+def measure(run: Run, split: str) -> Metrics:
+    """Loss and metrics of the recipe over one split."""
+    meter = Meter(dict(run.metrics), run.loss)
+    for batch, outputs in outputs_of(run, run.feed.evaluate(split)):
+        with run.precision.context():
+            value = run.loss(outputs, batch.targets)
+        meter.add(outputs, batch.targets, value)
+    return meter.compute()
+
+
+class Defaults:
+    """The core's own implementations of hooks, asked after all plugins."""
+
+    @hookimpl(trylast=True)
+    def trainkit_evaluate(self, run: Run, split: str) -> Metrics:
+        return measure(run, split)

@@ -1,0 +1,63 @@
+"""The training loop: epochs, calls of the step program, and what is due between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from trainkit.protocols import StepProgram
+from trainkit.recorder import Recorder
+from trainkit.run import Batch, Run
+from trainkit.steps import implemented
+
+
+def train(run: Run, program: StepProgram, recorder: Recorder) -> None:
+    """Train until the planned updates are made or ``run.stop_reason`` is set.
+
+    Whatever is due at an update happens in this order: log, evaluate, end of the epoch, stop reasons, save.
+
+    Args:
+        run: the run, from wherever it stands.
+        program: makes the updates.
+        recorder: logs, evaluates, saves, and knows what is due when.
+
+    Raises:
+        RunError: if the run failed; the last checkpoint is whole.
+    """
+    hook, step_end = run.hook, implemented(run, "trainkit_step_end")
+    hook.trainkit_run_start(run=run)
+    while run.position < run.total_updates and run.stop_reason is None:
+        hook.trainkit_epoch_start(run=run)
+        for updates in calls(run, program.updates_per_call, recorder):
+            result = program(updates)
+            run.step += result.updates
+            run.skipped += result.skipped
+            run.batch_in_epoch += sum(map(len, updates))
+            recorder.tally.add(result)
+            if step_end is not None:
+                step_end(run=run, result=result)
+            if run.position < recorder.next_due and run.stop_reason is None:
+                continue
+            evaluated = recorder.log_and_evaluate()
+            ended = run.batch_in_epoch >= run.feed.batches_per_epoch
+            if ended:
+                hook.trainkit_epoch_end(run=run, metrics=recorder.newest)
+            if (evaluated or ended) and run.stop_reason is None:
+                run.stop_reason = hook.trainkit_stop_reason(run=run, metrics=recorder.newest)
+            if ended:
+                run.epoch, run.batch_in_epoch = run.epoch + 1, 0
+            recorder.save_if_due()
+            if ended or run.stop_reason is not None or run.position >= run.total_updates:
+                break
+
+
+def calls(run: Run, updates_per_call: int, recorder: Recorder) -> Iterator[list[list[Batch]]]:
+    """Group the epoch's batches into updates, and updates into calls that end where something is due."""
+    batches = run.feed.train(run.epoch, run.batch_in_epoch)
+    accumulate = run.clock.accumulate
+    while True:
+        count = min(updates_per_call, recorder.next_due - run.position)
+        updates = [update for _ in range(count) if (update := list(islice(batches, accumulate)))]
+        if not updates:
+            return
+        yield updates

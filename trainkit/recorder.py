@@ -1,0 +1,141 @@
+"""What a run leaves behind while it trains: log lines, evaluations, checkpoints, and when each is due."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from trainkit import checkpoint, snapshot
+from trainkit.errors import MachineError, RunError
+from trainkit.flat import FlatGroup
+from trainkit.run import Metrics, Run
+from trainkit.rundir import RunFolder, plain_number, write_atomically
+from trainkit.scheduled import values_at
+from trainkit.tally import Tally
+
+
+class Recorder:
+    """Logs, evaluates and saves one run.
+
+    Args:
+        run: the run.
+        folder: its folder.
+        flats: groups laid out flat, for the optimizer's state by name.
+    """
+
+    def __init__(self, run: Run, folder: RunFolder, flats: list[FlatGroup]) -> None:
+        self.run = run
+        self.folder = folder
+        self.flats = flats
+        self.tally = Tally(run)
+        self.newest: Metrics = {}
+        self.best: dict[str, Any] | None = None
+        self.started = time.monotonic()
+        settings = run.recipe["run"]
+        self.monitor: str = settings["monitor"]
+        self._every = {
+            what: max(1, run.clock.updates(settings[f"{what}_every"])) for what in ("log", "evaluate", "save")
+        }
+        self._saved_at = -1
+        self._best_checkpoint: str | None = None
+        self._epoch_end = 0
+        self._plan()
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds since the run started."""
+        return time.monotonic() - self.started
+
+    def _plan(self) -> None:
+        """Work out the next position at which anything is due."""
+        run = self.run
+        position = run.position
+        left = -(-(run.feed.batches_per_epoch - run.batch_in_epoch) // run.clock.accumulate)
+        self._epoch_end = position + left
+        marks = [(position // every + 1) * every for every in self._every.values()]
+        self.next_due = min(*marks, self._epoch_end, run.total_updates)
+
+    def _is_due(self, what: str) -> bool:
+        position = self.run.position
+        return position % self._every[what] == 0 or position >= self.run.total_updates
+
+    def log_and_evaluate(self) -> bool:
+        """Write the log line and make the evaluation that are due here; say whether there was an evaluation."""
+        run = self.run
+        stopping = run.stop_reason is not None
+        if self._is_due("log") or stopping:
+            figures = self.tally.figures()
+            if figures:
+                # The values that the last update was made with.
+                t = max(0, run.step - 1)
+                scheduled = values_at(tuple(run.schedules), t, run.total_updates, run.events)
+                self.write("train", figures, scheduled)
+        evaluated = self._is_due("evaluate") and "val" in run.feed.spec.sizes
+        if evaluated:
+            self.evaluate("val")
+            self._compare()
+        return evaluated
+
+    def evaluate(self, split: str) -> None:
+        """Measure a split and write its line."""
+        self.write(split, self.run.hook.trainkit_evaluate(run=self.run, split=split), {})
+
+    def write(self, split: str, figures: Metrics, extra: dict[str, float]) -> None:
+        """Write one line of ``metrics.jsonl``."""
+        run = self.run
+        epochs = run.position / run.clock.updates_per_epoch
+        line: dict[str, Any] = {
+            "step": run.step,
+            "epoch": int(epochs) if epochs == int(epochs) else round(epochs, 6),
+            "split": split,
+            "time": round(self.seconds, 6),
+        }
+        line |= {name: plain_number(value) for name, value in (figures | extra).items()}
+        run.history.append(line)
+        self.folder.metrics(line)
+        self.newest |= {f"{split}.{name}": value for name, value in figures.items()}
+
+    def _compare(self) -> None:
+        value = self.newest.get(self.monitor)
+        if value is None or plain_number(value) is None:
+            return
+        sign = 1.0 if self.run.higher_is_better(self.monitor) else -1.0
+        if self.best is None or sign * (value - self.best["value"]) > 0:
+            self.best = {"step": self.run.step, "metric": self.monitor, "value": value}
+
+    def save_if_due(self) -> None:
+        """Save where it is due, at the best evaluation so far, and before the run ends; then plan on."""
+        run = self.run
+        is_best = self.best is not None and self.best["step"] == run.step
+        if self._is_due("save") or is_best or run.stop_reason is not None:
+            self.save(is_best)
+        self._plan()
+
+    def save(self, is_best: bool = False) -> None:
+        """Save a checkpoint at this step boundary.
+
+        Raises:
+            RunError: if weights are not finite; they never reach a checkpoint.
+            MachineError: if the disk refuses; older checkpoints are untouched.
+        """
+        run = self.run
+        if self._saved_at == run.position:
+            return
+        if bad := snapshot.not_finite(run.model):
+            raise RunError(f"'{bad}' is not finite after update {run.step}; the checkpoints hold the weights before it")
+        tensors, state = snapshot.capture(run, self.flats, self.best)
+        parent = self.folder.path / "checkpoints"
+        try:
+            made = checkpoint.save(parent, run.step, tensors, state)
+            if is_best and self.best is not None:
+                self._best_checkpoint = made.name
+                content = json.dumps({**self.best, "checkpoint": made.name}) + "\n"
+                write_atomically(self.folder.path / "best.json", content)
+            checkpoint.prune(parent, run.recipe["run"]["keep"], self._best_checkpoint)
+        except OSError as error:
+            raise MachineError(
+                f"{parent}: the checkpoint at update {run.step} could not be written: {error.strerror or error}\n"
+                "  older checkpoints are whole; make room and start again"
+            ) from error
+        self._saved_at = run.position

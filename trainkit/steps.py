@@ -1,0 +1,238 @@
+"""How one update is executed: eager, through a plugin's hook, or with a closure; `compiled` holds the compiled one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainkit.errors import RunError
+from trainkit.evaluate import loss_weight
+from trainkit.flat import FlatGroup, flattable
+from trainkit.hookspecs import hookimpl as hookimpl
+from trainkit.run import Batch, Run, StepResult
+from trainkit.scheduled import set_values
+
+SKIPS_IN_A_ROW = 100  # a run that skips for so long will not recover by itself
+
+
+def implemented(run: Run, name: str) -> Callable[..., Any] | None:
+    """The hook if anyone implements it, else ``None``, so that an empty hook costs nothing in the loop."""
+    caller = getattr(run.hook, name)
+    return caller if caller.get_hookimpls() else None
+
+
+def training_loss(run: Run) -> Callable[[Tensor, Batch], Tensor]:
+    """The loss of a training batch: a plugin's if one owns it, else the recipe's."""
+    hook, loss = implemented(run, "trainkit_loss"), run.loss
+    if hook is None:
+        return lambda outputs, batch: loss(outputs, batch.targets)
+
+    def owned(outputs: Tensor, batch: Batch) -> Tensor:
+        value = hook(run=run, outputs=outputs, batch=batch)
+        return loss(outputs, batch.targets) if value is None else value
+
+    return owned
+
+
+class EagerStep:
+    """Forward, loss, backward and update, one update a call.
+
+    With accumulation each batch counts by what its mean loss was divided by, so that the gradient is that of one
+    batch with all their samples.
+
+    Args:
+        run: the run.
+        flats: groups that were laid out flat; shared with the caller, emptied if that has to be undone.
+        keep_outputs: whether the results carry outputs for training metrics.
+    """
+
+    updates_per_call = 1
+
+    def __init__(self, run: Run, flats: list[FlatGroup], keep_outputs: bool) -> None:
+        self.run = run
+        self.flats = flats
+        self.keep_outputs = keep_outputs
+        self.loss = training_loss(run)
+        self.gradients_hook = implemented(run, "trainkit_gradients")
+        self.skip = run.recipe["run"]["nonfinite"] == "skip"
+        self.scaler = run.precision.scaler
+        self.plain = run.precision.name == "float32" and not self.gradients_hook and not self.skip
+        self._first = bool(flats)
+        self._skipped_in_a_row = 0
+        self._collect()
+
+    def _collect(self) -> None:
+        """Bind what every update needs."""
+        self.parameters: list[Tensor] = [p for group in self.run.optimizer.param_groups for p in group["params"]]
+        self._flat_gradients = [flat.gradient for flat in self.flats]
+        flat = {id(flat.flat) for flat in self.flats}
+        self._separate = [parameter for parameter in self.parameters if id(parameter) not in flat]
+
+    def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
+        run = self.run
+        (batches,) = updates
+        set_values(run, run.optimizer.param_groups, run.step)
+        if self._first:
+            self._prepare_first()
+        if len(batches) == 1:
+            batch = batches[0]
+            with run.precision.context():
+                outputs = run.forward(batch.inputs)
+                loss = self.loss(outputs, batch)
+            (loss if self.plain else self.scaler.scale(loss)).backward()
+            result = StepResult(loss.detach(), loss_weight(run.loss, batch.targets))
+            if self.keep_outputs:
+                result.outputs, result.targets = (outputs.detach(),), (batch.targets,)
+        else:
+            result = self._accumulate(batches)
+        if self._first:
+            self._finish_first()
+        if self.plain:
+            run.optimizer.step()
+        elif not self._careful_update():
+            result.updates, result.skipped = 0, 1
+        for gradient in self._flat_gradients:
+            gradient.zero_()
+        for parameter in self._separate:
+            parameter.grad = None
+        return result
+
+    def _accumulate(self, batches: Sequence[Batch]) -> StepResult:
+        run = self.run
+        weights = [loss_weight(run.loss, batch.targets) for batch in batches]
+        total = sum(weights)
+        mean, outputs = None, []
+        for batch, weight in zip(batches, weights, strict=True):
+            with run.precision.context():
+                output = run.forward(batch.inputs)
+                part = self.loss(output, batch) * (weight / total)
+            self.scaler.scale(part).backward()
+            mean = part.detach() if mean is None else mean + part.detach()
+            outputs.append(output.detach())
+        assert mean is not None
+        result = StepResult(mean, total)
+        if self.keep_outputs:
+            result.outputs, result.targets = outputs, [batch.targets for batch in batches]
+        return result
+
+    def _careful_update(self) -> bool:
+        """Unscale, let hooks change the gradients, and update; False where the update is left out."""
+        optimizer: Any = self.run.optimizer
+        scaled = self.scaler.is_enabled()
+        if scaled:
+            self.scaler.unscale_(optimizer)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        finite = True
+        if self.skip and not scaled:
+            # This waits for the device at each update: the policy has to decide before the weights change.
+            finite = bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all())
+        if finite:
+            if self.gradients_hook is not None:
+                self.gradients_hook(run=self.run, gradients=gradients)
+            if scaled:
+                before = self.scaler.get_scale()
+                self.scaler.step(optimizer)
+                self.scaler.update()
+                finite = self.scaler.get_scale() >= before
+            else:
+                optimizer.step()
+        self._skipped_in_a_row = 0 if finite else self._skipped_in_a_row + 1
+        if self._skipped_in_a_row >= SKIPS_IN_A_ROW:
+            raise RunError(
+                f"{SKIPS_IN_A_ROW} updates in a row had gradients that are not finite, up to update {self.run.step}\n"
+                "  lower the learning rate, add [[callback]] use = \"clip_norm\", or use precision = \"float32\""
+            )
+        return finite
+
+    def _prepare_first(self) -> None:
+        """Let the first backward show which parameters get a gradient at all."""
+        for flat in self.flats:
+            for parameter in flat.parameters:
+                parameter.grad = None
+
+    def _finish_first(self) -> None:
+        """Adopt the first gradients; a group with a parameter that got none is laid out separately again.
+
+        An unused parameter must not decay nor move by momentum, which one operation over the whole buffer would do.
+        """
+        self._first = False
+        for flat in list(self.flats):
+            if not flat.take_first_gradients():
+                flat.undo()
+                self.flats.remove(flat)
+        self._collect()
+
+
+class ClosureStep:
+    """For optimizers that call the loss again themselves, such as L-BFGS."""
+
+    updates_per_call = 1
+
+    def __init__(self, run: Run, keep_outputs: bool) -> None:
+        self.run = run
+        self.keep_outputs = keep_outputs
+        self.loss = training_loss(run)
+        self.gradients_hook = implemented(run, "trainkit_gradients")
+
+    def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
+        run = self.run
+        (batches,) = updates
+        set_values(run, run.optimizer.param_groups, run.step)
+        weights = [loss_weight(run.loss, batch.targets) for batch in batches]
+        total = sum(weights)
+        first: list[Tensor] = []
+        outputs: list[Tensor] = []
+
+        def closure() -> Tensor:
+            run.optimizer.zero_grad()
+            mean = torch.zeros((), device=run.device)
+            for batch, weight in zip(batches, weights, strict=True):
+                with run.precision.context():
+                    output = run.forward(batch.inputs)
+                    part = self.loss(output, batch) * (weight / total)
+                part.backward()  # type: ignore[no-untyped-call]
+                mean = mean + part.detach()
+                if not first and self.keep_outputs:
+                    outputs.append(output.detach())
+            if self.gradients_hook is not None:
+                held = [p.grad for group in run.optimizer.param_groups for p in group["params"] if p.grad is not None]
+                self.gradients_hook(run=run, gradients=held)
+            if not first:  # the loss before the update, as every other step reports it
+                first.append(mean)
+            return mean
+
+        run.optimizer.step(closure)
+        targets = [batch.targets for batch in batches] if self.keep_outputs else []
+        return StepResult(first[0], total, outputs, targets)
+
+
+class HookStep:
+    """For a plugin that makes the update itself (``trainkit_train_step``)."""
+
+    updates_per_call = 1
+
+    def __init__(self, run: Run, fallback: Callable[[Sequence[Sequence[Batch]]], StepResult]) -> None:
+        self.run = run
+        self.hook = run.hook.trainkit_train_step
+        self.fallback = fallback
+
+    def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
+        run = self.run
+        set_values(run, run.optimizer.param_groups, run.step)
+        result: StepResult | None = self.hook(run=run, batches=updates[0])
+        return self.fallback(updates) if result is None else result
+
+
+def lay_flat(run: Run, elementwise: bool) -> list[FlatGroup]:
+    """Lay out the groups that allow it in one buffer each.
+
+    Args:
+        run: the run, before its first update.
+        elementwise: whether the optimizer's update treats every number by itself.
+    """
+    if not (elementwise and run.recipe["run"]["flat"]):
+        return []
+    return [FlatGroup(group) for group in run.optimizer.param_groups if flattable(group)]

@@ -1,0 +1,93 @@
+"""What training batches yielded since the last log line, gathered without waiting for the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from trainkit.errors import RunError
+from trainkit.evaluate import Meter
+from trainkit.run import Metrics, Run, StepResult
+
+FOLD_EVERY = 64  # calls whose results are taken in together: metrics cost one operation for many batches
+FOLD_NUMBERS = 1 << 22  # outputs held back at the most, so that large outputs do not pile up
+
+
+class Tally:
+    """Losses and metrics of training batches between two log lines.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._held: list[StepResult] = []
+        self._numbers = 0
+        self._start_again()
+
+    def _start_again(self) -> None:
+        self._meter = Meter(dict(self.run.metrics), self.run.loss)
+        self._losses: list[Tensor] = []
+        self._weights: list[Tensor] = []
+        self._first_step = self.run.position
+        self.samples = 0
+
+    def add(self, result: StepResult) -> None:
+        """Take in what one call did."""
+        self._held.append(result)
+        self._numbers += sum(output.numel() for output in result.outputs)
+        if len(self._held) >= FOLD_EVERY or self._numbers > FOLD_NUMBERS:
+            self._fold()
+
+    def _fold(self) -> None:
+        held, self._held, self._numbers = self._held, [], 0
+        if not held:
+            return
+        losses = torch.cat([result.losses.reshape(-1) for result in held])
+        self._losses.append(losses)
+        if all(isinstance(result.weights, int | float) and result.losses.dim() == 0 for result in held):
+            weights = torch.tensor([result.weights for result in held], dtype=torch.float64, device=losses.device)
+        else:
+            weights = torch.cat(
+                [torch.as_tensor(r.weights, device=losses.device).double().expand(r.losses.shape).reshape(-1) for r in held]
+            )
+        self._weights.append(weights)
+        outputs = [output for result in held for output in result.outputs]
+        if outputs:
+            targets = [target for result in held for target in result.targets]
+            self._meter.update_metrics(torch.cat(outputs), torch.cat(targets))
+        if losses.device.type == "cpu":  # nothing to wait for: say it at once
+            self._check(losses)
+
+    def _check(self, losses: Tensor) -> None:
+        if self.run.recipe["run"]["nonfinite"] == "error" and not self.run.precision.scaler.is_enabled():
+            finite = losses.isfinite()
+            if not bool(finite.all()):
+                before = sum(len(part) for part in self._losses) - len(losses)
+                wrong = int((~finite).nonzero()[0, 0])
+                raise RunError(
+                    f"the loss is not finite at update {self._first_step + before + wrong} (epoch {self.run.epoch}): "
+                    f"got {float(losses[wrong])}\n"
+                    '  lower optimizer.lr, add [[callback]] use = "clip_norm", or leave such updates out with '
+                    'nonfinite = "skip" in [run]'
+                )
+
+    def figures(self) -> Metrics:
+        """Mean loss and metrics since the last call; waits for the device.
+
+        Raises:
+            RunError: if a loss was not finite, naming the update.
+        """
+        self._fold()
+        if not self._losses:
+            return {}
+        losses, weights = torch.cat(self._losses), torch.cat(self._weights)
+        if losses.device.type != "cpu":
+            self._losses = [losses]
+            self._check(losses)
+        finite = losses.isfinite()
+        mean = float((losses.double() * weights)[finite].sum() / weights[finite].sum())
+        figures = {"loss": mean, **self._meter.compute_metrics()}
+        self._start_again()
+        return figures
