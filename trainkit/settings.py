@@ -209,6 +209,8 @@ def describe_type(annotation: Any) -> str:
         if args[-1] is Ellipsis:
             return f"list of {describe_type(args[0])}"
         return f"list of {len(args)}: " + ", ".join(describe_type(arg) for arg in args)
+    if bare == dict[str, Any]:
+        return "table"  # the core's own, checked by rules of its own
     if origin is dict and args[0] is str:
         return f"table of {describe_type(args[1])}"
     raise TypeError(
@@ -251,6 +253,8 @@ def _pydantic_type(annotation: Any) -> Any:
     if origin is tuple:  # TOML has lists alone, so a list must pass for a tuple: of the outside only
         parts = tuple(arg if arg is Ellipsis else _pydantic_type(arg) for arg in args)
         return Annotated[tuple[parts], Strict(False)]  # type: ignore[valid-type]
+    if bare == dict[str, Any]:
+        return bare
     return dict[str, _pydantic_type(args[1])]  # type: ignore[misc]
 
 

@@ -1,0 +1,62 @@
+"""Plugins of nothing but fakes, and a recipe on disk from its text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from trainkit.manager import Plugins
+from trainkit.recipe import Recipe, load_recipe
+
+HERE = Path(__file__).parent
+Load = Callable[..., Recipe]
+
+BASE = """\
+recipe = 1
+seed = 17
+[run]
+duration = "20ep"
+[data]
+use = "digits"
+[model]
+use = "resnet"
+[loss]
+use = "cross_entropy"
+[[metric]]
+use = "accuracy"
+[optimizer]
+use = "sgd"
+lr = 0.1
+momentum = 0.9
+[schedule]
+use = "cosine"
+warmup = "2ep"
+"""
+
+
+def fake_plugins(*names: str) -> Plugins:
+    """Plugins that know the fakes alone, whatever is installed."""
+    plugins = Plugins(modules=[str(HERE / "plugins" / f"{name}.py") for name in names])
+    plugins.plugins = [plugin for plugin in plugins.plugins if plugin.name in names]
+    return plugins
+
+
+@pytest.fixture(scope="session")
+def plugins() -> Plugins:
+    return fake_plugins("trainkit_fake")
+
+
+@pytest.fixture
+def load(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Load a recipe from its text, with bases beside it given by name."""
+    monkeypatch.chdir(tmp_path)
+
+    def load(text: str = BASE, overrides: Sequence[str] = (), **bases: str) -> Recipe:
+        for name, base in bases.items():
+            Path(f"{name}.toml").write_text(base, encoding="utf-8")
+        Path("my.toml").write_text(text, encoding="utf-8")
+        return load_recipe("my.toml", overrides, plugins)
+
+    return load

@@ -1,0 +1,43 @@
+"""Recipes: read safely, put together, checked whole, filled; nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainkit.manager import Plugins
+from trainkit.recipe.bases import open_recipe, packaged_recipes
+from trainkit.recipe.check import check_recipe
+from trainkit.recipe.compose import compose
+from trainkit.recipe.filled import FilledTables, Origin, Recipe, problem_at
+from trainkit.recipe.schema import json_schema
+from trainkit.recipe.write import fill_toml, origin_lines, to_toml
+
+__all__ = [
+    "FilledTables",
+    "Origin",
+    "Recipe",
+    "fill_toml",
+    "json_schema",
+    "load_recipe",
+    "origin_lines",
+    "packaged_recipes",
+    "problem_at",
+    "to_toml",
+]
+
+
+def load_recipe(source: str | Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+    """Read a recipe with its bases, lay the overrides over it, check it and fill its defaults.
+
+    Args:
+        source: a file, ``package:name`` for one that a package ships, or ``-`` for standard input.
+        overrides: ``key=value`` of the command line.
+        plugins: the plugins whose components it may name.
+
+    Raises:
+        RecipeError: with every problem found, sorted by place.
+        PluginDefect: if a plugin fails while it checks the recipe.
+    """
+    composed, problems = compose(open_recipe(str(source), plugins), overrides, plugins)
+    return check_recipe(composed, problems, plugins)

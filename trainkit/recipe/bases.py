@@ -1,0 +1,140 @@
+"""Finding recipes by name: a file beside the recipe that extends it, or one that a package ships. Nothing is imported."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+from pathlib import Path as FilePath
+
+from trainkit.errors import Place, Problem, RecipeError
+from trainkit.manager import Plugins
+from trainkit.recipe.positions import Source
+from trainkit.recipe.read import read_file, read_stdin
+from trainkit.recipe.text import did_you_mean, shown
+
+_PACKAGED = re.compile(r"(?P<package>[A-Za-z][A-Za-z0-9_.-]*):(?P<name>[A-Za-z0-9_-]+)")
+
+
+def open_recipe(name: str, plugins: Plugins) -> Source:
+    """Read the recipe that a user named: a file, ``package:name``, or ``-`` for standard input.
+
+    Raises:
+        RecipeError: if there is none, or it cannot be read.
+    """
+    if name == "-":
+        return read_stdin()
+    file = FilePath(name)
+    try:
+        return read_file(file, name)
+    except FileNotFoundError:
+        pass
+    if _PACKAGED.fullmatch(name):
+        return _read_packaged(name, Place(name), plugins)
+    known = {_beside(name, found): found for found in _toml_files(file.parent)}
+    cure = did_you_mean(name, known) + "`trainkit list` names the recipes that are installed"
+    raise RecipeError([Problem(Place(name), "there is no such file", cure)])
+
+
+def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Source:
+    """Read what ``extends`` names.
+
+    Args:
+        base: the name as the recipe writes it.
+        source: the recipe that extends it.
+        place: where it says so.
+        plugins: the installed plugins, whose packages may ship recipes.
+
+    Raises:
+        RecipeError: if there is none, or it cannot be read.
+    """
+    if _PACKAGED.fullmatch(base):
+        return _read_packaged(base, place, plugins)
+    folder = source.file.parent if source.file is not None else FilePath()
+    said = f"extends: '{shown(base)}'"
+    if "\0" in base or os.path.isabs(base) or not base.endswith(".toml") or base.startswith("~"):
+        cure = 'write a .toml file relative to this one, such as "base.toml", or "package:name"'
+        raise RecipeError([Problem(place, f"{said} is neither a file beside this one nor package:name", cure)])
+    if source.package:
+        if FilePath(base).name != base:
+            raise RecipeError([Problem(place, f"{said} leaves the package's folder of recipes", "name a file in it")])
+        return _read_packaged(f"{source.package}:{base.removesuffix('.toml')}", place, plugins)
+    try:
+        return read_file(folder / base, _beside(source.name, base))
+    except FileNotFoundError:
+        known = [os.path.relpath(folder / found, folder) for found in _toml_files((folder / base).parent)]
+        known = [os.path.join(os.path.dirname(base), found) for found in map(os.path.basename, known)]
+        files = [found for found in known if (folder / found) != source.file]
+        cure = did_you_mean(base, files) + (f"beside it: {', '.join(files[:12])}" if files else "no recipe lies there")
+        raise RecipeError([Problem(place, f"{said} does not exist", cure)]) from None
+
+
+def packaged_recipes(plugins: Plugins) -> list[str]:
+    """The names, ``package:name``, of all recipes that trainkit and the installed plugins ship."""
+    packages = ["trainkit", *sorted({plugin.package for plugin in plugins.plugins})]
+    return [f"{package}:{file.stem}" for package in packages for file in _shipped(package)]
+
+
+def _read_packaged(reference: str, place: Place, plugins: Plugins) -> Source:
+    match = _PACKAGED.fullmatch(reference)
+    assert match is not None
+    package, name = match["package"], match["name"]
+    # A distribution's name serves as well as its package's.
+    package = next((p.package for p in plugins.plugins if package in (p.distribution, p.package)), package)
+    file = next((file for file in _shipped(package) if file.stem == name), None)
+    if file is None:
+        known = packaged_recipes(plugins)
+        cure = did_you_mean(reference, known) + f"installed recipes: {', '.join(known) or 'none'}"
+        # A package that is there without such a recipe is a slip of the pen; one that is not there is not installed.
+        lacking = _folder(package) is None and _importable(package) is False
+        if lacking:
+            cure += f"\n'{package}' is not installed: pip install {package.replace('_', '-')}"
+        raise RecipeError([Problem(place, f"no installed recipe is called '{shown(reference)}'", cure, lacking)])
+    try:
+        return read_file(file, f"{package}:{name}", package)
+    except FileNotFoundError:
+        raise RecipeError([Problem(place, f"'{shown(reference)}' was just removed", "run it again")]) from None
+
+
+def _importable(package: str) -> bool:
+    """Whether a top-level package of that name can be imported; nothing is imported to find out."""
+    if "." in package or "-" in package:
+        return False
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+@functools.lru_cache(maxsize=256)
+def _folder(package: str) -> FilePath | None:
+    """The folder ``recipes`` in a package; for trainkit's own source tree, the one beside the package."""
+    if not _importable(package):
+        return None
+    spec = importlib.util.find_spec(package)
+    for place in (spec.submodule_search_locations or []) if spec is not None else []:
+        candidates = [FilePath(place) / "recipes"]
+        if package == "trainkit":
+            candidates.append(FilePath(place).parent / "recipes")
+        for candidate in candidates:
+            if candidate.is_dir():
+                return candidate
+    return None
+
+
+def _shipped(package: str) -> list[FilePath]:
+    folder = _folder(package)
+    return sorted(folder.glob("*.toml")) if folder is not None else []
+
+
+def _toml_files(folder: FilePath) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
+    except (OSError, ValueError):
+        return []
+
+
+def _beside(name: str, other: str) -> str:
+    """The path of ``other``, which is relative to the file ``name``, as the user would write it."""
+    return os.path.normpath(os.path.join(os.path.dirname(name), other))

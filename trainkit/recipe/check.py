@@ -1,0 +1,258 @@
+"""A composed recipe against the signatures of the components it names: all problems at once, or a filled recipe."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from trainkit.component import Component
+from trainkit.errors import Place, Problem, RecipeError
+from trainkit.manager import Plugins, new_hook_manager
+from trainkit.recipe.filled import FilledTables, Recipe
+from trainkit.recipe.find import find_component, installed_names
+from trainkit.recipe.merge import Composed
+from trainkit.recipe.pairs import check_pairs, hook_order
+from trainkit.recipe.read import unusable_values
+from trainkit.recipe.requires import check_requires
+from trainkit.recipe.text import Path, did_you_mean, header, nearest, plural, shown, shown_value
+from trainkit.recipe.values import Part, Table, check_table, nested_values, plain
+from trainkit.settings import Setting, settings_model
+from trainkit.tables import COMPONENT_TABLES, FORMAT_VERSION, GROUP_SETTINGS, RUN_SETTINGS, TOP_SETTINGS, TableKind
+
+
+def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) -> Recipe:
+    """Check a composed recipe and fill its defaults.
+
+    Args:
+        composed: the recipe with its bases and overrides.
+        problems: what is already known to be wrong; shown with the rest.
+        plugins: the installed plugins.
+
+    Raises:
+        RecipeError: with every problem of the recipe.
+        PluginDefect: if a plugin's own check fails.
+    """
+    checker = _Checker(composed, plugins)
+    filled = FilledTables(checker.tables(), composed)
+    recipe = Recipe(filled, checker.components, [], composed.name, checker.notes, plugins, checker.defaults)
+    recipe.order, order_problems = hook_order(recipe)
+    found = [*problems, *checker.problems, *order_problems, *check_pairs(recipe)]
+    if not found:  # plugins may rely on tables that passed
+        found = _ask_plugins(recipe)
+    if found:
+        raise RecipeError(found)
+    return recipe
+
+
+def _ask_plugins(recipe: Recipe) -> list[Problem]:
+    manager = new_hook_manager()
+    for plugin in recipe.plugins_in_use():
+        if plugin.module is not None:
+            manager.register(plugin.module, plugin.name)
+    try:
+        answers = manager.hook.trainkit_check_recipe(recipe=recipe.tables)
+        return [problem for answer in answers if answer for problem in answer]
+    except Exception as error:
+        defect = recipe.plugins.blame(error, "the recipe was checked")
+        if defect is None:
+            raise
+        raise defect from error
+
+
+@functools.cache
+def core_part(table: str) -> Part:
+    """The settings of a table that are the core's own: ``run``, ``top``, or what a kind's components share."""
+    settings: tuple[Setting, ...]
+    if table == "group":
+        settings = GROUP_SETTINGS
+    elif table == "run":
+        settings = RUN_SETTINGS
+    else:
+        settings = TOP_SETTINGS if table == "top" else COMPONENT_TABLES[table].shared
+    return Part(settings, settings_model(table, settings))
+
+
+class _Checker:
+    def __init__(self, composed: Composed, plugins: Plugins) -> None:
+        self.composed = composed
+        self.plugins = plugins
+        self.components: dict[Path, Component] = {}
+        self.defaults: dict[Path, Any] = {}
+        self.notes: list[str] = []
+        self.problems: list[Problem] = []
+        self.faults: set[Path] = set()
+        for path, message, cure in unusable_values(composed.tables):
+            self.faults.add(path)
+            self.problem(composed.place(path), message, cure)
+        missing = check_requires(composed)
+        self.lacking = any(problem.environment for problem in missing)
+        self.problems.extend(missing)
+
+    def problem(self, place: Place, message: str, cure: str = "") -> None:
+        self.problems.append(Problem(place, message, cure))
+
+    def tables(self) -> dict[str, Any]:
+        """Check everything; the filled tables are whole only where no problem was found."""
+        written = self.composed.tables
+        known = [*(setting.name for setting in TOP_SETTINGS), "run", *COMPONENT_TABLES, "extends", "drop"]
+        meant = set()
+        for key, value in written.items():
+            if key not in known:
+                meant.add(nearest(key, known))
+                what = "table" if isinstance(value, dict | list) else "key"
+                cure = did_you_mean(key, known) + "a recipe takes: " + ", ".join(known)
+                self.problem(self.composed.place((key,)), f"no {what} named '{shown(key)}'", cure)
+        filled = self.top()
+        if "run" in written:
+            if isinstance(written["run"], dict):
+                self.fill(filled, "run", Table(("run",), "[run]", "[run]", written["run"], [core_part("run")]))
+            else:
+                self.not_a_table(("run",), written["run"], "")
+        elif "run" not in meant:
+            cure = 'write [run] and duration = "20ep", or another time'
+            self.problem(Place(self.composed.name), "there is no [run] table", cure)
+        for name, table in COMPONENT_TABLES.items():
+            if name not in written and table.default is None:
+                if name not in meant:
+                    cure = f"write [{name}] and use = one of the {self.installed(name)}"
+                    self.problem(Place(self.composed.name), f"there is no [{name}] table", cure)
+            elif table.many:
+                filled[name] = self.many(name, table)
+            else:
+                value = written.get(name, table.default)
+                if table.default is not None and isinstance(value, dict) and "use" not in value:
+                    value = {**table.default, **value}
+                if (checked := self.component((name,), table.kind, value, core_part(name))) is not None:
+                    filled[name] = checked
+        return filled
+
+    def top(self) -> dict[str, Any]:
+        names = {setting.name for setting in TOP_SETTINGS}
+        top = {key: value for key, value in self.composed.tables.items() if key in names}
+        version = top.get("recipe")
+        if isinstance(version, int) and not isinstance(version, bool) and version > FORMAT_VERSION:
+            del top["recipe"]
+            message = (
+                f"the recipe has format {shown_value(version)}; this trainkit reads formats up to {FORMAT_VERSION}"
+            )
+            self.problem(self.composed.place(("recipe",)), message, "install a newer trainkit")
+        filled, problems = check_table(
+            Table((), "the recipe", "the recipe", top, [core_part("top")]), self.composed, self.faults
+        )
+        self.problems.extend(dataclasses.replace(p, message=p.message.removeprefix("the recipe ")) for p in problems)
+        return filled
+
+    def fill(self, tables: dict[str, Any], name: str, table: Table) -> None:
+        tables[name], problems = check_table(table, self.composed, self.faults)
+        self.problems.extend(problems)
+        self.remember_defaults(table)
+
+    def remember_defaults(self, table: Table) -> None:
+        for setting in table.settings.values():
+            if not setting.required:
+                self.defaults[(*table.path, setting.name)] = plain(setting.default)
+
+    def many(self, name: str, table: TableKind) -> list[Any]:
+        """Check a list of tables."""
+        if name not in self.composed.tables:
+            defaults = [item for item in table.default if self.usable_default(name, item)]
+            return [self.component((name, n), table.kind, item, core_part(name)) for n, item in enumerate(defaults)]
+        items = self.composed.tables[name]
+        if not isinstance(items, list):
+            cure = f"write [[{name}]], one for each {table.kind}"
+            self.problem(self.composed.place((name,)), f"{name} must be a list of tables, got {_kind_of(items)}", cure)
+            return []
+        checked = [self.component((name, n), table.kind, item, core_part(name)) for n, item in enumerate(items)]
+        return [item for item in checked if item is not None]
+
+    def usable_default(self, name: str, item: Any) -> bool:
+        """Whether a table that the user did not write can be there; a note says why not."""
+        component, problems = find_component(self.plugins, COMPONENT_TABLES[name].kind, item["use"], Place(""))
+        if component is not None and not problems:
+            return True
+        reason = problems[0].cure.removeprefix("install it with: ") if component is not None else "it is not installed"
+        self.notes.append(f"{name} '{item['use']}' is left out: {reason}")
+        return False
+
+    def component(self, path: Path, kind: str, written: Any, shared: Part | None = None) -> dict[str, Any] | None:
+        """Check a table that names a component, and the components inside it."""
+        if not isinstance(written, dict):
+            self.not_a_table(path, written, kind)
+            return None
+        label = header(path)
+        if "use" not in written:
+            cure = f"write use = one of the {self.installed(kind)}"
+            near = nearest("use", written)
+            if near is not None:
+                cure = f"did you mean 'use' where it says '{shown(near)}'?\n{cure}"
+            self.problem(self.composed.header(path), f"{label} needs 'use', which is missing", cure)
+            return None
+        place = self.composed.place((*path, "use"))
+        component, problems = find_component(self.plugins, kind, written["use"], place, self.lacking)
+        if not any(fault[: len(path) + 1] == (*path, "use") for fault in self.faults):
+            self.problems.extend(problems)
+        if component is None:
+            return None
+        self.components[path] = component
+        own = {key: value for key, value in written.items() if key != "use"}
+        parts = [*([shared] if shared is not None else []), Part(component.settings, component.model)]
+        table = Table(path, label, component.name, own, parts, component.example)
+        filled, problems = check_table(table, self.composed, self.faults)
+        self.problems.extend(problems)
+        self.remember_defaults(table)
+        for setting in table.settings.values():
+            if setting.nested is not None and setting.name in filled:
+                filled[setting.name] = self.nested((*path, setting.name), setting, filled[setting.name])
+        if path == ("optimizer",) and isinstance(filled.get("group"), list):
+            filled["group"] = self.groups(component, filled["group"])
+        return {"use": written["use"], **filled}
+
+    def nested(self, path: Path, setting: Setting, value: Any) -> Any:
+        """Check the components inside a setting, and put the filled tables in their place."""
+        for inside, nested, table in list(nested_values(setting.annotation, value)):
+            checked = self.component((*path, *inside), nested.kind, table)
+            if checked is None:
+                continue
+            if not inside:
+                return checked
+            holder = value
+            for part in inside[:-1]:
+                holder = holder[part]
+            holder[inside[-1]] = checked
+        return value
+
+    def groups(self, component: Component, groups: list[Any]) -> list[Any]:
+        """Check ``[[optimizer.group]]``: its own settings, and any of the optimizer's."""
+        own = [dataclasses.replace(s, default=None) for s in component.settings if s.nested is None]
+        names = {setting.name for setting in GROUP_SETTINGS}
+        allowed = tuple(setting for setting in own if setting.name not in names)
+        part = Part(allowed, settings_model(f"{component.name} group", allowed))
+        checked = []
+        for number, group in enumerate(groups):
+            path: Path = ("optimizer", "group", number)
+            table = Table(path, header(path), f"of {component.name}", group, [core_part("group"), part])
+            filled, problems = check_table(table, self.composed, self.faults)
+            self.problems.extend(problems)
+            left_out = [setting.name for setting in allowed if setting.name not in group]
+            checked.append({key: value for key, value in filled.items() if key not in left_out})
+            self.defaults[(*path, "lr_scale")] = 1.0
+        return checked
+
+    def not_a_table(self, path: Path, value: Any, kind: str) -> None:
+        name = header(path)
+        if any(fault[: len(path)] == path for fault in self.faults):
+            return
+        if isinstance(value, list) and not isinstance(path[-1], int):
+            message, cure = f"{name} is one table, got a list", f"write {name} once, in single brackets"
+        else:
+            message = f"{name} must be a table, got {shown_value(value)}"
+            cure = f"write {name}" + (f" and use = {shown_value(value)}" if kind and isinstance(value, str) else "")
+        self.problem(self.composed.place(path), message, cure)
+
+    def installed(self, kind: str) -> str:
+        return f"installed {plural(kind)}: {installed_names(self.plugins, kind)}"
+
+
+def _kind_of(value: Any) -> str:
+    return "one table" if isinstance(value, dict) else shown_value(value)

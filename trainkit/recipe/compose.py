@@ -1,0 +1,86 @@
+"""From a recipe and its bases to one set of tables: ``extends``, ``drop``, overrides, in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trainkit.errors import Place, Problem, RecipeError
+from trainkit.manager import Plugins
+from trainkit.recipe.bases import open_base
+from trainkit.recipe.merge import Composed
+from trainkit.recipe.overrides import apply_overrides, drop_keys
+from trainkit.recipe.positions import Source
+from trainkit.recipe.text import shown, shown_value
+
+MAX_DEPTH = 8
+# A few files that extend each other many times over could make millions of layers.
+MAX_LAYERS = 64
+
+
+def compose(source: Source, overrides: Sequence[str], plugins: Plugins) -> tuple[Composed, list[Problem]]:
+    """Put a recipe together: bases in order, then the recipe, then the command line.
+
+    Returns:
+        The tables, and what is wrong with ``drop`` and the overrides.
+
+    Raises:
+        RecipeError: if a base is missing, cannot be read, or extends itself.
+    """
+    composer = _Composer(plugins)
+    composed = composer.layers(source, ())
+    return composed, composer.problems + apply_overrides(composed, overrides)
+
+
+class _Composer:
+    def __init__(self, plugins: Plugins) -> None:
+        self.plugins = plugins
+        self.problems: list[Problem] = []
+        self.count = 0
+
+    def layers(self, source: Source, chain: tuple[Source, ...]) -> Composed:
+        """Compose ``source`` with its bases; ``chain`` holds the recipes that lead to it."""
+        self.count += 1
+        composed = Composed(source.name)
+        # Every base that is missing is named, not the first alone.
+        missing: list[Problem] = []
+        for number, base in enumerate(_extends(source)):
+            place = source.place(("extends", number))
+            try:
+                opened = self._open(base, source, place, (*chain, source))
+                composed.lay(self.layers(opened, (*chain, source)))
+            except RecipeError as error:
+                missing.extend(error.problems)
+        if missing:
+            raise RecipeError(missing)
+        own = dict(source.tables)
+        own.pop("extends", None)
+        self.problems.extend(drop_keys(composed, own.pop("drop", []), source))
+        composed.put(source, own)
+        return composed
+
+    def _open(self, base: str, source: Source, place: Place, chain: tuple[Source, ...]) -> Source:
+        if len(chain) > MAX_DEPTH:
+            raise RecipeError([Problem(place, f"bases are stacked more than {MAX_DEPTH} deep", "extend fewer")])
+        if self.count >= MAX_LAYERS:
+            raise RecipeError([Problem(place, f"the recipe has more than {MAX_LAYERS} bases", "extend fewer")])
+        opened = open_base(base, source, place, self.plugins)
+        names = [_identity(link) for link in chain]
+        if _identity(opened) in names:
+            circle = [*chain[names.index(_identity(opened)) :], opened]
+            path = " extends ".join(shown(link.name) for link in circle)
+            raise RecipeError([Problem(place, f"bases go round in a circle: {path}", "take one of them out")])
+        return opened
+
+
+def _extends(source: Source) -> list[str]:
+    written: Any = source.tables.get("extends", [])
+    bases = [written] if isinstance(written, str) else written
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        message = f"extends must be the name of a recipe or a list of names, got {shown_value(written)}"
+        raise RecipeError([Problem(source.place(("extends",)), message, 'such as extends = "base.toml"')])
+    return bases
+
+
+def _identity(source: Source) -> str:
+    return str(source.file.resolve()) if source.file is not None else source.name

@@ -1,0 +1,101 @@
+"""Laying recipes over each other while every key remembers who set it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from trainkit.errors import Place
+from trainkit.recipe.positions import Origin
+from trainkit.recipe.text import Path, lookup
+
+
+class Mark(NamedTuple):
+    """That ``origin`` set a key to ``value``; a table's value is not kept."""
+
+    origin: Origin
+    value: Any
+
+
+@dataclass
+class Composed:
+    """Tables put together from several origins.
+
+    Args:
+        name: the recipe as the user named it.
+        tables: the keys, without ``extends`` and ``drop``.
+        marks: for each key and table, everyone who set it, the last of whom counts.
+    """
+
+    name: str
+    tables: dict[str, Any] = field(default_factory=dict)
+    marks: dict[Path, list[Mark]] = field(default_factory=dict)
+
+    def place(self, path: Path) -> Place:
+        """Where the key at ``path`` was set; for a key that nobody set, the table that it belongs to."""
+        for length in range(len(path), 0, -1):
+            if marks := self.marks.get(path[:length]):
+                return marks[-1].origin.place(path)
+        return Place(self.name)
+
+    def header(self, path: Path) -> Place:
+        """Where the table at ``path`` begins: in the file that chose its component, if it names one."""
+        marks = self.marks.get((*path, "use")) or self.marks.get(path)
+        return marks[-1].origin.place(path) if marks else self.place(path)
+
+    def forget(self, path: Path) -> None:
+        """Remove the marks of everything inside ``path``."""
+        depth = len(path)
+        for inside in [marked for marked in self.marks if len(marked) > depth and marked[:depth] == path]:
+            del self.marks[inside]
+
+    def put(self, origin: Origin, tables: dict[str, Any]) -> None:
+        """Lay one origin's tables over these."""
+        marks: dict[Path, list[Mark]] = {}
+        _mark(origin, tables, (), marks)
+        self.lay(Composed(self.name, copy.deepcopy(tables), marks))
+
+    def lay(self, over: Composed) -> None:
+        """Lay other tables over these: tables merge key by key, everything else replaces what was there."""
+        self._lay(self.tables, over.tables, over, ())
+
+    def _lay(self, under: dict[str, Any], over: dict[str, Any], marked: Composed, path: Path) -> None:
+        if "use" in over and "use" in under and over["use"] != under["use"]:
+            kept = self.marks.get((*path, "use"), [])
+            under.clear()
+            self.forget(path)
+            self.marks[(*path, "use")] = kept
+        for key, value in over.items():
+            here = (*path, key)
+            self.marks.setdefault(here, []).extend(marked.marks.get(here, ()))
+            if isinstance(value, dict) and isinstance(under.get(key), dict):
+                self._lay(under[key], value, marked, here)
+                continue
+            self.forget(here)
+            under[key] = value
+            depth = len(here)
+            for inside, marks in marked.marks.items():
+                if len(inside) > depth and inside[:depth] == here:
+                    self.marks[inside] = list(marks)
+
+    def drop(self, path: Path) -> None:
+        """Remove a key and everything inside it.
+
+        Raises:
+            KeyError: if there is none, or it is not a key of a table.
+        """
+        table = lookup(self.tables, path[:-1])
+        if not isinstance(table, dict) or path[-1] not in table:
+            raise KeyError(path[-1])
+        del table[str(path[-1])]
+        self.forget(path)
+        self.marks.pop(path, None)
+
+
+def _mark(origin: Origin, value: Any, path: Path, marks: dict[Path, list[Mark]]) -> None:
+    if path:
+        marks[path] = [Mark(origin, None if isinstance(value, dict) else value)]
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        _mark(origin, child, (*path, key), marks)

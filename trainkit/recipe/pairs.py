@@ -1,0 +1,165 @@
+"""What no single table shows: components that exclude each other, order of hooks, settings that do not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from trainkit.clock import Span
+from trainkit.component import Component
+from trainkit.errors import Problem
+from trainkit.recipe.filled import Recipe
+from trainkit.recipe.text import Path, did_you_mean, header, shown, toml_key
+
+_TIMES = ("duration", "evaluate_every", "log_every", "save_every")
+
+
+def check_pairs(recipe: Recipe) -> list[Problem]:
+    """Find problems between tables; tables that are wrong themselves may lack values here."""
+    return [
+        *_times(recipe),
+        *_owners(recipe),
+        *_conflicts(recipe),
+        *_step(recipe),
+        *_groups(recipe),
+        *_figures(recipe),
+    ]
+
+
+def hook_order(recipe: Recipe) -> tuple[list[Path], list[Problem]]:
+    """Sort callbacks, then loggers, so that ``before`` and ``after`` hold; else they stay as written."""
+    order: list[Path] = []
+    problems: list[Problem] = []
+    for kind in ("callback", "logger"):
+        waiting: list[Path] = [path for path in recipe.components if path[0] == kind and len(path) == 2]
+        while waiting:
+            free = next((p for p in waiting if not any(_first(recipe, q, p) for q in waiting if q != p)), None)
+            if free is None:
+                names = _circle(recipe, waiting)
+                message = f"the {kind}s {' and '.join(names)} must each come before the other"
+                problems.append(Problem(recipe.tables.place(waiting[-1]), message, "leave one of them out"))
+                break
+            order.append(free)
+            waiting.remove(free)
+    return order, problems
+
+
+def _first(recipe: Recipe, one: Path, other: Path) -> bool:
+    """Whether ``one`` must be called before ``other``."""
+    first, second = recipe.components[one], recipe.components[other]
+    # A component that stands twice cannot come before itself.
+    return first.name != second.name and (second.name in first.before or first.name in second.after)
+
+
+def _circle(recipe: Recipe, waiting: list[Path]) -> list[str]:
+    """The names on one circle among those that all wait for another."""
+    walk = [waiting[0]]
+    while True:
+        walk.append(next(q for q in waiting if q != walk[-1] and _first(recipe, q, walk[-1])))
+        if walk[-1] in walk[:-1]:
+            circle = walk[walk.index(walk[-1]) + 1 :]
+            return sorted({f"'{recipe.components[path].name}'" for path in circle})
+
+
+def _times(recipe: Recipe) -> Iterator[Problem]:
+    for name in _TIMES:
+        written = recipe.tables.get("run", {}).get(name)
+        if not isinstance(written, str):
+            continue
+        span = Span.parse(written)
+        place = recipe.tables.place(("run", name))
+        if not span.amount:
+            yield Problem(place, f'[run] {name} must be longer than nothing, got "{shown(written)}"', "")
+        elif name == "duration" and span.unit == "dur":
+            cure = "write it in ep (epochs), ba (updates), sp (samples) or tok (tokens)"
+            yield Problem(place, f'[run] duration cannot be a fraction of itself, got "{shown(written)}"', cure)
+
+
+def _owners(recipe: Recipe) -> Iterator[Problem]:
+    owners: dict[str, Path] = {}
+    for path, component in recipe.components.items():
+        for thing in component.owns:
+            if thing in owners:
+                first = _named(owners[thing], recipe.components[owners[thing]])
+                message = f"{_named(path, component)} takes over the {thing.replace('_', ' ')}, as {first} does"
+                yield Problem(recipe.tables.place((*path, "use")), message, "leave one of them out")
+            owners.setdefault(thing, path)
+
+
+def _conflicts(recipe: Recipe) -> Iterator[Problem]:
+    seen: list[tuple[Path, Component]] = []
+    for path, component in recipe.components.items():
+        for earlier_path, earlier in seen:
+            if earlier.kind == component.kind and (
+                earlier.name in component.conflicts or component.name in earlier.conflicts
+            ):
+                message = f"{_named(path, component)} cannot be in one recipe with {_named(earlier_path, earlier)}"
+                yield Problem(recipe.tables.place((*path, "use")), message, "leave one of them out")
+        seen.append((path, component))
+
+
+def _step(recipe: Recipe) -> Iterator[Problem]:
+    """What the step program cannot do with these components."""
+    run: dict[str, Any] = recipe.tables.get("run", {})
+    optimizer = recipe.components.get(("optimizer",))
+    compiled = run.get("compile") == "step"
+    at = recipe.tables.place
+    if optimizer is not None and optimizer.capabilities.get("needs_closure"):
+        asks = f"[optimizer] {optimizer.name} computes the loss again within a step"
+        if run.get("precision") == "float16":
+            message = f'{asks}, which the loss scaler of precision = "float16" cannot follow'
+            yield Problem(at(("run", "precision")), message, 'write precision = "bfloat16" or "float32"')
+        if compiled:
+            message = f'{asks}, which compile = "step" cannot follow'
+            yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
+    elif compiled and optimizer is not None and optimizer.capabilities.get("compiles") is not True:
+        message = f'[optimizer] {optimizer.name} cannot be part of the compiled program of compile = "step"'
+        yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
+    if compiled:
+        for path, component in recipe.components.items():
+            if "step" in component.owns:
+                message = (
+                    f'{_named(path, component)} makes steps of its own, so that compile = "step" has none to compile'
+                )
+                yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
+    calls = run.get("updates_per_call", 1)
+    if isinstance(calls, int) and calls > 1:
+        if not compiled:
+            message = f"[run] updates_per_call = {calls} is of compiled steps alone"
+            yield Problem(at(("run", "updates_per_call")), message, 'write compile = "step" too, or leave it out')
+        for path, component in recipe.components.items():
+            if component.capabilities.get("every_update"):
+                message = f"{_named(path, component)} must be called at every update, not every {calls}"
+                yield Problem(at(("run", "updates_per_call")), message, "write updates_per_call = 1")
+
+
+def _groups(recipe: Recipe) -> Iterator[Problem]:
+    optimizer = recipe.components.get(("optimizer",))
+    groups = recipe.tables.get("optimizer", {}).get("group")
+    if optimizer is not None and optimizer.capabilities.get("single_group") and groups:
+        message = f"[optimizer] {optimizer.name} takes all parameters as one group"
+        yield Problem(recipe.tables.place(("optimizer", "group", 0)), message, "leave [[optimizer.group]] out")
+
+
+def _figures(recipe: Recipe) -> Iterator[Problem]:
+    """Names of metrics, and the figures that settings ask for."""
+    names: list[str] = []
+    for path, component in recipe.components.items():
+        if component.kind == "metric" and len(path) == 2:
+            if component.name in names:
+                message = f"[[metric]] {component.name} is there twice: both would give the figure '{component.name}'"
+                yield Problem(recipe.tables.place((*path, "use")), message, "leave one of them out")
+            names.append(component.name)
+    monitor = recipe.tables.get("run", {}).get("monitor")
+    if not isinstance(monitor, str) or any(item is None for item in recipe.tables.get("metric", [])):
+        return
+    figures = [f"{split}.{name}" for split in ("val", "train") for name in ("loss", *dict.fromkeys(names))]
+    # One metric may give several figures, named after it.
+    if monitor not in figures and not any(monitor.startswith((f"{f}.", f"{f}_")) for f in figures if f[-5:] != ".loss"):
+        place = recipe.tables.place(("run", "monitor"))
+        cure = did_you_mean(monitor, figures) + f"figures of this recipe: {', '.join(figures)}"
+        yield Problem(place, f"[run] monitor: nothing gives the figure '{shown(monitor)}'", cure)
+
+
+def _named(path: Path, component: Component) -> str:
+    return f"{header(tuple(toml_key(p) if isinstance(p, str) else p for p in path))} {component.name}"
