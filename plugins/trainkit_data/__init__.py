@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainkit import Component, hookimpl
+from trainkit_data.changes import cutmix, cutout, flip, mixup, random_crop
 from trainkit_data.shipped import breast_cancer, diabetes, digits, synthetic, wine
 
 _SKLEARN = {"sklearn": "pip install scikit-learn"}
@@ -17,4 +18,9 @@ def trainkit_components() -> list[Component]:
         Component("data", breast_cancer, example={"task": "binary"}, libraries=_SKLEARN),
         Component("data", diabetes, example={"standardise_targets": True}, libraries=_SKLEARN),
         Component("data", synthetic, example={"task": "classification", "samples": 96, "features": [8]}),
+        Component("augmentation", random_crop, example={"padding": 4, "mode": "reflect"}),
+        Component("augmentation", flip, example={"probability": 0.5}),
+        Component("augmentation", cutout, example={"size": 8}),
+        Component("augmentation", mixup, example={"alpha": 0.2}),
+        Component("augmentation", cutmix, example={"alpha": 1.0, "probability": 0.5}),
     ]
