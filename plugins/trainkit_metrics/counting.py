@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trainkit_metrics.fit import labels_of, need_samples, predictions_of, probabilities_of
+from trainkit_metrics.fit import judge, labels_of, need_samples, probabilities_of
 
 
 @dataclass
@@ -46,12 +46,14 @@ class Share:
 
 def right(outputs: Tensor, targets: Tensor, *, classes: int) -> Tensor:
     """Say which samples' most likely class is the target's, ``(batch,)`` bool."""
-    return predictions_of(outputs) == labels_of(outputs, targets, classes)
+    predicted, actual = judge(outputs, targets, classes)
+    return predicted == actual
 
 
 def wrong(outputs: Tensor, targets: Tensor, *, classes: int) -> Tensor:
     """Say which samples' most likely class is not the target's, ``(batch,)`` bool."""
-    return predictions_of(outputs) != labels_of(outputs, targets, classes)
+    predicted, actual = judge(outputs, targets, classes)
+    return predicted != actual
 
 
 def among_likeliest(outputs: Tensor, targets: Tensor, *, classes: int, k: int) -> Tensor:
@@ -78,8 +80,7 @@ class MacroF1:
         """Take in logits ``(batch, classes)`` and targets."""
         # Compared with every class rather than counted with bincount, which waits for the device.
         numbers = torch.arange(self.classes, device=outputs.device)
-        predicted = predictions_of(outputs).unsqueeze(1) == numbers
-        actual = labels_of(outputs, targets, self.classes).unsqueeze(1) == numbers
+        predicted, actual = (which.unsqueeze(1) == numbers for which in judge(outputs, targets, self.classes))
         counts = torch.stack(((predicted & actual).sum(0), predicted.sum(0) + actual.sum(0)))
         self.seen += len(outputs)
         self.counts = counts if self.counts is None else self.counts + counts
@@ -111,8 +112,9 @@ class CalibrationError:
 
     def update(self, outputs: Tensor, targets: Tensor, /) -> None:
         """Take in logits ``(batch, classes)`` and targets."""
+        labels = labels_of(outputs, targets, self.classes)
         confidence, predicted = probabilities_of(outputs).max(1)
-        gap = (predicted == labels_of(outputs, targets, self.classes)).double() - confidence
+        gap = (predicted == labels).double() - confidence
         # Bin m holds confidences in (m / bins, (m + 1) / bins].
         number = ((confidence * self.bins).ceil() - 1).clamp(0, self.bins - 1).unsqueeze(1)
         chosen = number == torch.arange(self.bins, device=outputs.device)

@@ -82,9 +82,14 @@ def labels_of(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
     )
 
 
-def predictions_of(outputs: Tensor) -> Tensor:
-    """Return the most likely class of each sample, ``(batch,)`` int64; one logit above 0 means class 1."""
-    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long()
+def judge(outputs: Tensor, targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return each sample's most likely and target class, both ``(batch,)`` int64; one logit above 0 means class 1.
+
+    Raises:
+        DataError: if the shapes do not belong together.
+    """
+    labels = labels_of(outputs, targets, classes)
+    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0).long(), labels
 
 
 def probabilities_of(outputs: Tensor) -> Tensor:

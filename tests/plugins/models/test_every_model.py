@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-import trainkit_models
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional
 
+import trainkit_models
 from trainkit import Component, DataError, DataSpec
 
 COMPONENTS = {component.name: component for component in trainkit_models.trainkit_components()}
@@ -107,7 +107,7 @@ def test_channels_last_gives_the_same(name: str) -> None:
     model = build(name, spec((3, 32, 32))).double()
     inputs = images(8, (3, 32, 32)).double()
     plain = model(inputs)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     torch.testing.assert_close(model(inputs.contiguous(memory_format=torch.channels_last)), plain)
 
 
@@ -139,7 +139,7 @@ def test_functional_gradient_equals_backward(name: str, training: bool) -> None:
 def test_lanes_equal_models_one_after_another(name: str) -> None:
     """Two stacked models in training mode give the outputs and running figures of each by itself."""
     models = [build(name, seed=seed).double() for seed in (1, 2)]
-    params, buffers = stack_module_state(models)  # type: ignore[no-untyped-call]
+    params, buffers = stack_module_state(models)
     skeleton = copy.deepcopy(models[0]).to("meta")
     inputs = images().double()
 

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from trainkit_models import convnet, linear, mlp
 
 from trainkit import DataError, DataSpec
+from trainkit_models import convnet, linear, mlp
 
 MNIST = DataSpec((1, 28, 28), "classification", 10)
 FLAT = DataSpec((13,), "classification", 3)
 
 
 def kinds(model: nn.Module) -> list[str]:
-    return [type(module).__name__ for module in model.get_submodule("body")]  # type: ignore[union-attr]
+    return [type(module).__name__ for module in model.get_submodule("body")]
 
 
 def count(model: nn.Module) -> int:
@@ -42,7 +42,7 @@ def test_the_classic_lesson_is_an_mlp() -> None:
 
 
 def test_mlp_takes_a_recipes_list() -> None:
-    assert kinds(mlp(FLAT, widths=[8, 4])) == ["Linear", "ReLU", "Linear", "ReLU"]  # type: ignore[arg-type]
+    assert kinds(mlp(FLAT, widths=[8, 4])) == ["Linear", "ReLU", "Linear", "ReLU"]
 
 
 def test_mlp_layers_come_in_the_stated_order() -> None:
@@ -92,7 +92,9 @@ def test_convnet_halves_between_its_convolutions() -> None:
 def test_convnet_takes_the_smallest_image_it_can_halve() -> None:
     tiny = DataSpec((1, 4, 4), "classification", 3)
     assert convnet(tiny, widths=(2, 2, 2))(torch.zeros(2, 1, 4, 4)).shape == (2, 3)
-    with pytest.raises(DataError, match=r"4 widths halves .* 3 times .* 8 x 8 pixels, the data has \(1, 4, 4\): .*fewer"):
+    with pytest.raises(
+        DataError, match=r"4 widths halves .* 3 times .* 8 x 8 pixels, the data has \(1, 4, 4\): .*fewer"
+    ):
         convnet(tiny, widths=(2, 2, 2, 2))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from trainkit_models import resnet
 
 from trainkit import DataError, DataSpec
+from trainkit_models import resnet
 
 CIFAR = DataSpec((3, 32, 32), "classification", 10)
 IMAGENET = DataSpec((3, 224, 224), "classification", 1000)
@@ -116,7 +116,7 @@ def test_convolutions_start_as_he_over_the_fan_out() -> None:
 def test_zero_init_makes_each_block_its_shortcut(depth: Any) -> None:
     model = resnet(CIFAR, depth=depth, width=0.25, zero_init_residual=True)
     block = model.get_submodule("stages.1.1" if depth != 8 else "stages.0.0")
-    channels = block.conv1.in_channels  # type: ignore[union-attr]
+    channels = block.conv1.in_channels
     inputs = torch.rand(2, channels, 8, 8)  # not negative, so that the closing relu lets it pass
     assert torch.equal(block(inputs), inputs)
 
