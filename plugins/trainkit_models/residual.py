@@ -58,7 +58,10 @@ class PadShortcut(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(batch, channels, height, width)`` to ``(batch, channels + extra, ceil(height / stride), ...)``."""
-        return functional.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))
+        # Pooling over one pixel, not slicing: a slice's gradient leaves channels_last, which slows the whole step by a
+        # fifth to a third (ResNet-8 on a CPU, float32 and bfloat16).
+        taken = functional.avg_pool2d(inputs, kernel_size=1, stride=self.stride)
+        return functional.pad(taken, (0, 0, 0, 0, 0, self.extra_channels))
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Conv2d:

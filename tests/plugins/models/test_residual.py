@@ -62,6 +62,16 @@ def test_option_a_takes_every_second_pixel_and_pads_with_zero_channels() -> None
     assert not outputs[:, 16:].any()
 
 
+def test_option_a_keeps_channels_last_forwards_and_backwards() -> None:
+    """One layer that falls out of it makes every layer behind it convert."""
+    shortcut = resnet(CIFAR, depth=8).get_submodule("stages.1.0.shortcut")
+    inputs = torch.randn(2, 16, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    outputs = shortcut(inputs)
+    (gradient,) = torch.autograd.grad(outputs, inputs, torch.ones_like(outputs))
+    for tensor in (outputs, gradient):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_width_scales_every_stage() -> None:
     model = resnet(CIFAR, depth=8, width=2.0)
     filters = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
