@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from trainkit import Component, hookimpl
 from trainkit_data.changes import cutmix, cutout, flip, mixup, random_crop
+from trainkit_data.files import arrays, csv, image_folder
+from trainkit_data.published import cifar10, cifar100, fashion_mnist, mnist
 from trainkit_data.shipped import breast_cancer, diabetes, digits, synthetic, wine
 
 _SKLEARN = {"sklearn": "pip install scikit-learn"}
+_PILLOW = {"PIL": "pip install pillow"}
 
 
 @hookimpl
@@ -18,6 +21,13 @@ def trainkit_components() -> list[Component]:
         Component("data", breast_cancer, example={"task": "binary"}, libraries=_SKLEARN),
         Component("data", diabetes, example={"standardise_targets": True}, libraries=_SKLEARN),
         Component("data", synthetic, example={"task": "classification", "samples": 96, "features": [8]}),
+        Component("data", csv, example={"path": "table.csv", "target": "label", "missing": "mean"}),
+        Component("data", arrays, example={"path": "arrays.npz"}),
+        Component("data", image_folder, example={"path": "images", "size": 32}, libraries=_PILLOW),
+        Component("data", cifar10, example={"val": 0.1}),
+        Component("data", cifar100, example={"val": 0.1}),
+        Component("data", mnist, example={"val": 0.1}),
+        Component("data", fashion_mnist, example={"val": 0.1}),
         Component("augmentation", random_crop, example={"padding": 4, "mode": "reflect"}),
         Component("augmentation", flip, example={"probability": 0.5}),
         Component("augmentation", cutout, example={"size": 8}),

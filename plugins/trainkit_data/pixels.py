@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainkit import DataError, Dataset, DataSpec, Split, fingerprint, split_by_fraction
-from trainkit_data.tabular import count_classes
+from trainkit_data.tabular import View, count_classes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -121,14 +121,9 @@ def images(
 
 
 def take(pixels: Gatherable, targets: Tensor, part: Tensor) -> Split:
-    """One split: a view where its samples lie in one piece, which costs nothing, else by number."""
-    from trainkit_data.tabular import View
-
-    if isinstance(pixels, torch.Tensor):
-        first = int(part[0]) if len(part) else 0
-        whole = len(part) and int(part[-1]) - first + 1 == len(part)
-        return Split(pixels[first : first + len(part)] if whole else pixels[part], targets[part])
-    return Split(View(pixels, part), targets[part])
+    """One split: tensors are copied, files stay files."""
+    inputs = pixels[part] if isinstance(pixels, torch.Tensor) else View(pixels, part)
+    return Split(inputs, targets[part])
 
 
 def hold_out(targets: Tensor, fixed: Mapping[str, Tensor], val: float, split_seed: int) -> dict[str, Tensor]:

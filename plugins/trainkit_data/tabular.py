@@ -95,11 +95,6 @@ def count_classes(targets: Tensor, classes: int) -> tuple[int, ...]:
     return tuple(torch.bincount(targets.long(), minlength=classes).tolist())
 
 
-def subset(inputs: Gatherable, targets: Tensor, part: Tensor) -> Split:
-    """The samples of one part, still where they were stored."""
-    return Split(View(inputs, part), targets[part])
-
-
 class View:
     """Some samples of a gatherable, by number; nothing is copied until samples are asked for.
 
@@ -117,4 +112,4 @@ class View:
 
     def __getitem__(self, index: Tensor, /) -> Tensor:
         """Copy the samples of these numbers."""
-        return self.inputs[self.part[index]]
+        return self.inputs[self.part.index_select(0, index)]

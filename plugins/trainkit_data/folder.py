@@ -1,0 +1,170 @@
+"""Trees of image files, one folder a class, decoded once into a cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from trainkit import DataError
+from trainkit_data.cache import Decoded, decoded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
+_PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+_MODES = {1: "L", 3: "RGB"}
+# Images a thread decodes before it reports.
+_PORTION = 64
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The image files below a folder.
+
+    Args:
+        root: the folder.
+        classes: names of the class folders, sorted.
+        files: path below ``root``, size and time of change of each image, by part, class and name.
+        targets: class of each image.
+        parts: sample numbers of each part; empty where the tree has no parts.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    files: list[tuple[str, int, int]]
+    targets: Tensor
+    parts: dict[str, Tensor]
+
+
+def read_tree(root: Path) -> Tree:
+    """List the images below ``root``: ``class/image``, or ``train/class/image`` beside ``test`` and ``val``.
+
+    Raises:
+        DataError: if the folder is missing, or holds no classes or no images.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is no folder; path must name a folder with one folder of images for each class")
+    below = _folders(root)
+    found = {part: name for part, names in _PARTS.items() for name in names if name in below}
+    if found and "train" not in found:
+        raise DataError(f"{root} has a folder '{next(iter(found.values()))}' but no folder 'train'")
+    tops = {part: f"{name}/" for part, name in found.items()} or {"": ""}
+    classes = _folders(root / tops.get("train", ""))
+    if len(classes) < 2:
+        shown = f"only '{classes[0]}'" if classes else "none"
+        raise DataError(
+            f"{root / tops.get('train', '')} needs a folder for each of two or more classes; it has {shown}"
+        )
+    files: list[tuple[str, int, int]] = []
+    targets: list[int] = []
+    parts: dict[str, Tensor] = {}
+    for part, top in tops.items():
+        first = len(files)
+        for name in _folders(root / top):
+            if name not in classes:
+                raise DataError(f"{root / top / name} is a class that has no training images")
+            images = _images(root, f"{top}{name}")
+            if not images and part in ("", "train"):
+                raise DataError(f"{root / top / name} holds no images ({', '.join(sorted(_SUFFIXES))})")
+            files.extend(images)
+            targets.extend([classes.index(name)] * len(images))
+        if part:
+            parts[part] = torch.arange(first, len(files))
+    return Tree(root, tuple(classes), files, torch.tensor(targets, dtype=torch.int64), parts)
+
+
+def _folders(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _images(root: Path, below: str) -> list[tuple[str, int, int]]:
+    with os.scandir(root / below) as entries:
+        chosen = [
+            (f"{below}/{entry.name}", entry.stat().st_size, entry.stat().st_mtime_ns)
+            for entry in entries
+            if os.path.splitext(entry.name)[1].lower() in _SUFFIXES and not entry.name.startswith(".")
+        ]
+    return sorted(chosen)
+
+
+def decode_tree(
+    tree: Tree, cache_root: Path, progress: Callable[[int, int, str], None], size: int | None, channels: int
+) -> Decoded:
+    """Decode all images of a tree, or find them decoded.
+
+    Args:
+        tree: the files.
+        cache_root: folder of all caches.
+        progress: told how many images are decoded.
+        size: side of the square that images are resized to; ``None`` where all have one size.
+        channels: 1 for grey, 3 for colour.
+
+    Raises:
+        DataError: naming the first image that is damaged, or of another size where none is set.
+    """
+    if size:
+        height = width = size
+    else:
+        first = _open(tree.root / tree.files[0][0], channels, None)
+        height, width = first.height, first.width
+    shape = (len(tree.files), channels, height, width)
+
+    def make(pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        array = pixels.numpy()
+
+        def portion(begin: int) -> int:
+            end = min(begin + _PORTION, len(tree.files))
+            for number in range(begin, end):
+                path = tree.root / tree.files[number][0]
+                image = _open(path, channels, size)
+                if (image.height, image.width) != (height, width):
+                    raise DataError(
+                        f"{path} has {image.width}x{image.height} pixels, {tree.root / tree.files[0][0]} has "
+                        f"{width}x{height}; set size = {min(height, width)} to resize all"
+                    )
+                array[number] = np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+            return end - begin
+
+        # Threads, not processes: pillow decodes without the interpreter's lock, and nothing needs to be copied.
+        done = 0
+        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
+            try:
+                for count in threads.map(portion, range(0, len(tree.files), _PORTION)):
+                    done += count
+                    progress(done, len(tree.files), "decoding images")
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
+        return tree.targets, {"classes": tree.classes}
+
+    made_of = {"root": str(tree.root.resolve()), "files": tree.files, "size": size, "channels": channels}
+    return decoded(cache_root, tree.root.name or "images", made_of, shape, make)
+
+
+def _open(path: Path, channels: int, size: int | None) -> Image.Image:
+    mode = _MODES[channels]
+    try:
+        with Image.open(path) as image:
+            if size:
+                # Large photographs are decoded at an eighth, a quarter or half of their size where that is enough.
+                image.draft(mode, (size, size))
+            whole = image.convert(mode)
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image ({error}); mend it or remove it") from error
+    if size is None or whole.size == (size, size):
+        return whole
+    side = min(whole.size)
+    left, top = (whole.width - side) // 2, (whole.height - side) // 2
+    square = (left, top, left + side, top + side)
+    return whole.resize((size, size), Image.Resampling.BICUBIC, box=square, reducing_gap=3.0)

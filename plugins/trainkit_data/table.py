@@ -1,0 +1,105 @@
+"""From tables of text to a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from trainkit import DataError, Dataset, split_by_fraction
+from trainkit import standardise as fit
+from trainkit_data.table_file import (
+    Missing,
+    Table,
+    choose_columns,
+    encode_inputs,
+    is_class_column,
+    numbers,
+    read_table,
+    settle_missing,
+)
+from trainkit_data.tabular import fractions, tabular
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Task = Literal["classification", "binary", "regression"]
+
+
+def load_table(
+    paths: Mapping[str, Path],
+    *,
+    target: str,
+    task: Task | Literal["auto"],
+    categorical: Sequence[str],
+    ignore: Sequence[str],
+    missing: Missing,
+    shares: Mapping[str, float],
+    split_seed: int,
+    standardise: bool,
+    standardise_targets: bool,
+    delimiter: str,
+) -> Dataset:
+    """Read one file for each split given, take the other splits out of the first; see `trainkit_data.files.csv`."""
+    read = {name: read_table(path, delimiter) for name, path in paths.items()}
+    columns = choose_columns(read["train"], target, ignore, categorical)
+    for table in read.values():
+        choose_columns(table, target, columns, ())  # every column must be in every file
+    tables = {name: settle_missing(table, columns, target, missing) for name, table in read.items()}
+    task, targets, classes = encode_targets(tables, target, task)
+    wanted = fractions(**{name: 0.0 if name in paths else share for name, share in shares.items()})
+    parts = split_by_fraction(targets["train"], wanted, split_seed)
+    inputs, plain = encode_inputs(tables, columns, categorical, parts["train"].tolist())
+    first = len(targets["train"])
+    for name, table in tables.items():
+        if name != "train":
+            parts[name] = torch.arange(first, first + len(table.rows))
+            first += len(table.rows)
+    everything = torch.cat(list(inputs.values()))
+    if standardise and plain:
+        # Zeros and ones of words stay what they are.
+        everything[:, :plain] = fit(everything[parts["train"], :plain])(everything[:, :plain])
+    return tabular(
+        everything,
+        torch.cat(list(targets.values())),
+        task=task,
+        parts=parts,
+        classes=classes,
+        scale_inputs=False,
+        scale_targets=standardise_targets,
+    )
+
+
+def encode_targets(
+    tables: Mapping[str, Table], target: str, task: Task | Literal["auto"]
+) -> tuple[Task, dict[str, Tensor], tuple[str, ...]]:
+    """Targets of each table, and the classes' names.
+
+    Raises:
+        DataError: if they do not suit the task; the message names the row.
+    """
+    read = {name: numbers(table, target) for name, table in tables.items()}
+    if task == "auto":
+        task = "classification" if is_class_column(read["train"]) else "regression"
+    if task == "regression":
+        found = {}
+        for name, values in read.items():
+            if values is None:
+                table = tables[name]
+                raise DataError(f"{table.path}: the target '{target}' holds words; a regression needs numbers")
+            found[name] = torch.tensor(values, dtype=torch.float64)
+        return task, found, ()
+    cells = {name: table.column(target) for name, table in tables.items()}
+    known = set(cells["train"])
+    order = float if read["train"] is not None else str
+    classes = tuple(sorted(known, key=order))
+    if task == "binary" and len(classes) != 2:
+        raise DataError(f"{tables['train'].path}: the target '{target}' has {len(classes)} classes; binary needs two")
+    places = {word: place for place, word in enumerate(classes)}
+    for name, words in cells.items():
+        for word, line in zip(words, tables[name].lines, strict=True):
+            if word not in places:
+                raise DataError(f"{tables[name].path}:{line}: class '{word}' is not among the training rows")
+    return task, {name: torch.tensor([places[word] for word in words]) for name, words in cells.items()}, classes

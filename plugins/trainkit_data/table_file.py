@@ -1,0 +1,215 @@
+"""Reading tables of text: columns become numbers, each message names the row."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from trainkit import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Missing = Literal["error", "mean", "drop"]
+_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
+# More different words than this in a column that nobody called categorical are names or remarks.
+_MOST_WORDS = 100
+# Whole numbers with at most so many different values are taken for classes.
+_MOST_CLASSES = 20
+
+
+@dataclass
+class Table:
+    """The rows of one file.
+
+    Args:
+        path: the file.
+        columns: names of the columns.
+        rows: the cells, as text without surrounding blanks.
+        lines: the line of the file where each row ends.
+    """
+
+    path: Path
+    columns: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of one column."""
+        place = self.columns.index(name)
+        return [row[place] for row in self.rows]
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell stands for no value."""
+    return cell.lower() in _MISSING
+
+
+def read_table(path: Path, delimiter: str) -> Table:
+    """Read a file whose first line names the columns.
+
+    Raises:
+        DataError: if it cannot be read as such; the message names the line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            columns = [cell.strip() for cell in next(reader, [])]
+            if doubled := [name for name, count in Counter(columns).items() if count > 1]:
+                raise DataError(f"{path}:1: two columns are named '{doubled[0]}'; rename one")
+            table = Table(path, columns, [], [])
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(columns):
+                    raise DataError(
+                        f"{path}:{reader.line_num}: {len(row)} values, the first line names {len(columns)} columns"
+                    )
+                table.rows.append([cell.strip() for cell in row])
+                table.lines.append(reader.line_num)
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no file {path}; relative paths start at TRAINKIT_DATA or the current folder"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({error}); save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    if not table.rows:
+        raise DataError(f"{path} holds no rows; the first line must name the columns")
+    return table
+
+
+def choose_columns(table: Table, target: str, ignore: Sequence[str], categorical: Sequence[str]) -> list[str]:
+    """The columns that are inputs: all but the target and those to ignore.
+
+    Raises:
+        DataError: if a named column is not there, or none is left.
+    """
+    for name in (target, *ignore, *categorical):
+        if name not in table.columns:
+            shown = ", ".join(f"'{column}'" for column in table.columns)
+            raise DataError(f"{table.path}:1: no column named '{name}'; it has: {shown}")
+    chosen = [name for name in table.columns if name != target and name not in ignore]
+    if not chosen:
+        raise DataError(f"{table.path} has no column left for inputs beside the target '{target}'")
+    return chosen
+
+
+def settle_missing(table: Table, inputs: Sequence[str], target: str, missing: Missing) -> Table:
+    """Refuse or drop rows with missing values, as asked; those to be filled stay.
+
+    Raises:
+        DataError: naming the first row and column, if a missing value may not stay.
+    """
+    watched = [(table.columns.index(name), name) for name in (*inputs, target)]
+    kept = Table(table.path, table.columns, [], [])
+    for row, line in zip(table.rows, table.lines, strict=True):
+        holes = [name for place, name in watched if is_missing(row[place])]
+        if holes and missing == "drop":
+            continue
+        if holes and (missing == "error" or holes[-1] == target):
+            cure = 'missing = "drop"' if missing == "mean" else 'missing = "mean" or "drop"'
+            raise DataError(f"{table.path}:{line}: column '{holes[-1]}' has no value; set {cure}, or fill it in")
+        kept.rows.append(row)
+        kept.lines.append(line)
+    if not kept.rows:
+        raise DataError(f"{table.path}: every row has a missing value, so dropping them leaves nothing")
+    return kept
+
+
+def numbers(table: Table, name: str) -> list[float] | None:
+    """A column as numbers, NaN where a value is missing; ``None`` if it holds words.
+
+    Raises:
+        DataError: naming the row, if a number is infinite.
+    """
+    values = []
+    for cell, line in zip(table.column(name), table.lines, strict=True):
+        if is_missing(cell):
+            values.append(math.nan)
+            continue
+        try:
+            values.append(float(cell))
+        except ValueError:
+            return None
+        if math.isinf(values[-1]):
+            raise DataError(f"{table.path}:{line}: column '{name}' holds {cell}; use a finite number")
+    return values
+
+
+def is_class_column(values: Sequence[float] | None) -> bool:
+    """Whether a target column names classes: words, or few different whole numbers."""
+    if values is None:
+        return True
+    return all(value == int(value) for value in values) and len(set(values)) <= _MOST_CLASSES
+
+
+def encode_inputs(
+    tables: Mapping[str, Table], columns: Sequence[str], categorical: Sequence[str], train: Sequence[int]
+) -> tuple[dict[str, Tensor], int]:
+    """Make inputs of tables: numbers first, then one column for each word of each categorical column.
+
+    Means, most frequent words and the words themselves are taken from the training rows; a word that is not among
+    them becomes zeros.
+
+    Args:
+        tables: one table for each file; ``train`` first.
+        columns: the input columns.
+        categorical: those to take as words even where they are numbers.
+        train: rows of the table ``train`` that are trained on.
+
+    Returns:
+        Inputs ``(rows, features)`` float64 by table, and how many features are numbers.
+
+    Raises:
+        DataError: if a column cannot be used; the message names it.
+    """
+    numeric: dict[str, list[Tensor]] = {name: [] for name in tables}
+    worded: dict[str, list[Tensor]] = {name: [] for name in tables}
+    for column in columns:
+        read = {name: None if column in categorical else numbers(table, column) for name, table in tables.items()}
+        if all(values is not None for values in read.values()):
+            whole = torch.tensor(read["train"], dtype=torch.float64)[list(train)]
+            mean = whole.nanmean()
+            if mean.isnan():
+                raise DataError(
+                    f"{tables['train'].path}: column '{column}' has no value in any training row; ignore it"
+                )
+            for name, values in read.items():
+                filled = torch.tensor(values, dtype=torch.float64)
+                numeric[name].append(torch.where(filled.isnan(), mean, filled)[:, None])
+            continue
+        words = _words(tables["train"], column, column in categorical, train)
+        for name, table in tables.items():
+            places = [words.get(words_of(cell, words), len(words)) for cell in table.column(column)]
+            worded[name].append(torch.eye(len(words) + 1, len(words), dtype=torch.float64)[places])
+    inputs = {name: torch.cat(numeric[name] + worded[name], 1) for name in tables}
+    return inputs, len(numeric["train"])
+
+
+def words_of(cell: str, words: Mapping[str, int]) -> str:
+    """The word a cell stands for: the most frequent one, which comes first in ``words``, where it is missing."""
+    return next(iter(words)) if is_missing(cell) and words else cell
+
+
+def _words(table: Table, column: str, declared: bool, train: Sequence[int]) -> dict[str, int]:
+    cells = table.column(column)
+    seen = Counter(cells[row] for row in train if not is_missing(cells[row]))
+    if not seen:
+        raise DataError(f"{table.path}: column '{column}' has no value in any training row; ignore it")
+    if len(seen) > _MOST_WORDS and not declared:
+        raise DataError(
+            f"{table.path}: column '{column}' holds {len(seen)} different words; put it into ignore, or into "
+            "categorical if each word is to be an input"
+        )
+    places = {word: place for place, word in enumerate(sorted(seen))}
+    most = max(sorted(seen), key=lambda word: seen[word])
+    return {most: places[most], **places}
