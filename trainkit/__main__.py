@@ -1,0 +1,35 @@
+"""``python -m trainkit`` and the console script ``trainkit``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def _leave_working_directory() -> None:
+    """Take the entry that ``-m`` put first off ``sys.path``: what runs must not depend on the folder one stands in.
+
+    The same folder may be on the path a second time because an editable install put it there; that one stays.
+    """
+    if sys.flags.safe_path or not sys.path:
+        return
+    try:
+        here = os.getcwd()
+    except OSError:  # the folder was removed
+        here = ""
+    if sys.path[0] in ("", here, os.path.realpath(here)):
+        del sys.path[0]
+    while "" in sys.path:
+        sys.path.remove("")
+
+
+if __name__ == "__main__":
+    _leave_working_directory()
+
+# Importing torch would otherwise import every installed package that calls itself a backend of it.
+os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+
+from trainkit.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The words of the command line: verbs, options, and what each verb takes."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import for ``--help``
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+# In the order of a user's day; `--help` and docs/command-line.md show the same.
+VERBS = {
+    "run": ("RECIPE [key=value ...]", "train as the recipe says; a bare recipe means run"),
+    "validate": ("RECIPE ... [key=value ...]", "find every problem of recipes, run nothing"),
+    "fill": ("RECIPE [key=value ...]", "print the recipe with all defaults, as TOML"),
+    "list": ("[KIND | recipes]", "list components, or packaged recipes"),
+    "describe": ("KIND NAME", "show a component: settings, types, defaults, an example"),
+    "hooks": ("", "list the hooks that a plugin can implement"),
+    "plugins": ("", "list the installed plugins and their state"),
+    "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
+    "evaluate": ("RUN [--split SPLIT]", "measure a finished run on a split"),
+    "predict": ("RUN [--split SPLIT] [--out FILE]", "write what a finished run predicts for a split"),
+    "doctor": ("", "check versions, devices, plugins and folders of this machine"),
+}
+OPTIONS = {
+    "--run-dir DIR": "(run) the run folder; default: a new one under TRAINKIT_RUNS, else under runs",
+    "--smoke": "(run) two updates, one evaluation, one save and load, in seconds",
+    "--profile": "(run) show afterwards where the time of an update went",
+    "--origin": "(fill) show where each value comes from instead",
+    "-p MODULE": "also use the plugin in this module or file; may be repeated",
+    "--without PLUGIN": "leave an installed plugin out; may be repeated",
+    "--json": "write one JSON object to standard output",
+    "-q, --quiet": "show errors only",
+    "-v, --verbose": "show notes and timings too",
+    "--traceback": "show Python's traceback of an error",
+    "--version": "show the version",
+    "-h, --help": "show this text, or with a verb what it takes",
+}
+_TAKES_VALUE = ("--run-dir", "-p", "--without", "--split", "--out")
+_SPLITS = ("train", "val", "test")
+
+
+def help_text() -> str:
+    """What ``trainkit --help`` prints."""
+    lines = ["usage: trainkit RECIPE [key=value ...] [options]", "       trainkit VERB ... [options]", "", "verbs:"]
+    lines += [f"  {f'{verb} {takes}':<40} {says}" for verb, (takes, says) in VERBS.items()]
+    lines += ["", "options:", *(f"  {option:<18} {says}" for option, says in OPTIONS.items())]
+    lines += ["", "A recipe is a TOML file, or package:name for a packaged one (`trainkit list recipes`).", ""]
+    lines += ["Exit codes: 0 done, 1 defect, 2 wrong recipe or command line, 3 machine or plugin, 4 run failed,"]
+    lines += ["            5 no checkpoint, 75 stopped and resumable, 130 or 143 stopped at once."]
+    return "\n".join(lines)
+
+
+def make_parser(verb: str) -> argparse.ArgumentParser:
+    """Make the parser of one verb; its errors are `UsageError`, never an exit."""
+    from argparse import ArgumentParser
+
+    class Parser(ArgumentParser):
+        def error(self, message: str) -> None:  # type: ignore[override]
+            unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+            nearby = near(unknown, self._option_string_actions) if message.startswith("unrecognized") else ""
+            raise usage_error(f"{verb}: {message}{'; ' + nearby.strip() if nearby else ''}; see trainkit {verb} --help")
+
+    takes, says = VERBS[verb]
+    parser = Parser(
+        prog=f"trainkit {verb}",
+        usage=f"trainkit {verb} {takes} [options]".replace("  ", " "),
+        description=says[0].upper() + says[1:] + ".",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(verb=verb)
+    if verb in ("run", "validate", "fill"):
+        parser.add_argument("words", nargs="*", metavar="RECIPE | key=value", help="recipe, and values to set in it")
+    if verb == "run":
+        parser.add_argument("--run-dir", metavar="DIR", help=_help("--run-dir DIR"))
+        parser.add_argument("--smoke", action="store_true", help=_help("--smoke"))
+        parser.add_argument("--profile", action="store_true", help=_help("--profile"))
+    elif verb == "fill":
+        parser.add_argument("--origin", action="store_true", help=_help("--origin"))
+    elif verb == "list":
+        parser.add_argument("kind", nargs="?", help="a kind of component, or 'recipes'")
+    elif verb == "describe":
+        parser.add_argument("names", nargs="*", metavar="KIND NAME", help="such as: optimizer sgd")
+    elif verb in ("evaluate", "predict"):
+        parser.add_argument("run", metavar="RUN", help="run folder")
+        parser.add_argument("--split", choices=_SPLITS, default="test", help="which samples; default: test")
+    if verb in ("schema", "predict"):
+        parser.add_argument("--out", metavar="FILE", help="file to write")
+    parser.add_argument("-p", action="append", default=[], metavar="MODULE", help=_help("-p MODULE"))
+    parser.add_argument("--without", action="append", default=[], metavar="PLUGIN", help=_help("--without PLUGIN"))
+    parser.add_argument("--json", action="store_true", help=_help("--json"))
+    parser.add_argument("-q", "--quiet", action="store_true", help=_help("-q, --quiet"))
+    parser.add_argument("-v", "--verbose", action="count", default=0, help=_help("-v, --verbose"))
+    parser.add_argument("--traceback", action="store_true", help=_help("--traceback"))
+    return parser
+
+
+def _help(option: str) -> str:
+    return OPTIONS[option].split(") ", 1)[-1]
+
+
+def first_positional(words: list[str]) -> int | None:
+    """Find the first word that is neither an option nor an option's value."""
+    place = 0
+    while place < len(words):
+        word = words[place]
+        if word == "--":
+            return place + 1 if place + 1 < len(words) else None
+        if word == "-" or not word.startswith("-"):
+            return place
+        place += 2 if word in _TAKES_VALUE else 1
+    return None
+
+
+def may_be_recipe(word: str) -> bool:
+    """Whether a word that is no verb can stand for a recipe, or for a value to set in one."""
+    return word == "-" or any(mark in word for mark in "./:=\\") or os.path.exists(word)
+
+
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """Tell recipes from ``key=value``; a file whose name holds an equals sign is a recipe."""
+    overrides = [word for word in words if "=" in word and not os.path.exists(word)]
+    return [word for word in words if word not in overrides], overrides
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """The question ``did you mean 'x'?  ``, or nothing where no known word is near."""
+    import difflib
+
+    found = difflib.get_close_matches(word, list(known), 1, cutoff=0.5)
+    return f"did you mean '{found[0]}'?  " if found else ""
+
+
+def usage_error(message: str) -> Exception:
+    """The error of a wrong command line."""
+    from trainkit.errors import UsageError
+
+    return UsageError(message)

@@ -1,0 +1,295 @@
+"""The command line: verbs, options, exit codes. Each verb imports what it needs; only those that train import torch."""
+
+from __future__ import annotations
+
+import sys
+
+from trainkit.arguments import (
+    VERBS,
+    first_positional,
+    help_text,
+    make_parser,
+    may_be_recipe,
+    near,
+    split_words,
+    usage_error,
+)
+from trainkit.console import emit, emit_json, prepare_streams, say
+
+TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import for ``--help``
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from trainkit.errors import Problem
+    from trainkit.manager import Plugins
+    from trainkit.recipe import Recipe
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after the program's name; those of this process if not given.
+
+    Returns:
+        The exit code, as in `trainkit.errors.Exit`.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    prepare_streams()
+    session = Session(words)
+    try:
+        return session.act()
+    except BaseException as error:  # noqa: BLE001 - the one place where errors become messages
+        from trainkit.failures import report_failure
+
+        return report_failure(error, session)
+
+
+class Session:
+    """One command: its words, and what was found out on the way, which a failure's message needs.
+
+    Args:
+        words: the words of the command line after the program's name.
+    """
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+        self.json = "--json" in words
+        self.traceback = "--traceback" in words
+        self.loaded: Plugins | None = None
+        self.folder: str | None = None
+
+    def act(self) -> int:
+        """Find the verb, read its options, and do it."""
+        place = first_positional(self.words)
+        if place is None:
+            return self._act_without_verb()
+        word = self.words[place]
+        if word in VERBS:
+            verb, rest = word, self.words[:place] + self.words[place + 1 :]
+        elif may_be_recipe(word):
+            verb, rest = "run", self.words
+        else:
+            raise usage_error(f"no verb named '{word}'; {near(word, VERBS)}verbs: {', '.join(VERBS)}")
+        if "-h" in rest or "--help" in rest:
+            emit(make_parser(verb).format_help())
+            return 0
+        self.args = make_parser(verb).parse_intermixed_args(rest)
+        act: Callable[[], int] = getattr(self, f"_{verb}")
+        return act()
+
+    def _act_without_verb(self) -> int:
+        if {"-h", "--help"} & set(self.words):
+            emit(help_text())
+            return 0
+        if "--version" in self.words:
+            from trainkit import __version__
+
+            emit(f"trainkit {__version__}")
+            return 0
+        unknown = [word for word in self.words if word.startswith("-")]
+        what = f" beside {unknown[0]}" if unknown else ""
+        raise usage_error(
+            f"name a recipe or a verb{what}, such as: trainkit recipes/mlp_digits.toml; --help lists the verbs"
+        )
+
+    def plugins(self, load: bool = True) -> Plugins:
+        """The plugins that this command may use; those that cannot be used are one warning each."""
+        from trainkit.manager import Plugins
+
+        self.loaded = plugins = Plugins(self.args.p, self.args.without)
+        if load:
+            plugins.load()
+            if not self.args.quiet:
+                for plugin in plugins.broken:
+                    from trainkit.errors import printable
+
+                    say(printable(f"warning: {plugin.error}".splitlines()[0]))
+        return plugins
+
+    # ------------------------------------------------------------ recipes
+
+    def _recipe(self) -> Recipe:
+        from trainkit.recipe import load_recipe
+
+        sources, overrides = split_words(self.args.words)
+        if len(sources) != 1:
+            got = ", ".join(sources) or "none"
+            raise usage_error(f"{self.args.verb} takes one recipe and any number of key=value, got recipes: {got}")
+        recipe = load_recipe(sources[0], overrides, self.plugins())
+        self._show_notes(recipe)
+        return recipe
+
+    def _show_notes(self, recipe: Recipe) -> None:
+        if self.args.verbose:
+            for note in recipe.notes:
+                say(f"note: {note}")
+
+    def _run(self) -> int:
+        from pathlib import Path
+
+        from trainkit.errors import Exit
+
+        recipe = self._recipe()
+        assert self.loaded is not None
+        from trainkit.display import Display
+        from trainkit.launch import launch
+
+        display = Display(-1 if self.args.quiet else self.args.verbose, str(recipe.path))
+        try:
+            report = launch(
+                recipe,
+                self.loaded,
+                folder=Path(self.args.run_dir) if self.args.run_dir else None,
+                listeners=[display],
+                progress=display.progress,
+                command=_command(self.words),
+                smoke=self.args.smoke,
+                profile=self.args.profile,
+            )
+        finally:
+            display.close()
+            if display.folder is not None and not self.args.smoke:
+                self.folder = str(display.folder)
+        display.summarise(report, kept=not self.args.smoke)
+        if self.args.profile:
+            display.show_profile(report)
+        if self.json:
+            emit_json({**report.as_dict(), "folder": self.folder})
+        return {"interrupted": Exit.STOPPED, "failed": Exit.FAILED}.get(report.status, Exit.DONE)
+
+    def _validate(self) -> int:
+        from trainkit.errors import RecipeError
+        from trainkit.recipe import load_recipe
+
+        sources, overrides = split_words(self.args.words)
+        if not sources:
+            raise usage_error("validate takes one recipe or more")
+        plugins = self.plugins()
+        problems: list[Problem] = []
+        for source in sources:
+            try:
+                recipe = load_recipe(source, overrides, plugins)
+            except RecipeError as error:
+                problems.extend(error.problems)
+            else:
+                self._show_notes(recipe)
+                if not self.json and not self.args.quiet:
+                    emit(f"{source}: no problems")
+        if problems:
+            raise RecipeError(problems)
+        if self.json:
+            emit_json({"problems": []})
+        return 0
+
+    def _fill(self) -> int:
+        from trainkit.recipe import fill_toml, origin_lines
+
+        recipe = self._recipe()
+        if self.json:
+            emit_json({"origin": origin_lines(recipe)} if self.args.origin else {"recipe": recipe.tables})
+        else:
+            emit("\n".join(origin_lines(recipe)) if self.args.origin else fill_toml(recipe))
+        return 0
+
+    def _schema(self) -> int:
+        from trainkit.recipe import json_schema
+
+        schema = json_schema(self.plugins())
+        if not self.args.out:
+            emit_json(schema)
+            return 0
+        import json
+
+        with open(self.args.out, "w", encoding="utf-8") as file:
+            file.write(json.dumps(schema, indent=2) + "\n")
+        if self.json:
+            emit_json({"out": self.args.out})
+        elif not self.args.quiet:
+            say(f'schema written to {self.args.out}; editors read it from a first line "#:schema {self.args.out}"')
+        return 0
+
+    # ------------------------------------------------------------ what is installed
+
+    def _list(self) -> int:
+        from trainkit.show import show_list
+
+        show_list(self.plugins(), self.args.kind, self.json)
+        return 0
+
+    def _describe(self) -> int:
+        from trainkit.show import show_component
+
+        show_component(self.plugins(), self.args.names, self.json)
+        return 0
+
+    def _hooks(self) -> int:
+        from trainkit.show import show_hooks
+
+        show_hooks(self.plugins(), self.json)
+        return 0
+
+    def _plugins(self) -> int:
+        from trainkit.show import show_plugins
+
+        self.args.quiet = True  # the table says what a warning would say
+        show_plugins(self.plugins(), self.json)
+        return 0
+
+    def _doctor(self) -> int:
+        from trainkit.doctor import diagnose
+
+        self.args.quiet = True
+        return diagnose(self.plugins(), self.json)
+
+    # ------------------------------------------------------------ finished runs
+
+    def _evaluate(self) -> int:
+        folder, plugins = _run_folder(self.args.run), self.plugins()
+        from trainkit.display import Display
+        from trainkit.launch import evaluate_run
+
+        display = Display(-1 if self.args.quiet else 0)
+        try:
+            metrics = evaluate_run(folder, self.args.split, plugins, display.progress)
+        finally:
+            display.close()
+        if self.json:
+            emit_json({"run": self.args.run, "split": self.args.split, "metrics": metrics})
+        else:
+            emit("\n".join(f"{self.args.split}.{name} {value:.6g}" for name, value in metrics.items()))
+        return 0
+
+    def _predict(self) -> int:
+        folder, plugins = _run_folder(self.args.run), self.plugins()
+        from trainkit.predictions import check_out, write_predictions
+
+        check_out(self.args.out)
+        from trainkit.display import Display
+        from trainkit.launch import predict_run
+
+        display = Display(-1 if self.args.quiet else 0)
+        try:
+            arrays = predict_run(folder, self.args.split, plugins, display.progress)
+        finally:
+            display.close()
+        write_predictions(arrays, self.args.run, self.args.split, self.args.out, self.json)
+        return 0
+
+
+def _run_folder(text: str) -> Path:
+    from pathlib import Path
+
+    path = Path(text)
+    if not path.is_dir():
+        parent = path.parent if path.parent.is_dir() else Path()
+        nearby = near(path.name, [entry.name for entry in parent.iterdir() if entry.is_dir()])
+        raise usage_error(f"{text}: no such run folder; {nearby}".rstrip("; "))
+    return path
+
+
+def _command(words: list[str]) -> str:
+    import shlex
+
+    return shlex.join(["trainkit", *words])

@@ -1,0 +1,68 @@
+"""What ``trainkit predict`` writes: one row a sample."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainkit.console import emit, emit_json
+from trainkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def check_out(out: str | None) -> None:
+    """Refuse a file name before the work is done.
+
+    Raises:
+        UsageError: if the name's ending is not that of a known format.
+    """
+    if out is not None and Path(out).suffix not in (".csv", ".npz"):
+        raise UsageError(f"--out {out}: write a name that ends in .csv (one row a sample) or .npz (arrays)")
+
+
+def write_predictions(arrays: Mapping[str, Tensor], run: str, split: str, out: str | None, as_json: bool) -> None:
+    """Write predictions to a file, or to standard output as CSV or JSON.
+
+    Args:
+        arrays: ``index``, ``targets``, ``outputs`` and more, each ``(samples, ...)``.
+        run: the run folder, as the user wrote it.
+        split: the split that was predicted.
+        out: file to write; standard output if not given.
+        as_json: write one JSON object to standard output: the arrays themselves, or what file they are in.
+    """
+    if out is not None:
+        if Path(out).suffix == ".npz":
+            import numpy
+
+            with open(out, "wb") as file:
+                numpy.savez(file, allow_pickle=False, **{name: array.numpy() for name, array in arrays.items()})
+        else:
+            Path(out).write_text(as_csv(arrays), encoding="utf-8")
+    count = len(arrays["index"])
+    if as_json:
+        found = {"out": out} if out is not None else {name: array.tolist() for name, array in arrays.items()}
+        emit_json({"run": run, "split": split, "samples": count, **found})
+    elif out is None:
+        emit(as_csv(arrays))
+    else:
+        emit(out)
+
+
+def as_csv(arrays: Mapping[str, Tensor]) -> str:
+    """One row a sample; what has several numbers a sample takes a column for each: ``outputs.0``, ``outputs.1``."""
+    header: list[str] = []
+    columns: list[list[float]] = []
+    for name, array in arrays.items():
+        flat = array.reshape(len(array), -1)
+        header += [name] if array.dim() == 1 else [f"{name}.{number}" for number in range(flat.shape[1])]
+        columns += flat.T.tolist()
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(zip(*columns, strict=True))
+    return text.getvalue()

@@ -1,0 +1,243 @@
+"""What is installed: ``list``, ``describe``, ``hooks``, ``plugins``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainkit import hookspecs
+from trainkit.arguments import near
+from trainkit.component import CAPABILITIES, KINDS, Component
+from trainkit.console import aligned, emit, emit_json, emit_table
+from trainkit.errors import UsageError, printable
+from trainkit.manager import Plugins, hook_names
+from trainkit.settings import Setting, show_value
+from trainkit.tables import COMPONENT_TABLES
+
+
+def show_list(plugins: Plugins, kind: str | None, as_json: bool) -> None:
+    """List components of one kind or of all, or the packaged recipes.
+
+    Raises:
+        UsageError: if there is no such kind.
+    """
+    if kind == "recipes":
+        _show_recipes(plugins, as_json)
+        return
+    kinds = [_known_kind(kind)] if kind else list(KINDS)
+    listed = [
+        (name if len(same) == 1 else f"{plugins.owner(component).package}:{name}", component)
+        for one in kinds
+        for name, same in plugins.components(one).items()
+        for component in same
+    ]
+    if as_json:
+        found = [_summary(name, component, plugins) for name, component in listed]
+        emit_json({"components": found, "broken": [{"plugin": p.name, "error": p.error} for p in plugins.broken]})
+    elif listed:
+        emit_table(("kind", "name", "what it is"), [(c.kind, name, _line(c)) for name, c in listed])
+    else:
+        emit(f"no {kind} is installed" if kind else "no component is installed; `trainkit doctor` looks for the reason")
+
+
+def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> None:
+    """Show one component as a user needs it to write a table.
+
+    Raises:
+        UsageError: if the words are not a kind and a name of an installed component.
+    """
+    component = _find(plugins, names)
+    owner = plugins.owner(component)
+    shared = COMPONENT_TABLES[component.kind].shared if component.kind in COMPONENT_TABLES else ()
+    own = {setting.name for setting in component.settings}
+    shared = tuple(setting for setting in shared if setting.name not in own)
+    if as_json:
+        emit_json(
+            _summary(component.name, component, plugins)
+            | {
+                "settings": [_setting(setting) for setting in component.settings],
+                "table_settings": [_setting(setting) for setting in shared],
+                "capabilities": component.capabilities,
+                "owns": component.owns,
+                "example": component.example,
+                "toml": example_toml(component),
+                "source": _source(component),
+            }
+        )
+        return
+    lines = [f"{component.kind} {component.name}", *(f"  {line}".rstrip() for line in _doc(component))]
+    lines += ["", "settings", *(_settings(component.settings) or ["  none"])]
+    if shared:
+        lines += ["", f"settings that every {component.kind} takes", *_settings(shared)]
+    if traits := _traits(component):
+        lines += ["", "traits", *aligned(traits, "  ")]
+    lines += ["", "example", *(f"  {line}".rstrip() for line in example_toml(component).splitlines()), ""]
+    lines += aligned(
+        [("source", _source(component)), ("plugin", f"{owner.name} ({owner.distribution} {owner.version})")]
+    )
+    lines += [f"missing {library}: {how}" for library, how in component.missing_libraries.items()]
+    emit(printable("\n".join(lines)))
+
+
+def show_hooks(plugins: Plugins, as_json: bool) -> None:
+    """List every hook in the order a run calls them, and the plugin modules that implement it."""
+    rows = []
+    for name in hook_names():
+        spec = getattr(hookspecs, name)
+        by = [plugin.name for plugin in plugins.plugins if plugin.module is not None and hasattr(plugin.module, name)]
+        first = inspect.getdoc(spec).splitlines()[0]  # type: ignore[union-attr]
+        rows.append((f"{name}({', '.join(inspect.signature(spec).parameters)})", first, by))
+    if as_json:
+        emit_json({"hooks": [{"hook": hook, "help": first, "plugins": by} for hook, first, by in rows]})
+    else:
+        emit_table(
+            ("hook", "what it does", "in modules of"), [(hook, first, ", ".join(by)) for hook, first, by in rows]
+        )
+
+
+def show_plugins(plugins: Plugins, as_json: bool) -> None:
+    """List the plugins with their state."""
+    if as_json:
+        listed = [
+            {
+                "name": plugin.name,
+                "module": plugin.module_name,
+                "distribution": plugin.distribution,
+                "version": plugin.version,
+                "components": len(plugin.components),
+                "error": plugin.error,
+            }
+            for plugin in plugins.plugins
+        ]
+        emit_json({"plugins": listed})
+        return
+    rows = [
+        (p.name, p.distribution, p.version, str(len(p.components)), p.error.splitlines()[0] if p.error else "ok")
+        for p in plugins.plugins
+    ]
+    emit_table(("plugin", "distribution", "version", "components", "state"), rows)
+
+
+def example_toml(component: Component) -> str:
+    """The component's example as a table that can be pasted into a recipe."""
+    values = {"use": component.name, **component.example}
+    if component.kind == "augmentation":
+        return "\n".join(_toml(("data", "augment"), values, True))
+    many = component.kind in COMPONENT_TABLES and COMPONENT_TABLES[component.kind].many
+    return "\n".join(_toml((component.kind,), values, many))
+
+
+def _toml(path: tuple[str, ...], table: Mapping[str, Any], many: bool) -> list[str]:
+    """Lines of a table: its values first, then the tables inside it under headers of their own."""
+    name = ".".join(path)
+    lines = [f"[[{name}]]" if many else f"[{name}]"]
+    inner: list[str] = []
+    for key, value in table.items():
+        if isinstance(value, Mapping) and "use" in value:
+            inner += ["", *_toml((*path, key), value, False)]
+        elif isinstance(value, list | tuple) and value and all(isinstance(item, Mapping) for item in value):
+            for item in value:
+                inner += ["", *_toml((*path, key), item, True)]
+        else:
+            lines.append(f"{key} = {show_value(value)}")
+    return lines + inner
+
+
+def _find(plugins: Plugins, names: Sequence[str]) -> Component:
+    if len(names) != 2:
+        kinds = [kind for kind in KINDS if names and plugins.find(kind, names[0])] or ["optimizer"]
+        name = names[0] if names and plugins.find(kinds[0], names[0]) else "sgd"
+        raise UsageError(f"describe takes a kind and a name, such as: trainkit describe {kinds[0]} {name}")
+    kind, name = _known_kind(names[0]), names[1]
+    found = plugins.find(kind, name)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        choices = ", ".join(f"{plugins.owner(component).package}:{component.name}" for component in found)
+        raise UsageError(f"several plugins have a {kind} named '{name}'; write one of {choices}")
+    known = list(plugins.components(kind))
+    broken = "".join(f"\n  {plugin.error}" for plugin in plugins.broken)
+    raise UsageError(f"no {kind} named '{name}'\n  {near(name, known)}installed: {', '.join(known) or 'none'}{broken}")
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise UsageError(f"no kind named '{kind}'\n  {near(kind, KINDS)}kinds: {', '.join(KINDS)}")
+    return kind
+
+
+def _show_recipes(plugins: Plugins, as_json: bool) -> None:
+    from trainkit.recipe import packaged_recipes
+
+    recipes = packaged_recipes(plugins)
+    if as_json:
+        emit_json({"recipes": recipes})
+    else:
+        emit("\n".join(recipes) or "no plugin ships recipes")
+
+
+def _line(component: Component) -> str:
+    missing = "".join(f"  [missing {library}: {how}]" for library, how in component.missing_libraries.items())
+    return component.help + missing
+
+
+def _summary(name: str, component: Component, plugins: Plugins) -> dict[str, Any]:
+    owner = plugins.owner(component)
+    return {
+        "kind": component.kind,
+        "name": name,
+        "help": component.help,
+        "plugin": owner.name,
+        "distribution": owner.distribution,
+        "version": owner.version,
+        "missing": component.missing_libraries,
+    }
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    required = {} if setting.required else {"default": setting.default}
+    return {
+        "name": setting.name,
+        "type": setting.type_text,
+        "required": setting.required,
+        "help": setting.help,
+        **required,
+    }
+
+
+def _settings(settings: Sequence[Setting]) -> list[str]:
+    rows = [
+        (setting.name, "required" if setting.required else show_value(setting.default), setting.type_text, setting.help)
+        for setting in settings
+    ]
+    return aligned(rows, "  ")
+
+
+def _doc(component: Component) -> list[str]:
+    """The docstring without its list of arguments, which the settings show."""
+    text = inspect.cleandoc(component.factory.__doc__ or "no help")
+    text = re.sub(r"(?m)^(?:Args|Settings):[ \t]*\n(?:(?:[ \t]+.*)?(?:\n|\Z))+", "", text)
+    return text.rstrip().splitlines()
+
+
+def _traits(component: Component) -> list[tuple[str, str]]:
+    rows = [
+        (word if value is True else f"{word} = {show_value(value)}", CAPABILITIES[word])
+        for word, value in component.capabilities.items()
+    ]
+    rows += [(f"owns {thing}", "no other component of the recipe may own it") for thing in component.owns]
+    for word, names in (("before", component.before), ("after", component.after), ("conflicts", component.conflicts)):
+        if names:
+            rows.append((word, ", ".join(names)))
+    return rows
+
+
+def _source(component: Component) -> str:
+    """File and line of the factory, the whole path, so that an editor can open it."""
+    try:
+        code = inspect.unwrap(component.factory).__code__
+    except AttributeError:
+        return component.source
+    return f"{code.co_filename}:{code.co_firstlineno}"
