@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.metadata
 import importlib.util
 import sys
 import traceback
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -78,7 +79,10 @@ class Plugins:
         )
         self._loaded = False
         for module in modules:
-            self.plugins.append(_own_module(module))
+            # Naming an installed plugin, or a module twice, changes nothing.
+            if module not in [plugin.module_name for plugin in self.plugins]:
+                self.plugins.append(_own_module(module))
+        _tell_apart(self.plugins)
 
     def load(self) -> None:
         """Import every plugin and list its components; a plugin that fails is marked, not raised."""
@@ -153,6 +157,15 @@ class Plugins:
         )
 
 
+def _tell_apart(plugins: Sequence[Plugin]) -> None:
+    """Make names unique: entry points of different distributions may be called the same."""
+    counts = Counter(plugin.name for plugin in plugins)
+    for plugin in plugins:
+        if counts[plugin.name] > 1:
+            plugin.name = f"{plugin.distribution}:{plugin.name}"
+            plugin.components = [replace_plugin(component, plugin.name) for component in plugin.components]
+
+
 def _traceback(error: BaseException) -> TracebackType | None:
     return error.__traceback__
 
@@ -199,7 +212,7 @@ def _guard(plugin: Plugin, action: Callable[[], Any]) -> Any:
     """Run a plugin's code; whatever it raises becomes a `PluginError` that names plugin, version, file and line."""
     try:
         return action()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         outside = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
         at = f" at {outside[-1].filename}:{outside[-1].lineno}" if outside else ""
@@ -224,7 +237,11 @@ def _load(plugin: Plugin) -> None:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"{plugin} cannot be used: {_pending(manager, error)}") from error
-    listed = [component for part in _guard(plugin, manager.hook.trainkit_components) for component in part]
+    listed: list[Any] = []
+    for part in _guard(plugin, manager.hook.trainkit_components):
+        if not isinstance(part, list | tuple):
+            raise PluginError(f"{plugin} cannot be used: trainkit_components gave {part!r}, not a list of Component")
+        listed.extend(part)
     seen: set[tuple[str, str]] = set()
     for component in listed:
         if not isinstance(component, Component):
@@ -238,7 +255,9 @@ def _load(plugin: Plugin) -> None:
 
 def replace_plugin(component: Component, name: str) -> Component:
     """A copy of the component that knows which plugin supplies it."""
-    return replace(component, plugin=name)
+    known = copy.copy(component)  # dataclasses.replace would read the signature a second time
+    object.__setattr__(known, "plugin", name)
+    return known
 
 
 def _pending(manager: pluggy.PluginManager, error: pluggy.PluginValidationError) -> str:
