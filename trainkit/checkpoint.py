@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,18 @@ from trainkit.rundir import sync_folder
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST"
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
 def raw_bytes(tensor: Tensor) -> bytes:
@@ -64,37 +77,58 @@ def save(parent: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
     Raises:
         OSError: if the disk refuses; older checkpoints are untouched.
     """
-    parent.mkdir(exist_ok=True)
-    final = parent / folder_name(step)
-    temporary = parent / f".tmp-{step}-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    # Plain text paths: at the end of a short epoch, path objects would cost as much as the writing.
+    top = os.fspath(parent)
+    os.makedirs(top, exist_ok=True)
+    final, temporary = os.path.join(top, folder_name(step)), os.path.join(top, f".tmp-{step}-{os.getpid()}")
+    if os.path.exists(temporary):
+        shutil.rmtree(temporary)
+    os.mkdir(temporary)
     try:
-        # A clone each: parameters may be views of one flat buffer, which the format does not store twice.
-        own = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
-        contents = {TENSORS: safetensors.save(own), STATE: json.dumps(state, allow_nan=False).encode()}
+        contents = {TENSORS: to_safetensors(tensors), STATE: json.dumps(state, allow_nan=False).encode()}
         files = {}
         for name, data in contents.items():
-            _write_durably(temporary / name, data)
+            _write_durably(os.path.join(temporary, name), data)
             files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         line = json.dumps({"files": files, "format": FORMAT, "step": step}, sort_keys=True, separators=(",", ":"))
         check = hashlib.sha256(line.encode()).hexdigest()
-        _write_durably(temporary / MANIFEST, f"{line}\n{check}\n".encode())
+        _write_durably(os.path.join(temporary, MANIFEST), f"{line}\n{check}\n".encode())
         sync_folder(temporary)
-        if final.exists():  # the same step was saved before, by this run
+        if os.path.exists(final):  # the same step was saved before, by this run
             shutil.rmtree(final)
         os.rename(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    sync_folder(parent)
-    return final
+    sync_folder(top)
+    return Path(final)
 
 
-def _write_durably(path: Path, data: bytes) -> None:
-    with open(path, "xb") as file:
-        file.write(data)
-        file.flush()
+def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
+    """The tensors in the safetensors format, names in order.
+
+    The library's own writer refuses tensors that share memory, as parameters in one flat buffer do, and costs several
+    times this for a small model.
+
+    Source: the format's description, github.com/huggingface/safetensors#format.
+    """
+    header: dict[str, Any] = {}
+    parts, end = [], 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        data = raw_bytes(tensor)
+        start, end = end, end + len(data)
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        parts.append(data)
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
+    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
+
+
+def _write_durably(path: str, data: bytes) -> None:
+    with open(path, "xb", buffering=0) as file:
+        if file.write(data) != len(data):  # an unbuffered write may be short; the disk is full
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         os.fsync(file.fileno())
 
 
@@ -142,10 +176,12 @@ def load_newest(parent: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
 
 def prune(parent: Path, keep: int, best: str | None) -> None:
     """Remove checkpoints older than the newest ``keep``, except the best one."""
-    for folder in newest_first(parent)[keep:]:
-        if folder.name != best:
-            doomed = folder.with_name(f".del-{folder.name}")
-            os.rename(folder, doomed)
+    top = os.fspath(parent)
+    names = sorted((name for name in os.listdir(top) if name.startswith("step-")), reverse=True)
+    for name in names[keep:]:
+        if name != best:
+            doomed = os.path.join(top, f".del-{name}")
+            os.rename(os.path.join(top, name), doomed)
             shutil.rmtree(doomed, ignore_errors=True)
 
 
@@ -158,6 +194,11 @@ def split_state(state: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
     Raises:
         TypeError: naming the place of whatever is neither a tensor nor plain data.
     """
+    kind = type(state)
+    if state is None or kind is int or kind is str or kind is bool:
+        return state
+    if kind is float:  # hexadecimal: exact, and defined for what JSON has no word for
+        return {"__float__": state.hex()}
     if isinstance(state, Tensor):
         tensors[prefix] = state
         return {"__tensor__": prefix}
@@ -167,10 +208,6 @@ def split_state(state: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
         return {key: split_state(value, f"{prefix}/{key}", tensors) for key, value in state.items()}
     if isinstance(state, list | tuple):
         return [split_state(value, f"{prefix}/{i}", tensors) for i, value in enumerate(state)]
-    if isinstance(state, float):  # hexadecimal: exact, and defined for what JSON has no word for
-        return {"__float__": state.hex()}
-    if state is None or isinstance(state, bool | int | str):
-        return state
     raise TypeError(f"{prefix}: {type(state).__name__} cannot be saved; use tensors, numbers, text, lists and dicts")
 
 
@@ -192,7 +229,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
     version, internal, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = numpy.random.get_state()  # type: ignore[misc]
     state: dict[str, Any] = {
-        "python": [version, list(internal), gauss],
+        "python": [version, torch.tensor(internal, dtype=torch.int64), gauss],
         "numpy": [kind, torch.from_numpy(keys.astype(numpy.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
     }
@@ -204,7 +241,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     """Set every global random generator to what `random_state` gave."""
     version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
+    random.setstate((version, tuple(internal.tolist()), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
     numpy.random.set_state((kind, keys.numpy().astype(numpy.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])

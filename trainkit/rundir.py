@@ -47,7 +47,7 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     sync_folder(path.parent)
 
 
-def sync_folder(path: Path) -> None:
+def sync_folder(path: Path | str) -> None:
     """Make names in a folder durable, where the system can."""
     if not hasattr(os, "O_DIRECTORY"):
         return

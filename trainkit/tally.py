@@ -36,7 +36,8 @@ class Tally:
     def add(self, result: StepResult) -> None:
         """Take in what one call did."""
         self._held.append(result)
-        self._numbers += sum(output.numel() for output in result.outputs)
+        for output in result.outputs:
+            self._numbers += output.numel()
         if len(self._held) >= FOLD_EVERY or self._numbers > FOLD_NUMBERS:
             self._fold()
 
@@ -44,14 +45,15 @@ class Tally:
         held, self._held, self._numbers = self._held, [], 0
         if not held:
             return
-        losses = torch.cat([result.losses.reshape(-1) for result in held])
+        single = all(result.losses.dim() == 0 for result in held)
+        join = torch.stack if single else torch.cat
+        losses = join([result.losses for result in held])
         self._losses.append(losses)
-        if all(isinstance(result.weights, int | float) and result.losses.dim() == 0 for result in held):
+        if single and not any(isinstance(result.weights, Tensor) for result in held):
             weights = torch.tensor([result.weights for result in held], dtype=torch.float64, device=losses.device)
         else:
-            weights = torch.cat(
-                [torch.as_tensor(r.weights, device=losses.device).double().expand(r.losses.shape).reshape(-1) for r in held]
-            )
+            shaped = [torch.as_tensor(r.weights, device=losses.device).double().expand(r.losses.shape) for r in held]
+            weights = join(shaped)
         self._weights.append(weights)
         outputs = [output for result in held for output in result.outputs]
         if outputs:
