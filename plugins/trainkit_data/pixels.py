@@ -63,7 +63,7 @@ def fit_scale(inputs: Gatherable, part: Tensor, white: float = 255.0) -> Scale:
             # Counting grey levels is exact, and needs no float copy of the images.
             counts[channel] += torch.bincount(chunk[:, channel].reshape(-1), minlength=256)
     levels = torch.arange(256, dtype=torch.float64)
-    share = counts / counts.sum(1, keepdim=True)
+    share = counts.double() / counts.sum(1, keepdim=True)
     mean = share @ levels
     std = (share * (levels - mean[:, None]) ** 2).sum(1).sqrt()
     # A channel that never changes has nothing to divide by.
@@ -139,4 +139,5 @@ def hold_out(targets: Tensor, fixed: Mapping[str, Tensor], val: float, split_see
         return dict(fixed)
     train = fixed["train"]
     chosen = split_by_fraction(targets[train], {"val": val}, split_seed)
-    return {**fixed, **{name: train[part] for name, part in chosen.items()}}
+    rest = {name: part for name, part in fixed.items() if name != "train"}
+    return {name: train[part] for name, part in chosen.items()} | rest
