@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from trainkit import Component, hookimpl
 
 if TYPE_CHECKING:
-    from trainkit_reports.curves import Curves
+    from trainkit_reports.drawing import Curves
 
 
 def curves() -> Curves:
     """Draw ``curves.png`` at the end: loss and metrics of training and validation, the learning rate below."""
-    from trainkit_reports.curves import Curves
+    from trainkit_reports.drawing import Curves
 
     return Curves()
 
