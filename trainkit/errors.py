@@ -148,4 +148,5 @@ _ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for cod
 
 def printable(text: str) -> str:
     """Return ``text`` with terminal escapes and bidirectional marks shown as ``\\x1b`` or ``\\u202e``."""
-    return text.translate(_ESCAPES)
+    # A command line that is not UTF-8 arrives with lone surrogates, which no terminal takes.
+    return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from trainkit.manager import Plugins
+from trainkit.manager import Plugin, Plugins
 from trainkit.recipe import Recipe, load_recipe
 
 HERE = Path(__file__).parent
@@ -36,16 +37,31 @@ warmup = "2ep"
 """
 
 
-def fake_plugins(*names: str) -> Plugins:
-    """Plugins that know the fakes alone, whatever is installed."""
-    plugins = Plugins(modules=[str(HERE / "plugins" / f"{name}.py") for name in names])
+def only(*names: str) -> Plugins:
+    """Plugins that know the fakes alone, whatever is installed; one that is named ``broken`` fails as if installed."""
+    whole = [name for name in names if not name.endswith("broken")]
+    plugins = Plugins(modules=[str(HERE / "plugins" / f"{name}.py") for name in whole])
     plugins.plugins = [plugin for plugin in plugins.plugins if plugin.name in names]
+    for name in set(names) - set(whole):
+        plugins.plugins.append(Plugin(name, name, name.replace("_", "-"), "0.1"))
     return plugins
 
 
 @pytest.fixture(scope="session")
-def plugins() -> Plugins:
+def fake_plugins() -> Callable[..., Plugins]:
+    """Makes plugins that know the named fakes alone."""
+    return functools.cache(only)
+
+
+@pytest.fixture(scope="session")
+def plugins(fake_plugins: Callable[..., Plugins]) -> Plugins:
     return fake_plugins("trainkit_fake")
+
+
+@pytest.fixture
+def base() -> str:
+    """A recipe with nothing wrong."""
+    return BASE
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 import re
@@ -12,7 +11,7 @@ from trainkit.errors import Place, Problem, RecipeError
 from trainkit.manager import Plugins
 from trainkit.recipe.positions import Source
 from trainkit.recipe.read import read_file, read_stdin
-from trainkit.recipe.text import did_you_mean, shown
+from trainkit.recipe.text import did_you_mean, nearest, shown
 
 _PACKAGED = re.compile(r"(?P<package>[A-Za-z][A-Za-z0-9_.-]*):(?P<name>[A-Za-z0-9_-]+)")
 
@@ -32,8 +31,8 @@ def open_recipe(name: str, plugins: Plugins) -> Source:
         pass
     if _PACKAGED.fullmatch(name):
         return _read_packaged(name, Place(name), plugins)
-    known = {_beside(name, found): found for found in _toml_files(file.parent)}
-    cure = did_you_mean(name, known) + "`trainkit list` names the recipes that are installed"
+    known = [_beside(name, found) for found in _toml_files(file.parent)]
+    cure = _near_file(name, known) + "`trainkit list` names the recipes that are installed"
     raise RecipeError([Problem(Place(name), "there is no such file", cure)])
 
 
@@ -63,10 +62,9 @@ def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Sour
     try:
         return read_file(folder / base, _beside(source.name, base))
     except FileNotFoundError:
-        known = [os.path.relpath(folder / found, folder) for found in _toml_files((folder / base).parent)]
-        known = [os.path.join(os.path.dirname(base), found) for found in map(os.path.basename, known)]
+        known = [os.path.join(os.path.dirname(base), found) for found in _toml_files((folder / base).parent)]
         files = [found for found in known if (folder / found) != source.file]
-        cure = did_you_mean(base, files) + (f"beside it: {', '.join(files[:12])}" if files else "no recipe lies there")
+        cure = _near_file(base, files) + (f"beside it: {', '.join(files[:12])}" if files else "no recipe lies there")
         raise RecipeError([Problem(place, f"{said} does not exist", cure)]) from None
 
 
@@ -85,12 +83,17 @@ def _read_packaged(reference: str, place: Place, plugins: Plugins) -> Source:
     file = next((file for file in _shipped(package) if file.stem == name), None)
     if file is None:
         known = packaged_recipes(plugins)
-        cure = did_you_mean(reference, known) + f"installed recipes: {', '.join(known) or 'none'}"
+        message = f"no installed recipe is called '{shown(reference)}'"
         # A package that is there without such a recipe is a slip of the pen; one that is not there is not installed.
-        lacking = _folder(package) is None and _importable(package) is False
-        if lacking:
-            cure += f"\n'{package}' is not installed: pip install {package.replace('_', '-')}"
-        raise RecipeError([Problem(place, f"no installed recipe is called '{shown(reference)}'", cure, lacking)])
+        packages = {"trainkit", *(plugin.package for plugin in plugins.plugins)}
+        if not _importable(package) and nearest(package, packages) is None:
+            cure = (
+                f"no package '{shown(package)}' is installed; install it, or take the name from `trainkit list recipes`"
+            )
+            raise RecipeError([Problem(place, message, cure, environment=True)])
+        same = [f"{package}:{other.stem}" for other in _shipped(package)]
+        cure = did_you_mean(reference, [*same, *known]) + f"installed recipes: {', '.join(same or known) or 'none'}"
+        raise RecipeError([Problem(place, message, cure)])
     try:
         return read_file(file, f"{package}:{name}", package)
     except FileNotFoundError:
@@ -107,7 +110,6 @@ def _importable(package: str) -> bool:
         return False
 
 
-@functools.lru_cache(maxsize=256)
 def _folder(package: str) -> FilePath | None:
     """The folder ``recipes`` in a package; for trainkit's own source tree, the one beside the package."""
     if not _importable(package):
@@ -133,6 +135,12 @@ def _toml_files(folder: FilePath) -> list[str]:
         return sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
     except (OSError, ValueError):
         return []
+
+
+def _near_file(name: str, files: list[str]) -> str:
+    """Ask for the file whose own name is near; that folders agree says nothing."""
+    near = nearest(os.path.basename(name), map(os.path.basename, files))
+    return next((f"did you mean '{shown(file)}'?  " for file in files if os.path.basename(file) == near), "")
 
 
 def _beside(name: str, other: str) -> str:

@@ -197,7 +197,7 @@ class _Checker:
         self.components[path] = component
         own = {key: value for key, value in written.items() if key != "use"}
         parts = [*([shared] if shared is not None else []), Part(component.settings, component.model)]
-        table = Table(path, label, component.name, own, parts, component.example)
+        table = Table(path, f"{label} {component.name}", component.name, own, parts, component.example)
         filled, problems = check_table(table, self.composed, self.faults)
         self.problems.extend(problems)
         self.remember_defaults(table)
@@ -231,7 +231,7 @@ class _Checker:
         checked = []
         for number, group in enumerate(groups):
             path: Path = ("optimizer", "group", number)
-            table = Table(path, header(path), f"of {component.name}", group, [core_part("group"), part])
+            table = Table(path, header(path), f"a group of {component.name}", group, [core_part("group"), part])
             filled, problems = check_table(table, self.composed, self.faults)
             self.problems.extend(problems)
             left_out = [setting.name for setting in allowed if setting.name not in group]

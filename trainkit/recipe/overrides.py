@@ -84,15 +84,19 @@ def _parse(text: str, composed: Composed) -> tuple[Path, Any]:
     origin = Override(text)
     key, equals, written = text.partition("=")
     # A quoted part of the key may hold an equals sign: the first split that leaves a key is meant.
+    reason = ""
     while equals:
         try:
             path = parse_key(key.strip())
             break
-        except ValueError:
+        except ValueError as error:
+            reason = reason or str(error)
             more, equals, rest = written.partition("=")
             key, written = f"{key}={more}", rest
     else:
-        raise RecipeError([_problem(origin, "is not of the form key=value", _EXAMPLE)])
+        if not reason or reason.startswith("not"):
+            reason = f"'{shown(text)}' is not of the form key=value"
+        raise RecipeError([_problem(origin, reason, _EXAMPLE)])
     try:
         value = _value(written)
     except RecipeError as error:
@@ -144,7 +148,8 @@ def _apply(composed: Composed, origin: Override, written: Path, value: Any) -> l
             node = node[int(part)]
         elif isinstance(node, dict):
             path += (part,)
-            node = node.get(str(part), {})
+            table = COMPONENT_TABLES.get(str(part)) if len(path) == 1 else None
+            node = node.get(str(part), [] if table is not None and table.many and written[position + 1 :] else {})
         else:
             message = f"'{shown('.'.join(map(str, path)))}' is not a table; it has no '{shown(str(part))}'"
             return [_problem(origin, message, "")]
@@ -169,8 +174,9 @@ def _lay_at(composed: Composed, path: Path, origin: Override, table: dict[str, A
 
 
 def _no_item(origin: Override, path: Path, part: Any, items: list[Any]) -> Problem:
-    name = header((*path, 0)) if items and isinstance(items[0], dict) else shown(".".join(map(str, path)))
-    count = f"it has {len(items)}, counted from 0" if items else "it is empty"
+    tables = not items or isinstance(items[0], dict)
+    name = header((*path, 0)) if tables else shown(".".join(map(str, path)))
+    count = f"it has {len(items)}, counted from 0" if items else "it has none; a whole list is written key=[...]"
     return _problem(origin, f"{name} has no item '{shown(str(part))}'", count)
 
 

@@ -37,7 +37,7 @@ def hook_order(recipe: Recipe) -> tuple[list[Path], list[Problem]]:
             if free is None:
                 names = _circle(recipe, waiting)
                 message = f"the {kind}s {' and '.join(names)} must each come before the other"
-                problems.append(Problem(recipe.tables.place(waiting[-1]), message, "leave one of them out"))
+                problems.append(Problem(recipe.tables.place((*waiting[-1], "use")), message, "leave one of them out"))
                 break
             order.append(free)
             waiting.remove(free)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ MAX_KEYS = 2000
 MAX_DEPTH = 16
 # A parser's time grows with the square of a dotted key's length.
 MAX_DOTS = 16
+
+
+# How tomli shows a table's name.
+_KEYS = re.compile(r"\((?:'[^']*'(?:, )?)+,?\)")
 
 
 def read_file(file: FilePath, name: str, package: str = "") -> Source:
@@ -58,16 +63,18 @@ def _read_bytes(file: FilePath, name: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise _refused(name, f"cannot be read: {reason}", "name a TOML file") from None
-    with os.fdopen(number, "rb") as opened:
+    try:
         mode = os.fstat(number).st_mode
         if stat.S_ISDIR(mode):
             raise _refused(name, "is a folder", "name a TOML file in it")
         if not stat.S_ISREG(mode):
             raise _refused(name, "is not a regular file", "name a TOML file")
-        try:
+        with os.fdopen(number, "rb", closefd=False) as opened:
             return opened.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise _refused(name, f"cannot be read: {error.strerror}", "name a TOML file") from None
+    except OSError as error:
+        raise _refused(name, f"cannot be read: {error.strerror}", "name a TOML file") from None
+    finally:
+        os.close(number)
 
 
 def parse(data: bytes, name: str, file: FilePath | None = None, package: str = "") -> Source:
@@ -112,11 +119,13 @@ def parse_text(source: Source) -> dict[str, Any]:
     except tomli.TOMLDecodeError as error:
         last = source.text.rstrip("\n").count("\n")
         line = min(error.lineno - 1, last) if isinstance(getattr(error, "lineno", None), int) else last
-        said = getattr(error, "msg", None) or str(error)
-        raise _wrong(source, line, f"not TOML: {said[:1].lower()}{shown(said[1:])}", _hint(source, line)) from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        # Such as an integer of 5,000 digits: ValueError alone, from Python's own limit.
-        raise _wrong(source, _guilty_line(source), f"cannot be read: {shown(str(error))}", "") from None
+        said = _KEYS.sub(_as_header, getattr(error, "msg", None) or str(error))
+        message = f"not TOML: {said[:1].lower()}{shown(said[1:])}"
+        raise _wrong(source, line, message, _hint(source, line, said)) from None
+    except ValueError:  # Python's own limit on digits
+        raise _wrong(source, _guilty_line(source), "an integer has too many digits", "") from None
+    except (RecursionError, MemoryError):
+        raise _refused(source.name, "asks too much of the reader", "a recipe is flatter and shorter") from None
     if (count := sum(1 for _ in _leaves(tables))) > MAX_KEYS:
         raise _refused(source.name, f"has {count} values; a recipe may have {MAX_KEYS}", "")
     return tables
@@ -147,9 +156,19 @@ def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         yield from _leaves(child, (*path, key))
 
 
-def _hint(source: Source, line: int) -> str:
+def _as_header(match: re.Match[str]) -> str:
+    return "[" + ".".join(re.findall(r"'([^']*)'", match[0])) + "]"
+
+
+def _hint(source: Source, line: int, said: str) -> str:
     """Name the mistake behind a syntax error where it is a common one."""
     lines = source.text.split("\n")
+    if said.lower().startswith(("unclosed", "unterminated", "illegal character '\\n'")):
+        if "'\\n'" in said:
+            return "a quote is opened on this line and not closed"
+        states = scan(source.text)[:line]
+        start = max((n for n, state in enumerate(states) if state.complete), default=-1) + 1
+        return f"what line {start + 1} opens is not closed: {shown(lines[start].strip())}"
     written = lines[line].strip() if line < len(lines) else ""
     key, equals, value = (part.strip() for part in written.partition("="))
     if equals and value and value.split("#")[0].strip().isidentifier():

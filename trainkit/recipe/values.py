@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
+# A line that lists more settings than this with their types is not read by anybody.
+MANY = 9
+
+
 @dataclass(frozen=True)
 class Part:
     """Settings that come from one signature, and the strict model that checks them."""
@@ -31,8 +35,8 @@ class Table:
 
     Args:
         path: where it is.
-        label: what messages call it, such as ``[schedule]``.
-        owner: the component's name, or the label for a table of the core's own.
+        title: what messages call it, such as ``[schedule] cosine``.
+        owner: who takes the settings, such as ``cosine``.
         written: its keys, without ``use``.
         parts: the settings it takes, the core's before the component's.
         example: working values, to show where one is missing.
@@ -40,7 +44,7 @@ class Table:
     """
 
     path: Path
-    label: str
+    title: str
     owner: str
     written: Mapping[str, Any]
     parts: Sequence[Part]
@@ -52,15 +56,15 @@ class Table:
         """Every setting by name; a component's own wins over the core's of that name."""
         return {setting.name: setting for part in self.parts for setting in part.settings}
 
-    @property
-    def title(self) -> str:
-        """What the first words of a message are."""
-        return self.label if self.owner == self.label else f"{self.label} {self.owner}"
-
-    def accepts(self) -> str:
-        """What the table takes, in one line."""
-        listed = "; ".join(str(setting) for setting in self.settings.values())
-        return f"{self.owner} takes: {listed}" if listed else f"{self.owner} takes no settings"
+    def accepts(self, near: str | None) -> str:
+        """What the table takes, in one line: of a long table the names, and the one that is ``near`` in full."""
+        settings = self.settings
+        if not settings:
+            return f"{self.owner} takes no settings"
+        if len(settings) <= MANY:
+            return f"{self.owner} takes: {'; '.join(map(str, settings.values()))}"
+        closest = f"{settings[near]}\n" if near else ""
+        return f"{closest}{self.owner} takes: {', '.join(settings)}"
 
 
 def check_table(table: Table, composed: Composed, known_faults: set[Path]) -> tuple[dict[str, Any], list[Problem]]:
@@ -82,7 +86,7 @@ def check_table(table: Table, composed: Composed, known_faults: set[Path]) -> tu
             near = nearest(key, settings)
             meant.update([near] if near else [])
             message = f"{table.title} has no setting '{shown(key)}'"
-            cure = did_you_mean(key, settings) + table.accepts()
+            cure = did_you_mean(key, settings) + table.accepts(near)
             problems.append(Problem(composed.place((*table.path, key)), message, cure))
     filled: dict[str, Any] = {}
     for part in table.parts:
@@ -151,6 +155,8 @@ def _faults(table: Table, setting: Setting, value: Any, faults: Sequence[Any], c
         choices = [choice for choice in get_args(split_annotated(annotation)[0]) if isinstance(choice, str)]
         if isinstance(at, str) and get_origin(split_annotated(annotation)[0]) is not dict:
             cure = cure or did_you_mean(at, choices).strip()
+        if setting.nested is not None and isinstance(at, str):
+            cure = f"write {{ use = {shown_value(at)} }}"
         if setting.help:
             cure = f"{cure}\n{setting.name}: {setting.help}".strip()
         yield Problem(composed.place((*table.path, setting.name, *inside)), message, cure)

@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from trainkit import Between, Component, Duration, Fraction, Nested, NonNegative, Positive, PositiveInt, Problem, hookimpl
+from trainkit import (
+    Between,
+    Component,
+    Duration,
+    Fraction,
+    Nested,
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Problem,
+    hookimpl,
+)
 from trainkit.recipe import problem_at
 
 
@@ -19,7 +30,9 @@ def digits(*, root: Path | None = None, classes: list[str] = []) -> None:  # noq
     """
 
 
-def resnet(*, depth: Literal[8, 14, 20] = 8, widths: tuple[PositiveInt, ...] = (16, 32, 64), norm: str = "batch") -> None:
+def resnet(
+    *, depth: Literal[8, 14, 20] = 8, widths: tuple[PositiveInt, ...] = (16, 32, 64), norm: str = "batch"
+) -> None:
     """A residual network.
 
     Args:
