@@ -13,7 +13,7 @@ COLOURS = {"train": "tab:blue", "val": "tab:orange"}
 
 
 class Curves:
-    """See `trainkit_reports.drawing`."""
+    """See `trainkit_reports.curves`."""
 
     @hookimpl
     def trainkit_run_end(self, run: Run, report: Report) -> None:
