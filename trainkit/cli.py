@@ -14,7 +14,7 @@ from trainkit.arguments import (
     split_words,
     usage_error,
 )
-from trainkit.console import emit, emit_json, prepare_streams, say
+from trainkit.console import emit, emit_json, prepare_streams, say, write_file
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import for ``--help``
 if TYPE_CHECKING:
@@ -202,8 +202,7 @@ class Session:
             return 0
         import json
 
-        with open(self.args.out, "w", encoding="utf-8") as file:
-            file.write(json.dumps(schema, indent=2) + "\n")
+        write_file(self.args.out, json.dumps(schema, indent=2) + "\n")
         if self.json:
             emit_json({"out": self.args.out})
         elif not self.args.quiet:

@@ -55,6 +55,21 @@ def say(text: str) -> None:
         pass
 
 
+def write_file(name: str, content: str | bytes) -> None:
+    """Write a file that the user named.
+
+    Raises:
+        MachineError: if it cannot be written.
+    """
+    try:
+        with open(name, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        from trainkit.errors import MachineError
+
+        raise MachineError(f"{name}: cannot be written: {error.strerror}") from error
+
+
 def emit_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a table to standard output: drawn on a terminal, plain aligned text elsewhere."""
     if is_terminal(sys.stdout):

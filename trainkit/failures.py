@@ -34,7 +34,7 @@ def report_failure(error: BaseException, session: Session) -> int:
     if problems is not None:
         say("\n".join(str(problem) for problem in problems) + f"\n{error.summary}")  # type: ignore[attr-defined]
     else:
-        say(printable(f"trainkit: {message}"))
+        say(printable(message if message.startswith("trainkit ") else f"trainkit: {message}"))
     if session.json:
         if problems is not None:
             listed = [

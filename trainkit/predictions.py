@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainkit.console import emit, emit_json
+from trainkit.console import emit, emit_json, write_file
 from trainkit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,10 +39,11 @@ def write_predictions(arrays: Mapping[str, Tensor], run: str, split: str, out: s
         if Path(out).suffix == ".npz":
             import numpy
 
-            with open(out, "wb") as file:
-                numpy.savez(file, allow_pickle=False, **{name: array.numpy() for name, array in arrays.items()})
+            packed = io.BytesIO()
+            numpy.savez(packed, allow_pickle=False, **{name: array.numpy() for name, array in arrays.items()})
+            write_file(out, packed.getvalue())
         else:
-            Path(out).write_text(as_csv(arrays), encoding="utf-8")
+            write_file(out, as_csv(arrays))
     count = len(arrays["index"])
     if as_json:
         found = {"out": out} if out is not None else {name: array.tolist() for name, array in arrays.items()}

@@ -55,12 +55,13 @@ def group_lines(run: Run) -> list[str]:
 def profile_lines(profile: Mapping[str, float], updates: int, seconds: float) -> list[str]:
     """A table of where the time went: seconds, share of the run, microseconds per update.
 
-    Hooks that are called inside the step stand below it, indented; their time is part of the step's.
+    Hooks that are called inside the step stand below it, indented; their time is part of the step's. What is called
+    at the very end stands last: the run's own clock has stopped by then.
     """
-    top: dict[str, float] = {label: spent for label, spent in profile.items() if not _is_inside_step(label)}
-    inside = {label: spent for label, spent in profile.items() if _is_inside_step(label)}
-    seconds = max(seconds, sum(top.values()))  # hooks at the very end come after the run's own clock has stopped
-    top["everything else"] = seconds - sum(top.values())
+    inside = {label: spent for label, spent in profile.items() if _hook(label) in _INSIDE_STEP}
+    after = {label: spent for label, spent in profile.items() if _hook(label) == "run_end"}
+    top = {label: spent for label, spent in profile.items() if label not in inside and label not in after}
+    top["everything else"] = max(0.0, seconds - sum(top.values()))
     rows = [("where", "seconds", "share", "us/update")]
     for label, spent in sorted(top.items(), key=lambda item: -item[1]):
         if spent < _SHOWN_SHARE * seconds and label != "step":
@@ -68,6 +69,7 @@ def profile_lines(profile: Mapping[str, float], updates: int, seconds: float) ->
         rows.append(_profile_row(label, spent, updates, seconds))
         if label == "step":
             rows += [_profile_row(f"  {name}", part, updates, seconds) for name, part in inside.items()]
+    rows += [(label, f"{spent:.3f}", "after", "-") for label, spent in after.items() if spent >= _SHOWN_SHARE * seconds]
     return aligned(rows)
 
 
@@ -75,8 +77,8 @@ def _profile_row(label: str, spent: float, updates: int, seconds: float) -> tupl
     return label, f"{spent:.3f}", f"{spent / max(seconds, 1e-9):.1%}", f"{spent / max(updates, 1) * 1e6:.1f}"
 
 
-def _is_inside_step(label: str) -> bool:
-    return label.rpartition(": ")[2] in _INSIDE_STEP
+def _hook(label: str) -> str:
+    return label.rpartition(": ")[2]
 
 
 def train_figures(run: Run) -> dict[str, float]:

@@ -70,7 +70,7 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     lines = [f"{component.kind} {component.name}", *(f"  {line}".rstrip() for line in _doc(component))]
     lines += ["", "settings", *(_settings(component.settings) or ["  none"])]
     if shared:
-        lines += ["", f"settings that every {component.kind} takes", *_settings(shared)]
+        lines += ["", f"settings of every [{component.kind}] table", *_settings(shared)]
     if traits := _traits(component):
         lines += ["", "traits", *aligned(traits, "  ")]
     lines += ["", "example", *(f"  {line}".rstrip() for line in example_toml(component).splitlines()), ""]

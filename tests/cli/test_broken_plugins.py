@@ -1,0 +1,188 @@
+"""Plugins that are broken in every way: one warning where they do not matter, one message where they do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+HEAD = "from trainkit import Component, hookimpl\n\n"
+LIST = "@hookimpl\ndef trainkit_components():\n    return {listed}\n"
+COMPONENT = "def {name}(*, size: int = 1):\n    '''Do nothing.'''\n\n"
+
+
+def plugin(listed: str, *parts: str) -> str:
+    return HEAD + "\n".join(parts) + "\n" + LIST.format(listed=listed)
+
+
+BROKEN = {
+    "import_error": ("import no_such_module_at_all\n", "ModuleNotFoundError: No module named 'no_such_module_at_all'"),
+    "syntax_error": ("def broken(:\n", "SyntaxError"),
+    "exits": ("import sys\nsys.exit('goodbye')\n", "SystemExit: goodbye"),
+    "misspelt_hook": (
+        plugin("[]", "@hookimpl\ndef trainkit_step_edn(run):\n    pass\n"),
+        "no hook named 'trainkit_step_edn'; did you mean 'trainkit_step_end'?",
+    ),
+    "unknown_argument": (
+        plugin("[]", "@hookimpl\ndef trainkit_epoch_end(run, metric):\n    pass\n"),
+        "Argument(s) {'metric'}",
+    ),
+    "unannotated": (
+        plugin("[Component('callback', loose)]", "def loose(*, size=1):\n    '''Do nothing.'''\n"),
+        "setting 'size' has no annotation",
+    ),
+    "positional": (
+        plugin("[Component('callback', loose)]", "def loose(size: int = 1):\n    '''Do nothing.'''\n"),
+        "put 'size' before '/' (given by the core) or after '*' (read from the recipe)",
+    ),
+    "unknown_type": (
+        plugin("[Component('callback', loose)]", "def loose(*, size: complex = 1j):\n    '''Do nothing.'''\n"),
+        "is not a type that a setting can have",
+    ),
+    "unknown_kind": (
+        plugin("[Component('calback', fine)]", COMPONENT.format(name="fine")),
+        "no kind named 'calback'",
+    ),
+    "wrong_object": (plugin("['sgd']"), "gave 'sgd', not a Component"),
+    "no_list": (plugin("Component('callback', fine)", COMPONENT.format(name="fine")), "not a list of Component"),
+    "twice": (
+        plugin("[Component('callback', fine)] * 2", COMPONENT.format(name="fine")),
+        "it lists callback 'fine' twice",
+    ),
+    "raises": (plugin("[][0]"), "IndexError: list index out of range"),
+}
+
+
+@pytest.mark.parametrize(("code", "reason"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_plugin_is_one_warning_and_a_line_of_the_table(trainkit, distribution, recipe, request, code, reason):
+    module = f"broken_{request.node.callspec.id}"
+    name = distribution(module, code)
+    listed = trainkit("list", "optimizer")
+    assert listed.code == 0
+    assert "sgd" in listed.out
+    (warning,) = listed.err.splitlines()
+    assert warning.startswith(f"warning: plugin '{module}' ({name} 1.2) cannot be used: ")
+    assert reason in warning
+    table = trainkit("plugins")
+    (line,) = [line for line in table.out.splitlines() if line.startswith(module)]
+    assert reason in line
+    assert table.err == ""
+    assert trainkit("validate", recipe).code == 0
+
+
+def test_an_error_of_a_plugin_names_file_and_line(trainkit, distribution):
+    distribution("broken_line", "x = 1\nimport no_such_module_at_all\n")
+    assert "broken_line.py:2" in trainkit("list").err
+
+
+def test_a_recipe_that_needs_a_broken_plugin_is_exit_code_3(trainkit, distribution, recipe):
+    distribution("broken_need", "import no_such_module_at_all\n")
+    outcome = trainkit("validate", recipe, "optimizer.use=broken_need:lion")
+    assert outcome.code == 3
+    assert "no_such_module_at_all" in outcome.err
+
+
+def test_without_leaves_a_plugin_out(trainkit, distribution):
+    name = distribution("broken_out", "import no_such_module_at_all\n")
+    for word in (name, "broken_out"):
+        outcome = trainkit("list", "--without", word)
+        assert (outcome.code, outcome.err) == (0, "")
+    assert "sgd" not in trainkit("list", "--without", "optimizers").out
+
+
+def test_quiet_keeps_warnings_back(trainkit, distribution):
+    distribution("broken_quiet", "import no_such_module_at_all\n")
+    assert trainkit("list", "-q").err == ""
+
+
+def test_two_plugins_with_one_name(trainkit, distribution, recipe):
+    code = plugin("[Component('callback', same)]", COMPONENT.format(name="same"))
+    distribution("first_of_two", code)
+    distribution("second_of_two", code)
+    listed = trainkit("list", "callback").out
+    assert "first_of_two:same" in listed
+    assert "second_of_two:same" in listed
+    outcome = trainkit("describe", "callback", "same")
+    assert outcome.code == 2
+    assert "first_of_two:same, second_of_two:same" in outcome.err
+    assert trainkit("describe", "callback", "second_of_two:same").code == 0
+    with Path(recipe).open("a", encoding="utf-8") as file:
+        file.write('[[callback]]\nuse = "same"\n')
+    outcome = trainkit("validate", recipe)
+    assert outcome.code == 2
+    assert "first_of_two:same" in outcome.err
+    assert "second_of_two:same" in outcome.err
+
+
+def test_two_distributions_with_one_entry_point_name(trainkit, distribution):
+    for module in ("entry_one", "entry_two"):
+        code = plugin(f"[Component('callback', {module}_thing)]", COMPONENT.format(name=f"{module}_thing"))
+        distribution(module, code, entry="shared")
+    names = [p["name"] for p in trainkit("plugins", "--json").json["plugins"]]
+    assert {"entry-one:shared", "entry-two:shared"} <= set(names)
+    assert "(entry-two 1.2)" in trainkit("describe", "callback", "entry_two_thing").out
+
+
+RAISING = (
+    HEAD
+    + "class Raising:\n    @hookimpl\n    def trainkit_{hook}(self):\n        raise KeyError('nothing there')\n\n"
+    + "def raising():\n    '''Raise.'''\n    return Raising()\n\n"
+    + LIST.format(listed="[Component('callback', raising)]")
+)
+
+
+@pytest.mark.parametrize("hook", ["run_start", "epoch_start", "step_end", "epoch_end", "save"])
+def test_a_hook_that_raises_is_named_with_plugin_file_and_line(trainkit, distribution, recipe, hook):
+    distribution(f"raising_{hook}", RAISING.format(hook=hook), version="3.4")
+    with Path(recipe).open("a", encoding="utf-8") as file:
+        file.write('[[callback]]\nuse = "raising"\n')
+    outcome = trainkit(recipe, "-q")
+    assert outcome.code == 1
+    assert (
+        f"plugin 'raising_{hook}' (raising-{hook.replace('_', '-')} 3.4) in hook trainkit_{hook}: KeyError"
+        in outcome.err
+    )
+    assert f"raising_{hook}.py:6" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_a_factory_that_raises_is_named(trainkit, distribution, recipe, tmp_path):
+    code = plugin("[Component('callback', hopeless)]", "def hopeless():\n    '''Raise.'''\n    return [][0]\n")
+    distribution("hopeless_plugin", code)
+    with Path(recipe).open("a", encoding="utf-8") as file:
+        file.write('[[callback]]\nuse = "hopeless"\n')
+    outcome = trainkit(recipe)
+    assert outcome.code == 1
+    assert "hopeless-plugin 1.2" in outcome.err
+    assert "hopeless_plugin.py:" in outcome.err
+    assert not list((tmp_path / "runs").glob("*"))
+
+
+def test_a_module_of_ones_own_joins_by_file_and_by_name(trainkit, tmp_path):
+    code = plugin("[Component('callback', {name})]", COMPONENT)
+    (tmp_path / "own_file.py").write_text(code.format(name="from_file"), encoding="utf-8")
+    (tmp_path / "own_name.py").write_text(code.format(name="from_name"), encoding="utf-8")
+    (tmp_path / "own_folder").mkdir()
+    (tmp_path / "own_folder" / "__init__.py").write_text(code.format(name="from_folder"), encoding="utf-8")
+    outcome = trainkit("list", "callback", "-p", "./own_file.py", "-p", "own_name", "-p", "./own_folder")
+    assert outcome.code == 0
+    for name in ("from_file", "from_name", "from_folder"):
+        assert name in outcome.out
+
+
+def test_naming_an_installed_plugin_changes_nothing(trainkit):
+    assert trainkit("list", "-p", "trainkit_optimizers") == trainkit("list")
+
+
+@pytest.mark.parametrize("word", ["nowhere", "./nowhere.py"])
+def test_a_module_that_is_not_there(trainkit, word):
+    outcome = trainkit("list", "-p", word)
+    assert outcome.code == 3
+    assert f"-p {word}: no importable module and no file of that name" in outcome.err
+
+
+def test_a_module_of_ones_own_that_is_broken_ends_the_command(trainkit, tmp_path):
+    (tmp_path / "own_broken.py").write_text("import no_such_module_at_all\n", encoding="utf-8")
+    outcome = trainkit("list", "-p", "own_broken")
+    assert outcome.code == 3
+    assert "own_broken.py:1" in outcome.err
