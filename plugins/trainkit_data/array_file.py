@@ -36,6 +36,8 @@ def load_arrays(
     if targets_path is not None:
         found = {"inputs": _only(found, path), "targets": _only(read_arrays(targets_path), targets_path)}
     inputs, targets, parts = join(found, path)
+    if not len(targets):
+        raise DataError(f"{path} holds no samples")
     check_rows(inputs, f"{path}: inputs")
     check_rows(targets, f"{path if targets_path is None else targets_path}: targets")
     if task == "auto":
@@ -44,7 +46,7 @@ def load_arrays(
         if targets.dim() != 1 or not bool((targets == targets.long()).all()):
             raise DataError(f"{path}: targets of a {task} are whole numbers (samples,), got {_describe(targets)}")
         targets = targets.long()
-        top = int(targets.max()) if len(targets) else 0
+        top = int(targets.max())
         if int(targets.min()) < 0 or (classes and top >= len(classes)) or (task == "binary" and top > 1):
             most = len(classes) - 1 if classes else 1
             raise DataError(f"{path}: targets go from {int(targets.min())} to {top}; they must be from 0 to {most}")
@@ -71,11 +73,13 @@ def read_arrays(path: Path) -> dict[str, Any]:
         DataError: if it is missing, damaged, or holds Python objects.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
+        # Opened here: NumPy leaves a file open that it cannot read.
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"": loaded}
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
         raise DataError(
             f"there is no file {path}; relative paths start at TRAINKIT_DATA or the current folder"
@@ -106,7 +110,10 @@ def join(found: Mapping[str, Any], path: Path) -> tuple[Tensor, Tensor, dict[str
     for name, (inputs, targets) in pairs.items():
         tensors[name] = _tensor(inputs, path), _tensor(targets, path)
         if len(tensors[name][0]) != len(tensors[name][1]):
-            raise DataError(f"{path}: {len(tensors[name][0])} {name} inputs, but {len(tensors[name][1])} targets")
+            raise DataError(
+                f"{path}: {len(tensors[name][0])} inputs, but {len(tensors[name][1])} targets"
+                + f" in {name}" * bool(name)
+            )
     shapes = {tuple(inputs.shape[1:]) for inputs, _ in tensors.values()}
     if len(shapes) > 1:
         raise DataError(f"{path}: samples of the splits differ in shape: {', '.join(map(str, shapes))}")

@@ -166,5 +166,5 @@ def _open(path: Path, channels: int, size: int | None) -> Image.Image:
         return whole
     side = min(whole.size)
     left, top = (whole.width - side) // 2, (whole.height - side) // 2
-    square = (left, top, left + side, top + side)
-    return whole.resize((size, size), Image.Resampling.BICUBIC, box=square, reducing_gap=3.0)
+    square = whole.crop((left, top, left + side, top + side))
+    return square.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)

@@ -16,6 +16,7 @@ from trainkit_data.table_file import (
     choose_columns,
     encode_inputs,
     is_class_column,
+    need_columns,
     numbers,
     read_table,
     settle_missing,
@@ -46,7 +47,7 @@ def load_table(
     read = {name: read_table(path, delimiter) for name, path in paths.items()}
     columns = choose_columns(read["train"], target, ignore, categorical)
     for table in read.values():
-        choose_columns(table, target, columns, ())  # every column must be in every file
+        need_columns(table, (*columns, target))
     tables = {name: settle_missing(table, columns, target, missing) for name, table in read.items()}
     task, targets, classes = encode_targets(tables, target, task)
     wanted = fractions(**{name: 0.0 if name in paths else share for name, share in shares.items()})

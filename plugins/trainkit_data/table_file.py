@@ -93,14 +93,23 @@ def choose_columns(table: Table, target: str, ignore: Sequence[str], categorical
     Raises:
         DataError: if a named column is not there, or none is left.
     """
-    for name in (target, *ignore, *categorical):
-        if name not in table.columns:
-            shown = ", ".join(f"'{column}'" for column in table.columns)
-            raise DataError(f"{table.path}:1: no column named '{name}'; it has: {shown}")
+    need_columns(table, (target, *ignore, *categorical))
     chosen = [name for name in table.columns if name != target and name not in ignore]
     if not chosen:
         raise DataError(f"{table.path} has no column left for inputs beside the target '{target}'")
     return chosen
+
+
+def need_columns(table: Table, names: Sequence[str]) -> None:
+    """Check that a table has all these columns.
+
+    Raises:
+        DataError: naming the first one that it lacks.
+    """
+    for name in names:
+        if name not in table.columns:
+            shown = ", ".join(f"'{column}'" for column in table.columns)
+            raise DataError(f"{table.path}:1: no column named '{name}'; it has: {shown}")
 
 
 def settle_missing(table: Table, inputs: Sequence[str], target: str, missing: Missing) -> Table:
