@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
     from trainkit.elementwise import Rule as Rule
-    from trainkit.elementwise import add_scaled_ as add_scaled_
     from trainkit.errors import CheckpointError as CheckpointError
     from trainkit.errors import DataError as DataError
     from trainkit.errors import MachineError as MachineError
@@ -63,7 +62,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "component": ("Component",),
-    "elementwise": ("ElementwiseOptimizer", "Number", "Rule", "add_scaled_"),
+    "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
     "errors": (
         "CheckpointError",
         "DataError",
@@ -146,7 +145,6 @@ __all__ = [
     "Split",
     "StepResult",
     "TrainkitError",
-    "add_scaled_",
     "fingerprint",
     "hookimpl",
     "problem_at",

@@ -14,10 +14,10 @@ def _leave_working_directory() -> None:
     if sys.flags.safe_path or not sys.path:
         return
     try:
-        here = os.getcwd()
+        here = {"", os.getcwd(), os.path.realpath(os.curdir)}
     except OSError:  # the folder was removed
-        here = ""
-    if sys.path[0] in ("", here, os.path.realpath(here)):
+        here = {""}
+    if sys.path[0] in here:
         del sys.path[0]
     while "" in sys.path:
         sys.path.remove("")

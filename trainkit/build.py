@@ -21,7 +21,6 @@ from trainkit.device import Precision, choose_device, wants_channels_last
 from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
 from trainkit.feed import make_feed
-from trainkit.flat import FlatGroup
 from trainkit.groups import GroupDefaults
 from trainkit.manager import Plugins, run_hook_manager
 from trainkit.protocols import Progress, StepProgram
@@ -29,7 +28,7 @@ from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Dataset, Run, ScheduledValue
 from trainkit.scheduled import warmed_up
 from trainkit.settings import Between, find_nested, is_duration, is_path, split_annotated
-from trainkit.steps import ClosureStep, EagerStep, HookStep, implemented, lay_flat
+from trainkit.steps import ClosureStep, EagerStep, HookStep, implemented
 
 Path_ = tuple[str | int, ...]
 
@@ -41,12 +40,10 @@ class Built:
     Args:
         run: the run.
         program: makes its updates.
-        flats: parameter groups laid out in one buffer.
     """
 
     run: Run
     program: StepProgram
-    flats: list[FlatGroup]
 
 
 def data_root() -> Path:
@@ -240,12 +237,11 @@ def build(recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress, li
     run.hook.trainkit_prepare_model(run=run, model=model)
     run.optimizer = make_optimizer(builder, run, model)
     run.schedules = make_schedules(builder, run)
-    flats = lay_flat(run, bool(recipe.components[("optimizer",)].capabilities.get("elementwise")))
     compiled = torch.compile(model) if settings["compile"] == "model" else model
     run.forward = _in_layout(compiled) if channels_last else compiled
     seed_everything(seed, "run")
     model.train()
-    return Built(run, make_program(recipe, run, flats), flats)
+    return Built(run, make_program(recipe, run))
 
 
 _FEED_SETTINGS = ("batch_size", "eval_batch_size", "loading", "workers", "shuffle", "drop_last")
@@ -304,7 +300,7 @@ def make_schedules(builder: Builder, run: Run) -> tuple[ScheduledValue, ...]:
     return tuple(ScheduledValue(f"lr/{i}", i, "lr", float(group["lr"]), schedule) for i, group in enumerate(groups))
 
 
-def make_program(recipe: Recipe, run: Run, flats: list[FlatGroup]) -> StepProgram:
+def make_program(recipe: Recipe, run: Run) -> StepProgram:
     """Choose how updates are executed."""
     keep_outputs = bool(run.metrics)
     program: StepProgram
@@ -313,18 +309,16 @@ def make_program(recipe: Recipe, run: Run, flats: list[FlatGroup]) -> StepProgra
     elif run.recipe["run"]["compile"] == "step":
         from trainkit.compiled import CompiledStep
 
-        program = CompiledStep(run, flats, keep_outputs)
+        program = CompiledStep(run, keep_outputs)
     else:
-        program = EagerStep(run, flats, keep_outputs)
+        program = EagerStep(run, keep_outputs)
     return HookStep(run, program) if implemented(run, "trainkit_train_step") else program
 
 
-def parameter_table(run: Run, flats: list[FlatGroup]) -> list[Mapping[str, Any]]:
+def parameter_table(run: Run) -> list[Mapping[str, Any]]:
     """A row for each parameter group: its names, count of parameters, and numbers."""
-    counts = {id(flat.group): sum(p.numel() for p in flat.parameters) for flat in flats}
     rows = []
     for group in run.optimizer.param_groups:
-        count = counts.get(id(group)) or sum(p.numel() for p in group["params"])
-        numbers = {k: v for k, v in group.items() if k not in ("params", "names", "lr_scale")}
-        rows.append({"names": group["names"], "parameters": count, **numbers})
+        numbers = {key: value for key, value in group.items() if key not in ("params", "names", "lr_scale")}
+        rows.append({"names": group["names"], "parameters": sum(p.numel() for p in group["params"]), **numbers})
     return rows

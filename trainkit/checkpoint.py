@@ -107,8 +107,8 @@ def save(parent: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
 def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
     """The tensors in the safetensors format, names in order.
 
-    The library's own writer refuses tensors that share memory, as parameters in one flat buffer do, and costs several
-    times this for a small model.
+    The library's own writer refuses tensors that share memory, as tied weights and views do, and costs several times
+    this for a small model.
 
     Source: the format's description, github.com/huggingface/safetensors#format.
     """

@@ -1,8 +1,8 @@
-"""An optimizer made of one elementwise rule, written once for eager, flat and compiled use."""
+"""An optimizer made of one elementwise rule, written once for eager and compiled steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,27 +12,46 @@ Number = float | Tensor
 
 
 class Rule(Protocol):
-    """How one tensor is updated from its gradient and its state, element by element.
+    """How one tensor is updated from its gradient and its state, element by element."""
 
-    Because each element depends on itself alone, the core may hand over many parameters as one flat tensor, or trace
-    the rule into a compiled step.
-    """
+    def slots(self, group: Mapping[str, Any], /) -> tuple[str, ...]:
+        """Names of the state tensors that a parameter of this group needs; each starts at zero."""
+        ...
 
-    def init(self, parameter: Tensor, group: Mapping[str, Any], /) -> dict[str, Tensor]:
-        """State tensors of the parameter's shape before its first update."""
+    def numbers(self, group: Mapping[str, Any], k: int, /) -> tuple[float, ...]:
+        """The numbers of a parameter's update ``k`` (from 1), worked out in double precision."""
         ...
 
     def update(
-        self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], group: Mapping[str, Any], k: Number, /
-    ) -> None:
-        """Change ``parameter`` and ``state`` in place.
+        self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], numbers: Sequence[Number], /
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """New parameter and new state, changing nothing; this form is traced into compiled steps.
 
         Args:
             parameter: any shape.
-            gradient: same shape; may be overwritten.
-            state: what `init` made.
-            group: the group's numbers; each a float, or a 0-d tensor inside a compiled step.
-            k: which update of this parameter it is, from 1; a float, or a 0-d float32 tensor inside a compiled step.
+            gradient: same shape.
+            state: tensors of that shape, in the order of `slots`.
+            numbers: what `numbers` gave; floats, or 0-d tensors in a compiled step.
+        """
+        ...
+
+    def update_all(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        states: list[list[Tensor]],
+        group: Mapping[str, Any],
+        k: int,
+        /,
+    ) -> bool:
+        """Make the same update in place for a whole list in one operation; False where that cannot be done.
+
+        Args:
+            parameters: dense tensors of one dtype and device.
+            gradients: theirs, laid out in memory as they are.
+            states: for each slot, a tensor for each parameter.
+            group: the group's numbers.
+            k: which update it is, from 1, the same for all.
         """
         ...
 
@@ -41,7 +60,8 @@ class ElementwiseOptimizer:
     """Applies a `Rule` to every parameter that has a gradient.
 
     It offers what `torch.optim.Optimizer` offers and the core uses. It does not derive from that class, whose
-    constructor imports the compiler (over a second of start-up).
+    constructor imports the compiler (a second of start-up) and whose ``step`` costs more than the update itself
+    of a small model.
 
     Args:
         params: parameter groups; dicts with ``params`` and whatever overrides the defaults.
@@ -61,26 +81,58 @@ class ElementwiseOptimizer:
         self.state: dict[Tensor, dict[str, Any]] = {}
 
     def state_of(self, parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameter's state, made at its first use: ``step`` and the rule's tensors."""
+        """The parameter's state, made at its first use: ``step``, and the rule's slots at zero."""
         state = self.state.get(parameter)
         if state is None:
-            state = self.state[parameter] = {"step": 0.0, **self.rule.init(parameter, group)}
+            # The memory layout is the parameter's, which operations over raw memory rely on.
+            state = self.state[parameter] = {"step": 0}
+            for name in self.rule.slots(group):
+                state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
         return state
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Make one update; parameters without a gradient are left alone."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    state = self.state_of(parameter, group)
-                    state["step"] += 1.0
-                    self.rule.update(parameter, parameter.grad, state, group, state["step"])
+        """Make one update; parameters without a gradient are left alone.
+
+        Raises:
+            ValueError: for a sparse gradient.
+        """
+        loss = closure() if closure is not None else None
+        with torch.no_grad():
+            for group in self.param_groups:
+                self._update(group)
         return loss
+
+    def _update(self, group: dict[str, Any]) -> None:
+        parameters, gradients, states = [], [], []
+        count, alike = 0, True
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if gradient.layout is not torch.strided:
+                raise ValueError("the gradient is sparse, which this optimizer does not take")
+            if gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            state = self.state.get(parameter) or self.state_of(parameter, group)
+            state["step"] += 1
+            alike = alike and (not parameters or state["step"] == count) and parameter.dtype is group["params"][0].dtype
+            count = state["step"]
+            parameters.append(parameter)
+            gradients.append(gradient)
+            states.append(state)
+        if not parameters:
+            return
+        names = self.rule.slots(group)
+        if alike:
+            slots = [[state[name] for state in states] for name in names]
+            if self.rule.update_all(parameters, gradients, slots, group, count):
+                return
+        for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
+            held = [state[name] for name in names]
+            new, fresh = self.rule.update(parameter, gradient, held, self.rule.numbers(group, state["step"]))
+            parameter.copy_(new)
+            for old, value in zip(held, fresh, strict=True):
+                old.copy_(value)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -90,10 +142,3 @@ class ElementwiseOptimizer:
                     parameter.grad = None
                 elif parameter.grad is not None:
                     parameter.grad.zero_()
-
-
-def add_scaled_(target: Tensor, other: Tensor, factor: Number) -> Tensor:
-    """``target += factor * other`` in place, for a factor that is a number or a 0-d tensor."""
-    if isinstance(factor, Tensor):
-        return target.add_(other * factor)
-    return target.add_(other, alpha=factor)

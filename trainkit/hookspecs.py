@@ -154,8 +154,7 @@ def trainkit_gradients(run: Run, gradients: Sequence[Tensor]) -> None:
 
     Args:
         run: the run.
-        gradients: every gradient, in no promised order; several parameters may lie in one flat tensor, so only what
-            holds for all of them together, or for each number by itself, can be computed here.
+        gradients: every gradient there is, in the order of the optimizer's groups; parameters without one are left out.
     """
 
 

@@ -128,7 +128,7 @@ def _environment(recipe: Recipe, run: Run, command: str) -> dict[str, Any]:
 
 def _run(built: Built, place: rundir.RunFolder, plugins: Plugins) -> Report:
     run = built.run
-    recorder = Recorder(run, place, built.flats)
+    recorder = Recorder(run, place)
     place.log(f"start: {run.total_updates} updates on {run.device}, {run.precision.name}")
     try:
         try:
@@ -197,7 +197,7 @@ def _smoke(recipe: Recipe, plugins: Plugins, listeners: Sequence[object], progre
         built = build(recipe, plugins, place.path, progress, listeners)
         run = built.run
         run.feed = _Short(run.feed)  # type: ignore[assignment]
-        recorder = Recorder(run, place, built.flats)
+        recorder = Recorder(run, place)
         recorder.next_due = min(2, run.total_updates)
         try:
             _two_updates(run, built, recorder)

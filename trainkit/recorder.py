@@ -8,7 +8,6 @@ from typing import Any
 
 from trainkit import checkpoint, snapshot
 from trainkit.errors import MachineError, RunError
-from trainkit.flat import FlatGroup
 from trainkit.run import Metrics, Run
 from trainkit.rundir import RunFolder, plain_number, write_atomically
 from trainkit.scheduled import values_at
@@ -21,13 +20,11 @@ class Recorder:
     Args:
         run: the run.
         folder: its folder.
-        flats: groups laid out flat, for the optimizer's state by name.
     """
 
-    def __init__(self, run: Run, folder: RunFolder, flats: list[FlatGroup]) -> None:
+    def __init__(self, run: Run, folder: RunFolder) -> None:
         self.run = run
         self.folder = folder
-        self.flats = flats
         self.tally = Tally(run)
         self.newest: Metrics = {}
         self.best: dict[str, Any] | None = None
@@ -124,7 +121,7 @@ class Recorder:
             return
         if bad := snapshot.not_finite(run.model):
             raise RunError(f"'{bad}' is not finite after update {run.step}; the checkpoints hold the weights before it")
-        tensors, state = snapshot.capture(run, self.flats, self.best)
+        tensors, state = snapshot.capture(run, self.best)
         parent = self.folder.path / "checkpoints"
         try:
             made = checkpoint.save(parent, run.step, tensors, state)

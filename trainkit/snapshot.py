@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit import checkpoint
-from trainkit.flat import FlatGroup, optimizer_state
+from trainkit.protocols import Optimizer
 from trainkit.run import Run
 
 
@@ -24,7 +24,17 @@ def not_finite(model: nn.Module) -> str:
     return floating[int((~finite).nonzero()[0, 0])][0]
 
 
-def capture(run: Run, flats: list[FlatGroup], best: Mapping[str, Any] | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
+    """The optimizer's state by parameter name, so that it never depends on the order of parameters."""
+    return {
+        name: state
+        for group in optimizer.param_groups
+        for name, parameter in zip(group["names"], group["params"], strict=True)
+        if (state := optimizer.state.get(parameter))
+    }
+
+
+def capture(run: Run, best: Mapping[str, Any] | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Everything that continuing needs: weights, optimizer state by name, random state, plugins' own state.
 
     Returns:
@@ -37,7 +47,7 @@ def capture(run: Run, flats: list[FlatGroup], best: Mapping[str, Any] | None) ->
         state = impl.function(*[given[name] for name in impl.argnames])
         if state is not None:
             plugins[impl.plugin_name] = checkpoint.split_state(state, f"plugin/{impl.plugin_name}", tensors)
-    optimizer = checkpoint.split_state(optimizer_state(run.optimizer, flats), "optimizer", tensors)
+    optimizer = checkpoint.split_state(optimizer_state(run.optimizer), "optimizer", tensors)
     groups = [{key: value for key, value in group.items() if key != "params"} for group in run.optimizer.param_groups]
     state = {
         "step": run.step,

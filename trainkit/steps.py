@@ -10,8 +10,6 @@ from torch import Tensor
 
 from trainkit.errors import RunError
 from trainkit.evaluate import loss_weight
-from trainkit.flat import FlatGroup, flattable
-from trainkit.hookspecs import hookimpl as hookimpl
 from trainkit.run import Batch, Run, StepResult
 from trainkit.scheduled import set_values
 
@@ -37,6 +35,23 @@ def training_loss(run: Run) -> Callable[[Tensor, Batch], Tensor]:
     return owned
 
 
+def backward(loss: Tensor) -> None:
+    """``loss.backward()`` without its preamble, which costs as much as a small layer."""
+    if _RUN_BACKWARD is None:
+        loss.backward()  # type: ignore[no-untyped-call]
+        return
+    key = loss.dtype, loss.device
+    one = _ONES.get(key)
+    if one is None:
+        one = _ONES[key] = torch.ones((), dtype=loss.dtype, device=loss.device)
+    _RUN_BACKWARD((loss,), (one,), False, False, (), allow_unreachable=True, accumulate_grad=True)
+
+
+_ENGINE = getattr(torch.autograd.Variable, "_execution_engine", None)
+_RUN_BACKWARD = getattr(_ENGINE, "run_backward", None)  # not documented; a version of torch may lack it
+_ONES: dict[tuple[torch.dtype, torch.device], Tensor] = {}  # constants, made at their first use
+
+
 class EagerStep:
     """Forward, loss, backward and update, one update a call.
 
@@ -45,59 +60,48 @@ class EagerStep:
 
     Args:
         run: the run.
-        flats: groups that were laid out flat; shared with the caller, emptied if that has to be undone.
         keep_outputs: whether the results carry outputs for training metrics.
     """
 
     updates_per_call = 1
 
-    def __init__(self, run: Run, flats: list[FlatGroup], keep_outputs: bool) -> None:
+    def __init__(self, run: Run, keep_outputs: bool) -> None:
         self.run = run
-        self.flats = flats
         self.keep_outputs = keep_outputs
         self.loss = training_loss(run)
         self.gradients_hook = implemented(run, "trainkit_gradients")
         self.skip = run.recipe["run"]["nonfinite"] == "skip"
         self.scaler = run.precision.scaler
         self.plain = run.precision.name == "float32" and not self.gradients_hook and not self.skip
-        self._first = bool(flats)
+        self.parameters: list[Tensor] = [p for group in run.optimizer.param_groups for p in group["params"]]
         self._skipped_in_a_row = 0
-        self._collect()
-
-    def _collect(self) -> None:
-        """Bind what every update needs."""
-        self.parameters: list[Tensor] = [p for group in self.run.optimizer.param_groups for p in group["params"]]
-        self._flat_gradients = [flat.gradient for flat in self.flats]
-        flat = {id(flat.flat) for flat in self.flats}
-        self._separate = [parameter for parameter in self.parameters if id(parameter) not in flat]
 
     def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
         run = self.run
         (batches,) = updates
         set_values(run, run.optimizer.param_groups, run.step)
-        if self._first:
-            self._prepare_first()
-        if len(batches) == 1:
+        for parameter in self.parameters:  # autograd then hands over its own tensors: no zeroing, no adding
+            parameter.grad = None
+        if len(batches) > 1:
+            result = self._accumulate(batches)
+        else:
             batch = batches[0]
-            with run.precision.context():
+            if self.plain:
                 outputs = run.forward(batch.inputs)
                 loss = self.loss(outputs, batch)
-            (loss if self.plain else self.scaler.scale(loss)).backward()
+                backward(loss)
+            else:
+                with run.precision.context():
+                    outputs = run.forward(batch.inputs)
+                    loss = self.loss(outputs, batch)
+                backward(self.scaler.scale(loss))
             result = StepResult(loss.detach(), loss_weight(run.loss, batch.targets))
             if self.keep_outputs:
                 result.outputs, result.targets = (outputs.detach(),), (batch.targets,)
-        else:
-            result = self._accumulate(batches)
-        if self._first:
-            self._finish_first()
         if self.plain:
             run.optimizer.step()
         elif not self._careful_update():
             result.updates, result.skipped = 0, 1
-        for gradient in self._flat_gradients:
-            gradient.zero_()
-        for parameter in self._separate:
-            parameter.grad = None
         return result
 
     def _accumulate(self, batches: Sequence[Batch]) -> StepResult:
@@ -109,7 +113,7 @@ class EagerStep:
             with run.precision.context():
                 output = run.forward(batch.inputs)
                 part = self.loss(output, batch) * (weight / total)
-            self.scaler.scale(part).backward()
+            backward(self.scaler.scale(part))
             mean = part.detach() if mean is None else mean + part.detach()
             outputs.append(output.detach())
         assert mean is not None
@@ -143,27 +147,9 @@ class EagerStep:
         if self._skipped_in_a_row >= SKIPS_IN_A_ROW:
             raise RunError(
                 f"{SKIPS_IN_A_ROW} updates in a row had gradients that are not finite, up to update {self.run.step}\n"
-                "  lower the learning rate, add [[callback]] use = \"clip_norm\", or use precision = \"float32\""
+                '  lower the learning rate, add [[callback]] use = "clip_norm", or use precision = "float32"'
             )
         return finite
-
-    def _prepare_first(self) -> None:
-        """Let the first backward show which parameters get a gradient at all."""
-        for flat in self.flats:
-            for parameter in flat.parameters:
-                parameter.grad = None
-
-    def _finish_first(self) -> None:
-        """Adopt the first gradients; a group with a parameter that got none is laid out separately again.
-
-        An unused parameter must not decay nor move by momentum, which one operation over the whole buffer would do.
-        """
-        self._first = False
-        for flat in list(self.flats):
-            if not flat.take_first_gradients():
-                flat.undo()
-                self.flats.remove(flat)
-        self._collect()
 
 
 class ClosureStep:
@@ -193,7 +179,7 @@ class ClosureStep:
                 with run.precision.context():
                     output = run.forward(batch.inputs)
                     part = self.loss(output, batch) * (weight / total)
-                part.backward()  # type: ignore[no-untyped-call]
+                backward(part)
                 mean = mean + part.detach()
                 if not first and self.keep_outputs:
                     outputs.append(output.detach())
@@ -224,15 +210,3 @@ class HookStep:
         set_values(run, run.optimizer.param_groups, run.step)
         result: StepResult | None = self.hook(run=run, batches=updates[0])
         return self.fallback(updates) if result is None else result
-
-
-def lay_flat(run: Run, elementwise: bool) -> list[FlatGroup]:
-    """Lay out the groups that allow it in one buffer each.
-
-    Args:
-        run: the run, before its first update.
-        elementwise: whether the optimizer's update treats every number by itself.
-    """
-    if not (elementwise and run.recipe["run"]["flat"]):
-        return []
-    return [FlatGroup(group) for group in run.optimizer.param_groups if flattable(group)]

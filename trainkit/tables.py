@@ -48,7 +48,6 @@ def run(
     compile: Literal[False, "model", "step"] = False,
     updates_per_call: PositiveInt = 1,
     channels_last: Literal[True, False, "auto"] = "auto",
-    flat: bool = True,
     threads: PositiveInt | None = None,
     nonfinite: Literal["error", "skip"] = "error",
     evaluate_every: Duration = "1ep",
@@ -68,8 +67,6 @@ def run(
         compile: "model" compiles the model alone, "step" forward, loss, backward and optimizer as one program.
         updates_per_call: updates in one call of a compiled step; hooks are called once a call.
         channels_last: memory layout of images and convolutions; auto chooses it for convolutional models.
-        flat: keep parameters and gradients of a group in one buffer each, where the optimizer is elementwise: one
-            operation updates them all.
         threads: CPU threads for torch; unset leaves torch's own choice. CPU results depend on it.
         nonfinite: what to do when loss or gradients are not finite: end the run, or leave the update out.
         evaluate_every: how often the validation split is measured.

@@ -2,36 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainkit import Number, add_scaled_
+from trainkit import Number
+
+# One operation for all parameters of a group. The names are torch's own but not documented: where a version of torch
+# lacks them, each parameter is updated by itself.
+_FUSED_SGD = getattr(torch, "_fused_sgd_", None)
+_FUSED_ADAM = {False: getattr(torch, "_fused_adam_", None), True: getattr(torch, "_fused_adamw_", None)}
+_FUSED_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
 class Sgd:
-    """``v = mu v + g``; ``w -= lr v``, or ``w -= lr (g + mu v)`` with Nesterov; ``v`` starts at the first gradient."""
+    """``v = mu v + g``; ``w -= lr v``, or ``w -= lr (g + mu v)`` with Nesterov; without momentum ``w -= lr g``."""
 
     nesterov: bool
 
-    def init(self, parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Tensor]:
+    def slots(self, group: Mapping[str, Any]) -> tuple[str, ...]:
         # From zero the first update gives v = g, as torch has it.
-        return {"momentum_buffer": torch.zeros_like(parameter)} if _in_use(group["momentum"]) else {}
+        return ("momentum_buffer",) if group["momentum"] else ()
+
+    def numbers(self, group: Mapping[str, Any], k: int) -> tuple[float, ...]:
+        return group["lr"], group["momentum"], group["weight_decay"]
 
     def update(
-        self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], group: Mapping[str, Any], k: Number
-    ) -> None:
-        lr, momentum, decay = group["lr"], group["momentum"], group["weight_decay"]
-        if _in_use(decay):
-            add_scaled_(gradient, parameter, decay)
-        if "momentum_buffer" in state:
-            velocity = state["momentum_buffer"].mul_(momentum).add_(gradient)
-            gradient = add_scaled_(gradient, velocity, momentum) if self.nesterov else velocity
-        add_scaled_(parameter, gradient, -lr)
+        self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], numbers: Sequence[Number]
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        lr, momentum, decay = numbers
+        gradient = gradient + decay * parameter
+        if not state:
+            return parameter - lr * gradient, ()
+        velocity = momentum * state[0] + gradient
+        direction = gradient + momentum * velocity if self.nesterov else velocity
+        return parameter - lr * direction, (velocity,)
+
+    def update_all(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        states: list[list[Tensor]],
+        group: Mapping[str, Any],
+        k: int,
+    ) -> bool:
+        if _FUSED_SGD is None or not _fusable(parameters[0]):
+            return False
+        _FUSED_SGD(
+            parameters,
+            gradients,
+            states[0] if states else [],
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=self.nesterov,
+            maximize=False,
+            is_first_step=False,
+        )
+        return True
 
 
 @dataclass(frozen=True)
@@ -39,31 +72,62 @@ class Adam:
     """``w -= lr m̂ / (sqrt(v̂) + eps)`` with bias-corrected moments; decay decoupled or added to the gradient."""
 
     decoupled: bool
+    _counts: dict[torch.device, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
-    def init(self, parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Tensor]:
-        return {"exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+    def slots(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+        return ("exp_avg", "exp_avg_sq")
+
+    def numbers(self, group: Mapping[str, Any], k: int) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        lr, decay = group["lr"], group["weight_decay"]
+        size, root = lr / (1 - beta1**k), (1 - beta2**k) ** -0.5
+        return size, root, lr * decay if self.decoupled else decay, 1 - beta1, 1 - beta2, group["eps"]
 
     def update(
-        self, parameter: Tensor, gradient: Tensor, state: Mapping[str, Tensor], group: Mapping[str, Any], k: Number
-    ) -> None:
-        lr, decay, eps = group["lr"], group["weight_decay"], group["eps"]
-        beta1, beta2 = group["betas"]
-        if _in_use(decay):
-            if self.decoupled:
-                parameter.mul_(1 - lr * decay)
-            else:
-                add_scaled_(gradient, parameter, decay)
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        mean.lerp_(gradient, 1 - beta1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        correction1, correction2 = 1 - beta1**k, 1 - beta2**k
-        root = square.sqrt().div_(correction2**0.5).add_(eps)
-        if isinstance(k, Tensor) or isinstance(lr, Tensor):
-            parameter.sub_(mean / root * (lr / correction1))
+        self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], numbers: Sequence[Number]
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        size, root, decay, share1, share2, eps = numbers
+        if self.decoupled:
+            parameter = parameter - decay * parameter
         else:
-            parameter.addcdiv_(mean, root, value=-lr / correction1)
+            gradient = gradient + decay * parameter
+        mean = state[0] + share1 * (gradient - state[0])
+        square = state[1] + share2 * (gradient * gradient - state[1])
+        return parameter - size * mean / (square.sqrt() * root + eps), (mean, square)
+
+    def update_all(
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        states: list[list[Tensor]],
+        group: Mapping[str, Any],
+        k: int,
+    ) -> bool:
+        fused = _FUSED_ADAM[self.decoupled]
+        if fused is None or not _fusable(parameters[0]):
+            return False
+        device = parameters[0].device
+        count = self._counts.get(device)
+        if count is None:
+            count = self._counts[device] = torch.zeros((), device=device)
+        count.fill_(k)
+        beta1, beta2 = group["betas"]
+        fused(
+            parameters,
+            gradients,
+            *states,
+            [],
+            [count] * len(parameters),
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+        return True
 
 
-def _in_use(number: Number) -> bool:
-    """Whether a hyperparameter takes part: a tensor may be scheduled away from zero, a plain zero is left out."""
-    return isinstance(number, Tensor) or number != 0.0
+def _fusable(parameter: Tensor) -> bool:
+    return parameter.is_floating_point() and parameter.device.type in _FUSED_DEVICES
