@@ -47,7 +47,8 @@ def make_feed(
         loading: ``resident`` keeps the data as tensors on the device; ``streamed`` makes batches in worker processes;
             ``auto`` is resident on the CPU, where the data lies in memory or a mapped file anyway, and on CUDA where
             it takes at most half of the free memory.
-        workers: processes of streamed loading, 0 for none; unset: all cores but one, at most 4.
+        workers: processes of streamed loading, 0 for none; unset: none where the device is the CPU,
+            whose cores have enough to do; else all cores but one, at most 4.
         shuffle: whether each epoch has an order of its own.
         drop_last: whether an incomplete last training batch is left out.
         augmentations: applied to training batches, in this order.
@@ -73,7 +74,7 @@ def make_feed(
     if loading == "resident":
         return ResidentFeed(plan, device)
     if workers is None:
-        workers = min(MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) - 1)) if device.type != "cpu" else 0
+        workers = 0 if device.type == "cpu" else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) - 1))
     return StreamedFeed(plan, device, workers)
 
 

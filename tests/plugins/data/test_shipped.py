@@ -10,6 +10,7 @@ import torch
 
 import trainkit_data
 from trainkit.feed import make_feed
+from trainkit_data import shipped
 from trainkit_data.shipped import breast_cancer, diabetes, digits, synthetic, wine
 
 
@@ -47,6 +48,17 @@ def test_shipped_sets(make: Any, shape: tuple[int, ...], outputs: int, samples: 
     assert batch.inputs.shape == (16, *shape)
     assert batch.inputs.dtype == torch.float32
     assert data.spec.fingerprint == make().spec.fingerprint != make(split_seed=1).spec.fingerprint
+
+
+def test_digits_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    loaded = datasets.load_digits()
+    rows = shipped._digit_rows()
+    assert (rows[:, :64] == loaded.data).all()
+    assert (rows[:, 64] == loaded.target).all()
+    # A version that keeps its file elsewhere is asked in the official way.
+    monkeypatch.setattr(shipped.importlib.util, "find_spec", lambda name: None)
+    assert (shipped._digit_rows() == rows).all()
 
 
 def test_digits_go_from_0_to_1() -> None:
