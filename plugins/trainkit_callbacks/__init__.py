@@ -8,7 +8,7 @@ from trainkit import Component, NonNegative, NonNegativeInt, Positive, hookimpl
 
 if TYPE_CHECKING:
     from trainkit_callbacks.clip import ClipNorm
-    from trainkit_callbacks.early_stop import EarlyStop
+    from trainkit_callbacks.stopping import EarlyStop
 
 
 def clip_norm(*, max_norm: Positive) -> ClipNorm:
@@ -39,7 +39,7 @@ def early_stop(*, monitor: str = "val.loss", patience: NonNegativeInt = 5, min_d
 
     Source: Prechelt 1998, "Early Stopping - But When?".
     """
-    from trainkit_callbacks.early_stop import EarlyStop
+    from trainkit_callbacks.stopping import EarlyStop
 
     return EarlyStop(monitor, patience, min_delta)
 
