@@ -159,10 +159,9 @@ def main() -> None:
         contenders = {"raw": raw(epochs, updates), "raw, log and checkpoint by hand": raw(epochs, updates, True)}
         contenders["trainkit, everything on"] = ours(epochs, updates)
         if options.compile:
+            one = 'compile = "step"\nupdates_per_call = 1'
+            contenders['trainkit, compile = "step", 1 update a call'] = ours(epochs, updates, one)
             contenders['trainkit, compile = "step"'] = ours(epochs, updates, 'compile = "step"')
-            contenders["trainkit, step, 10 updates a call"] = ours(
-                epochs, updates, 'compile = "step"\nupdates_per_call = 10'
-            )
         if options.peers:
             from peers import installed
 

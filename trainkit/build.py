@@ -169,7 +169,14 @@ def _dotted(path: Sequence[str | int]) -> str:
     return ".".join(map(str, path))
 
 
-def build(recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress, listeners: Sequence[object] = ()) -> Built:
+def build(
+    recipe: Recipe,
+    plugins: Plugins,
+    folder: Path,
+    progress: Progress,
+    listeners: Sequence[object] = (),
+    say: Callable[[str], None] = print,
+) -> Built:
     """Build everything a run needs.
 
     Args:
@@ -178,6 +185,7 @@ def build(recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress, li
         folder: the run folder.
         progress: told about long work.
         listeners: objects whose hooks join the run, after those of the recipe.
+        say: tells the user something once.
 
     Raises:
         RecipeError: if parts do not fit each other.
@@ -233,6 +241,7 @@ def build(recipe: Recipe, plugins: Plugins, folder: Path, progress: Progress, li
         loss=loss,
         metrics=metrics,
         hook=manager.hook,
+        say=say,
     )
     run.hook.trainkit_prepare_model(run=run, model=model)
     run.optimizer = make_optimizer(builder, run, model)
@@ -307,12 +316,20 @@ def make_program(recipe: Recipe, run: Run) -> StepProgram:
     if recipe.components[("optimizer",)].capabilities.get("needs_closure"):
         program = ClosureStep(run, keep_outputs)
     elif run.recipe["run"]["compile"] == "step":
-        from trainkit.compiled import CompiledStep
+        from trainkit.compiled import CompiledStep, choose_updates_per_call
 
-        program = CompiledStep(run, keep_outputs)
+        every_update = any(part.capabilities.get("every_update") for part in recipe.components.values())
+        wanted = 1 if every_update else run.recipe["run"]["updates_per_call"]
+        program = CompiledStep(run, keep_outputs, wanted or choose_updates_per_call(run, intervals(run)))
     else:
         program = EagerStep(run, keep_outputs)
     return HookStep(run, program) if implemented(run, "trainkit_train_step") else program
+
+
+def intervals(run: Run) -> list[int]:
+    """Updates between two points at which something is due."""
+    names = ("log_every", "evaluate_every", "save_every")
+    return [run.clock.updates_per_epoch, *(max(1, run.clock.updates(run.recipe["run"][name])) for name in names)]
 
 
 def parameter_table(run: Run) -> list[Mapping[str, Any]]:

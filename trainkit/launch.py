@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -103,7 +103,7 @@ def launch(
     with Signals() as signals, rundir.RunFolder(path) as place:
         started = False
         try:
-            built = build(recipe, plugins, path, progress, listeners)
+            built = build(recipe, plugins, path, progress, listeners, _said_to(place))
             if signals.name:
                 raise StoppedEarly(f"stopped by {signals.name} before the first update; nothing was written")
             run = built.run
@@ -119,6 +119,14 @@ def launch(
         finally:
             if not started:
                 place.discard()
+
+
+def _said_to(place: rundir.RunFolder) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        place.log(text)
+        print(f"note: {text}", file=sys.stderr)
+
+    return say
 
 
 def _environment(recipe: Recipe, run: Run, command: str) -> dict[str, Any]:

@@ -163,6 +163,10 @@ class Report:
         return dataclasses.asdict(self)
 
 
+def _say_nothing(text: str) -> None:
+    """For runs that nobody watches."""
+
+
 @dataclass
 class Run:
     """One training: everything built from the filled recipe, and where it stands.
@@ -190,6 +194,7 @@ class Run:
         history: every line of ``metrics.jsonl`` so far.
         stop_reason: set by whoever wants the run to end at the next step boundary.
         interrupted: whether the reason is a signal from outside.
+        say: tells the user something about the run, once.
         profile: seconds by what they were spent on, where ``--profile`` asked for it.
     """
 
@@ -217,6 +222,7 @@ class Run:
     stop_reason: str | None = None
     interrupted: bool = False
     profile: dict[str, float] = field(default_factory=dict)
+    say: Callable[[str], None] = field(default=_say_nothing)
 
     def higher_is_better(self, figure: str) -> bool:
         """Whether a figure such as ``val.accuracy`` is better when it is higher; losses are not."""

@@ -46,7 +46,7 @@ def run(
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     accumulate: PositiveInt = 1,
     compile: Literal[False, "model", "step"] = False,
-    updates_per_call: PositiveInt = 1,
+    updates_per_call: PositiveInt | None = None,
     channels_last: Literal[True, False, "auto"] = "auto",
     threads: PositiveInt | None = None,
     nonfinite: Literal["error", "skip"] = "error",
@@ -65,7 +65,8 @@ def run(
             float16 comes with a loss scaler.
         accumulate: loader batches that one update takes.
         compile: "model" compiles the model alone, "step" forward, loss, backward and optimizer as one program.
-        updates_per_call: updates in one call of a compiled step; hooks are called once a call.
+        updates_per_call: updates in one call of a compiled step; hooks are called once a call; unset chooses about ten
+            for a small model, else one.
         channels_last: memory layout of images and convolutions; auto chooses it for convolutional models.
         threads: CPU threads for torch; unset leaves torch's own choice. CPU results depend on it.
         nonfinite: what to do when loss or gradients are not finite: end the run, or leave the update out.

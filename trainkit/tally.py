@@ -46,14 +46,13 @@ class Tally:
         if not held:
             return
         single = all(result.losses.dim() == 0 for result in held)
-        join = torch.stack if single else torch.cat
-        losses = join([result.losses for result in held])
+        losses = torch.stack([r.losses for r in held]) if single else torch.cat([r.losses.reshape(-1) for r in held])
         self._losses.append(losses)
         if single and not any(isinstance(result.weights, Tensor) for result in held):
             weights = torch.tensor([result.weights for result in held], dtype=torch.float64, device=losses.device)
         else:
             shaped = [torch.as_tensor(r.weights, device=losses.device).double().expand(r.losses.shape) for r in held]
-            weights = join(shaped)
+            weights = torch.cat([part.reshape(-1) for part in shaped])
         self._weights.append(weights)
         outputs = [output for result in held for output in result.outputs]
         if outputs:
