@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,6 +125,18 @@ def test_failing_check_names_the_plugin(load: Load, base: str) -> None:
         load(base, ["model.norm=raise"])
     assert "plugin 'trainkit_fake'" in str(caught.value)
     assert "in hook trainkit_check_recipe: RuntimeError: the check itself is broken" in str(caught.value)
+
+
+def test_check_that_gives_no_problems_but_something_else_names_the_plugin(load: Load, base: str) -> None:
+    with pytest.raises(PluginDefect, match=r"plugin 'trainkit_fake'.*gave \['lr is wrong'\], not a list of problems"):
+        load(base, ["model.norm=garbage"])
+
+
+def test_tables_and_their_places_reach_another_process(load: Load, base: str) -> None:
+    tables = pickle.loads(pickle.dumps(load(base).tables))
+    assert tables == load(base).tables
+    assert problem_at(tables, "optimizer.lr", "no").place == Place("my.toml", 15)
+    assert problem_at(copy.deepcopy(tables), "optimizer.lr", "no").place == Place("my.toml", 15)
 
 
 def test_problem_at_knows_file_and_line(load: Load, base: str) -> None:

@@ -14,7 +14,8 @@ from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, fill_toml, load_recipe, origin_lines
 
 GOLDEN = Path(__file__).parent / "golden"
-SEEDS = sorted(file.read_bytes() for file in GOLDEN.glob("[c-gmnptuv]*.toml") if file.stat().st_size < 2000)
+GOOD = [file.read_bytes() for file in (GOLDEN / "bases" / "good.toml", GOLDEN / "bases" / "adamw.toml")]
+WRONG = sorted(file.read_bytes() for file in GOLDEN.glob("[c-gmnptuv]*.toml") if file.stat().st_size < 2000)
 PIECES = [
     b"\x00", b"\xff", b'"', b"'''", b'"""', b"[", b"]", b"[[", b"]]", b"{", b"}", b"=", b".", b",", b"\n", b"\r", b"#", b"\\u202e",
     b"use", b"optimizer", b"[optimizer]\n", b"[[metric]]\n", b"[[optimizer.group]]\n", b"[data.augment]\n", b"true", b"nan",
@@ -22,6 +23,10 @@ PIECES = [
     b'extends = "fuzz.toml"\n', b'drop = [""]\n', b'drop = ["optimizer.lr"]\n', b'requires = ["", "a b", "a[b]>=1"]\n',
     b'callback = [[], 1, {}, { use = [] }]\n', b"metric = {}\n", b"logger = 1\n", b"schedule = []\n", b'"" = 1\n',
     b'[[callback]]\nuse = "hen"\n[[callback]]\nuse = "egg"\n', b'monitor = ""\n', b'group = [1, {}, { match = 1 }]\n',
+]  # fmt: skip
+VALUES = [
+    b"1", b"0.5", b"-1", b"true", b"false", b'"3ep"', b'"0.1dur"', b'"auto"', b'"step"', b'"val.accuracy"', b'"adam"', b'"cosine"',
+    b'"lookahead"', b"[1, 2]", b'["a"]', b"{ a = 1 }", b'{ use = "sgd" }', b'[{ use = "crop" }]', b'[{ match = "x", lr = 1 }]', b'"constant"',
 ]  # fmt: skip
 OVERRIDES = [
     "", "=", "a", "a=", "optimizer=", "optimizer=sgd", "optimizer=[]", "optimizer.0=1", "metric.0=1", "metric.0.use=", "metric=1",
@@ -32,10 +37,10 @@ OVERRIDES = [
 
 
 def _mutated(rng: random.Random) -> bytes:
-    text = bytearray(rng.choice(SEEDS))
-    for _ in range(rng.randint(1, 6)):
+    text = bytearray(rng.choice(rng.choice([GOOD, WRONG])))
+    for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(text) + 1)
-        match rng.randrange(5):
+        match rng.choice([0, 1, 2, 3, *[4] * 8]):
             case 0:
                 text[at:at] = rng.choice(PIECES)
             case 1:
@@ -50,7 +55,7 @@ def _mutated(rng: random.Random) -> bytes:
                 lines = text.split(b"\n")
                 n = rng.randrange(len(lines))
                 key, equals, _ = lines[n].partition(b"=")
-                lines[n] = key + equals + b" " + rng.choice(PIECES) if equals else rng.choice(PIECES)
+                lines[n] = key + b"= " + rng.choice([*PIECES, *VALUES]) if equals else rng.choice([*PIECES, lines[n]])
                 text = bytearray(b"\n".join(lines))
     return bytes(text)
 

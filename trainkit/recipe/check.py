@@ -7,7 +7,7 @@ import functools
 from typing import Any
 
 from trainkit.component import Component
-from trainkit.errors import Place, Problem, RecipeError
+from trainkit.errors import Place, PluginDefect, Problem, RecipeError
 from trainkit.manager import Plugins, new_hook_manager
 from trainkit.recipe.filled import FilledTables, Recipe
 from trainkit.recipe.find import find_component, installed_names
@@ -46,18 +46,21 @@ def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) 
 
 
 def _ask_plugins(recipe: Recipe) -> list[Problem]:
-    manager = new_hook_manager()
+    found: list[Problem] = []
     for plugin in recipe.plugins_in_use():
-        if plugin.module is not None:
-            manager.register(plugin.module, plugin.name)
-    try:
-        answers = manager.hook.trainkit_check_recipe(recipe=recipe.tables)
-        return [problem for answer in answers if answer for problem in answer]
-    except Exception as error:
-        defect = recipe.plugins.blame(error, "the recipe was checked")
-        if defect is None:
-            raise
-        raise defect from error
+        manager = new_hook_manager()  # one for each, so that whatever is wrong has a name
+        manager.register(plugin.module, plugin.name)
+        try:
+            answers = manager.hook.trainkit_check_recipe(recipe=recipe.tables)
+        except Exception as error:
+            said = f"{plugin} in hook trainkit_check_recipe: {type(error).__name__}: {error}"
+            raise recipe.plugins.blame(error, "the recipe was checked") or PluginDefect(said) from error
+        for answer in answers:
+            if not isinstance(answer, list | tuple) or not all(isinstance(problem, Problem) for problem in answer):
+                gave = shown(repr(answer))
+                raise PluginDefect(f"{plugin} in hook trainkit_check_recipe: gave {gave}, not a list of problems")
+            found.extend(answer)
+    return found
 
 
 @functools.cache

@@ -7,11 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
-from trainkit.clock import DURATION_EXAMPLES
+from trainkit.clock import DURATION_EXAMPLES, Span
 from trainkit.errors import Problem
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.text import Path, did_you_mean, nearest, shown, shown_value, toml_key, with_article
-from trainkit.settings import Nested, Setting, describe_type, is_duration, is_union, show_value, split_annotated
+from trainkit.settings import (
+    Between,
+    Nested,
+    Setting,
+    describe_type,
+    is_duration,
+    is_union,
+    show_value,
+    split_annotated,
+)
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -97,6 +106,10 @@ def check_table(table: Table, composed: Composed, known_faults: set[Path]) -> tu
             path = (*table.path, setting.name)
             if setting.name in faults and not any(fault[: len(path)] == path for fault in known_faults):
                 problems.extend(_faults(table, setting, values[setting.name], faults[setting.name], composed))
+            elif _is_nothing(setting, table.written.get(setting.name)):
+                message = f"{table.title} {setting.name} must be longer than nothing"
+                message += f", got {shown_value(table.written[setting.name])}"
+                problems.append(Problem(composed.place(path), message, f"{setting.name}: {setting.help}"))
             if setting.name in good:
                 filled[setting.name] = plain(good[setting.name])
             elif setting.name in values and setting.name not in faults:
@@ -109,6 +122,14 @@ def check_table(table: Table, composed: Composed, known_faults: set[Path]) -> tu
     return filled, problems
 
 
+def _is_nothing(setting: Setting, value: Any) -> bool:
+    """Whether a duration that must come to updates is written as none; how many it comes to, the data says later."""
+    limits = [marker for marker in split_annotated(setting.annotation)[1] if isinstance(marker, Between)]
+    if not is_duration(setting.annotation) or not isinstance(value, str):
+        return False
+    return any(not limit.holds(0) for limit in limits) and not Span.parse(value).amount
+
+
 def _validate(part: Part, values: Mapping[str, Any]) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     """Return pydantic's errors by setting, and the values it made of those that are right (1 is 1.0 for a number)."""
     if not values:
@@ -117,23 +138,18 @@ def _validate(part: Part, values: Mapping[str, Any]) -> tuple[dict[str, list[Any
 
     faults: dict[str, list[Any]] = {}
     kept = dict(values)
-    while True:
+    for _ in range(2):  # once for the faults, once more for the values of the rest
         try:
             model = part.model.model_validate(kept)
         except ValidationError as error:
-            missing = False
             for fault in error.errors(include_url=False):
-                name = str(fault["loc"][0])
-                if name in kept or name in faults:
+                if (name := str(fault["loc"][0])) in kept:
                     faults.setdefault(name, []).append(fault)
-                else:
-                    missing = True
             kept = {name: value for name, value in kept.items() if name not in faults}
-            if not kept or missing:
-                # Required keys that are not there leave no model to read from; the values stay as written.
-                return faults, kept
         else:
             return faults, {name: getattr(model, f"field_{name}") for name in kept}
+    # A required key is missing or wrong, which leaves no model to read from: the values stay as they were written.
+    return faults, kept
 
 
 def _faults(table: Table, setting: Setting, value: Any, faults: Sequence[Any], composed: Composed) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from trainkit import (
     Fraction,
     Nested,
     NonNegative,
+    Period,
     Positive,
     PositiveInt,
     Problem,
@@ -117,6 +118,14 @@ def steps(*, milestones: list[Duration], rate: Positive = 0.1) -> None:
     """
 
 
+def stairs(*, every: Period = "30ep") -> None:
+    """Multiply every so often.
+
+    Args:
+        every: how often.
+    """
+
+
 def crop(*, padding: PositiveInt = 4) -> None:
     """Random crop."""
 
@@ -182,7 +191,7 @@ def trainkit_components() -> list[Component]:
         *(Component("optimizer", factory) for factory in (adam, adamw, lookahead)),
         Component("optimizer", lion, example={"lr": 1e-4}),
         Component("optimizer", lbfgs, capabilities={"needs_closure": True, "single_group": True}),
-        *(Component("schedule", factory) for factory in (constant, cosine, steps)),
+        *(Component("schedule", factory) for factory in (constant, cosine, stairs, steps)),
         *(Component("augmentation", factory) for factory in (crop, flip)),
         Component("callback", clip_norm),
         Component("callback", clip_value, before=("clip_norm",)),
@@ -202,6 +211,8 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     """Adam and a very large step do not go together; a broken norm shows what a failing check looks like."""
     if recipe["model"].get("norm") == "raise":
         raise RuntimeError("the check itself is broken")
+    if recipe["model"].get("norm") == "garbage":
+        return ["lr is wrong"]  # type: ignore[list-item]
     if recipe["optimizer"]["use"] == "adam" and recipe["optimizer"]["lr"] > 1:
         return [problem_at(recipe, "optimizer.lr", f"adam with lr {recipe['optimizer']['lr']} diverges", "write 0.001")]
     return []
