@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from trainkit.rundir import sync_folder
 
 FORMAT = 1
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST"
+SPARE = ".spare"
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -83,7 +83,11 @@ def save(parent: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
     final, temporary = os.path.join(top, folder_name(step)), os.path.join(top, f".tmp-{step}-{os.getpid()}")
     if os.path.exists(temporary):
         shutil.rmtree(temporary)
-    os.mkdir(temporary)
+    try:
+        # Writing over the files of a checkpoint that is no longer wanted costs half of making new ones.
+        os.rename(os.path.join(top, SPARE), temporary)
+    except OSError:
+        os.mkdir(temporary)
     try:
         contents = {TENSORS: to_safetensors(tensors), STATE: json.dumps(state, allow_nan=False).encode()}
         files = {}
@@ -126,10 +130,15 @@ def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def _write_durably(path: str, data: bytes) -> None:
-    with open(path, "xb", buffering=0) as file:
-        if file.write(data) != len(data):  # an unbuffered write may be short; the disk is full
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-        os.fsync(file.fileno())
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(handle, left) :]
+        os.ftruncate(handle, len(data))
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -177,12 +186,21 @@ def load_newest(parent: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
 def prune(parent: Path, keep: int, best: str | None) -> None:
     """Remove checkpoints older than the newest ``keep``, except the best one."""
     top = os.fspath(parent)
-    names = sorted((name for name in os.listdir(top) if name.startswith("step-")), reverse=True)
-    for name in names[keep:]:
+    listed = os.listdir(top)
+    spare = os.path.join(top, SPARE)
+    for name in sorted((name for name in listed if name.startswith("step-")), reverse=True)[keep:]:
         if name != best:
+            if not os.path.exists(spare):
+                os.rename(os.path.join(top, name), spare)
+                continue
             doomed = os.path.join(top, f".del-{name}")
             os.rename(os.path.join(top, name), doomed)
             shutil.rmtree(doomed, ignore_errors=True)
+
+
+def tidy(parent: Path) -> None:
+    """Remove what is kept between saves only; for the end of a run."""
+    shutil.rmtree(parent / SPARE, ignore_errors=True)
 
 
 # ---------------------------------------------------------------- plain data and random state

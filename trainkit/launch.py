@@ -153,6 +153,7 @@ def _run(built: Built, place: rundir.RunFolder, plugins: Plugins) -> Report:
     report = _report(recorder, status, run.stop_reason or "all planned updates made")
     place.report(report.as_dict())
     place.log(f"{report.status}: {report.reason}")
+    checkpoint.tidy(place.path / "checkpoints")
     _close(run, report, place, plugins)
     return report
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Literal
@@ -21,6 +22,8 @@ Loading = Literal["auto", "resident", "streamed"]
 # Of the free memory of a CUDA device, the share that resident data may take; the rest is the model's.
 RESIDENT_SHARE = 0.5
 MOST_WORKERS = 4
+EVAL_BYTES = 1 << 20
+MOST_EVAL_SAMPLES = 4096
 
 
 def make_feed(
@@ -43,7 +46,7 @@ def make_feed(
         batch_size: samples in a training batch.
         device: where batches go.
         seed: the recipe's seed; order and augmentation follow from it.
-        eval_batch_size: samples in a batch of evaluation; unset: four times ``batch_size``.
+        eval_batch_size: samples in a batch of evaluation; unset: see `choose_eval_batch_size`.
         loading: ``resident`` keeps the data as tensors on the device; ``streamed`` makes batches in worker processes;
             ``auto`` is resident on the CPU, where the data lies in memory or a mapped file anyway, and on CUDA where
             it takes at most half of the free memory.
@@ -63,7 +66,7 @@ def make_feed(
     plan = Plan(
         dataset,
         batch_size,
-        eval_batch_size or 4 * batch_size,
+        eval_batch_size or choose_eval_batch_size(dataset, batch_size),
         shuffle,
         drop_last,
         tuple(augmentations),
@@ -76,6 +79,12 @@ def make_feed(
     if workers is None:
         workers = 0 if device.type == "cpu" else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) - 1))
     return StreamedFeed(plan, device, workers)
+
+
+def choose_eval_batch_size(dataset: Dataset, batch_size: int) -> int:
+    """A batch of evaluation that is fast and takes little memory: four training batches, more where samples are small."""
+    sample = 4 * math.prod(dataset.spec.input_shape)  # bytes of a float32 sample
+    return max(4 * batch_size, min(MOST_EVAL_SAMPLES, EVAL_BYTES // sample))
 
 
 def fits(dataset: Dataset, device: torch.device) -> bool:
