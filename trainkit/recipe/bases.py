@@ -78,8 +78,8 @@ def _read_packaged(reference: str, place: Place, plugins: Plugins) -> Source:
     match = _PACKAGED.fullmatch(reference)
     assert match is not None
     package, name = match["package"], match["name"]
-    # A distribution's name serves as well as its package's.
-    package = next((p.package for p in plugins.plugins if package in (p.distribution, p.package)), package)
+    if _folder(package) is None:  # a distribution's name serves as well as its package's
+        package = next((plugin.package for plugin in plugins.plugins if plugin.distribution == package), package)
     file = next((file for file in _shipped(package) if file.stem == name), None)
     if file is None:
         known = packaged_recipes(plugins)
