@@ -36,8 +36,9 @@ def cosine(*, end: Fraction = 0.0, k: Positive = 1.0) -> Schedule:
     """
 
     def factor(t: int, T: int, events: Events = ()) -> float:
-        p = _progress(t, T) ** k
-        return end + (1 - end) * (1 + math.cos(math.pi * p)) / 2 if p < 1 else end
+        # (1 + cos(pi x)) / 2 without its loss of digits towards the end, where the sum all but cancels.
+        left = 1 - _progress(t, T) ** k
+        return end + (1 - end) * math.sin(math.pi / 2 * left) ** 2
 
     return factor
 
