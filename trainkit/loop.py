@@ -43,12 +43,15 @@ def train(run: Run, program: StepProgram, recorder: Recorder) -> None:
             if ended:
                 hook.trainkit_epoch_end(run=run, metrics=recorder.newest)
             if (evaluated or ended) and run.stop_reason is None:
-                run.stop_reason = hook.trainkit_stop_reason(run=run, metrics=recorder.newest)
+                reason = hook.trainkit_stop_reason(run=run, metrics=recorder.newest)
+                run.stop_reason = run.stop_reason or reason  # a signal may have come meanwhile
             if ended:
                 run.epoch, run.batch_in_epoch = run.epoch + 1, 0
             recorder.save_if_due()
             if ended or run.stop_reason is not None or run.position >= run.total_updates:
                 break
+    if run.stop_reason is not None:
+        recorder.save()  # a signal may have come after the last save; nothing happens where it did not
 
 
 def calls(run: Run, updates_per_call: int, recorder: Recorder) -> Iterator[list[list[Batch]]]:
