@@ -150,7 +150,7 @@ def test_metadata_is_read_and_nothing_imported_before_it_is_needed(tmp_path, mon
 
 
 def test_without_nothing_that_is_installed():
-    with pytest.raises(UsageError, match="--without nobody: no such plugin; installed: .*trainkit_optimizers"):
+    with pytest.raises(UsageError, match=r"--without nobody: no such plugin; installed: .*trainkit_optimizers"):
         Plugins(without=["nobody"])
 
 
@@ -196,10 +196,9 @@ def test_blame_names_plugin_version_hook_file_and_line(tmp_path):
 
 
 def test_blame_finds_nobody_where_no_plugin_is_on_the_stack():
-    try:
+    with pytest.raises(ValueError, match="mine") as raised:
         raise ValueError("mine")
-    except ValueError as error:
-        assert Plugins().blame(error) is None
+    assert Plugins().blame(raised.value) is None
 
 
 @pytest.mark.parametrize("plugin", Plugins().plugins, ids=lambda plugin: plugin.name)

@@ -29,7 +29,7 @@ if __name__ == "__main__":
 # Importing torch would otherwise import every installed package that calls itself a backend of it.
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
 
-from trainkit.cli import main
+from trainkit.cli import main  # noqa: E402 - nothing may be imported before the path is right
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     session = Session(words)
     try:
         return session.act()
-    except BaseException as error:  # noqa: BLE001 - the one place where errors become messages
+    except BaseException as error:  # the one place where errors become messages
         from trainkit.failures import report_failure
 
         return report_failure(error, session)

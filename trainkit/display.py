@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -52,6 +53,7 @@ class Display:
 
     @hookimpl(trylast=True)
     def trainkit_run_start(self, run: Run) -> None:
+        """Show what is about to run, and begin to look at it."""
         self._end_work()
         self.run, self.folder = run, run.folder
         self._started = self._mark = time.monotonic()
@@ -64,11 +66,13 @@ class Display:
 
     @hookimpl(trylast=True)
     def trainkit_epoch_start(self, run: Run) -> None:
+        """Measure from here how fast samples pass."""
         # The time since the last evaluation went into saving, not into training.
         self._mark, self._mark_position = time.monotonic(), run.position
 
     @hookimpl(wrapper=True, tryfirst=True)
     def trainkit_evaluate(self, run: Run, split: str) -> Generator[None, Metrics, Metrics]:
+        """Show the figures of each validation."""
         trained = time.monotonic() - self._mark
         figures = yield
         if split == "val" and self.run is not None:
@@ -78,12 +82,14 @@ class Display:
 
     @hookimpl
     def trainkit_epoch_end(self, run: Run, metrics: Metrics) -> None:
+        """Show an epoch where no validation did."""
         if run.position != self._evaluated_at and "val" not in run.feed.spec.sizes:
             self._line(run, {}, time.monotonic() - self._mark)
             self._mark, self._mark_position = time.monotonic(), run.position
 
     @hookimpl(tryfirst=True)
     def trainkit_run_end(self, run: Run, report: Report) -> None:
+        """Take the bar away."""
         self.close()
 
     # ------------------------------------------------------------ called by the command line
@@ -232,10 +238,8 @@ class Bar:
         """Stop drawing and take the bar away."""
         self._over.set()
         self._thread.join()
-        try:
+        with contextlib.suppress(OSError):  # the terminal has gone
             self._progress.stop()
-        except OSError:
-            pass
 
     def _draw_until_over(self) -> None:
         try:

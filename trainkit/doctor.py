@@ -79,7 +79,7 @@ def _companions() -> Iterator[Finding]:
         if build is None:
             continue
         if torch_build is not None and build[1] and torch_build[1] and build[1] != torch_build[1]:
-            what = f"{library} {'+'.join(build)} is built for another torch than {'+'.join(torch_build)}; it will not import"
+            what = f"{library} {'+'.join(build)} is not built for torch {'+'.join(torch_build)}: it will not import"
             index = f"https://download.pytorch.org/whl/{torch_build[1]}"
             yield Finding(library, "broken", what, f"pip install --force-reinstall {library} --index-url {index}")
         else:
@@ -87,7 +87,7 @@ def _companions() -> Iterator[Finding]:
 
 
 def _build(library: str) -> tuple[str, str] | None:
-    """Version and build tag, such as ``("2.13.0", "cpu")``, without importing the library: a mixed pair raises there."""
+    """Version and build tag, such as ``("2.13.0", "cpu")``; nothing is imported, since a mixed pair raises there."""
     try:
         version = importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
@@ -171,8 +171,8 @@ def _stale() -> Iterator[Finding]:
         installed = {entry.name: entry.value for entry in distribution.entry_points if entry.group == GROUP}
         if written != installed:
             changed = sorted({name for name, _ in written.items() ^ installed.items()})
-            what = f"{distribution.name}: pyproject.toml and the installed metadata differ in plugins: {', '.join(changed)}"
-            yield Finding("editable install", "broken", what, f"pip install -e {project}")
+            what = f"pyproject.toml and the installed metadata differ in plugins: {', '.join(changed)}"
+            yield Finding("editable install", "broken", f"{distribution.name}: {what}", f"pip install -e {project}")
         elif installed:
             yield Finding("editable install", "ok", f"{distribution.name} at {project}")
 

@@ -34,7 +34,8 @@ def report_failure(error: BaseException, session: Session) -> int:
     if problems is not None:
         say("\n".join(str(problem) for problem in problems) + f"\n{error.summary}")  # type: ignore[attr-defined]
     else:
-        say(printable(message if message.startswith("trainkit ") else f"trainkit: {message}"))
+        where = f"\n  run folder: {session.folder}" if code is Exit.FAILED and session.folder else ""
+        say(printable((message if message.startswith("trainkit ") else f"trainkit: {message}") + where))
     if session.json:
         if problems is not None:
             listed = [

@@ -195,7 +195,8 @@ def _own_module(text: str) -> Plugin:
     spec = importlib.util.spec_from_file_location(
         name, file.resolve(), submodule_search_locations=[str(path.resolve())] if path.is_dir() else None
     )
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     plugin = Plugin(name, name, text, "not installed")

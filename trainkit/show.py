@@ -87,7 +87,7 @@ def show_hooks(plugins: Plugins, as_json: bool) -> None:
     for name in hook_names():
         spec = getattr(hookspecs, name)
         by = [plugin.name for plugin in plugins.plugins if plugin.module is not None and hasattr(plugin.module, name)]
-        first = inspect.getdoc(spec).splitlines()[0]  # type: ignore[union-attr]
+        first = spoken((inspect.getdoc(spec) or "").split("\n", 1)[0])
         rows.append((f"{name}({', '.join(inspect.signature(spec).parameters)})", first, by))
     if as_json:
         emit_json({"hooks": [{"hook": hook, "help": first, "plugins": by} for hook, first, by in rows]})
@@ -178,9 +178,14 @@ def _show_recipes(plugins: Plugins, as_json: bool) -> None:
         emit("\n".join(recipes) or "no plugin ships recipes")
 
 
+def spoken(text: str) -> str:
+    """Docstring text without the double backticks of its markup."""
+    return text.replace("``", "'")
+
+
 def _line(component: Component) -> str:
     missing = "".join(f"  [missing {library}: {how}]" for library, how in component.missing_libraries.items())
-    return component.help + missing
+    return spoken(component.help) + missing
 
 
 def _summary(name: str, component: Component, plugins: Plugins) -> dict[str, Any]:
@@ -209,7 +214,12 @@ def _setting(setting: Setting) -> dict[str, Any]:
 
 def _settings(settings: Sequence[Setting]) -> list[str]:
     rows = [
-        (setting.name, "required" if setting.required else show_value(setting.default), setting.type_text, setting.help)
+        (
+            setting.name,
+            "required" if setting.required else show_value(setting.default),
+            setting.type_text,
+            spoken(setting.help),
+        )
         for setting in settings
     ]
     return aligned(rows, "  ")
@@ -219,7 +229,7 @@ def _doc(component: Component) -> list[str]:
     """The docstring without its list of arguments, which the settings show."""
     text = inspect.cleandoc(component.factory.__doc__ or "no help")
     text = re.sub(r"(?m)^(?:Args|Settings):[ \t]*\n(?:(?:[ \t]+.*)?(?:\n|\Z))+", "", text)
-    return text.rstrip().splitlines()
+    return spoken(text).rstrip().splitlines()
 
 
 def _traits(component: Component) -> list[tuple[str, str]]:

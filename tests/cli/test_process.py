@@ -147,6 +147,7 @@ def test_the_first_signal_saves_and_ends_with_75(tmp_path, recipe, number):
         _, err = running.communicate(timeout=60)
     finally:
         running.kill()
+        running.wait(timeout=20)
     assert running.returncode == 75
     assert f"interrupted (signal {number.name})" in err
     assert "Traceback" not in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy
@@ -94,6 +95,35 @@ def test_a_stop_that_the_recipe_asked_for_is_done(trainkit, recipe, tmp_path):
     assert "stopped (enough): 4 updates, 1 epochs" in outcome.err
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals as posix has them")
+@pytest.mark.parametrize(
+    "hook", ["run_start", "epoch_start", "step_end", "evaluate", "epoch_end", "stop_reason", "save"]
+)
+def test_a_signal_at_any_place_of_the_loop_saves_and_ends_with_75(trainkit, recipe, tmp_path, hook):
+    (tmp_path / f"signal_{hook}.py").write_text(
+        "import os, signal\n"
+        "from trainkit import Component, hookimpl\n"
+        "class Signal:\n"
+        "    sent = False\n"
+        "    @hookimpl\n"
+        f"    def trainkit_{hook}(self):\n"
+        "        if not self.sent:\n"
+        "            self.sent = True\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "def send():\n    '''Send a signal.'''\n    return Signal()\n"
+        "@hookimpl\n"
+        "def trainkit_components():\n    return [Component('callback', send)]\n",
+        encoding="utf-8",
+    )
+    with Path(recipe).open("a", encoding="utf-8") as file:
+        file.write('[[callback]]\nuse = "send"\n')
+    outcome = trainkit(recipe, "-p", f"./signal_{hook}.py", "run.duration=50ep", "run.save_every=20ep", "--json")
+    assert outcome.code == 75
+    assert outcome.json["reason"] == "signal SIGINT"
+    saved = [folder.name for folder in (Path(outcome.json["folder"]) / "checkpoints").iterdir()]
+    assert f"step-{outcome.json['steps']:012}" in saved
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -175,7 +205,7 @@ def test_predict_writes_a_row_for_each_sample(trainkit, finished, tmp_path):
     assert len(rows) == 19
     assert {"index", "targets", "predicted", "outputs.0", "outputs.2", "probabilities.1"} <= set(rows[0])
     assert trainkit("predict", finished, "--out", "test.csv").out == "test.csv\n"
-    assert list(csv.DictReader((tmp_path / "test.csv").open(encoding="utf-8"))) == rows
+    assert list(csv.DictReader((tmp_path / "test.csv").read_text(encoding="utf-8").splitlines())) == rows
 
 
 def test_predict_writes_arrays(trainkit, finished, tmp_path):

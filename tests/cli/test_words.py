@@ -100,8 +100,10 @@ def test_escapes_in_a_word_do_not_reach_the_terminal(trainkit):
 def test_a_reader_that_has_gone_is_no_error(trainkit, monkeypatch):
     reading, writing = os.pipe()
     os.close(reading)
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(os.fdopen(writing, "wb"), encoding="utf-8"))
-    assert trainkit("--help").code == 0
+    with io.TextIOWrapper(os.fdopen(writing, "wb"), encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert trainkit("--help").code == 0
+        monkeypatch.undo()
 
 
 def test_a_full_disk_behind_standard_output_is_the_machines_fault(trainkit, monkeypatch):
