@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -22,12 +24,14 @@ class Tally:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        # Copies: an evaluation within the interval resets the run's own metrics and fills them.
+        self._metrics = copy.deepcopy(dict(run.metrics))
         self._held: list[StepResult] = []
         self._numbers = 0
         self._start_again()
 
     def _start_again(self) -> None:
-        self._meter = Meter(dict(self.run.metrics), self.run.loss)
+        self._meter = Meter(self._metrics, self.run.loss)
         self._losses: list[Tensor] = []
         self._weights: list[Tensor] = []
         self._first_step = self.run.position
