@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import os
+
+# One thread, here and in the processes that tests start: results then do not depend on the machine's cores, and on a
+# crowded one threads that wait for each other cost more than the work. It must be set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

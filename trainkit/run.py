@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import pluggy
@@ -21,7 +21,8 @@ Task = Literal["classification", "binary", "regression"]
 Metrics = dict[str, float]
 
 
-class Batch(NamedTuple):
+@dataclass(slots=True)
+class Batch:
     """One batch as the model sees it.
 
     Args:
@@ -35,7 +36,12 @@ class Batch(NamedTuple):
     targets: Tensor
     index: Tensor
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Tensor]:
+        """Inputs, targets, index, for unpacking."""
+        return iter((self.inputs, self.targets, self.index))
+
+    def __len__(self) -> int:
+        """Samples in the batch."""
         return int(self.targets.shape[0])
 
 

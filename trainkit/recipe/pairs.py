@@ -116,6 +116,12 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
         message = f'[optimizer] {optimizer.name} cannot be part of the compiled program of compile = "step"'
         yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
     if compiled:
+        if run.get("nonfinite") == "skip":
+            message = 'compile = "step" cannot leave single updates out, which nonfinite = "skip" asks for'
+            yield Problem(at(("run", "nonfinite")), message, 'write nonfinite = "error", or compile = "model"')
+        if run.get("precision") == "float16":
+            message = 'compile = "step" cannot follow the loss scaler of precision = "float16"'
+            yield Problem(at(("run", "precision")), message, 'write precision = "bfloat16", or compile = "model"')
         for path, component in recipe.components.items():
             if "step" in component.owns:
                 message = (
