@@ -72,9 +72,9 @@ def test_every_tested_version_is_in_the_stated_range():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert not [pin for pin in pins.values() if "+" in pin]
-    extras = PROJECT["project"]["optional-dependencies"]
-    stated = [*PROJECT["project"]["dependencies"], *extras["standard"], *extras["dev"], *PROJECT["build-system"]["requires"]]
-    for text in stated:
+    project, build = PROJECT["project"], PROJECT["build-system"]["requires"]
+    extras = project["optional-dependencies"]
+    for text in [*project["dependencies"], *extras["standard"], *extras["dev"], *build]:
         requirement = Requirement(text)
         if requirement.name != "trainkit":
             assert requirement.specifier.contains(pins[requirement.name]), text
