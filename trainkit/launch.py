@@ -111,11 +111,7 @@ def launch(
             signals.wish()
             place.describe(fill_toml(recipe), _environment(recipe, run, command))
             started = True
-            if profile:
-                from trainkit.profile import measured
-
-                built = measured(built)
-            return _run(built, place, plugins)
+            return _run(built, place, plugins, profile)
         finally:
             if not started:
                 place.discard()
@@ -134,9 +130,13 @@ def _environment(recipe: Recipe, run: Run, command: str) -> dict[str, Any]:
     return rundir.environment(run.seed, str(run.device), command, distributions)
 
 
-def _run(built: Built, place: rundir.RunFolder, plugins: Plugins) -> Report:
+def _run(built: Built, place: rundir.RunFolder, plugins: Plugins, profile: bool) -> Report:
     run = built.run
     recorder = Recorder(run, place)
+    if profile:
+        from trainkit.profile import measured
+
+        built = measured(built, recorder)
     place.log(f"start: {run.total_updates} updates on {run.device}, {run.precision.name}")
     try:
         try:

@@ -9,15 +9,17 @@ from typing import Any
 
 from trainkit.build import Built
 from trainkit.manager import hook_names
+from trainkit.recorder import Recorder
 from trainkit.run import Batch, StepResult
 
 
-def measured(built: Built) -> Built:
-    """Wrap data, step program and hooks of a run so that ``run.profile`` gathers their seconds.
+def measured(built: Built, recorder: Recorder) -> Built:
+    """Wrap data, step program, saving and hooks of a run so that ``run.profile`` gathers their seconds.
 
-    On CUDA the step's time is what it takes to hand out the work, since nothing waits for the device.
+    Each second counts once: what a hook spends within a save or a step is the hook's. On CUDA the step's time is what it takes to hand out the work, since nothing waits for the device.
     """
     run, seconds = built.run, built.run.profile
+    within = [0.0]  # seconds that calls inside the current one have taken
 
     def add(label: str, spent: float) -> None:
         seconds[label] = seconds.get(label, 0.0) + spent
@@ -25,12 +27,18 @@ def measured(built: Built) -> Built:
     def timed(label: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             begun = time.perf_counter()
+            within.append(0.0)
             try:
                 return function(*args, **kwargs)
             finally:
-                add(label, time.perf_counter() - begun)
+                spent = time.perf_counter() - begun
+                add(label, spent - within.pop())
+                within[-1] += spent
 
         return call
+
+    for name, label in (("save", "save"), ("_log", "log")):
+        setattr(recorder, name, timed(label, getattr(recorder, name)))
 
     for name in hook_names():
         for impl in getattr(run.hook, name).get_hookimpls():
