@@ -8,7 +8,7 @@ import os
 # crowded one threads that wait for each other cost more than the work. It must be set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402
+import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:

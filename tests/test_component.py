@@ -75,11 +75,11 @@ def test_a_signature_against_the_rules_is_named_with_its_place(factory, message)
 
 
 def test_unknown_words_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="no kind named 'optimiser'; kinds: .*optimizer"):
+    with pytest.raises(ValueError, match=r"no kind named 'optimiser'; kinds: .*optimizer"):
         Component("optimiser", sgd)
-    with pytest.raises(ValueError, match="no capability named 'fast'; known: .*lanes"):
+    with pytest.raises(ValueError, match=r"no capability named 'fast'; known: .*lanes"):
         Component("optimizer", sgd, capabilities={"fast": True})
-    with pytest.raises(ValueError, match="no thing to own named 'steps'; known: step, loss"):
+    with pytest.raises(ValueError, match=r"no thing to own named 'steps'; known: step, loss"):
         Component("optimizer", sgd, owns=("steps",))
 
 
@@ -104,7 +104,14 @@ def test_each_kind_gives_what_it_says():
 def test_its_model_refuses_what_the_recipe_may_not_write():
     model = Component("optimizer", sgd).model
     assert model.model_validate({"lr": 1}).field_lr == 1.0  # type: ignore[attr-defined]
-    for table in ({}, {"lr": 0}, {"lr": "1"}, {"lr": 1, "nesterov": 1}, {"lr": 1, "momentum": 0.9}, {"lr": 1, "params": []}):
+    for table in (
+        {},
+        {"lr": 0},
+        {"lr": "1"},
+        {"lr": 1, "nesterov": 1},
+        {"lr": 1, "momentum": 0.9},
+        {"lr": 1, "params": []},
+    ):
         with pytest.raises(ValueError, match="validation error"):
             model.model_validate(table)
 

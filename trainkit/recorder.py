@@ -60,19 +60,20 @@ class Recorder:
     def log_and_evaluate(self) -> bool:
         """Write the log line and make the evaluation that are due here; say whether there was an evaluation."""
         run = self.run
-        stopping = run.stop_reason is not None
-        if self._is_due("log") or stopping:
-            figures = self.tally.figures()
-            if figures:
-                # The values that the last update was made with.
-                t = max(0, run.step - 1)
-                scheduled = values_at(tuple(run.schedules), t, run.total_updates, run.events)
-                self.write("train", figures, scheduled)
+        if self._is_due("log"):
+            self._log()
         evaluated = self._is_due("evaluate") and "val" in run.feed.spec.sizes
         if evaluated:
             self.evaluate("val")
             self._compare()
         return evaluated
+
+    def _log(self) -> None:
+        run = self.run
+        if figures := self.tally.figures():
+            # The values that the last update was made with.
+            t = max(0, run.step - 1)
+            self.write("train", figures, values_at(tuple(run.schedules), t, run.total_updates, run.events))
 
     def evaluate(self, split: str) -> None:
         """Measure a split and write its line."""
@@ -105,6 +106,8 @@ class Recorder:
         """Save where it is due, at the best evaluation so far, and before the run ends; then plan on."""
         run = self.run
         is_best = self.best is not None and self.best["step"] == run.step
+        if run.stop_reason is not None:
+            self._log()  # what was measured since the last line would be lost
         if self._is_due("save") or is_best or run.stop_reason is not None:
             self.save(is_best)
         self._plan()
@@ -120,6 +123,7 @@ class Recorder:
         if self._saved_at == run.position:
             return
         if bad := snapshot.not_finite(run.model):
+            self.tally.check()  # a loss that was not finite is what began it
             raise RunError(f"'{bad}' is not finite after update {run.step}; the checkpoints hold the weights before it")
         tensors, state = snapshot.capture(run, self.best)
         parent = self.folder.path / "checkpoints"

@@ -78,19 +78,27 @@ class Tally:
                     'nonfinite = "skip" in [run]'
                 )
 
+    def check(self) -> None:
+        """Look at every loss since the last line; waits for the device.
+
+        Raises:
+            RunError: if one was not finite, naming the update.
+        """
+        self._fold()
+        if self._losses and self._losses[0].device.type != "cpu":  # on the CPU each was looked at when it was taken in
+            self._losses = [torch.cat(self._losses)]
+            self._check(self._losses[0])
+
     def figures(self) -> Metrics:
         """Mean loss and metrics since the last call; waits for the device.
 
         Raises:
             RunError: if a loss was not finite, naming the update.
         """
-        self._fold()
+        self.check()
         if not self._losses:
             return {}
         losses, weights = torch.cat(self._losses), torch.cat(self._weights)
-        if losses.device.type != "cpu":
-            self._losses = [losses]
-            self._check(losses)
         finite = losses.isfinite()
         mean = float((losses.double() * weights)[finite].sum() / weights[finite].sum())
         figures = {"loss": mean, **self._meter.compute_metrics()}

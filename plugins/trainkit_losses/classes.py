@@ -127,9 +127,11 @@ class WeightedCrossEntropy:
 
     def weight(self, targets: Tensor) -> Tensor:
         """Give what the mean over these targets was divided by: the sum of the samples' weights, before smoothing."""
+        # In float64, so that batches put together weigh what one batch of all their samples weighs.
         if targets.is_floating_point():
+            targets = targets.double()
             return (targets @ self._weights_like(targets)).sum()
-        return self._weights_like(targets.new_empty((), dtype=torch.float32))[targets].sum()
+        return self._weights_like(targets.new_empty((), dtype=torch.float64))[targets].sum()
 
     def _weights_like(self, tensor: Tensor) -> Tensor:
         if self.class_weights.device != tensor.device:

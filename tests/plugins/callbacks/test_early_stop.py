@@ -7,9 +7,9 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from trainkit_callbacks import early_stop
 
 from trainkit import checkpoint
+from trainkit_callbacks import early_stop
 
 RUN = SimpleNamespace(higher_is_better=lambda figure: figure == "val.accuracy")
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-import trainkit_optimizers as ours
 from torch import Tensor, nn
+
+import trainkit_optimizers as ours
 
 UPDATES = 30
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -50,7 +51,9 @@ def whole(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": list(model.parameters())}]
 
 
-def train(model: nn.Module, optimizer: Any, inputs: Tensor, between: Callable[[int, nn.Module, Any], None] | None = None) -> None:
+def train(
+    model: nn.Module, optimizer: Any, inputs: Tensor, between: Callable[[int, nn.Module, Any], None] | None = None
+) -> None:
     for number in range(UPDATES):
         optimizer.zero_grad()
         # New inputs each time, the same for both models.
@@ -109,7 +112,9 @@ def test_numbers_may_change_between_updates(case):
 
 def convolutions() -> nn.Module:
     torch.manual_seed(7)
-    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Tanh(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(16, 3))
+    layers = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Tanh(), nn.Conv2d(8, 4, 3), nn.Flatten(), nn.Linear(16, 3)
+    )
     return layers.to(memory_format=torch.channels_last)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-import trainkit_schedules as schedules
 
+import trainkit_schedules as schedules
 from trainkit import Schedule
 from trainkit.scheduled import warmed_up
 
