@@ -79,6 +79,7 @@ class CompiledStep:
         self.run.say(f'compile = "step" is not used: {reason}; the run goes on eagerly with the same result')
 
     def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
+        """Make the updates of one call, as `StepProgram` says."""
         shape = [batch.inputs.shape for update in updates for batch in update]
         if self._shape is None:
             self._shape = shape[0]
@@ -93,8 +94,7 @@ class CompiledStep:
             if self._compiled:
                 raise
             # Compiling fails before anything is executed, so no update is lost or made twice.
-            first = (str(error).strip().splitlines() or ["no message"])[0]
-            self._give_up(f"{type(error).__name__}: {first}")
+            self._give_up(f"{type(error).__name__}: {_cause(error)}")
             return self._eagerly(updates)
 
     def _eagerly(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
@@ -143,8 +143,9 @@ class CompiledStep:
         for _, members in self._members:
             for parameter in members:
                 optimizer.state[parameter]["step"] += self.updates_per_call
-        kept = (outputs, targets) if self.keep_outputs else ((), ())
-        return StepResult(losses, weights, *kept, updates=self.updates_per_call)
+        if not self.keep_outputs:
+            return StepResult(losses, weights, updates=self.updates_per_call)
+        return StepResult(losses, weights, outputs, targets, self.updates_per_call)
 
     def _make(self) -> Any:
         """Write the program of one call, ready to be traced."""
@@ -169,9 +170,7 @@ class CompiledStep:
         hooks = [(impl.function, impl.argnames) for impl in reversed(run.hook.trainkit_gradients.get_hookimpls())]
         forward, loss_of, precision, keep = run.forward, run.loss, run.precision, self.keep_outputs
 
-        def program(
-            inputs: Tensor, targets: Tensor, numbers: Tensor
-        ) -> tuple[Tensor, Tensor | float, list[Tensor]]:
+        def program(inputs: Tensor, targets: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor | float, list[Tensor]]:
             losses, weights, outputs = [], [], []
             for update in range(count):
                 members = range(update * accumulate, (update + 1) * accumulate)
@@ -203,12 +202,21 @@ class CompiledStep:
                             old.copy_(value)
                 losses.append(mean)
                 weights.append(total)
-            shared: Tensor | float = weights[0] if not isinstance(weights[0], Tensor) else torch.stack(weights)
+            # A loss gives tensors or numbers, never both.
+            shared = torch.stack(weights) if isinstance(weights[0], Tensor) else weights[0]  # type: ignore[arg-type]
             return torch.stack(losses), shared, outputs
 
         # With the C++ wrapper the calls between kernels are compiled too, and compiling is faster.
         cpp = run.device.type == "cpu" and shutil.which("g++") is not None
         return torch.compile(program, fullgraph=True, dynamic=False, options={"cpp_wrapper": cpp})
+
+
+def _cause(error: Exception) -> str:
+    """What the compiler says, in one line; its first line alone often names the back end and not the fault."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].endswith(":"):
+        return f"{lines[0]} {lines[1]}"
+    return lines[0] if lines else "no message"
 
 
 def _dynamo_config() -> Any:
