@@ -33,7 +33,8 @@ def table(title: str, seconds: Mapping[str, list[float]], base: str, units: int,
         units: how many units of work a round does.
         unit: what a unit is called.
     """
-    lines = [f"### {title}", "", f"| contender | µs a {unit} (median) | x {base}: median [min to max] |", "|---|---|---|"]
+    heads = f"| contender | µs a {unit} (median) | x {base}: median [min to max] |"
+    lines = [f"### {title}", "", heads, "|---|---|---|"]
     for name, values in seconds.items():
         ratios = sorted(b / v for b, v in zip(seconds[base], values, strict=True))
         median = statistics.median(values) / units * 1e6

@@ -75,6 +75,7 @@ class Terminal(io.StringIO):
     """Something that takes a progress bar and is not looked at."""
 
     def isatty(self) -> bool:
+        """Say that it is one."""
         return True
 
 
@@ -135,7 +136,9 @@ def ours(epochs: int, updates: int, more: str = "") -> tuple[Callable[[], float]
     return once, accuracies
 
 
-def compare(updates: int, epochs: int, rounds: int, contenders: dict[str, tuple[Callable[[], float], list[float]]]) -> None:
+def compare(
+    updates: int, epochs: int, rounds: int, contenders: dict[str, tuple[Callable[[], float], list[float]]]
+) -> None:
     """Print one table."""
     for once, _ in contenders.values():  # warm up, and compile
         once()
@@ -146,6 +149,7 @@ def compare(updates: int, epochs: int, rounds: int, contenders: dict[str, tuple[
 
 
 def main() -> None:
+    """Read the options and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few updates, to see that it works")
     parser.add_argument("--peers", action="store_true", help="also the peers that are installed")

@@ -215,11 +215,10 @@ def build(
     model: nn.Module = builder.make("model", data_spec=spec)
     layout = settings["channels_last"]
     channels_last = wants_channels_last(model) if layout == "auto" else layout
-    model = model.to(device, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+    memory = torch.channels_last if channels_last else torch.preserve_format
+    model = model.to(device, memory_format=memory)  # type: ignore[call-overload]  # torch's annotations leave it out
     loss = builder.make("loss", data_spec=spec)
-    metrics = {
-        _metric_name(recipe, i): builder.make("metric", i, data_spec=spec) for i in range(len(tables["metric"]))
-    }
+    metrics = {_metric_name(recipe, i): builder.make("metric", i, data_spec=spec) for i in range(len(tables["metric"]))}
     built = {
         f"{path[0]}.{path[1]}.{recipe.components[path].name}": builder.make(*path, data_spec=spec)
         for path in recipe.order
@@ -302,7 +301,8 @@ def make_schedules(builder: Builder, run: Run) -> tuple[ScheduledValue, ...]:
     """The learning rate of every group follows the recipe's schedule."""
     warmup = builder.updates(builder.tables["schedule"]["warmup"], ("schedule", "warmup"))
     if warmup > run.total_updates:
-        message = f'warmup = "{builder.tables["schedule"]["warmup"]}" is {warmup} updates, the run has {run.total_updates}'
+        written = builder.tables["schedule"]["warmup"]
+        message = f'warmup = "{written}" is {warmup} updates, the run has {run.total_updates}'
         raise RecipeError([problem_at(builder.tables, "schedule.warmup", message, "shorten it, or lengthen the run")])
     schedule = warmed_up(builder.make("schedule"), warmup)
     groups = run.optimizer.param_groups
@@ -334,7 +334,7 @@ def intervals(run: Run) -> list[int]:
 
 def parameter_table(run: Run) -> list[Mapping[str, Any]]:
     """A row for each parameter group: its names, count of parameters, and numbers."""
-    rows = []
+    rows: list[Mapping[str, Any]] = []
     for group in run.optimizer.param_groups:
         numbers = {key: value for key, value in group.items() if key not in ("params", "names", "lr_scale")}
         rows.append({"names": group["names"], "parameters": sum(p.numel() for p in group["params"]), **numbers})

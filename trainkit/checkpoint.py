@@ -1,4 +1,4 @@
-"""Checkpoints: tensors as safetensors, the rest as JSON, a manifest with checksums; complete or absent, never a pickle."""
+"""Checkpoints: tensors as safetensors, the rest as JSON, a manifest with checksums; whole or absent, never a pickle."""
 
 from __future__ import annotations
 
@@ -148,8 +148,8 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: if anything is missing or differs from the manifest; the message names the file.
     """
     try:
-        line, check = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-        if hashlib.sha256(line.encode()).hexdigest() != check:
+        line, check, rest = (folder / MANIFEST).read_bytes().decode().split("\n")
+        if rest or hashlib.sha256(line.encode()).hexdigest() != check:
             raise CheckpointError(f"{folder / MANIFEST}: the manifest is damaged")
         manifest = json.loads(line)
         contents = {}
@@ -159,7 +159,7 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise CheckpointError(f"{folder / name}: the file is damaged (its SHA-256 is not the manifest's)")
             contents[name] = data
         return safetensors.load(contents[TENSORS]), json.loads(contents[STATE])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"{folder}: not a whole checkpoint: {error}") from error
 
 
@@ -245,7 +245,8 @@ def join_state(state: Any, tensors: Mapping[str, Tensor]) -> Any:
 def random_state(device: torch.device) -> dict[str, Any]:
     """The state of every global random generator."""
     version, internal, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = numpy.random.get_state()  # type: ignore[misc]
+    drawn: Any = numpy.random.get_state()
+    kind, keys, position, has_gauss, cached = drawn
     state: dict[str, Any] = {
         "python": [version, torch.tensor(internal, dtype=torch.int64), gauss],
         "numpy": [kind, torch.from_numpy(keys.astype(numpy.int64)), position, has_gauss, cached],
@@ -278,7 +279,8 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = 
     problems = [f"missing {name}" for name in own if name not in saved]
     problems += [f"left over {name}" for name in saved if name not in own]
     problems += [
-        f"{name} is {tuple(saved[name].shape)} {saved[name].dtype}, the model's {tuple(own[name].shape)} {own[name].dtype}"
+        f"{name} is {tuple(saved[name].shape)} {saved[name].dtype}, "
+        f"the model's {tuple(own[name].shape)} {own[name].dtype}"
         for name in own
         if name in saved and (saved[name].shape, saved[name].dtype) != (own[name].shape, own[name].dtype)
     ]

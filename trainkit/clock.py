@@ -15,7 +15,9 @@ UNITS = {
     "dur": "fraction of the run",
 }
 _DURATION = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d{1,3})?)([a-zA-Z]+)", re.ASCII)
-DURATION_EXAMPLES = '"20ep" (epochs), "300ba" (updates), "50000sp" (samples), "2e9tok" (tokens), "0.1dur" (fraction of the run)'
+DURATION_EXAMPLES = (
+    '"20ep" (epochs), "300ba" (updates), "50000sp" (samples), "2e9tok" (tokens), "0.1dur" (fraction of the run)'
+)
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,8 @@ class Component:
         if self.kind in ("data", "augmentation"):
             for setting in self.settings:
                 if is_duration(setting.annotation):
-                    raise TypeError(f"{where}: '{setting.name}' cannot be a duration: an epoch has no length before the data")
+                    why = "an epoch has no length before the data"
+                    raise TypeError(f"{where}: '{setting.name}' cannot be a duration: {why}")
         object.__setattr__(self, "given", read_given(self.factory))
         if unknown := [name for name in self.given if name not in GIVEN[self.kind]]:
             can_give = ", ".join(GIVEN[self.kind]) or "nothing"
@@ -150,6 +151,3 @@ def _installed(library: str) -> bool:
         return importlib.util.find_spec(library) is not None
     except (ImportError, ValueError):
         return False
-
-
-

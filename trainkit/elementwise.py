@@ -103,7 +103,9 @@ class ElementwiseOptimizer:
         return loss
 
     def _update(self, group: dict[str, Any]) -> None:
-        parameters, gradients, states = [], [], []
+        parameters: list[Tensor] = []
+        gradients: list[Tensor] = []
+        states: list[dict[str, Any]] = []
         count, alike = 0, True
         for parameter in group["params"]:
             gradient = parameter.grad

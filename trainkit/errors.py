@@ -143,7 +143,9 @@ _UNSAFE = {
     *range(0x2066, 0x206A),
     0xFEFF,
 }
-_ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNSAFE if code not in (0x09, 0x0A)}
+_ESCAPES = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNSAFE if code not in (0x09, 0x0A)
+}
 
 
 def printable(text: str) -> str:

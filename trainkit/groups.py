@@ -62,7 +62,7 @@ class GroupDefaults:
         for index, table in enumerate(rules):
             if index not in matched:
                 near = difflib.get_close_matches(table["match"], names, 3, 0.4) or list(names)[:3]
-                message = f"[[optimizer.group]] match = \"{table['match']}\" matches no parameter that is still free"
+                message = f'[[optimizer.group]] match = "{table["match"]}" matches no parameter that is still free'
                 cure = f"first match wins; parameters are named like {', '.join(near)}"
                 problems.append(problem_at(self.tables, f"optimizer.group.{index}.match", message, cure))
         if not groups:

@@ -26,7 +26,7 @@ hookimpl = pluggy.HookimplMarker("trainkit")
 
 
 @hookspec
-def trainkit_components() -> list[Component]:
+def trainkit_components() -> list[Component]:  # type: ignore[empty-body]
     """List the components that the plugin supplies.
 
     Called once for each process, on plugin modules alone, when a recipe, ``list`` or ``describe`` needs the plugin.
@@ -114,9 +114,9 @@ def trainkit_epoch_start(run: Run) -> None:
 def trainkit_train_step(run: Run, batches: Sequence[Batch]) -> StepResult | None:
     """Make one optimizer update in a way of one's own.
 
-    Called once for each update, with scheduled values already set. The first plugin to give a result decides; the core's step
-    program stands behind all plugins and costs nothing where no plugin implements this. A component that implements
-    this owns ``step``; two owners are a problem of the recipe.
+    Called once for each update, with scheduled values already set. The first plugin to give a result decides; the
+    core's step program stands behind all plugins and costs nothing where no plugin implements this. A component that
+    implements this owns ``step``; two owners are a problem of the recipe.
 
     Args:
         run: the run; the model is in training mode and gradients are empty.

@@ -146,8 +146,9 @@ def _run(built: Built, place: rundir.RunFolder, plugins: Plugins, profile: bool)
         except Exception as error:
             raise _named(error, plugins, run) from error
     except TrainkitError as error:
-        place.log(f"failed: {error}")
-        place.report(_report(recorder, "failed", str(error)).as_dict())
+        with contextlib.suppress(OSError):  # a full disk has no room for these either
+            place.log(f"failed: {error}")
+            place.report(_report(recorder, "failed", str(error)).as_dict())
         raise
     status = "interrupted" if run.interrupted else "stopped" if run.stop_reason else "finished"
     report = _report(recorder, status, run.stop_reason or "all planned updates made")
@@ -205,7 +206,7 @@ def _smoke(recipe: Recipe, plugins: Plugins, listeners: Sequence[object], progre
     with tempfile.TemporaryDirectory(prefix="trainkit-smoke-") as name, rundir.RunFolder(Path(name) / "run") as place:
         built = build(recipe, plugins, place.path, progress, listeners)
         run = built.run
-        run.feed = _Short(run.feed)  # type: ignore[assignment]
+        run.feed = _Short(run.feed)
         recorder = Recorder(run, place)
         recorder.next_due = min(2, run.total_updates)
         try:
@@ -309,7 +310,10 @@ def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = s
     """
     run = open_run(path, plugins, progress)
     _require_split(run, split)
-    parts = [(batch.index.cpu(), batch.targets.cpu(), out.float().cpu()) for batch, out in outputs_of(run, run.feed.evaluate(split))]
+    parts = [
+        (batch.index.cpu(), batch.targets.cpu(), out.float().cpu())
+        for batch, out in outputs_of(run, run.feed.evaluate(split))
+    ]
     index, targets, outputs = (torch.cat(part) for part in zip(*parts, strict=True))
     result = {"index": index, "targets": targets, "outputs": outputs}
     if run.feed.spec.task == "classification":

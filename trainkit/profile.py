@@ -16,7 +16,8 @@ from trainkit.run import Batch, StepResult
 def measured(built: Built, recorder: Recorder) -> Built:
     """Wrap data, step program, saving and hooks of a run so that ``run.profile`` gathers their seconds.
 
-    Each second counts once: what a hook spends within a save or a step is the hook's. On CUDA the step's time is what it takes to hand out the work, since nothing waits for the device.
+    Each second counts once: what a hook spends within a save or a step is the hook's. On CUDA the step's time is what
+    it takes to hand out the work, since nothing waits for the device.
     """
     run, seconds = built.run, built.run.profile
     within = [0.0]  # seconds that calls inside the current one have taken
@@ -44,7 +45,7 @@ def measured(built: Built, recorder: Recorder) -> Built:
         for impl in getattr(run.hook, name).get_hookimpls():
             if not (impl.wrapper or impl.hookwrapper):
                 impl.function = timed(f"{impl.plugin_name}: {name.removeprefix('trainkit_')}", impl.function)
-    run.feed = _TimedFeed(run.feed, add)  # type: ignore[assignment]
+    run.feed = _TimedFeed(run.feed, add)
     return dataclasses.replace(built, program=_TimedProgram(built.program, timed("step", built.program)))
 
 

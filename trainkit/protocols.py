@@ -20,7 +20,9 @@ class Schedule(Protocol):
     The same arguments give the same value, whatever was called before.
     """
 
-    def __call__(self, t: int, T: int, events: Events = ()) -> float: ...
+    def __call__(self, t: int, T: int, events: Events = ()) -> float:
+        """The factor for update ``t`` of ``T``."""
+        ...
 
 
 @runtime_checkable
@@ -31,7 +33,9 @@ class Loss(Protocol):
     mean was divided by, so that means over uneven batches stay exact.
     """
 
-    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor: ...
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """The mean loss of one batch."""
+        ...
 
 
 @runtime_checkable
@@ -75,19 +79,25 @@ class Augmentation(Protocol):
     gives uniform numbers in [0, 1) of shape ``(batch, count)`` that depend on seed, epoch, sample and name alone.
     """
 
-    def __call__(self, batch: Batch, draw: Draw, /) -> Batch: ...
+    def __call__(self, batch: Batch, draw: Draw, /) -> Batch:
+        """The batch, changed."""
+        ...
 
 
 class Draw(Protocol):
     """Uniform float32 numbers in [0, 1), ``(batch, count)``, one row a sample, on the batch's device."""
 
-    def __call__(self, name: str, count: int = 1, /) -> Tensor: ...
+    def __call__(self, name: str, count: int = 1, /) -> Tensor:
+        """``count`` numbers a sample, drawn for the purpose ``name``."""
+        ...
 
 
 class Progress(Protocol):
     """Shows how far something long has come."""
 
-    def __call__(self, done: int, total: int, text: str, /) -> None: ...
+    def __call__(self, done: int, total: int, text: str, /) -> None:
+        """Say that ``done`` of ``total`` is done; ``text`` says of what."""
+        ...
 
 
 class StepProgram(Protocol):

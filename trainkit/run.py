@@ -124,8 +124,13 @@ class Feed(Protocol):
     batch_size: int
     spec: DataSpec
 
-    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
-    def evaluate(self, split: str) -> Iterator[Batch]: ...
+    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from batch ``start`` on."""
+        ...
+
+    def evaluate(self, split: str) -> Iterator[Batch]:
+        """The batches of a split, in its own order."""
+        ...
 
 
 @dataclass

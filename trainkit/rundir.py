@@ -81,9 +81,11 @@ class RunFolder:
             self._lock = filelock.FileLock(path / ".lock")
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise MachineError(f"{path}: another process is writing to this run folder; wait for it, or name another with --run-dir") from None
+            message = "another process is writing to this run folder; wait for it, or name another with --run-dir"
+            raise MachineError(f"{path}: {message}") from None
         except OSError as error:
-            raise MachineError(f"{path}: the run folder cannot be made: {error.strerror}; name another with --run-dir") from error
+            message = f"the run folder cannot be made: {error.strerror}; name another with --run-dir"
+            raise MachineError(f"{path}: {message}") from error
         if any(entry.name != ".lock" for entry in path.iterdir()):
             self._lock.release()
             raise MachineError(f"{path}: the folder is not empty; name a new one with --run-dir")
@@ -140,6 +142,7 @@ def environment(seed: int, device: str, command: str, distributions: Mapping[str
 
     import trainkit
 
+    cuda = device.startswith("cuda")
     return {
         "trainkit": trainkit.__version__,
         "python": platform.python_version(),
@@ -148,7 +151,7 @@ def environment(seed: int, device: str, command: str, distributions: Mapping[str
         "numpy": numpy.__version__,
         "plugins": dict(sorted(distributions.items())),
         "device": device,
-        "device_name": torch.cuda.get_device_name() if device.startswith("cuda") else platform.processor() or platform.machine(),
+        "device_name": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "seed": seed,

@@ -12,7 +12,6 @@ from trainkit import checkpoint
 from trainkit.protocols import Optimizer
 from trainkit.run import Run
 
-
 SMALL = 1 << 16
 
 

@@ -77,6 +77,7 @@ class EagerStep:
         self._skipped_in_a_row = 0
 
     def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
+        """Make the updates of one call, as `StepProgram` says."""
         run = self.run
         (batches,) = updates
         set_values(run, run.optimizer.param_groups, run.step)
@@ -164,6 +165,7 @@ class ClosureStep:
         self.gradients_hook = implemented(run, "trainkit_gradients")
 
     def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
+        """Make the updates of one call, as `StepProgram` says."""
         run = self.run
         (batches,) = updates
         set_values(run, run.optimizer.param_groups, run.step)
@@ -206,6 +208,7 @@ class HookStep:
         self.fallback = fallback
 
     def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
+        """Make the updates of one call, as `StepProgram` says."""
         run = self.run
         set_values(run, run.optimizer.param_groups, run.step)
         result: StepResult | None = self.hook(run=run, batches=updates[0])

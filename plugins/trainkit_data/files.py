@@ -137,8 +137,8 @@ def arrays(
 ) -> Dataset:
     """NumPy arrays: an ``.npz`` with ``inputs`` and ``targets``, or two ``.npy`` files.
 
-    An ``.npz`` may hold the splits: ``train_inputs`` and ``train_targets``, the same for ``val`` and ``test``. Inputs are
-    ``(samples, ...)``; bytes ``(samples, channels, height, width)`` are taken for images.
+    An ``.npz`` may hold the splits: ``train_inputs`` and ``train_targets``, the same for ``val`` and ``test``. Inputs
+    are ``(samples, ...)``; bytes ``(samples, channels, height, width)`` are taken for images.
 
     Args:
         path: the ``.npz``, or the ``.npy`` of the inputs.

@@ -39,7 +39,7 @@ class Scale:
             images = pixels.to(torch.float32, copy=True)
             return (images.sub_(self.mean[0]) if self.mean[0] else images).div_(self.std[0])
         images = torch.empty_like(pixels, dtype=torch.float32)
-        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+        for channel, mean in enumerate(self.mean):
             torch.sub(pixels[:, channel], mean, out=images[:, channel])
         for channel, std in enumerate(self.std):
             images[:, channel].div_(std)

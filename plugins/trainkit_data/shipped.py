@@ -110,7 +110,7 @@ def diabetes(
 
 
 def _load(name: str, **options: Any) -> Any:
-    from sklearn import datasets  # type: ignore[import-untyped]
+    from sklearn import datasets
 
     return getattr(datasets, f"load_{name}")(**options)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from trainkit import DataError

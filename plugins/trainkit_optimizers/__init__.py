@@ -127,7 +127,8 @@ def lbfgs(
 
     together = [parameter for group in params for parameter in group["params"]]
     search = "strong_wolfe" if strong_wolfe else None
-    return torch.optim.LBFGS(together, lr=lr, max_iter=max_iter, history_size=history, line_search_fn=search)
+    made = torch.optim.LBFGS(together, lr=lr, max_iter=max_iter, history_size=history, line_search_fn=search)
+    return made  # type: ignore[return-value]  # it must be given a closure, as its capability says
 
 
 @hookimpl

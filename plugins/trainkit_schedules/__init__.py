@@ -125,7 +125,7 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     if schedule["use"].rpartition(":")[2] != "exponential":
         return []
     if schedule["rate"] is None and schedule["k"] is None:
-        return [problem_at(recipe, "schedule", "exponential needs 'rate' or 'k'", 'write rate = 0.96, or k = 0.1')]
+        return [problem_at(recipe, "schedule", "exponential needs 'rate' or 'k'", "write rate = 0.96, or k = 0.1")]
     if schedule["rate"] is not None and schedule["k"] is not None:
         message = f"exponential takes 'rate' or 'k', not both: rate = {schedule['rate']:g}, k = {schedule['k']:g}"
         return [problem_at(recipe, "schedule.k", message, "leave one of them out")]

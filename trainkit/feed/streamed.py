@@ -67,7 +67,7 @@ class Maker(Dataset[Any]):
             return tuple(self.make(request))
         except TrainkitError as error:
             return Failure(error, str(error))
-        except Exception:  # noqa: BLE001 (any defect of a plugin must reach the training process)
+        except Exception:  # any defect of a plugin must reach the training process
             return Failure(None, traceback.format_exc())
 
 

@@ -1,4 +1,4 @@
-"""Finding recipes by name: a file beside the recipe that extends it, or one that a package ships. Nothing is imported."""
+"""Finding recipes by name: a file beside the one that extends it, or one that a package ships. Nothing is imported."""
 
 from __future__ import annotations
 
