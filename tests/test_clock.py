@@ -55,8 +55,8 @@ def test_a_span_writes_itself_as_it_was_read(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "ep", "20", "-1ep", "+1ep", "1 ep", " 1ep", "1ep ", "1ep\n", ".5ep", "1.ep", "1,5ep", "1/2ep", "inf ep", "nanep",
-     "1e9999ep", "0x10ep", "1_000ba", "\u0661ep"],
+    ["", "ep", "20", "-1ep", "+1ep", "1 ep", " 1ep", "1ep ", "1ep\n", ".5ep", "1.ep", "1,5ep", "1/2ep", "inf ep",
+     "nanep", "1e9999ep", "0x10ep", "1_000ba", "\u0661ep"],
 )  # fmt: skip
 def test_what_is_not_a_number_and_a_unit_is_refused_with_examples(text):
     with pytest.raises(ValueError, match='"20ep"'):

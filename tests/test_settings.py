@@ -84,7 +84,8 @@ def test_a_value_of_its_type_passes(annotation, value, becomes):
         (Path, ""), (Path, "a\0b"), (Path, 3), (Duration, 5), (Duration, 0.5), (Duration, True), (Duration, "5"),
         (Duration, "five ep"), (Duration, ""), (Duration, ["5ep"]),
         # a literal is a word of the list, of the same type
-        (Literal["a", "b"], "c"), (Literal["a", "b"], "A"), (Literal[False, "step"], 0), (Literal[False, "step"], "false"),
+        (Literal["a", "b"], "c"), (Literal["a", "b"], "A"), (Literal[False, "step"], 0),
+        (Literal[False, "step"], "false"),
         (Literal[0, 1], False), (Literal[0, 1], 1.0), (Literal[True], 1), (Literal["1"], 1),
         # lists, tuples, tables: each item, and the length
         (list[int], [1, True]), (list[int], "12"), (list[int], 1), (list[int], {"a": 1}), (tuple[int, ...], [1, "2"]),

@@ -34,12 +34,12 @@ def test_large_finite_values_pass() -> None:
 
 
 def test_one_class_only() -> None:
-    with pytest.raises(DataError, match="every training sample is of class 'dog'; .* at least two"):
+    with pytest.raises(DataError, match=r"every training sample is of class 'dog'; .* at least two"):
         feed_of(torch.ones(10, 2), torch.ones(10, dtype=torch.int64))
 
 
 def test_target_outside_the_classes() -> None:
-    with pytest.raises(DataError, match="go from 0 to 2; .* must lie in 0 to 1"):
+    with pytest.raises(DataError, match=r"go from 0 to 2; .* must lie in 0 to 1"):
         feed_of(torch.ones(9, 2), torch.arange(9) % 3)
 
 

@@ -31,7 +31,10 @@ augment = [{ use = "crop", padding = 2 }, { use = "flip" }]
 use = "resnet"
 [loss]
 use = "blend"
-parts = [{ use = "cross_entropy", weights = { "a.b" = 1e-300, c = 0.1 } }, { use = "blend", parts = [{ use = "cross_entropy" }] }]
+parts = [
+  { use = "cross_entropy", weights = { "a.b" = 1e-300, c = 0.1 } },
+  { use = "blend", parts = [{ use = "cross_entropy" }] },
+]
 [[metric]]
 use = "accuracy"
 [[metric]]

@@ -165,7 +165,7 @@ def test_class_of_the_test_alone_is_named(tmp_path: Path) -> None:
 
 def test_cache_that_cannot_be_written(tree: Path) -> None:
     (tree.parent / "cache").write_text("in the way")
-    with pytest.raises(MachineError, match="cannot write the cache .* set TRAINKIT_CACHE"):
+    with pytest.raises(MachineError, match=r"cannot write the cache .* set TRAINKIT_CACHE"):
         load(tree)
 
 

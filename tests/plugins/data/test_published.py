@@ -117,7 +117,7 @@ def test_wrong_checksum_is_an_error_and_leaves_nothing(server: Any, tmp_path: Pa
 
 def test_file_put_there_by_hand_is_checked(tmp_path: Path) -> None:
     (tmp_path / "file.bin").write_bytes(b"something else")
-    with pytest.raises(DataError, match="is not the published file.*delete it and run again"):
+    with pytest.raises(DataError, match=r"is not the published file.*delete it and run again"):
         fetch(archive("http://127.0.0.1:9/file"), tmp_path, ignore)
     (tmp_path / "file.bin").write_bytes(CONTENT)
     assert fetch(archive("http://127.0.0.1:9/file"), tmp_path, ignore).read_bytes() == CONTENT
