@@ -11,16 +11,9 @@ import pytest
 from pydantic import ValidationError
 
 from trainkit import Between, Duration, Fraction, Nested, NonNegative, NonNegativeInt, Period, Positive, PositiveInt
-from trainkit.settings import (
-    REQUIRED,
-    Setting,
-    describe_type,
-    read_given,
-    read_help,
-    read_settings,
-    settings_model,
-    show_value,
-)
+from trainkit.settings import REQUIRED, Setting, describe_type, show_value
+from trainkit.signature import read_given, read_help, read_settings
+from trainkit.strict import settings_model
 
 OPEN = Annotated[float, Between(0, 1, high_open=True)]
 

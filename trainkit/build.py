@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import os
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,19 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from trainkit.clock import Clock, Span
-from trainkit.component import Component
+from trainkit.clock import Clock
 from trainkit.device import Precision, choose_device, wants_channels_last
-from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
+from trainkit.errors import DataError, RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
 from trainkit.feed import make_feed
 from trainkit.groups import GroupDefaults
+from trainkit.instantiate import Builder
 from trainkit.manager import Plugins, run_hook_manager
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Dataset, Run, ScheduledValue
 from trainkit.scheduled import warmed_up
-from trainkit.settings import Between, find_nested, is_duration, is_path, split_annotated
 from trainkit.steps import ClosureStep, EagerStep, HookStep, implemented
-
-Path_ = tuple[str | int, ...]
 
 
 @dataclass
@@ -46,18 +43,6 @@ class Built:
     program: StepProgram
 
 
-def data_root() -> Path:
-    """Where relative paths of data start: TRAINKIT_DATA, else the working directory."""
-    return Path(os.environ.get("TRAINKIT_DATA") or ".").resolve()
-
-
-def cache_root() -> Path:
-    """Where downloads and decoded data are kept: TRAINKIT_CACHE, else the user's cache folder."""
-    if given := os.environ.get("TRAINKIT_CACHE"):
-        return Path(given).resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainkit"
-
-
 def seed_everything(seed: int, purpose: str) -> None:
     """Seed every global generator with a number of its own for each purpose.
 
@@ -67,106 +52,6 @@ def seed_everything(seed: int, purpose: str) -> None:
     random.seed(number)
     numpy.random.seed(number)
     torch.manual_seed(number)
-
-
-class Builder:
-    """Builds the components of one recipe.
-
-    Args:
-        recipe: the checked recipe.
-        plugins: where factories come from.
-        progress: told about long work, such as decoding images.
-    """
-
-    def __init__(self, recipe: Recipe, plugins: Plugins, progress: Progress) -> None:
-        self.recipe = recipe
-        self.tables = recipe.tables
-        self.plugins = plugins
-        self.clock: Clock | None = None
-        self.given: dict[str, Any] = {
-            "seed": self.tables["seed"],
-            "data_root": data_root(),
-            "cache_root": cache_root(),
-            "progress": progress,
-        }
-
-    def make(self, *path: str | int, **given: Any) -> Any:
-        """Build the component that the table at ``path`` names.
-
-        Raises:
-            RecipeError: if the component refuses its settings or the data.
-            PluginDefect: if the component raised anything else.
-        """
-        component = self.recipe.components[path]
-        table: Any = self.tables
-        for part in path:
-            table = table[part]
-        settings = {
-            setting.name: self._value(setting.annotation, table[setting.name], (*path, setting.name), given)
-            for setting in component.settings
-        }
-        known = self.given | given
-        return self._call(component, path, [known[name] for name in component.given], settings)
-
-    def _call(self, component: Component, path: Path_, given: list[Any], settings: dict[str, Any]) -> Any:
-        what = f"[{_dotted(path)}] {component.name}"
-        try:
-            return component.factory(*given, **settings)
-        except (DataError, ValueError) as error:
-            # What a factory refuses is the recipe's to put right: a value out of its range, data it cannot use.
-            message, _, cure = str(error).partition("\n")
-            raise RecipeError([problem_at(self.tables, _dotted(path), f"{what}: {message}", cure.strip())]) from error
-        except TrainkitError:
-            raise
-        except Exception as error:
-            owner = self.plugins.owner(component)
-            raise self.plugins.blame(error, f"building {what}") or PluginDefect(
-                f"{owner} while building {what}: {type(error).__name__}: {error}"
-            ) from error
-
-    def _value(self, annotation: Any, value: Any, path: Path_, given: dict[str, Any]) -> Any:
-        """Turn what the recipe says into what the factory takes."""
-        if value is None:
-            return None
-        nested = find_nested(annotation)
-        if nested is not None:
-            if isinstance(value, list | tuple):
-                return [self._nested(nested.deferred, (*path, i), given) for i in range(len(value))]
-            return self._nested(nested.deferred, path, given)
-        if is_duration(annotation):
-            return self.updates(value, path, annotation)
-        if is_path(annotation):
-            return Path(value)
-        if isinstance(value, list) and "tuple" in str(annotation):
-            return tuple(value)
-        return value
-
-    def _nested(self, deferred: bool, path: Path_, given: dict[str, Any]) -> Any:
-        if deferred:
-            return lambda **more: self.make(*path, **(given | more))
-        return self.make(*path, **given)
-
-    def updates(self, text: str, path: Path_, annotation: Any = None) -> int:
-        """Convert a duration of the recipe to updates.
-
-        Raises:
-            RecipeError: if its unit does not fit the data, or it comes to fewer updates than it must.
-        """
-        assert self.clock is not None
-        try:
-            updates = self.clock.updates(Span.parse(text))
-        except ValueError as error:
-            raise RecipeError([problem_at(self.tables, _dotted(path), f'{path[-1]} = "{text}": {error}')]) from error
-        for marker in split_annotated(annotation)[1]:
-            if isinstance(marker, Between) and not marker.holds(updates):
-                message = f'{path[-1]} = "{text}" comes to {updates} updates; it must be {marker}'
-                cure = f"an epoch has {self.clock.updates_per_epoch} updates, the run {self.clock.total_updates}"
-                raise RecipeError([problem_at(self.tables, _dotted(path), message, cure)])
-        return updates
-
-
-def _dotted(path: Sequence[str | int]) -> str:
-    return ".".join(map(str, path))
 
 
 def build(
@@ -242,14 +127,28 @@ def build(
         hook=manager.hook,
         say=say,
     )
-    run.hook.trainkit_prepare_model(run=run, model=model)
-    run.optimizer = make_optimizer(builder, run, model)
+    with _blaming(plugins):
+        run.hook.trainkit_prepare_model(run=run, model=model)
+        run.optimizer = make_optimizer(builder, run, model)
     run.schedules = make_schedules(builder, run)
     compiled = torch.compile(model) if settings["compile"] == "model" else model
     run.forward = _in_layout(compiled) if channels_last else compiled
     seed_everything(seed, "run")
     model.train()
     return Built(run, make_program(recipe, run))
+
+
+@contextlib.contextmanager
+def _blaming(plugins: Plugins) -> Iterator[None]:
+    """Name the plugin whose hook raised."""
+    try:
+        yield
+    except TrainkitError:
+        raise
+    except Exception as error:
+        if (defect := plugins.blame(error, "building the run")) is None:
+            raise
+        raise defect from error
 
 
 _FEED_SETTINGS = ("batch_size", "eval_batch_size", "loading", "workers", "shuffle", "drop_last")

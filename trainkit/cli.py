@@ -247,7 +247,7 @@ class Session:
     def _evaluate(self) -> int:
         folder, plugins = _run_folder(self.args.run), self.plugins()
         from trainkit.display import Display
-        from trainkit.launch import evaluate_run
+        from trainkit.finished import evaluate_run
 
         display = Display(-1 if self.args.quiet else 0)
         try:
@@ -266,7 +266,7 @@ class Session:
 
         check_out(self.args.out)
         from trainkit.display import Display
-        from trainkit.launch import predict_run
+        from trainkit.finished import predict_run
 
         display = Display(-1 if self.args.quiet else 0)
         try:

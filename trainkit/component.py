@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from trainkit.settings import Setting, is_duration, read_given, read_help, read_settings, settings_model
+from trainkit.settings import Setting, is_duration
+from trainkit.signature import read_given, read_help, read_settings
+from trainkit.strict import settings_model
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -100,6 +100,10 @@ class Progress(Protocol):
         ...
 
 
+def silent(done: int, total: int, text: str) -> None:
+    """A `Progress` that shows nothing."""
+
+
 class StepProgram(Protocol):
     """Makes the updates of one call."""
 

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 import types
 import typing
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args, get_origin
 
-from trainkit.clock import DURATION_EXAMPLES, Span
-
 if TYPE_CHECKING:
-    from pydantic import BaseModel
+    pass
 
 
 @dataclass(frozen=True)
@@ -178,7 +174,7 @@ def is_path(annotation: Any) -> bool:
     return bare is Path or (is_union(bare) and any(is_path(part) for part in get_args(bare)))
 
 
-_PLAIN = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
+PLAIN_TYPES = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
 
 
 def describe_type(annotation: Any) -> str:
@@ -194,8 +190,8 @@ def describe_type(annotation: Any) -> str:
         if isinstance(marker, DurationType):
             return "duration"
     limits = " ".join(str(marker) for marker in markers if isinstance(marker, Between))
-    if bare in _PLAIN:
-        return f"{_PLAIN[bare]} {limits}".rstrip()
+    if bare in PLAIN_TYPES:
+        return f"{PLAIN_TYPES[bare]} {limits}".rstrip()
     origin, args = get_origin(bare), get_args(bare)
     if origin is Literal:
         return "one of " + ", ".join(show_value(arg) for arg in args)
@@ -217,145 +213,3 @@ def describe_type(annotation: Any) -> str:
         f"{bare!r} is not a type that a setting can have: use bool, int, float, str, Path, Duration, Literal, "
         "list[T], tuple[T, ...], dict[str, T], T | None, Annotated[T, Between(a, b)] or Annotated[Any, Nested(kind)]"
     )
-
-
-def _pydantic_type(annotation: Any) -> Any:
-    """Translate a setting's type into the strict pydantic type that checks it."""
-    from pydantic import BeforeValidator, Field, FiniteFloat, Strict
-
-    bare, markers = split_annotated(annotation)
-    for marker in markers:
-        if isinstance(marker, Nested):
-            return dict[str, Any]  # the component it names is checked with its own model
-        if isinstance(marker, DurationType):
-            return Annotated[str, BeforeValidator(_check_duration), Field(json_schema_extra={"format": "duration"})]
-    limits = [marker for marker in markers if isinstance(marker, Between)]
-    if bare is Path:
-        return Annotated[str, Field(min_length=1), BeforeValidator(_check_path)]
-    if bare in _PLAIN:
-        checked: Any = FiniteFloat if bare is float else bare
-        for limit in limits:
-            field = Field(
-                ge=None if limit.low_open else limit.low,
-                gt=limit.low if limit.low_open else None,
-                le=None if limit.high_open else limit.high,
-                lt=limit.high if limit.high_open else None,
-            )
-            checked = Annotated[checked, field]
-        return checked
-    origin, args = get_origin(bare), get_args(bare)
-    if origin is Literal:
-        return Annotated[bare, BeforeValidator(_check_literal(args))]
-    if is_union(bare):
-        return _pydantic_type(next(part for part in args if part is not type(None))) | None
-    if origin is list:
-        return list[_pydantic_type(args[0])]  # type: ignore[misc]
-    if origin is tuple:  # TOML has lists alone, so a list must pass for a tuple: of the outside only
-        parts = tuple(arg if arg is Ellipsis else _pydantic_type(arg) for arg in args)
-        return Annotated[tuple[parts], Strict(False)]  # type: ignore[valid-type]
-    if bare == dict[str, Any]:
-        return bare
-    return dict[str, _pydantic_type(args[1])]  # type: ignore[misc]
-
-
-def _check_duration(value: Any) -> Any:
-    if isinstance(value, str):
-        Span.parse(value)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        raise ValueError(f"a bare number has no unit; write {DURATION_EXAMPLES}")
-    return value
-
-
-def _check_path(value: Any) -> Any:
-    if isinstance(value, str) and "\0" in value:
-        raise ValueError("a path cannot hold a NUL character")
-    return value
-
-
-def _check_literal(choices: tuple[Any, ...]) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        # 1 == True in Python; in a recipe they are different words.
-        if not any(type(value) is type(choice) and value == choice for choice in choices):
-            raise ValueError("expected " + describe_type(Literal[choices]))
-        return value
-
-    return check
-
-
-def settings_model(name: str, settings: typing.Iterable[Setting]) -> type[BaseModel]:
-    """Make the strict pydantic model that checks a table: unknown keys refused, nothing converted."""
-    from pydantic import ConfigDict, Field, create_model
-
-    fields: dict[str, Any] = {}
-    for setting in settings:
-        default = ... if setting.required else setting.default
-        # The alias carries the recipe's name: pydantic reserves some names (json, copy, model_...).
-        fields[f"field_{setting.name}"] = (
-            _pydantic_type(setting.annotation),
-            Field(default, alias=setting.name, description=setting.help or None),
-        )
-    return create_model(name, __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields)
-
-
-_ARGS_SECTION = re.compile(r"^(?:Args|Settings):[ \t]*$", re.MULTILINE)
-_ARG_LINE = re.compile(r"^(\s+)(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
-
-
-def read_help(docstring: str | None) -> tuple[str, dict[str, str]]:
-    """Take a Google-style docstring apart: its first paragraph, and the help of each argument."""
-    text = inspect.cleandoc(docstring or "")
-    first = " ".join(text.split("\n\n", 1)[0].split())
-    helps: dict[str, str] = {}
-    if (section := _ARGS_SECTION.search(text)) is not None:
-        current, indent = "", ""
-        for line in text[section.end() :].splitlines()[1:]:
-            if line and not line[0].isspace():
-                break
-            match = _ARG_LINE.match(line)
-            if match and (not indent or match[1] == indent):
-                indent, current = match[1], match[2]
-                helps[current] = match[3]
-            elif current and line.strip():
-                helps[current] = f"{helps[current]} {line.strip()}".strip()
-    return first, helps
-
-
-def read_settings(function: Callable[..., Any]) -> tuple[Setting, ...]:
-    """Read the keyword-only parameters of a typed function as settings.
-
-    Raises:
-        TypeError: for a parameter that is neither given by the core (before ``/``) nor a setting (after ``*``),
-            has no annotation, or has a type that is not on the closed list.
-    """
-    signature = inspect.signature(function)
-    _, helps = read_help(function.__doc__)
-    settings = []
-    for parameter in signature.parameters.values():
-        if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
-            continue
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            raise TypeError(
-                f"put {parameter.name!r} before '/' (given by the core) or after '*' (read from the recipe)"
-            )
-        annotation = parameter.annotation
-        if annotation is inspect.Parameter.empty:
-            raise TypeError(f"setting {parameter.name!r} has no annotation: its type is what a recipe may write")
-        if isinstance(annotation, str):
-            # Only settings are resolved: what the core gives may be annotated with names that type checkers alone know.
-            # The text stands in the plugin's own source, never in a recipe.
-            holder = type("holder", (), {"__annotations__": {"it": annotation}, "__module__": function.__module__})
-            annotation = typing.get_type_hints(
-                holder, globalns=getattr(function, "__globals__", None), include_extras=True
-            )["it"]
-        try:
-            describe_type(annotation)
-        except TypeError as error:
-            raise TypeError(f"setting {parameter.name!r}: {error}") from None
-        settings.append(Setting(parameter.name, annotation, parameter.default, helps.get(parameter.name, "")))
-    return tuple(settings)
-
-
-def read_given(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the parameters before ``/``: what the factory asks the core for."""
-    parameters = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY)

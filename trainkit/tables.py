@@ -18,8 +18,8 @@ from trainkit.settings import (
     Positive,
     PositiveInt,
     Setting,
-    read_settings,
 )
+from trainkit.signature import read_settings
 
 FORMAT_VERSION = 1
 

@@ -17,7 +17,8 @@ from trainkit.recipe.read import unusable_values
 from trainkit.recipe.requires import check_requires
 from trainkit.recipe.text import Path, did_you_mean, header, nearest, plural, shown, shown_value
 from trainkit.recipe.values import Part, Table, check_table, nested_values, plain
-from trainkit.settings import Setting, settings_model
+from trainkit.settings import Setting
+from trainkit.strict import settings_model
 from trainkit.tables import COMPONENT_TABLES, FORMAT_VERSION, GROUP_SETTINGS, RUN_SETTINGS, TOP_SETTINGS, TableKind
 
 

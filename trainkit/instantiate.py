@@ -1,0 +1,131 @@
+"""One component from its table: nested components first, durations as updates, refusals as problems of the recipe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainkit.clock import Clock, Span
+from trainkit.component import Component
+from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
+from trainkit.manager import Plugins
+from trainkit.protocols import Progress
+from trainkit.recipe import Recipe, problem_at
+from trainkit.settings import Between, find_nested, is_duration, is_path, split_annotated
+
+TablePath = tuple[str | int, ...]
+
+
+def data_root() -> Path:
+    """Where relative paths of data start: TRAINKIT_DATA, else the working directory."""
+    return Path(os.environ.get("TRAINKIT_DATA") or ".").resolve()
+
+
+def cache_root() -> Path:
+    """Where downloads and decoded data are kept: TRAINKIT_CACHE, else the user's cache folder."""
+    if given := os.environ.get("TRAINKIT_CACHE"):
+        return Path(given).resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainkit"
+
+
+class Builder:
+    """Builds the components of one recipe.
+
+    Args:
+        recipe: the checked recipe.
+        plugins: where factories come from.
+        progress: told about long work, such as decoding images.
+    """
+
+    def __init__(self, recipe: Recipe, plugins: Plugins, progress: Progress) -> None:
+        self.recipe = recipe
+        self.tables = recipe.tables
+        self.plugins = plugins
+        self.clock: Clock | None = None
+        self.given: dict[str, Any] = {
+            "seed": self.tables["seed"],
+            "data_root": data_root(),
+            "cache_root": cache_root(),
+            "progress": progress,
+        }
+
+    def make(self, *path: str | int, **given: Any) -> Any:
+        """Build the component that the table at ``path`` names.
+
+        Raises:
+            RecipeError: if the component refuses its settings or the data.
+            PluginDefect: if the component raised anything else.
+        """
+        component = self.recipe.components[path]
+        table: Any = self.tables
+        for part in path:
+            table = table[part]
+        settings = {
+            setting.name: self._value(setting.annotation, table[setting.name], (*path, setting.name), given)
+            for setting in component.settings
+        }
+        known = self.given | given
+        return self._call(component, path, [known[name] for name in component.given], settings)
+
+    def _call(self, component: Component, path: TablePath, given: list[Any], settings: dict[str, Any]) -> Any:
+        what = f"[{dotted(path)}] {component.name}"
+        try:
+            return component.factory(*given, **settings)
+        except (DataError, ValueError) as error:
+            # What a factory refuses is the recipe's to put right: a value out of its range, data it cannot use.
+            message, _, cure = str(error).partition("\n")
+            raise RecipeError([problem_at(self.tables, dotted(path), f"{what}: {message}", cure.strip())]) from error
+        except TrainkitError:
+            raise
+        except Exception as error:
+            owner = self.plugins.owner(component)
+            raise self.plugins.blame(error, f"building {what}") or PluginDefect(
+                f"{owner} while building {what}: {type(error).__name__}: {error}"
+            ) from error
+
+    def _value(self, annotation: Any, value: Any, path: TablePath, given: dict[str, Any]) -> Any:
+        """Turn what the recipe says into what the factory takes."""
+        if value is None:
+            return None
+        nested = find_nested(annotation)
+        if nested is not None:
+            if isinstance(value, list | tuple):
+                return [self._nested(nested.deferred, (*path, i), given) for i in range(len(value))]
+            return self._nested(nested.deferred, path, given)
+        if is_duration(annotation):
+            return self.updates(value, path, annotation)
+        if is_path(annotation):
+            return Path(value)
+        if isinstance(value, list) and "tuple" in str(annotation):
+            return tuple(value)
+        return value
+
+    def _nested(self, deferred: bool, path: TablePath, given: dict[str, Any]) -> Any:
+        if deferred:
+            return lambda **more: self.make(*path, **(given | more))
+        return self.make(*path, **given)
+
+    def updates(self, text: str, path: TablePath, annotation: Any = None) -> int:
+        """Convert a duration of the recipe to updates.
+
+        Raises:
+            RecipeError: if its unit does not fit the data, or it comes to fewer updates than it must.
+        """
+        assert self.clock is not None
+        try:
+            updates = self.clock.updates(Span.parse(text))
+        except ValueError as error:
+            raise RecipeError([problem_at(self.tables, dotted(path), f'{path[-1]} = "{text}": {error}')]) from error
+        for marker in split_annotated(annotation)[1]:
+            if isinstance(marker, Between) and not marker.holds(updates):
+                message = f'{path[-1]} = "{text}" comes to {updates} updates; it must be {marker}'
+                cure = f"an epoch has {self.clock.updates_per_epoch} updates, the run {self.clock.total_updates}"
+                raise RecipeError([problem_at(self.tables, dotted(path), message, cure)])
+        return updates
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """The path as recipes and messages write it: ``data.augment.0``."""
+    return ".".join(map(str, path))
