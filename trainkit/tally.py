@@ -35,7 +35,6 @@ class Tally:
         self._losses: list[Tensor] = []
         self._weights: list[Tensor] = []
         self._first_step = self.run.position
-        self.samples = 0
 
     def add(self, result: StepResult) -> None:
         """Take in what one call did."""
