@@ -267,15 +267,15 @@ def test_whoever_sets_the_reason_ends_the_run_at_the_next_update(train):
 
 
 def test_the_model_is_in_training_mode_in_every_update(train):
-    class Modes:
-        seen: set[bool] = set()
+    seen = set()
 
+    class Modes:
         @hookimpl
         def trainkit_step_end(self, run):
-            self.seen.add(run.model.training)
+            seen.add(run.model.training)
 
     train("run.evaluate_every=1ba", "model.dropout=0.5", listeners=[Modes()])
-    assert Modes.seen == {True}
+    assert seen == {True}
 
 
 def test_hooks_that_nobody_implements_are_not_called(train):
@@ -285,7 +285,7 @@ def test_hooks_that_nobody_implements_are_not_called(train):
         assert not getattr(finished.run.hook, name).get_hookimpls()
 
 
-def test_callbacks_of_the_recipe_come_before_listeners_and_in_their_order(train):
+def test_listeners_are_called_in_their_order(train):
     order: list[str] = []
 
     class Named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -90,23 +91,23 @@ def test_lower_precision_trains_on_the_cpu(train, precision, model):
 
 
 def test_outputs_are_of_the_asked_precision_and_the_loss_is_not(train):
-    class Types:
-        seen: set[Any] = set()
+    seen: set[Any] = set()
 
+    class Types:
         @hookimpl
         def trainkit_loss(self, outputs):
-            self.seen.add(outputs.dtype)
+            seen.add(outputs.dtype)
 
         @hookimpl
         def trainkit_step_end(self, result):
-            self.seen.add(("loss", result.losses.dtype))
+            seen.add(("loss", result.losses.dtype))
 
         @hookimpl
         def trainkit_gradients(self, gradients):
-            self.seen.update(("gradient", gradient.dtype) for gradient in gradients)
+            seen.update(("gradient", gradient.dtype) for gradient in gradients)
 
     train("run.precision=bfloat16", listeners=[Types()])
-    assert Types.seen == {torch.bfloat16, ("loss", torch.float32), ("gradient", torch.float32)}
+    assert seen == {torch.bfloat16, ("loss", torch.float32), ("gradient", torch.float32)}
 
 
 def test_float16_hands_hooks_gradients_without_the_scale(train):
@@ -170,8 +171,6 @@ def test_a_failed_run_says_so_and_its_earlier_checkpoint_is_whole(train, tmp_pat
     with pytest.raises(RunError):
         train("run.duration=16ba", "run.save_every=4ba", listeners=[Spoil(9)])
     folder = tmp_path / "run-2"
-    import json
-
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["status"] == "failed"
     assert "update 9" in report["reason"]

@@ -1,0 +1,130 @@
+"""Every shipped recipe is right and runs; some are trained whole, as a user would, to the accuracy they promise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainkit.manager import Plugins
+from trainkit.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+PUBLISHED = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.gz"
+# What needs nothing but an installed library.
+AT_HAND = {"digits", "wine", "diabetes", "breast_cancer", "synthetic"}
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    return Plugins()
+
+
+@pytest.fixture
+def program(tmp_path: Path):
+    """Run the program in a process of its own; returns the JSON that it prints."""
+
+    def program(*words: str, **environment: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-m", "trainkit", *words, "--json"],
+            cwd=tmp_path,
+            env={**os.environ, "TRAINKIT_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1", **environment},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return program
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_it_is_valid_and_says_what_it_is(plugins, recipe):
+    load_recipe(recipe, [], plugins)
+    assert recipe.read_text(encoding="utf-8").startswith("# "), "a recipe begins by saying what it is"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_it_can_be_named_as_a_packaged_recipe(plugins, recipe):
+    assert load_recipe(f"trainkit:{recipe.stem}", [], plugins).tables == load_recipe(recipe, [], plugins).tables
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_it_runs_where_its_data_is_at_hand(plugins, recipe):
+    from trainkit.launch import launch
+
+    loaded = load_recipe(recipe, [], plugins)
+    if loaded.tables["data"]["use"] not in AT_HAND:
+        pytest.skip(f"the data '{loaded.tables['data']['use']}' would have to be downloaded or named")
+    report = launch(loaded, plugins, smoke=True)
+    assert (report.status, report.steps) == ("finished", 2)
+    assert report.metrics["val.loss"] > 0
+
+
+def test_mlp_digits_learns_to_read_digits(program, tmp_path):
+    report = program(str(ROOT / "recipes" / "mlp_digits.toml"))
+    assert (report["status"], report["steps"]) == ("finished", 600)
+    assert report["metrics"]["test.accuracy"] >= 0.96
+    folder = Path(report["folder"])
+    assert folder.parent == tmp_path / "runs"
+    assert (folder / "curves.png").is_file()
+    again = program(str(folder / "recipe.toml"))
+    assert again["weights_sha256"] == report["weights_sha256"]
+
+
+def test_resnet_cosine_reaches_98_percent(program):
+    report = program(str(ROOT / "recipes" / "resnet_cosine.toml"))
+    assert report["status"] == "finished"
+    assert report["metrics"]["test.accuracy"] >= 0.98
+
+
+@pytest.mark.parametrize(
+    ("name", "figure", "at_least"), [("wine_mlp", "test.accuracy", 0.9), ("diabetes_regression", "test.r2", 0.3)]
+)
+def test_the_tables_are_learned(program, name, figure, at_least):
+    report = program(str(ROOT / "recipes" / f"{name}.toml"))
+    assert report["status"] in ("finished", "stopped")
+    assert report["metrics"][figure] >= at_least
+
+
+def test_the_three_policies_of_the_lesson_differ_in_their_rates_alone(plugins):
+    fixed, decay, adam = (
+        load_recipe(ROOT / "recipes" / f"lr_{n}.toml", [], plugins).tables for n in ("fixed", "decay", "adam")
+    )
+    for key in fixed:
+        if key not in ("optimizer", "schedule"):
+            assert fixed[key] == decay[key] == adam[key], key
+    assert (fixed["optimizer"]["lr"], decay["optimizer"]["lr"], adam["optimizer"]["lr"]) == (0.01, 0.1, 1e-3)
+    assert (fixed["schedule"]["use"], decay["schedule"]["k"], adam["optimizer"]["use"]) == ("constant", 0.1, "adam")
+
+
+def test_cifar10_folder_trains_from_a_folder_of_pictures(program, tmp_path):
+    if not PUBLISHED.is_file():
+        pytest.skip(f"{PUBLISHED.name} is not beside the project")
+    each = {"train": 20, "test": 4}
+    with tarfile.open(PUBLISHED) as archive:
+        taken: dict[str, int] = {}
+        for member in archive:
+            folder, split = str(Path(member.name).parent), Path(member.name).parts[1:2]
+            if not member.isfile() or not split or taken.get(folder, 0) >= each.get(split[0], 0):
+                continue
+            taken[folder] = taken.get(folder, 0) + 1
+            archive.extract(member, tmp_path / "data", filter="data")
+    assert len(taken) == 20, "ten classes in each of two splits"
+    paths = {"TRAINKIT_DATA": str(tmp_path / "data"), "TRAINKIT_CACHE": str(tmp_path / "cache")}
+    recipe = str(ROOT / "recipes" / "cifar10_folder.toml")
+    smoke = program(recipe, "--smoke", **paths)
+    assert (smoke["status"], smoke["steps"]) == ("finished", 2)
+    report = program(recipe, "run.duration=1ep", "data.batch_size=64", **paths)
+    assert report["status"] == "finished"
+    assert report["steps"] == 3, "180 of 200 pictures, a tenth held out"
+    assert 0 <= report["metrics"]["test.accuracy"] <= 1
