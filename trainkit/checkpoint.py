@@ -114,12 +114,17 @@ def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
     The library's own writer refuses tensors that share memory, as tied weights and views do, and costs several times
     this for a small model.
 
+    Raises:
+        TypeError: naming a tensor of a type that the format does not know.
+
     Source: the format's description, github.com/huggingface/safetensors#format.
     """
     header: dict[str, Any] = {}
     parts, end = [], 0
     for name in sorted(tensors):
         tensor = tensors[name]
+        if tensor.dtype not in _DTYPES:
+            raise TypeError(f"{name}: tensors of {tensor.dtype} cannot be saved; use {', '.join(map(str, _DTYPES))}")
         data = raw_bytes(tensor)
         start, end = end, end + len(data)
         header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}

@@ -77,7 +77,9 @@ class Recorder:
 
     def evaluate(self, split: str) -> None:
         """Measure a split and write its line."""
-        self.write(split, self.run.hook.trainkit_evaluate(run=self.run, split=split), {})
+        figures = self.run.hook.trainkit_evaluate(run=self.run, split=split)
+        # A plugin's figure may be a tensor or a number of numpy's.
+        self.write(split, {name: float(value) for name, value in figures.items()}, {})
 
     def write(self, split: str, figures: Metrics, extra: dict[str, float]) -> None:
         """Write one line of ``metrics.jsonl``."""

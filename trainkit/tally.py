@@ -32,6 +32,7 @@ class Tally:
 
     def _start_again(self) -> None:
         self._meter = Meter(self._metrics, self.run.loss)
+        self._measured = False  # a plugin that makes the step itself may give no outputs
         self._losses: list[Tensor] = []
         self._weights: list[Tensor] = []
         self._first_step = self.run.position
@@ -51,16 +52,21 @@ class Tally:
         single = all(result.losses.dim() == 0 for result in held)
         losses = torch.stack([r.losses for r in held]) if single else torch.cat([r.losses.reshape(-1) for r in held])
         self._losses.append(losses)
+        # An update that was left out is looked at and not measured: it weighs nothing.
         if single and not any(isinstance(result.weights, Tensor) for result in held):
-            weights = torch.tensor([result.weights for result in held], dtype=torch.float64, device=losses.device)
+            weights = torch.tensor(
+                [r.weights if r.updates else 0.0 for r in held], dtype=torch.float64, device=losses.device
+            )
         else:
             shaped = [torch.as_tensor(r.weights, device=losses.device).double().expand(r.losses.shape) for r in held]
-            weights = torch.cat([part.reshape(-1) for part in shaped])
+            weights = torch.cat([part.reshape(-1) * bool(r.updates) for r, part in zip(held, shaped, strict=True)])
         self._weights.append(weights)
-        outputs = [output for result in held for output in result.outputs]
+        made = [result for result in held if result.updates]
+        outputs = [output for result in made for output in result.outputs]
         if outputs:
-            targets = [target for result in held for target in result.targets]
+            targets = [target for result in made for target in result.targets]
             self._meter.update_metrics(torch.cat(outputs), torch.cat(targets))
+            self._measured = True
         if losses.device.type == "cpu":  # nothing to wait for: say it at once
             self._check(losses)
 
@@ -100,6 +106,6 @@ class Tally:
         losses, weights = torch.cat(self._losses), torch.cat(self._weights)
         finite = losses.isfinite()
         mean = float((losses.double() * weights)[finite].sum() / weights[finite].sum())
-        figures = {"loss": mean, **self._meter.compute_metrics()}
+        figures = {"loss": mean, **(self._meter.compute_metrics() if self._measured else {})}
         self._start_again()
         return figures

@@ -328,6 +328,12 @@ def test_state_that_cannot_be_saved_is_named_by_its_place(state, message):
         checkpoint.split_state(state, "p", {})
 
 
+def test_a_tensor_of_a_type_that_the_format_lacks_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"model/phase: tensors of torch.complex64 cannot be saved; use torch.float64"):
+        checkpoint.save(tmp_path, 1, {"model/phase": torch.ones(2, dtype=torch.complex64)}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_every_random_generator_comes_back():
     import random
 

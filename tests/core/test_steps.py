@@ -6,11 +6,12 @@ import json
 import math
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch.nn import functional
 
-from trainkit import RunError, StepResult, checkpoint, hookimpl
+from trainkit import RecipeError, RunError, StepResult, checkpoint, hookimpl
 from trainkit.errors import Exit
 
 EXACT = "model={use='exact'}"
@@ -222,6 +223,60 @@ def test_skip_leaves_such_updates_out_and_does_not_count_them(train):
     assert next(iter(finished.run.optimizer.state.values()))["step"] == 13
 
 
+def test_what_was_left_out_is_not_measured_either(train):
+    class Broken:
+        @hookimpl
+        def trainkit_prepare_model(self, model):
+            calls = iter(range(10**6))
+            model.register_forward_hook(lambda m, _, out: out * math.nan if m.training and next(calls) < 3 else out)
+
+    class Watch:
+        right, seen, loss = 0, 0, 0.0
+
+        @hookimpl
+        def trainkit_step_end(self, result):
+            if result.updates:
+                (outputs,), (targets,) = result.outputs, result.targets
+                Watch.loss += float(result.losses) * len(targets)
+                Watch.right += int((outputs.argmax(1) == targets).sum())
+                Watch.seen += len(targets)
+
+    finished = train("run.nonfinite=skip", "run.duration=1ep", listeners=[Broken(), Watch()])
+    assert (finished.run.skipped, Watch.seen) == (3, 116 - 48)
+    assert finished.of("train")[0]["accuracy"] == pytest.approx(Watch.right / Watch.seen)
+    assert finished.of("train")[0]["loss"] == pytest.approx(Watch.loss / Watch.seen, rel=1e-6)
+
+
+def test_a_finite_loss_with_gradients_that_are_not_is_left_out_whole(train):
+    class Steep:
+        @hookimpl
+        def trainkit_loss(self, run, outputs, batch):
+            loss = run.loss(outputs, batch.targets)
+            # The root of zero: its value is finite and its slope is not.
+            return loss + 1000 + (outputs * 0).sum().sqrt() if run.position == 2 else loss
+
+    finished = train("run.nonfinite=skip", "run.duration=1ep", listeners=[Steep()])
+    assert finished.run.skipped == 1
+    assert finished.of("train")[0]["loss"] < 10
+
+
+def test_an_interval_of_which_nothing_is_left_has_no_figures(train):
+    class Spoil:
+        @hookimpl
+        def trainkit_loss(self, run, outputs, batch):
+            return run.loss(outputs, batch.targets) * (math.nan if run.position < 8 else 1.0)
+
+    first, second = train("run.nonfinite=skip", listeners=[Spoil()]).of("train")
+    assert (first["step"], first["epoch"], first["loss"]) == (0, 1, None)
+    assert "accuracy" not in first
+    assert second["accuracy"] > 0
+
+
+def test_skip_and_an_optimizer_that_makes_its_own_steps_exclude_each_other(load):
+    with pytest.raises(RecipeError, match='no single update that nonfinite = "skip" could leave out'):
+        load("run.nonfinite=skip", "optimizer={use='lbfgs'}")
+
+
 def test_skip_without_anything_to_skip_is_the_same_run(train):
     assert train("run.nonfinite=skip").report.weights_sha256 == train().report.weights_sha256
 
@@ -261,6 +316,18 @@ def test_an_owner_of_the_step_makes_all_updates(train):
         assert torch.allclose(moved, moved.round(), atol=1e-4)
     assert finished.report.steps == 16
     assert "accuracy" not in finished.of("train")[0]
+
+
+def test_an_owner_of_the_step_that_keeps_its_outputs_leaves_the_metrics_out(train):
+    class Silent:
+        @hookimpl
+        def trainkit_train_step(self, run, batches):
+            return StepResult(torch.tensor(0.5), len(batches[0]))
+
+    finished = train(listeners=[Silent()])
+    assert [line["loss"] for line in finished.of("train")] == [0.5, 0.5]
+    assert all("accuracy" not in line for line in finished.of("train"))
+    assert "val.accuracy" in finished.report.metrics
 
 
 def test_an_owner_of_the_step_may_leave_some_to_the_core(train):
@@ -325,6 +392,16 @@ def test_a_wrapper_may_exchange_the_weights_around_an_evaluation(train):
     assert averaged.report.weights_sha256 == plain.report.weights_sha256, "training went on with its own weights"
     assert averaged.of("val")[0]["loss"] != plain.of("val")[0]["loss"]
     assert averaged.of("train")[0]["loss"] == plain.of("train")[0]["loss"]
+
+
+@pytest.mark.parametrize("number", [torch.tensor(0.5), numpy.float32(0.5), 1])
+def test_figures_of_an_evaluation_hook_may_be_any_kind_of_number(train, number):
+    class Own:
+        @hookimpl
+        def trainkit_evaluate(self):
+            return {"loss": number}
+
+    assert train(listeners=[Own()]).of("val")[0]["loss"] == float(number)
 
 
 def test_an_evaluation_hook_puts_its_figures_in_place_of_the_cores(train):

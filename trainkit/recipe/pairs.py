@@ -109,6 +109,9 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
         if run.get("precision") == "float16":
             message = f'{asks}, which the loss scaler of precision = "float16" cannot follow'
             yield Problem(at(("run", "precision")), message, 'write precision = "bfloat16" or "float32"')
+        if run.get("nonfinite") == "skip":
+            message = f'{asks}, so that there is no single update that nonfinite = "skip" could leave out'
+            yield Problem(at(("run", "nonfinite")), message, 'write nonfinite = "error", or leave it out')
         if compiled:
             message = f'{asks}, which compile = "step" cannot follow'
             yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
