@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_no_colour_and_no_cursor_away_from_a_terminal(process):
 
 
 def test_a_run_goes_on_when_nobody_listens(tmp_path, recipe):
-    command = f"{sys.executable} -m trainkit small.toml --run-dir lonely 2>&1 | head -1"
+    command = f"{shlex.quote(sys.executable)} -m trainkit small.toml --run-dir lonely 2>&1 | head -1"
     subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, timeout=60, check=True)
     assert json.loads((tmp_path / "lonely" / "report.json").read_text(encoding="utf-8"))["status"] == "finished"
 
