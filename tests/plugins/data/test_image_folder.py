@@ -16,7 +16,7 @@ from trainkit_data.files import image_folder
 
 Image = pytest.importorskip("PIL.Image")
 np = pytest.importorskip("numpy")
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "cifar10-jpeg.tar.gz"
+PHOTOGRAPHS = Path(os.environ.get("TRAINKIT_DATA") or ".") / "cifar10-jpeg.tar.gz"
 
 
 def paint(path: Path, value: int, size: tuple[int, int] = (6, 5), mode: str = "RGB") -> None:
@@ -180,10 +180,10 @@ def test_abandoned_work_is_cleared_away(tree: Path) -> None:
     assert cache._ABANDONED_S > 3600
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="../shared/data/cifar10-jpeg.tar.gz is not here")
+@pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="no cifar10-jpeg.tar.gz in TRAINKIT_DATA")
 def test_real_photographs(tmp_path: Path) -> None:
     count = 0
-    with tarfile.open(SHARED) as packed:
+    with tarfile.open(PHOTOGRAPHS) as packed:
         for member in packed:
             if member.isfile() and member.name.endswith(("/000.jpg", "/0000.jpg", "/0001.jpg", "/0002.jpg")):
                 path = tmp_path / "images" / member.name.split("/", 1)[1]
