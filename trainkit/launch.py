@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from trainkit import checkpoint, rundir
+from trainkit.allocator import keep_pages
 from trainkit.build import Built, build
 from trainkit.errors import Exit, TrainkitError
 from trainkit.loop import train
@@ -104,7 +105,8 @@ def launch(
             signals.wish()
             place.describe(fill_toml(recipe), _environment(recipe, run, command))
             started = True
-            return _run(built, place, plugins, profile)
+            with keep_pages(run.recipe["run"]["keep_pages"]):
+                return _run(built, place, plugins, profile)
         finally:
             if not started:
                 place.discard()

@@ -49,6 +49,7 @@ def run(
     updates_per_call: PositiveInt | None = None,
     channels_last: Literal[True, False, "auto"] = "auto",
     threads: PositiveInt | None = None,
+    keep_pages: bool = True,
     nonfinite: Literal["error", "skip"] = "error",
     evaluate_every: Duration = "1ep",
     log_every: Duration = "1ep",
@@ -69,6 +70,8 @@ def run(
             for a small model, else one.
         channels_last: memory layout of images and convolutions; auto chooses it for convolutional models.
         threads: CPU threads for torch; unset leaves torch's own choice. CPU results depend on it.
+        keep_pages: keep freed memory, up to 1 GB, for the next update instead of giving it back to the kernel; glibc
+            only.
         nonfinite: what to do when loss or gradients are not finite: end the run, or leave the update out.
         evaluate_every: how often the validation split is measured.
         log_every: how often training loss and metrics are written; nothing waits for the device in between.
