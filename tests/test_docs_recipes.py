@@ -113,7 +113,7 @@ def test_the_limits_of_a_recipe_are_the_ones_described():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_is_on_the_way(module):
-    assert f"`{module}`" in PAGES["docs/how-it-works.md"]
+    assert f"`{module}`" in PAGES["docs/how-it-works.md"], f"say in docs/how-it-works.md what {module} is for"
 
 
 def test_every_module_on_the_way_exists():
