@@ -41,5 +41,5 @@ def table(title: str, seconds: Mapping[str, list[float]], base: str, units: int,
         spread = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f} to {ratios[-1]:.2f}]"
         lines.append(f"| {name} | {median:.0f} | {spread} |")
     rounds = len(seconds[base])
-    lines += ["", f"{rounds} interleaved rounds of {units} {unit}s each; CPU time of one process, one thread."]
+    lines += ["", f"{rounds} interleaved rounds of {units} {unit}s each; CPU time of one thread."]
     return "\n".join(lines)
