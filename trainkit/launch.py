@@ -136,7 +136,9 @@ def _run(built: Built, place: rundir.RunFolder, plugins: Plugins, profile: bool)
     try:
         try:
             train(run, built.program, recorder)
-            if not run.interrupted and "test" in run.feed.spec.sizes:
+            # A signal that comes while the test is measured finds nothing left to interrupt.
+            stopped, interrupted = run.stop_reason, run.interrupted
+            if not interrupted and "test" in run.feed.spec.sizes:
                 recorder.evaluate("test")
         except Exception as error:
             raise named(error, plugins, run) from error
@@ -147,8 +149,8 @@ def _run(built: Built, place: rundir.RunFolder, plugins: Plugins, profile: bool)
             place.report(report.as_dict())
         _close(run, report, place, plugins)
         raise
-    status = "interrupted" if run.interrupted else "stopped" if run.stop_reason else "finished"
-    report = report_of(recorder, status, run.stop_reason or "all planned updates made")
+    status = "interrupted" if interrupted else "stopped" if stopped else "finished"
+    report = report_of(recorder, status, stopped or "all planned updates made")
     place.report(report.as_dict())
     place.log(f"{report.status}: {report.reason}")
     checkpoint.tidy(place.path / "checkpoints")

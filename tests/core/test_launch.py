@@ -182,6 +182,18 @@ def test_the_first_signal_stops_at_the_next_update_and_saves(train, number):
     assert json.loads((finished.folder / "report.json").read_text(encoding="utf-8"))["status"] == "interrupted"
 
 
+def test_a_signal_while_the_test_is_measured_finds_a_finished_run(train):
+    class Late:
+        @hookimpl(tryfirst=True)
+        def trainkit_evaluate(self, split):
+            if split == "test":
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    finished = train(listeners=[Late()])
+    assert (finished.report.status, finished.report.reason) == ("finished", "all planned updates made")
+    assert "test.loss" in finished.report.metrics
+
+
 def test_a_signal_while_the_run_is_built_leaves_nothing(load, plugins, tmp_path):
     class Early:
         @hookimpl
