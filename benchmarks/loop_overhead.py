@@ -1,17 +1,16 @@
 """What the loop costs: MLP 64-128-10 on digits, batch 64, SGD with momentum, against the tightest sensible raw loop.
 
-    python benchmarks/loop_overhead.py [--quick] [--peers] [--compile]
+    python benchmarks/loop_overhead.py [--quick] [--peers] [--compile] [--updates 22]
 
 trainkit runs with everything on: progress, training and validation metrics, JSON log, and a checkpoint (fsynced, with
-checksums) every epoch. The raw loop trains and does nothing else. `--peers` adds the peers that are installed:
-first torch, then ``pip install -c constraints.txt -e '.[bench]'``.
+checksums) every epoch. The raw loop trains and does nothing else. `--peers` adds the other frameworks that are
+installed; peers.py says how.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import sys
 import tempfile
 import time
@@ -22,8 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import cpu_seconds, interleave, table
-from tiled_digits import arrays
+from common import Terminal, cpu_seconds, interleave, table
+from tiled_digits import arrays, tiled
 from torch import nn
 
 from trainkit import hookimpl
@@ -71,21 +70,12 @@ class Stopwatch:
         self.accuracy = report.metrics["val.accuracy"]
 
 
-class Terminal(io.StringIO):
-    """Something that takes a progress bar and is not looked at."""
-
-    def isatty(self) -> bool:
-        """Say that it is one."""
-        return True
-
-
 def raw(epochs: int, updates: int, extras: bool = False) -> tuple[Callable[[], float], list[float]]:
     """The tightest sensible raw loop: batches by index_select, fused SGD; with ``extras`` what people add by hand."""
     accuracies: list[float] = []
-    train_x, train_y, test_x, test_y = arrays()
-    count = updates * BATCH
-    repeats = -(-count // len(train_x))
-    x, y = train_x.repeat(repeats, 1)[:count], train_y.repeat(repeats)[:count]
+    _, _, test_x, test_y = arrays()
+    x, y = tiled(updates, BATCH)
+    count = len(x)
 
     def once() -> float:
         torch.manual_seed(0)
@@ -155,9 +145,12 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="also the peers that are installed")
     parser.add_argument("--compile", action="store_true", help='also compile = "step"')
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--updates", type=int, default=0, help="only epochs of so many updates (500 or 22)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for updates, epochs in ((500, 10), (22, 225)):
+        if options.updates not in (0, updates):
+            continue
         if options.quick:
             epochs = max(1, epochs // 4)
         contenders = {"raw": raw(epochs, updates), "raw, log and checkpoint by hand": raw(epochs, updates, True)}

@@ -22,6 +22,14 @@ def arrays() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return train_x.float(), train_y.long(), test_x.float(), test_y.long()
 
 
+def tiled(updates: int, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Training pixels and classes, repeated to fill the updates."""
+    pixels, classes, _, _ = arrays()
+    count = updates * batch_size
+    repeats = -(-count // len(pixels))
+    return pixels.repeat(repeats, 1)[:count], classes.repeat(repeats)[:count]
+
+
 def tiled_digits(*, updates: PositiveInt = 500, batch_size: PositiveInt = 64) -> Dataset:
     """Digits, repeated to ``updates * batch_size`` training samples.
 
@@ -29,12 +37,11 @@ def tiled_digits(*, updates: PositiveInt = 500, batch_size: PositiveInt = 64) ->
         updates: updates in one epoch.
         batch_size: samples in one update.
     """
-    train_x, train_y, test_x, test_y = arrays()
-    count = updates * batch_size
-    repeats = -(-count // len(train_x))
-    spec = DataSpec((64,), "classification", 10, tuple("0123456789"), sizes={"train": count, "val": len(test_x)})
-    train = Split(train_x.repeat(repeats, 1)[:count], train_y.repeat(repeats)[:count])
-    return Dataset(spec, {"train": train, "val": Split(test_x, test_y)})
+    _, _, test_x, test_y = arrays()
+    train_x, train_y = tiled(updates, batch_size)
+    sizes = {"train": len(train_x), "val": len(test_x)}
+    spec = DataSpec((64,), "classification", 10, tuple("0123456789"), sizes=sizes)
+    return Dataset(spec, {"train": Split(train_x, train_y), "val": Split(test_x, test_y)})
 
 
 @hookimpl
