@@ -68,9 +68,7 @@ def test_it_does_nothing_where_it_is_not_wanted(recorded: Recorded) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "1"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_max=0")]
 )
-def test_the_environment_goes_first(
-    recorded: Recorded, monkeypatch: pytest.MonkeyPatch, name: str, value: str
-) -> None:
+def test_the_environment_goes_first(recorded: Recorded, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with keep_pages() as done:
         assert not done
