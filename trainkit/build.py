@@ -20,6 +20,7 @@ from trainkit.device import Precision, choose_device, wants_channels_last
 from trainkit.errors import DataError, RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
 from trainkit.feed import make_feed
+from trainkit.fit import check_fit
 from trainkit.groups import GroupDefaults
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins, run_hook_manager
@@ -128,6 +129,7 @@ def build(
         say=say,
     )
     with _blaming(plugins):
+        check_fit(run, dataset, recipe)
         run.hook.trainkit_prepare_model(run=run, model=model)
         run.optimizer = make_optimizer(builder, run, model)
     run.schedules = make_schedules(builder, run)

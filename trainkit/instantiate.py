@@ -13,7 +13,7 @@ from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress
 from trainkit.recipe import Recipe, problem_at
-from trainkit.settings import Between, find_nested, is_duration, is_path, split_annotated
+from trainkit.settings import Between, find_nested, is_duration, is_path, is_tuple, split_annotated
 
 TablePath = tuple[str | int, ...]
 
@@ -98,7 +98,7 @@ class Builder:
             return self.updates(value, path, annotation)
         if is_path(annotation):
             return Path(value)
-        if isinstance(value, list) and "tuple" in str(annotation):
+        if isinstance(value, list) and is_tuple(annotation):
             return tuple(value)
         return value
 

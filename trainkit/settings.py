@@ -174,6 +174,12 @@ def is_path(annotation: Any) -> bool:
     return bare is Path or (is_union(bare) and any(is_path(part) for part in get_args(bare)))
 
 
+def is_tuple(annotation: Any) -> bool:
+    """Whether the setting, or its optional, is a tuple, which TOML writes as a list."""
+    bare, _ = split_annotated(annotation)
+    return get_origin(bare) is tuple or (is_union(bare) and any(is_tuple(part) for part in get_args(bare)))
+
+
 PLAIN_TYPES = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path"}
 
 

@@ -138,10 +138,13 @@ def test_a_model_that_does_not_fit_the_data_is_told_in_shapes(load, plugins, tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_a_model_that_fails_on_its_first_batch_is_told_in_shapes(load, plugins, tmp_path):
-    with pytest.raises(Exception, match="16x6 and 7x3") as raised:
+def test_a_model_that_does_not_fit_is_found_with_two_samples_before_anything_is_written(load, plugins, tmp_path):
+    with pytest.raises(RecipeError) as caught:
         launch(load("model={use='misfit'}"), plugins, folder=tmp_path / "run")
-    assert isinstance(raised.value, PluginDefect | RecipeError | RunError)
+    (problem,) = caught.value.problems
+    assert problem.message.startswith("[model] misfit does not take inputs (2, 6) of data 'synthetic': RuntimeError")
+    assert "2x6 and 7x3" in problem.message
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_does_not_fit_the_data_names_both_tasks(load, plugins, tmp_path):
