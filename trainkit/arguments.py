@@ -48,7 +48,7 @@ def help_text() -> str:
     lines += ["", "options:", *(f"  {option:<18} {says}" for option, says in OPTIONS.items())]
     lines += ["", "A recipe is a TOML file, or package:name for a packaged one (`trainkit list recipes`).", ""]
     lines += ["Exit codes: 0 done, 1 defect, 2 wrong recipe or command line, 3 machine or plugin, 4 run failed,"]
-    lines += ["            5 no checkpoint, 75 stopped and resumable, 130 or 143 stopped at once."]
+    lines += ["            5 no checkpoint, 75 stopped early and saved, 130 or 143 stopped at once."]
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -120,11 +120,6 @@ class Plugins:
         """The plugin that supplies a component."""
         return next(plugin for plugin in self.plugins if plugin.name == component.plugin)
 
-    def of_object(self, built: object) -> Plugin | None:
-        """The plugin in whose package an object's class is defined."""
-        package = type(built).__module__.split(".")[0]
-        return next((plugin for plugin in self.plugins if plugin.package == package), None)
-
     def blame(self, error: BaseException, doing: str = "") -> PluginDefect | None:
         """Name the plugin in whose code an exception was raised, with hook, file and line.
 
@@ -138,7 +133,7 @@ class Plugins:
         packages = {plugin.package: plugin for plugin in self.plugins}
         culprit: tuple[Plugin, str, int] | None = None
         hook = ""
-        for frame, line in traceback.walk_tb(_traceback(error)):
+        for frame, line in traceback.walk_tb(error.__traceback__):
             plugin = packages.get(str(frame.f_globals.get("__name__", "")).split(".")[0])
             if plugin is None:
                 continue
@@ -164,10 +159,6 @@ def _tell_apart(plugins: Sequence[Plugin]) -> None:
         if counts[plugin.name] > 1:
             plugin.name = f"{plugin.distribution}:{plugin.name}"
             plugin.components = [replace_plugin(component, plugin.name) for component in plugin.components]
-
-
-def _traceback(error: BaseException) -> TracebackType | None:
-    return error.__traceback__
 
 
 def _version(entry: importlib.metadata.EntryPoint) -> str:
