@@ -100,14 +100,17 @@ def main() -> None:
     torch.set_num_threads(1)
     speeds = measure(samples=2560 if quick else 10240, rounds=7 if quick else 11)
     augmented, plain = speeds["per-sample crop+flip, DataLoader"], speeds["plain, DataLoader(TensorDataset)"]
-    print(f"{'way of feeding':40} {'images/CPU-s':>12}  ratio to per-sample        ratio to plain DataLoader")
+    print(f"### Feeding 32x32 colour images, batch {BATCH}\n")
+    print("| way of feeding | images a CPU-second | x per-sample: median [quartiles] | x plain DataLoader |")
+    print("|---|---|---|---|")
     for name, values in speeds.items():
         cells = []
         for base in (augmented, plain):
             ratios = sorted(value / peer for value, peer in zip(values, base, strict=True))
             low, _, high = statistics.quantiles(ratios, n=4)
-            cells.append(f"{statistics.median(ratios):6.2f} [{low:.2f}-{high:.2f}]")
-        print(f"{name:40} {statistics.median(values):12,.0f}  {cells[0]:26} {cells[1]}")
+            cells.append(f"{statistics.median(ratios):.2f} [{low:.2f} to {high:.2f}]")
+        print(f"| {name} | {statistics.median(values):,.0f} | {cells[0]} | {cells[1]} |")
+    print(f"\n{len(plain)} interleaved rounds; CPU time of one thread.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What the loop costs: MLP 64-128-10 on digits, batch 64, SGD with momentum, against the tightest sensible raw loop.
 
-    python benchmarks/loop_overhead.py [--quick] [--peers] [--compile] [--updates 22]
+    python benchmarks/loop_overhead.py [--quick] [--peers] [--compile] [--parts] [--updates 22]
 
 trainkit runs with everything on: progress, training and validation metrics, JSON log, and a checkpoint (fsynced, with
 checksums) every epoch. The raw loop trains and does nothing else. `--peers` adds the other frameworks that are
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few updates, to see that it works")
     parser.add_argument("--peers", action="store_true", help="also the peers that are installed")
     parser.add_argument("--compile", action="store_true", help='also compile = "step"')
+    parser.add_argument("--parts", action="store_true", help="also trainkit with one thing after the other left out")
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--updates", type=int, default=0, help="only epochs of so many updates (500 or 22)")
     options = parser.parse_args()
@@ -159,6 +160,12 @@ def main() -> None:
             one = 'compile = "step"\nupdates_per_call = 1'
             contenders['trainkit, compile = "step", 1 update a call'] = ours(epochs, updates, one)
             contenders['trainkit, compile = "step"'] = ours(epochs, updates, 'compile = "step"')
+        if options.parts:
+            more, left = "", []
+            for part in ("save", "evaluate", "log"):
+                more += f'{part}_every = "{epochs}ep"\n'
+                left.append(part)
+                contenders[f"trainkit, {', '.join(left)} once, at the end"] = ours(epochs, updates, more)
         if options.peers:
             from peers import installed
 

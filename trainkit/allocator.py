@@ -1,7 +1,7 @@
 """Freed memory kept in the process while a run lasts, so that no update waits for fresh pages.
 
 Each update frees its activations. glibc gives such blocks back to the kernel, which then has to clear every page
-again for the next update: ResNet-8 with batches of 128 on one core loses a sixth of its time to that.
+again for the next update: ResNet-8 with batches of 128 on one core loses up to a sixth of its time to that.
 """
 
 from __future__ import annotations
