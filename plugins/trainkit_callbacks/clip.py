@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainkit import hookimpl
+from trainkit import Run, hookimpl
+from trainkit_callbacks.names import matches, refuse_strangers
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,73 @@ class ClipNorm:
         scale = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
         for gradient in gradients:
             gradient.mul_(scale)
+
+
+@dataclass(frozen=True)
+class ClipValue:
+    """See `trainkit_callbacks.clip_value`."""
+
+    max_value: float
+
+    @hookimpl
+    def trainkit_gradients(self, gradients: Sequence[Tensor]) -> None:
+        for gradient in gradients:
+            gradient.clamp_(-self.max_value, self.max_value)
+
+
+class AdaptiveClip:
+    """See `trainkit_callbacks.agc`."""
+
+    def __init__(self, clipping: float, eps: float, skip: Sequence[str]) -> None:
+        self.clipping = clipping
+        self.eps = eps
+        self.skip = skip
+        self.owners: list[tuple[Tensor, bool]] = []
+        self.met: list[tuple[Tensor, bool]] = []
+
+    @hookimpl
+    def trainkit_prepare_model(self, run: Run, model: nn.Module) -> None:
+        refuse_strangers(run, "agc", "skip", self.skip, [name for name, _ in model.named_parameters()])
+
+    @hookimpl
+    def trainkit_run_start(self, run: Run) -> None:
+        self.owners = [
+            (parameter, not matches(name, self.skip))
+            for group in run.optimizer.param_groups
+            for name, parameter in zip(group["names"], group["params"], strict=True)
+        ]
+        self.met = []
+
+    @hookimpl
+    def trainkit_gradients(self, gradients: Sequence[Tensor]) -> None:
+        owners = self.met
+        # A compiled step has a gradient for whatever had one in an eager update, of which there is always a first.
+        if not torch.compiler.is_compiling():
+            owners = [owner for owner in self.owners if owner[0].grad is not None]
+            if len(owners) > len(self.met):
+                self.met = owners
+        for (parameter, clipped), gradient in zip(owners, gradients, strict=True):
+            if clipped:
+                clip_units(parameter.detach(), gradient, self.clipping, self.eps)
+
+
+def clip_units(weights: Tensor, gradient: Tensor, clipping: float, eps: float) -> None:
+    """Scale a gradient down, in place, where a unit's norm is above ``clipping`` times that of its weights.
+
+    Args:
+        weights: ``(units, ...)``; a vector or a number is one unit.
+        gradient: of the shape of ``weights``.
+        clipping: largest ratio of the norms.
+        eps: least norm that weights count with.
+    """
+    limit = clipping * unit_norms(weights).clamp(min=eps)
+    norms = unit_norms(gradient)
+    # The small number is the paper's own code's: it keeps a norm of zero from dividing by zero.
+    gradient.mul_(torch.where(norms > limit, limit / norms.clamp(min=1e-6), 1.0))
+
+
+def unit_norms(values: Tensor) -> Tensor:
+    """L2 norms over all dimensions but the first, which stay with length 1; of a vector, over all of it."""
+    inner = tuple(range(1, values.dim()))
+    norms: Tensor = torch.linalg.vector_norm(values, dim=inner or None, keepdim=bool(inner))
+    return norms

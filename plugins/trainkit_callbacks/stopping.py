@@ -1,8 +1,9 @@
-"""Ending a run that has stopped getting better."""
+"""Ending a run before its planned updates are made."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,3 +42,21 @@ class EarlyStop:
     @hookimpl
     def trainkit_restore(self, state: Mapping[str, Any]) -> None:
         self.best, self.waited = state["best"], state["waited"]
+
+
+class TimeLimit:
+    """See `trainkit_callbacks.time_limit`."""
+
+    def __init__(self, minutes: float) -> None:
+        self.minutes = minutes
+        self.started = time.monotonic()
+
+    @hookimpl
+    def trainkit_run_start(self) -> None:
+        self.started = time.monotonic()
+
+    @hookimpl
+    def trainkit_step_end(self, run: Run) -> None:
+        over = time.monotonic() - self.started >= 60 * self.minutes
+        if over and run.stop_reason is None and run.position < run.total_updates:
+            run.stop_reason = f"time_limit: {self.minutes:g} minutes are over"
