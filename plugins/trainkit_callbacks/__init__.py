@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from trainkit import (
     Between,
@@ -16,6 +17,7 @@ from trainkit import (
 )
 
 if TYPE_CHECKING:
+    from trainkit import Problem
     from trainkit_callbacks.averages import LatestAverage, MovingAverage, StochasticAverage
     from trainkit_callbacks.clip import AdaptiveClip, ClipNorm, ClipValue
     from trainkit_callbacks.freezing import Freeze
@@ -204,6 +206,13 @@ def time_limit(*, minutes: Positive) -> TimeLimit:
     from trainkit_callbacks.stopping import TimeLimit
 
     return TimeLimit(minutes)
+
+
+@hookimpl
+def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
+    from trainkit_callbacks.names import unknown_figures
+
+    return unknown_figures(recipe)
 
 
 @hookimpl

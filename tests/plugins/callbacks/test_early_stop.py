@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainkit import checkpoint
+from trainkit import RecipeError, checkpoint
 from trainkit_callbacks import early_stop
 
 RUN = SimpleNamespace(higher_is_better=lambda figure: figure == "val.accuracy")
@@ -84,3 +84,19 @@ def test_its_state_goes_through_a_checkpoint(cut):
     rest = stops_at(second, values[cut:])
     assert rest is not None
     assert rest + cut == expected
+
+
+@pytest.mark.parametrize("monitor", ["val.loss", "train.loss", "val.accuracy", "val.accuracy.macro"])
+def test_a_figure_that_the_recipe_gives_is_right(load, monitor):
+    load(more=f'[[callback]]\nuse = "early_stop"\nmonitor = "{monitor}"\n')
+
+
+@pytest.mark.parametrize("use", ["early_stop", "trainkit_callbacks:early_stop"])
+def test_a_figure_that_nothing_gives_is_a_problem_that_names_the_nearest(load, use):
+    more = f'[[callback]]\nuse = "time_limit"\nminutes = 1\n[[callback]]\nuse = "{use}"\nmonitor = "val.acuracy"\n'
+    with pytest.raises(RecipeError) as raised:
+        load(more=more)
+    (problem,) = raised.value.problems
+    assert problem.message == "[[callback]] early_stop: nothing gives the figure 'val.acuracy'"
+    assert problem.cure.startswith("did you mean 'val.accuracy'?  figures of this recipe: val.loss, val.accuracy,")
+    assert problem.place.source == 'monitor = "val.acuracy"'
