@@ -160,7 +160,7 @@ def lawa(*, last: Annotated[int, Between(2)] = 6) -> LatestAverage:
     return LatestAverage(last)
 
 
-def frozen(*, match: tuple[str, ...]) -> Freeze:
+def freeze(*, match: tuple[str, ...]) -> Freeze:
     """Leave the parameters that match as they are, for the whole run.
 
     They are in no parameter group and get no gradient. BatchNorm statistics of a frozen part still follow the data.
@@ -235,7 +235,7 @@ def trainkit_components() -> list[Component]:
         Component("callback", ema, example={"decay": 0.99}, capabilities=every_update, owns=evaluates),
         Component("callback", swa, example={"start": "0.5dur"}, capabilities=every_update, owns=evaluates),
         Component("callback", lawa, example={"last": 3}, owns=evaluates),
-        Component("callback", frozen, example={"match": ["body.*"]}, conflicts=("frozen",)),
+        Component("callback", freeze, example={"match": ["body.*"]}, conflicts=("freeze",)),
         Component("callback", early_stop, example={"monitor": "val.loss", "patience": 3}),
         Component("callback", time_limit, example={"minutes": 55.0}),
     ]

@@ -13,14 +13,14 @@ from trainkit_callbacks.names import matches, refuse_strangers
 
 @dataclass(frozen=True)
 class Freeze:
-    """See `trainkit_callbacks.frozen`."""
+    """See `trainkit_callbacks.freeze`."""
 
     match: Sequence[str]
 
     @hookimpl
     def trainkit_prepare_model(self, run: Run, model: nn.Module) -> None:
         parameters = dict(model.named_parameters())
-        refuse_strangers(run, "frozen", "match", self.match, list(parameters))
+        refuse_strangers(run, "freeze", "match", self.match, list(parameters))
         for name, parameter in parameters.items():
             if matches(name, self.match):
                 parameter.requires_grad_(False)

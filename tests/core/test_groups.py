@@ -140,7 +140,7 @@ def test_every_pattern_that_is_left_without_parameters_is_told_at_once(load, tmp
 
 
 def test_frozen_parameters_are_in_no_group_and_do_not_move(train):
-    freeze = '[[callback]]\nuse = "freeze"\n'
+    freeze = '[[callback]]\nuse = "keep_body"\n'
     finished = train(TIED, DECAY, more=freeze)
     start = train(TIED, "run.duration=1ba", "optimizer.lr=1e-300", more=freeze)
     assert names(finished) == [["head.weight"], ["head.bias"]]
@@ -149,7 +149,7 @@ def test_frozen_parameters_are_in_no_group_and_do_not_move(train):
 
 
 def test_a_pattern_of_frozen_parameters_is_not_a_misspelling(train):
-    finished = train(TIED, "optimizer.group=[{match='body.*', lr_scale=0.1}]", more='[[callback]]\nuse = "freeze"\n')
+    finished = train(TIED, "optimizer.group=[{match='body.*', lr_scale=0.1}]", more='[[callback]]\nuse = "keep_body"\n')
     assert names(finished) == [["head.weight", "head.bias"]]
 
 

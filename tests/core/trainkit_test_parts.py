@@ -122,7 +122,7 @@ class Freeze:
             parameter.requires_grad_(name.startswith("head"))
 
 
-def freeze() -> Freeze:
+def keep_body() -> Freeze:
     """Freeze everything but the head."""
     return Freeze()
 
@@ -195,7 +195,7 @@ def trainkit_components() -> list[Component]:
         Component("model", raises),
         Component("model", refuses),
         Component("callback", bad),
-        Component("callback", freeze),
+        Component("callback", keep_body),
         Component("callback", averaged, owns=("evaluation",)),
         Component("augmentation", shaken),
     ]

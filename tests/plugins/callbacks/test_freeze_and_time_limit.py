@@ -1,4 +1,4 @@
-"""frozen and time_limit."""
+"""freeze and time_limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainkit_callbacks import stopping, time_limit
 
 def test_what_is_frozen_stays_bit_for_bit_and_the_rest_moves(train):
     start = train("run.duration=1ba", "optimizer.lr=1e-300").weights
-    finished = train(more='[[callback]]\nuse = "frozen"\nmatch = ["body.*", "head.bias"]\n')
+    finished = train(more='[[callback]]\nuse = "freeze"\nmatch = ["body.*", "head.bias"]\n')
     assert [name for name, tensor in finished.weights.items() if not torch.equal(tensor, start[name])] == [
         "head.weight"
     ]
@@ -22,13 +22,13 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_moves(train):
 
 
 def test_each_pattern_without_a_parameter_is_told_with_the_nearest(train):
-    more = '[[callback]]\nuse = "early_stop"\n[[callback]]\nuse = "frozen"\nmatch = ["body.*", "haed.weight", "x"]\n'
+    more = '[[callback]]\nuse = "early_stop"\n[[callback]]\nuse = "freeze"\nmatch = ["body.*", "haed.weight", "x"]\n'
     with pytest.raises(RecipeError) as raised:
         train(more=more)
     messages = [problem.message for problem in raised.value.problems]
     assert messages == [
-        '[[callback]] frozen: match: "haed.weight" matches no parameter',
-        '[[callback]] frozen: match: "x" matches no parameter',
+        '[[callback]] freeze: match: "haed.weight" matches no parameter',
+        '[[callback]] freeze: match: "x" matches no parameter',
     ]
     assert raised.value.problems[0].cure.startswith("parameters are named like head.weight")
     assert raised.value.problems[0].place.source.startswith('match = ["body.*"')
@@ -37,7 +37,7 @@ def test_each_pattern_without_a_parameter_is_told_with_the_nearest(train):
 @pytest.mark.parametrize(("match", "said"), [('["*"]', "no parameter to train"), ("[]", "freezes nothing")])
 def test_nothing_left_to_train_and_nothing_to_freeze_are_problems(train, match, said):
     with pytest.raises(RecipeError, match=said):
-        train(more=f'[[callback]]\nuse = "frozen"\nmatch = {match}\n')
+        train(more=f'[[callback]]\nuse = "freeze"\nmatch = {match}\n')
 
 
 def test_the_limit_counts_minutes_from_the_start_of_the_run(monkeypatch):
