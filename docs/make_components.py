@@ -29,7 +29,7 @@ TABLES = {
     "top": TOP_SETTINGS,
     "run": RUN_SETTINGS,
     "optimizer.group": GROUP_SETTINGS,
-    **{name: table.shared for name, table in COMPONENT_TABLES.items() if table.shared},
+    **{name: table.added for name, table in COMPONENT_TABLES.items() if table.added},
 }
 
 

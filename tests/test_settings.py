@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from trainkit import Between, Duration, Fraction, Nested, NonNegative, NonNegativeInt, Period, Positive, PositiveInt
-from trainkit.settings import REQUIRED, Setting, describe_type, show_value
+from trainkit.settings import REQUIRED, Setting, describe_type, duration_limits, durations_inside, show_value
 from trainkit.signature import read_given, read_help, read_settings
 from trainkit.strict import settings_model
 
@@ -241,3 +241,13 @@ def odd(*, when: date) -> None: ...
 def test_a_signature_that_says_too_little_is_refused(function, message):
     with pytest.raises(TypeError, match=message):
         read_settings(function)
+
+
+def test_durations_are_found_in_lists_and_their_limits_in_optionals():
+    assert durations_inside(list[Duration]) == Duration
+    assert durations_inside(list[Period] | None) == Period
+    assert [durations_inside(other) for other in (Duration, list[str], list[int] | None, dict[str, Duration])] == [
+        None
+    ] * 4
+    assert duration_limits(Period) == duration_limits(Period | None) == [Between(1)]
+    assert duration_limits(Duration) == duration_limits(Duration | None) == []

@@ -27,7 +27,7 @@ from trainkit.manager import Plugins, run_hook_manager
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Dataset, Run, ScheduledValue
-from trainkit.scheduled import warmed_up
+from trainkit.scheduled import rising, warmed_up
 from trainkit.steps import ClosureStep, EagerStep, HookStep, implemented
 
 
@@ -200,14 +200,21 @@ def make_optimizer(builder: Builder, run: Run, model: nn.Module) -> Any:
 
 def make_schedules(builder: Builder, run: Run) -> tuple[ScheduledValue, ...]:
     """The learning rate of every group follows the recipe's schedule."""
-    warmup = builder.updates(builder.tables["schedule"]["warmup"], ("schedule", "warmup"))
-    if warmup > run.total_updates:
-        written = builder.tables["schedule"]["warmup"]
-        message = f'warmup = "{written}" is {warmup} updates, the run has {run.total_updates}'
-        raise RecipeError([problem_at(builder.tables, "schedule.warmup", message, "shorten it, or lengthen the run")])
-    schedule = warmed_up(builder.make("schedule"), warmup)
+    table = builder.tables["schedule"]
+    warmup, cooldown = (builder.updates(table[name], ("schedule", name)) for name in ("warmup", "cooldown"))
+    if warmup + cooldown > run.total_updates:
+        said = [f'{name} = "{table[name]}" is {length} updates' for name, length in _lengths(warmup, cooldown)]
+        message = f"{', '.join(said)}, the run has {run.total_updates}"
+        at = "schedule.warmup" if warmup else "schedule.cooldown"
+        raise RecipeError([problem_at(builder.tables, at, message, "shorten it, or lengthen the run")])
+    rise = rising(warmup, table["warmup_start"], table["warmup_shape"])
+    schedule = warmed_up(builder.make("schedule"), warmup, rise, table["warmup_mode"] == "overlay", cooldown)
     groups = run.optimizer.param_groups
     return tuple(ScheduledValue(f"lr/{i}", i, "lr", float(group["lr"]), schedule) for i, group in enumerate(groups))
+
+
+def _lengths(warmup: int, cooldown: int) -> list[tuple[str, int]]:
+    return [(name, length) for name, length in (("warmup", warmup), ("cooldown", cooldown)) if length]
 
 
 def make_program(recipe: Recipe, run: Run) -> StepProgram:

@@ -13,7 +13,7 @@ from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress
 from trainkit.recipe import Recipe, problem_at
-from trainkit.settings import Between, find_nested, is_duration, is_path, is_tuple, split_annotated
+from trainkit.settings import duration_limits, durations_inside, find_nested, is_duration, is_path, is_tuple
 
 TablePath = tuple[str | int, ...]
 
@@ -96,6 +96,8 @@ class Builder:
             return self._nested(nested.deferred, path, given)
         if is_duration(annotation):
             return self.updates(value, path, annotation)
+        if (item := durations_inside(annotation)) is not None:
+            return [self.updates(text, (*path, i), item) for i, text in enumerate(value)]
         if is_path(annotation):
             return Path(value)
         if isinstance(value, list) and is_tuple(annotation):
@@ -117,13 +119,20 @@ class Builder:
         try:
             updates = self.clock.updates(Span.parse(text))
         except ValueError as error:
-            raise RecipeError([problem_at(self.tables, dotted(path), f'{path[-1]} = "{text}": {error}')]) from error
-        for marker in split_annotated(annotation)[1]:
-            if isinstance(marker, Between) and not marker.holds(updates):
-                message = f'{path[-1]} = "{text}" comes to {updates} updates; it must be {marker}'
+            raise RecipeError(
+                [problem_at(self.tables, dotted(path), f'{dotted_name(path)} = "{text}": {error}')]
+            ) from error
+        for limit in duration_limits(annotation):
+            if not limit.holds(updates):
+                message = f'{dotted_name(path)} = "{text}" comes to {updates} updates; it must be {limit}'
                 cure = f"an epoch has {self.clock.updates_per_epoch} updates, the run {self.clock.total_updates}"
                 raise RecipeError([problem_at(self.tables, dotted(path), message, cure)])
         return updates
+
+
+def dotted_name(path: TablePath) -> str:
+    """The setting at the end of a path, with its place in a list: ``every``, ``milestones.1``."""
+    return f"{path[-2]}.{path[-1]}" if isinstance(path[-1], int) else path[-1]
 
 
 def dotted(path: Sequence[str | int]) -> str:

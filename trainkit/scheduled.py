@@ -1,7 +1,9 @@
-"""Scheduled values: warm-up before a schedule, and setting every value for the next update."""
+"""Scheduled values: warm-up before a schedule, cool-down after it, and setting every value for the next update."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -10,20 +12,58 @@ from trainkit.protocols import Events, Schedule
 from trainkit.run import Run, ScheduledValue
 
 
-def warmed_up(body: Schedule, warmup: int) -> Schedule:
-    """Put a linear warm-up before a schedule: (t + 1) / (W + 1) for t < W, then the body on its own clock.
+def warmed_up(
+    body: Schedule,
+    warmup: int,
+    rise: Callable[[int], float] | None = None,
+    overlay: bool = False,
+    cooldown: int = 0,
+) -> Schedule:
+    """Put a warm-up before a schedule, and hold its end value after it.
 
-    The body starts at its full value at ``t = W`` and has ``T - W`` updates; no update has rate zero.
+    The body starts at its full value at ``t = W`` and has ``T - W - C`` updates of its own clock; the last ``C`` have
+    the value of its end. With the default rise no update has rate zero.
 
-    Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2; arXiv 1706.02677.
+    Args:
+        body: the schedule.
+        warmup: W, updates of the warm-up.
+        rise: the factor of each of them; by default (t + 1) / (W + 1).
+        overlay: start the body's clock with the run instead, hidden until the warm-up is over.
+        cooldown: C, updates for which the end value is held.
+
+    Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2; arXiv 1706.02677. Overlay: the default of
+    timm.
     """
-    if warmup == 0:
+    if warmup == 0 and cooldown == 0:
         return body
+    climb = rise or rising(warmup)
+    begin = 0 if overlay else warmup
 
     def factor(t: int, T: int, events: Events = ()) -> float:
         if t < warmup:
-            return (t + 1) / (warmup + 1)
-        return body(t - warmup, T - warmup, events)
+            return climb(t)
+        length = T - begin - cooldown
+        return body(min(t - begin, length) if cooldown else t - begin, length, events)
+
+    return factor
+
+
+def rising(warmup: int, start: float | None = None, shape: str = "linear") -> Callable[[int], float]:
+    """The factors of a warm-up over ``warmup`` updates, which would be 1 at ``t = warmup``.
+
+    Args:
+        warmup: W, the length in updates.
+        start: factor of update 0; ``None`` is 1 / (W + 1).
+        shape: linear: start + (1 - start) t / W; cosine: half a cosine; exp: start^(1 - t / W), with a start above 0.
+    """
+    low = 1 / (warmup + 1) if start is None else start
+
+    def factor(t: int) -> float:
+        if shape == "exp":
+            return float(low ** (1 - t / warmup))
+        if shape == "cosine":
+            return low + (1 - low) * math.sin(math.pi / 2 * t / warmup) ** 2
+        return (t + 1) / (warmup + 1) if start is None else low + (1 - low) * t / warmup
 
     return factor
 

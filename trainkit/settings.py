@@ -168,6 +168,22 @@ def is_duration(annotation: Any) -> bool:
     return is_union(bare) and any(is_duration(part) for part in get_args(bare))
 
 
+def duration_limits(annotation: Any) -> list[Between]:
+    """The limits, in updates, of a duration or of its optional."""
+    bare, markers = split_annotated(annotation)
+    inside = get_args(bare) if is_union(bare) else ()
+    own = [marker for marker in markers if isinstance(marker, Between)]
+    return [*own, *(limit for part in inside for limit in duration_limits(part))]
+
+
+def durations_inside(annotation: Any) -> Any:
+    """The annotation of the items, if the setting or its optional is a list of durations; else ``None``."""
+    bare, _ = split_annotated(annotation)
+    if is_union(bare):
+        return next((found for part in get_args(bare) if (found := durations_inside(part)) is not None), None)
+    return get_args(bare)[0] if get_origin(bare) is list and is_duration(get_args(bare)[0]) else None
+
+
 def is_path(annotation: Any) -> bool:
     """Whether the setting, or its optional, is a path."""
     bare, _ = split_annotated(annotation)

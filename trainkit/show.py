@@ -50,7 +50,7 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     """
     component = _find(plugins, names)
     owner = plugins.owner(component)
-    shared = COMPONENT_TABLES[component.kind].shared if component.kind in COMPONENT_TABLES else ()
+    shared = COMPONENT_TABLES[component.kind].added if component.kind in COMPONENT_TABLES else ()
     own = {setting.name for setting in component.settings}
     shared = tuple(setting for setting in shared if setting.name not in own)
     if as_json:

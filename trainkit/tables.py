@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from trainkit.settings import (
     Between,
     Duration,
+    Fraction,
     Nested,
     NonNegativeInt,
     Positive,
@@ -135,6 +136,24 @@ def schedule(*, warmup: Duration = "0ba") -> None:
     """
 
 
+def schedule_finer(
+    *,
+    warmup_start: Fraction | None = None,
+    warmup_shape: Literal["linear", "cosine", "exp"] = "linear",
+    warmup_mode: Literal["prefix", "overlay"] = "prefix",
+    cooldown: Duration = "0ba",
+) -> None:
+    """What every schedule can be given beside, and few need.
+
+    Args:
+        warmup_start: factor that the warm-up starts from; unset is 1/(W+1), which is above zero; exp needs one above 0.
+        warmup_shape: curve of the warm-up.
+        warmup_mode: prefix lets the schedule begin after the warm-up, with T - W updates; overlay lets it begin with
+            the run, hidden until the warm-up is over.
+        cooldown: the schedule ends this much before the run, and the value of its end is held.
+    """
+
+
 @dataclass(frozen=True)
 class TableKind:
     """A table, or list of tables, whose ``use`` names a component.
@@ -144,12 +163,19 @@ class TableKind:
         many: whether it is a list of tables.
         default: what stands where the recipe has none; ``None`` if the recipe must have it.
         shared: settings that the core adds to the component's own.
+        finer: those that it adds too, and that a line of what the table takes leaves out unless one is meant.
     """
 
     kind: str
     many: bool = False
     default: Any = None
     shared: tuple[Setting, ...] = ()
+    finer: tuple[Setting, ...] = ()
+
+    @property
+    def added(self) -> tuple[Setting, ...]:
+        """Every setting that the core adds."""
+        return self.shared + self.finer
 
 
 COMPONENT_TABLES: Mapping[str, TableKind] = {
@@ -160,7 +186,12 @@ COMPONENT_TABLES: Mapping[str, TableKind] = {
         TableKind("loss"),
         TableKind("metric", many=True, default=()),
         TableKind("optimizer", shared=read_settings(optimizer)),
-        TableKind("schedule", default={"use": "constant"}, shared=read_settings(schedule)),
+        TableKind(
+            "schedule",
+            default={"use": "constant"},
+            shared=read_settings(schedule),
+            finer=read_settings(schedule_finer),
+        ),
         TableKind("callback", many=True, default=()),
         TableKind("logger", many=True, default=({"use": "curves"},)),
     )

@@ -70,6 +70,22 @@ FAILS = {
     "a factory that refuses": (("model={use='refuses'}",), RecipeError, "too small"),
     "data that are too few": (("data.samples=10", "data.batch_size=64"), RecipeError, "fewer than batch_size"),
     "a warm-up past the end": (('schedule={use="cosine", warmup="3ep"}',), RecipeError, "the run has 16"),
+    "a warm-up and a cool-down past the end": (
+        ('schedule={use="cosine", warmup="9ba", cooldown="1ep"}',),
+        RecipeError,
+        r'warmup = "9ba" is 9 updates, cooldown = "1ep" is 8 updates, the run has 16',
+    ),
+    "a cool-down past the end": (('schedule={use="cosine", cooldown="3ep"}',), RecipeError, 'cooldown = "3ep" is 24'),
+    "milestones out of order": (
+        ('schedule={use="multistep", milestones=["1ep", "0.5dur"]}',),
+        RecipeError,
+        "milestones must rise: 8 updates come after 8",
+    ),
+    "a milestone of no update": (
+        ('schedule={use="multistep", milestones=["1ep", "0.01ep"]}',),
+        RecipeError,
+        "comes to 0 updates",
+    ),
     "a duration of nothing": (('run.duration="0.1ba"',), RecipeError, "no update at all"),
     "tokens of data without": (('run.duration="100tok"',), RecipeError, "tok"),
     "no such parameter": (("optimizer.group=[{match='nothing'}]",), RecipeError, "matches no parameter"),

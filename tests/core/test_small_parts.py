@@ -15,7 +15,7 @@ from trainkit.build import seed_everything
 from trainkit.device import Precision, choose_device, wants_channels_last
 from trainkit.evaluate import Meter
 from trainkit.run import ScheduledValue
-from trainkit.scheduled import values_at, warmed_up
+from trainkit.scheduled import rising, values_at, warmed_up
 
 CPU = torch.device("cpu")
 
@@ -103,6 +103,29 @@ def test_a_warmup_hands_events_on_and_no_warmup_changes_nothing():
     assert warmed_up(body, 0) is body
     warmed_up(body, 3)(5, 10, [(4, "x")])
     assert seen == [(2, 7, [(4, "x")])]
+
+
+def test_a_cooldown_holds_the_end_and_an_overlay_lets_the_body_run_from_the_start():
+    def body(t: int, T: int, events=()):
+        return t / T
+
+    held = warmed_up(body, 2, cooldown=3)
+    assert [held(t, 10) for t in (2, 6, 7, 8, 9, 10, 99)] == [0.0, 0.8, 1.0, 1.0, 1.0, 1.0, 1.0]
+    hidden = warmed_up(body, 2, overlay=True)
+    assert [hidden(t, 10) for t in range(4)] == [1 / 3, 2 / 3, 0.2, 0.3]
+    both = warmed_up(body, 2, overlay=True, cooldown=5)
+    assert [both(t, 10) for t in (2, 5, 6)] == [0.4, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "exp"])
+@pytest.mark.parametrize("start", [None, 0.01, 1.0])
+def test_every_warmup_rises_from_its_start_to_one(shape, start):
+    for warmup in (1, 2, 7, 100):
+        rise = rising(warmup, start, shape)
+        values = [rise(t) for t in range(warmup + 1)]
+        assert values[0] == pytest.approx(1 / (warmup + 1) if start is None else start, rel=1e-15)
+        assert values[-1] == pytest.approx(1.0, rel=1e-15)
+        assert values == sorted(values)
 
 
 @pytest.mark.parametrize("cuts", [[10], [3, 3, 3, 1], [1] * 10, [9, 1]])

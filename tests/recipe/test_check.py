@@ -42,7 +42,14 @@ def test_whole_number_passes_for_a_number(load: Load, base: str) -> None:
 
 def test_schedule_may_be_left_to_its_default(load: Load, base: str) -> None:
     recipe = load(base.replace('use = "cosine"\n', ""))
-    assert recipe.tables["schedule"] == {"use": "constant", "warmup": "2ep"}
+    assert recipe.tables["schedule"] == {
+        "use": "constant",
+        "warmup": "2ep",
+        "warmup_start": None,
+        "warmup_shape": "linear",
+        "warmup_mode": "prefix",
+        "cooldown": "0ba",
+    }
     assert recipe.components["schedule",].name == "constant"
 
 

@@ -73,8 +73,9 @@ def core_part(table: str) -> Part:
     elif table == "run":
         settings = RUN_SETTINGS
     else:
-        settings = TOP_SETTINGS if table == "top" else COMPONENT_TABLES[table].shared
-    return Part(settings, settings_model(table, settings))
+        settings = TOP_SETTINGS if table == "top" else COMPONENT_TABLES[table].added
+    finer = COMPONENT_TABLES[table].finer if table in COMPONENT_TABLES else ()
+    return Part(settings, settings_model(table, settings), frozenset(setting.name for setting in finer))
 
 
 class _Checker:

@@ -22,8 +22,18 @@ def check_pairs(recipe: Recipe) -> list[Problem]:
         *_conflicts(recipe),
         *_step(recipe),
         *_groups(recipe),
+        *_warmup(recipe),
         *_figures(recipe),
     ]
+
+
+def _warmup(recipe: Recipe) -> list[Problem]:
+    schedule = recipe.tables.get("schedule") or {}
+    if schedule.get("warmup_shape") != "exp" or schedule.get("warmup_start"):
+        return []
+    written = "unset" if schedule.get("warmup_start") is None else schedule["warmup_start"]
+    message = f'warmup_shape = "exp" needs a warmup_start above 0, it is {written}'
+    return [Problem(recipe.tables.place(("schedule", "warmup_shape")), message, "write warmup_start = 0.01")]
 
 
 def hook_order(recipe: Recipe) -> tuple[list[Path], list[Problem]]:

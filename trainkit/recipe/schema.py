@@ -27,7 +27,7 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
         # Inside other components: what the core adds to tables at the top is not there.
         definitions[kind] = _branches(plugins, kind, ())
     for name, table in COMPONENT_TABLES.items():
-        branches = _branches(plugins, table.kind, table.shared) if table.shared else {"$ref": f"#/$defs/{table.kind}"}
+        branches = _branches(plugins, table.kind, table.added) if table.added else {"$ref": f"#/$defs/{table.kind}"}
         tables[name] = {"type": "array", "items": branches} if table.many else branches
     texts = {"type": "array", "items": {"type": "string"}}
     return {

@@ -12,10 +12,10 @@ from trainkit.errors import Problem
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.text import Path, did_you_mean, nearest, shown, shown_value, toml_key, with_article
 from trainkit.settings import (
-    Between,
     Nested,
     Setting,
     describe_type,
+    duration_limits,
     is_duration,
     is_union,
     show_value,
@@ -32,10 +32,11 @@ MANY = 9
 
 @dataclass(frozen=True)
 class Part:
-    """Settings that come from one signature, and the strict model that checks them."""
+    """Settings that come from one table, the strict model that checks them, and names that few recipes need."""
 
     settings: tuple[Setting, ...]
     model: type[BaseModel]
+    finer: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -67,7 +68,8 @@ class Table:
 
     def accepts(self, near: str | None) -> str:
         """What the table takes, in one line: of a long table the names, and the one that is ``near`` in full."""
-        settings = self.settings
+        finer = {name for part in self.parts for name in part.finer if name != near}
+        settings = {name: setting for name, setting in self.settings.items() if name not in finer}
         if not settings:
             return f"{self.owner} takes no settings"
         if len(settings) <= MANY:
@@ -124,7 +126,7 @@ def check_table(table: Table, composed: Composed, known_faults: set[Path]) -> tu
 
 def _is_nothing(setting: Setting, value: Any) -> bool:
     """Whether a duration that must come to updates is written as none; how many it comes to, the data says later."""
-    limits = [marker for marker in split_annotated(setting.annotation)[1] if isinstance(marker, Between)]
+    limits = duration_limits(setting.annotation)
     if not is_duration(setting.annotation) or not isinstance(value, str):
         return False
     return any(not limit.holds(0) for limit in limits) and not Span.parse(value).amount

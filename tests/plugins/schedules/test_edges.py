@@ -1,0 +1,219 @@
+"""Edges of schedules: where libraries go wrong, every length of warm-up and cool-down, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import trainkit_schedules as schedules
+from trainkit import RecipeError, Schedule, hookimpl
+from trainkit.launch import launch
+from trainkit.manager import Plugins
+from trainkit.recipe import load_recipe
+from trainkit.scheduled import rising, warmed_up
+
+RECIPE = """\
+recipe = 1
+logger = []
+[run]
+duration = "2ep"
+device = "cpu"
+[data]
+use = "synthetic"
+samples = 192
+features = [6]
+batch_size = 16
+[model]
+use = "linear"
+[loss]
+use = "cross_entropy"
+[optimizer]
+use = "sgd"
+lr = 0.1
+[schedule]
+"""
+
+
+@pytest.fixture(scope="module")
+def plugins() -> Plugins:
+    return Plugins()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Path:
+    """A recipe whose [schedule], at line 18, is empty yet."""
+    file = tmp_path / "small.toml"
+    file.write_text(RECIPE, encoding="utf-8")
+    return file
+
+
+REFUSED = {
+    "multistep without milestones": ('use="multistep"\nmilestones=[]', 20, "at least one milestone"),
+    "milestone without unit": ('use="multistep"\nmilestones=["5"]', 20, "duration"),
+    "points without factors": ('use="piecewise"\nfactors=[1.0]\nat=["0ba","1ep"]', 21, "2 in 'at', 1 in 'factors'"),
+    "no points": ('use="piecewise"\nfactors=[]\nat=[]', 21, "a factor for each time"),
+    "noam with a warm-up": ('use="noam"\nd_model=64\nwarmup="1ep"', 21, "warms up by itself"),
+    "three phases too long": ('use="onecycle"\nthree_phase=true\npct=0.6', 21, "pct = 0.6 is above 0.5"),
+    "a tanh that rises": ('use="tanh"\nlower=3\nupper=3', 20, "lower = 3, upper = 3"),
+    "heating": ('use="temperature"\nfinal=2.0', 20, "final = 2 is above start = 1"),
+    "exponential of neither": ('use="exponential"', 18, "needs 'rate' or 'k'"),
+    "exponential of both": ('use="exponential"\nrate=0.9\nk=0.1', 21, "not both"),
+    "exp from zero": ('use="cosine"\nwarmup="2ba"\nwarmup_shape="exp"\nwarmup_start=0.0', 21, "above 0, it is 0.0"),
+    "exp from nowhere": ('use="cosine"\nwarmup="2ba"\nwarmup_shape="exp"', 21, "above 0, it is unset"),
+    "unknown shape": ('use="wsd"\nshape="sqrt"', 20, "1-sqrt"),
+    "rex of one": ('use="rex"\nd=1.0', 20, "below 1"),
+    "a cycle of nothing": ('use="cosine_restarts"\nfirst="0ep"', 20, "longer than nothing"),
+    "half a multiple": ('use="cosine_restarts"\nmult=1.5', 20, "integer"),
+    "a misspelt start": ('use="cosine"\nwarmup_strat=0.1', 20, "warmup_start: number from 0 to 1, or unset"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_settings_that_do_not_fit_are_one_problem_with_its_line(write, plugins, name):
+    text, line, message = REFUSED[name]
+    write.write_text(RECIPE + text + "\n", encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write, [], plugins)
+    assert len(caught.value.problems) == 1
+    problem = caught.value.problems[0]
+    assert f"small.toml:{line}:" in str(caught.value).splitlines()[0], str(caught.value)
+    assert message in f"{problem.message}\n{problem.cure}"
+
+
+def test_a_fall_that_comes_to_no_update_is_refused_when_the_data_are_known(write, plugins, tmp_path):
+    write.write_text(RECIPE + 'use = "cyclic"\ndown = "0.01ep"\n', encoding="utf-8")
+    with pytest.raises(RecipeError, match="comes to 0 updates"):
+        launch(load_recipe(write, [], plugins), plugins, folder=tmp_path / "run")
+
+
+def test_a_run_gets_warmup_body_and_cooldown_as_its_recipe_says(write, plugins, tmp_path):
+    seen: list[float] = []
+
+    class Rates:
+        @hookimpl
+        def trainkit_step_end(self, run):
+            seen.append(run.optimizer.param_groups[0]["lr"])
+
+    settings = 'use="multistep"\nmilestones=["2ba", "0.25dur"]\nwarmup="2ba"\nwarmup_start=0.25\nwarmup_shape="exp"\n'
+    write.write_text(RECIPE + settings + 'cooldown="4ba"\n', encoding="utf-8")
+    launch(load_recipe(write, [], plugins), plugins, folder=tmp_path / "run", listeners=[Rates()])
+    falling = [0.025, 0.05, 0.1, 0.1, 0.01, 0.01, *[0.001] * 10]
+    assert seen == pytest.approx(falling, rel=1e-12)
+
+
+def test_restarts_are_found_by_whole_numbers_where_a_logarithm_is_one_cycle_back():
+    for mult in (2, 3, 5, 10):
+        schedule, start = schedules.cosine_restarts(first=10, mult=mult), 0
+        for cycle in range(12):
+            assert schedule(start, 1) == 1.0, (mult, cycle)
+            start += 10 * mult**cycle
+            assert schedule(start - 1, 1) < 0.03
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 10, 3)
+    theirs.step(1210)
+    assert optimizer.param_groups[0]["lr"] == 0.0, "torch has put it right: say so in the schedule"
+
+
+def test_a_rise_of_no_length_begins_at_the_peak_where_torch_divides_by_zero():
+    schedule = schedules.onecycle(pct=0.1)
+    assert schedule(0, 10) == 1.0
+    assert schedule(9, 10) == pytest.approx(1 / 25 / 1e4)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
+    with pytest.raises(ZeroDivisionError):
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, 10, pct_start=0.1)
+
+
+def test_a_cut_is_exact_and_the_last_update_is_not_below_the_lowest():
+    schedule = schedules.slanted_triangular(cut_frac=0.29, ratio=10.0)
+    assert schedule(29, 100) == 1.0 > schedule(28, 100)
+    for total in range(1, 51):
+        assert min(schedule(t, total) for t in range(total + 5)) >= 0.1
+
+
+def test_a_peak_never_falls_below_the_end():
+    schedule = schedules.cosine_restarts(first=2, decay=0.5, end=0.2)
+    assert [schedule(2 * n, 1) for n in range(5)] == [1.0, 0.5, 0.25, 0.2, 0.2]
+
+
+def test_aliases_are_what_they_stand_for():
+    for t in range(60):
+        assert schedules.budget()(t, 50) == schedules.linear(end=0.0)(t, 50)
+        assert schedules.trapezoid(decay=9, end=0.1)(t, 50) == schedules.wsd(decay=9, shape="linear", end=0.1)(t, 50)
+
+
+def test_every_fall_of_wsd_is_level_before_and_ends_where_it_says():
+    for shape in ("1-sqrt", "linear", "cosine", "1-square", "exp"):
+        schedule = schedules.wsd(decay=20, shape=shape, end=0.05)
+        assert [schedule(t, 100) for t in (0, 50, 80)] == pytest.approx([1.0] * 3, rel=1e-15), shape
+        assert schedule(100, 100) == schedule(500, 100) == 0.05
+        falling = [schedule(t, 100) for t in range(80, 101)]
+        assert falling == sorted(falling, reverse=True)
+    assert schedules.wsd(decay=20)(0, 10) == 1.0, "a fall longer than the run takes all of it"
+
+
+SETTINGS = {
+    "cosine": st.builds(schedules.cosine, end=st.floats(0, 1), k=st.floats(0.1, 9)),
+    "polynomial": st.builds(schedules.polynomial, power=st.floats(0.01, 9), end=st.floats(0, 1)),
+    "rex": st.builds(schedules.rex, d=st.floats(0, 1, exclude_max=True)),
+    "wsd": st.builds(
+        schedules.wsd,
+        decay=st.integers(0, 60),
+        shape=st.sampled_from(["1-sqrt", "linear", "cosine", "1-square", "exp"]),
+        stable=st.sampled_from(["constant", "rsqrt"]),
+        timescale=st.integers(1, 60),
+        end=st.floats(0, 1),
+    ),
+    "cosine_restarts": st.builds(
+        schedules.cosine_restarts,
+        first=st.integers(1, 60),
+        mult=st.integers(1, 5),
+        decay=st.floats(0.01, 1),
+        end=st.floats(0, 1),
+    ),
+    "cosine_cycles": st.builds(schedules.cosine_cycles, cycles=st.integers(1, 60), end=st.floats(0, 1)),
+    "cyclic": st.builds(
+        schedules.cyclic,
+        low=st.floats(0, 1),
+        up=st.integers(1, 60),
+        down=st.integers(1, 60),
+        mode=st.sampled_from(["triangular", "triangular2", "exp_range"]),
+        gamma=st.floats(0.01, 1),
+    ),
+    "onecycle": st.builds(
+        schedules.onecycle,
+        pct=st.floats(0, 0.5),
+        div=st.floats(1, 1e6),
+        final_div=st.floats(1, 1e6),
+        shape=st.sampled_from(["cos", "linear"]),
+        three_phase=st.booleans(),
+    ),
+    "slanted_triangular": st.builds(schedules.slanted_triangular, cut_frac=st.floats(0, 1), ratio=st.floats(1, 1e6)),
+    "tanh": st.builds(schedules.tanh, lower=st.floats(-300, 0), upper=st.floats(0, 300), end=st.floats(0, 1)),
+    "temperature": st.builds(
+        schedules.temperature,
+        start=st.floats(1, 10),
+        final=st.floats(1e-6, 1),
+        law=st.sampled_from(["geometric", "linear", "boltzmann"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_settings_give_a_pure_factor_from_0_to_1(name, data):
+    body: Schedule = data.draw(SETTINGS[name])
+    total = data.draw(st.integers(1, 50))
+    warmup = data.draw(st.integers(0, total))
+    cooldown = data.draw(st.integers(0, total - warmup))
+    shape = data.draw(st.sampled_from(["linear", "cosine", "exp"]))
+    rise = rising(warmup, data.draw(st.none() | st.floats(1e-6, 1)), shape)
+    schedule = warmed_up(body, warmup, rise, data.draw(st.booleans()), cooldown)
+    forwards = [schedule(t, total) for t in range(total + 20)]
+    assert forwards == [schedule(t, total) for t in reversed(range(total + 20))][::-1]
+    assert all(math.isfinite(value) and 0 <= value <= 1 + 1e-12 for value in forwards), forwards
