@@ -1,144 +1,48 @@
-"""Optimizers: each factory takes parameter groups and returns an optimizer."""
+"""Optimizers: each factory takes parameter groups and returns an optimizer.
+
+The factories stand by family in `descent`, `moments`, `roots` and `wrapped`; the updates they build on in `rules`,
+`moment_rules`, `root_rules` and `layer_rules`. Listing the optimizers does not import torch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-from trainkit import Between, Component, NonNegative, Positive, Problem, hookimpl
+from trainkit import Component, Problem, hookimpl
+from trainkit_optimizers.descent import lars, lion, sgd, sgdw
+from trainkit_optimizers.moments import adam, adamax, adamw, lamb, nadam, nadamw, radam
+from trainkit_optimizers.roots import adadelta, adagrad, rmsprop
+from trainkit_optimizers.wrapped import adafactor, asgd, lbfgs, muon, rprop, sparse_adam
 
-if TYPE_CHECKING:
-    from trainkit import Optimizer
-
-Beta = Annotated[float, Between(0, 1, high_open=True)]
-
-
-def sgd(
-    params: list[dict[str, Any]],
-    /,
-    *,
-    lr: Positive,
-    momentum: Annotated[float, Between(0, 1, high_open=True)] = 0.0,
-    nesterov: bool = False,
-    weight_decay: NonNegative = 0.0,
-) -> Optimizer:
-    """Stochastic gradient descent: plain, with heavy-ball momentum, or with Nesterov's.
-
-    The decay is added to the gradient (L2). Agrees with `torch.optim.SGD`.
-
-    Args:
-        lr: learning rate.
-        momentum: share of the last update's direction that is kept; 0 is plain descent.
-        nesterov: look ahead along the momentum; needs momentum above 0.
-        weight_decay: factor of the weights that is added to the gradient.
-
-    Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning".
-    """
-    from trainkit import ElementwiseOptimizer
-    from trainkit_optimizers.rules import Sgd
-
-    return ElementwiseOptimizer(params, Sgd(nesterov), lr=lr, momentum=momentum, weight_decay=weight_decay)
-
-
-def adam(
-    params: list[dict[str, Any]],
-    /,
-    *,
-    lr: Positive = 1e-3,
-    betas: tuple[Beta, Beta] = (0.9, 0.999),
-    eps: Positive = 1e-8,
-    weight_decay: NonNegative = 0.0,
-) -> Optimizer:
-    """Adam: momentum divided by the root of the mean squared gradient, both corrected for their start.
-
-    The decay is added to the gradient (L2); ``adamw`` takes it apart. Agrees with `torch.optim.Adam`.
-
-    Args:
-        lr: learning rate.
-        betas: decay of the two moving averages, gradient and squared gradient.
-        eps: added to the root, so that nothing is divided by zero.
-        weight_decay: factor of the weights that is added to the gradient.
-
-    Source: Kingma & Ba 2015, "Adam", algorithm 1; arXiv 1412.6980.
-    """
-    return _adam(params, False, lr, betas, eps, weight_decay)
-
-
-def adamw(
-    params: list[dict[str, Any]],
-    /,
-    *,
-    lr: Positive = 1e-3,
-    betas: tuple[Beta, Beta] = (0.9, 0.999),
-    eps: Positive = 1e-8,
-    weight_decay: NonNegative = 0.01,
-) -> Optimizer:
-    """Adam with decoupled weight decay: the weights shrink by lr * weight_decay, apart from the gradient.
-
-    Agrees with `torch.optim.AdamW`.
-
-    Args:
-        lr: learning rate.
-        betas: decay of the two moving averages, gradient and squared gradient.
-        eps: added to the root, so that nothing is divided by zero.
-        weight_decay: share of the weights, times the learning rate, that each update takes off.
-
-    Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2; arXiv 1711.05101.
-    """
-    return _adam(params, True, lr, betas, eps, weight_decay)
-
-
-def _adam(
-    params: list[dict[str, Any]],
-    decoupled: bool,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    weight_decay: float,
-) -> Optimizer:
-    from trainkit import ElementwiseOptimizer
-    from trainkit_optimizers.rules import Adam
-
-    return ElementwiseOptimizer(params, Adam(decoupled), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-
-
-def lbfgs(
-    params: list[dict[str, Any]],
-    /,
-    *,
-    lr: Positive = 1.0,
-    max_iter: Annotated[int, Between(1)] = 20,
-    history: Annotated[int, Between(1)] = 10,
-    strong_wolfe: bool = True,
-) -> Optimizer:
-    """L-BFGS: a quasi-Newton step from the last gradients; for small models and full batches.
-
-    It calls the loss several times an update. Wraps `torch.optim.LBFGS`.
-
-    Args:
-        lr: step length that the line search starts from.
-        max_iter: iterations in one update.
-        history: how many past updates approximate the curvature.
-        strong_wolfe: search along the direction until the strong Wolfe conditions hold.
-
-    Source: Liu & Nocedal 1989, "On the limited memory BFGS method for large scale optimization".
-    """
-    import torch
-
-    together = [parameter for group in params for parameter in group["params"]]
-    search = "strong_wolfe" if strong_wolfe else None
-    made = torch.optim.LBFGS(together, lr=lr, max_iter=max_iter, history_size=history, line_search_fn=search)
-    return made  # type: ignore[return-value]  # it must be given a closure, as its capability says
+# Settings that a parameter group cannot have of its own, as the one rule of all groups is made from them.
+_OF_ALL_GROUPS = {"sgd": ("nesterov",), "sgdw": ("nesterov",), "rmsprop": ("centered",)}
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
     fast = {"elementwise": True, "compiles": True, "lanes": True}
     return [
+        Component("optimizer", adadelta, example={"lr": 1.0}, capabilities=fast),
+        Component("optimizer", adafactor, example={"lr": 1e-2}),
+        Component("optimizer", adagrad, example={"lr": 1e-2}, capabilities=fast),
         Component("optimizer", adam, example={"lr": 1e-3}, capabilities=fast),
+        Component("optimizer", adamax, example={"lr": 2e-3}, capabilities=fast),
         Component("optimizer", adamw, example={"lr": 1e-3, "weight_decay": 0.05}, capabilities=fast),
+        Component("optimizer", asgd, example={"lr": 1e-2}),
+        Component("optimizer", lamb, example={"lr": 1e-2}),
+        Component("optimizer", lars, example={"lr": 1.0, "weight_decay": 1e-4}),
         Component("optimizer", lbfgs, example={"lr": 1.0}, capabilities={"needs_closure": True, "single_group": True}),
+        Component("optimizer", lion, example={"lr": 1e-4, "weight_decay": 0.1}, capabilities=fast),
+        Component("optimizer", muon, example={"lr": 0.02}, capabilities={"max_ndim": 2}),
+        Component("optimizer", nadam, example={"lr": 2e-3}, capabilities=fast),
+        Component("optimizer", nadamw, example={"lr": 2e-3, "weight_decay": 0.05}, capabilities=fast),
+        Component("optimizer", radam, example={"lr": 1e-3}, capabilities=fast),
+        Component("optimizer", rmsprop, example={"lr": 1e-3, "momentum": 0.9}, capabilities=fast),
+        Component("optimizer", rprop, example={"lr": 1e-3}),
         Component("optimizer", sgd, example={"lr": 0.1, "momentum": 0.9}, capabilities=fast),
+        Component("optimizer", sgdw, example={"lr": 0.1, "weight_decay": 5e-3}, capabilities=fast),
+        Component("optimizer", sparse_adam, example={"lr": 1e-3}),
     ]
 
 
@@ -147,7 +51,37 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     from trainkit import problem_at
 
     optimizer = recipe["optimizer"]
-    if optimizer["use"].rpartition(":")[2] == "sgd" and optimizer["nesterov"] and not optimizer["momentum"]:
+    name = optimizer["use"].rpartition(":")[2]
+    problems = []
+    if name in ("sgd", "sgdw") and optimizer["nesterov"] and not optimizer["momentum"]:
         message = "nesterov = true needs momentum above 0, got momentum = 0.0"
-        return [problem_at(recipe, "optimizer.nesterov", message, "write momentum = 0.9, or leave nesterov out")]
+        cure = "write momentum = 0.9, or leave nesterov out"
+        problems.append(problem_at(recipe, "optimizer.nesterov", message, cure))
+    for index, group in enumerate(optimizer["group"]):
+        for setting in _OF_ALL_GROUPS.get(name, ()):
+            if setting in group:
+                message = f"[optimizer] {name} has one '{setting}' for all groups"
+                cure = f"write {setting} in [optimizer], and leave it out here"
+                problems.append(problem_at(recipe, f"optimizer.group.{index}.{setting}", message, cure))
+    if name == "rprop":
+        problems += _without_schedule(recipe)
+    if name == "rprop" and optimizer["step_sizes"][0] > optimizer["step_sizes"][1]:
+        smallest, largest = optimizer["step_sizes"]
+        message = f"step_sizes must be the smallest and the largest, got {smallest:g} and {largest:g}"
+        problems.append(problem_at(recipe, "optimizer.step_sizes", message, "write them the other way round"))
+    return problems
+
+
+def _without_schedule(recipe: Mapping[str, Any]) -> list[Problem]:
+    """Rprop reads the rate once."""
+    from trainkit import problem_at
+
+    schedule = recipe["schedule"]
+    why = "[optimizer] rprop reads its lr at the first update alone"
+    if schedule["use"].rpartition(":")[2] != "constant":
+        message = f"{why}, so that the schedule '{schedule['use']}' would change nothing"
+        return [problem_at(recipe, "schedule.use", message, 'write use = "constant"')]
+    if any(digit in "123456789" for digit in str(schedule["warmup"])):
+        message = f'{why}, which warmup = "{schedule["warmup"]}" would make small for good'
+        return [problem_at(recipe, "schedule.warmup", message, "leave warmup out")]
     return []

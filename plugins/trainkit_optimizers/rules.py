@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from trainkit import Number
+
+Group: TypeAlias = Mapping[str, Any]
+Tensors: TypeAlias = list[Tensor]
+Numbers: TypeAlias = Sequence[Number]
+New: TypeAlias = tuple[Tensor, Sequence[Tensor]]
 
 # One operation for all parameters of a group. The names are torch's own but not documented: where a version of torch
 # lacks them, each parameter is updated by itself.
@@ -20,43 +25,46 @@ _FUSED_DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True)
 class Sgd:
-    """``v = mu v + g``; ``w -= lr v``, or ``w -= lr (g + mu v)`` with Nesterov; without momentum ``w -= lr g``."""
+    """``v = mu v + g``; ``w -= lr v``, or ``w -= lr (g + mu v)`` with Nesterov; without momentum ``w -= lr g``.
+
+    Decay is added to the gradient, or decoupled: ``w -= lr * decay * w`` besides.
+    """
 
     nesterov: bool
+    decoupled: bool = False
 
-    def slots(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+    def slots(self, group: Group) -> tuple[str, ...]:
         # From zero the first update gives v = g, as torch has it.
         return ("momentum_buffer",) if group["momentum"] else ()
 
-    def numbers(self, group: Mapping[str, Any], k: int) -> tuple[float, ...]:
-        return group["lr"], group["momentum"], group["weight_decay"]
+    def numbers(self, group: Group, k: int) -> tuple[float, ...]:
+        lr, decay = group["lr"], group["weight_decay"]
+        return lr, group["momentum"], lr * decay if self.decoupled else decay
 
-    def update(
-        self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], numbers: Sequence[Number]
-    ) -> tuple[Tensor, Sequence[Tensor]]:
+    def update(self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], numbers: Numbers) -> New:
         lr, momentum, decay = numbers
-        gradient = gradient + decay * parameter
+        if self.decoupled:
+            parameter = parameter - decay * parameter
+        else:
+            gradient = gradient + decay * parameter
         if not state:
             return parameter - lr * gradient, ()
         velocity = momentum * state[0] + gradient
         direction = gradient + momentum * velocity if self.nesterov else velocity
         return parameter - lr * direction, (velocity,)
 
-    def update_all(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        states: list[list[Tensor]],
-        group: Mapping[str, Any],
-        k: int,
-    ) -> bool:
+    def update_all(self, parameters: Tensors, gradients: Tensors, states: list[Tensors], group: Group, k: int) -> bool:
         if _FUSED_SGD is None or not _fusable(parameters[0]):
             return False
+        decay = group["weight_decay"]
+        if self.decoupled:
+            shrink(parameters, group)
+            decay = 0.0
         _FUSED_SGD(
             parameters,
             gradients,
             states[0] if states else [],
-            weight_decay=group["weight_decay"],
+            weight_decay=decay,
             momentum=group["momentum"],
             lr=group["lr"],
             dampening=0.0,
@@ -74,18 +82,16 @@ class Adam:
     decoupled: bool
     _counts: dict[torch.device, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
-    def slots(self, group: Mapping[str, Any]) -> tuple[str, ...]:
+    def slots(self, group: Group) -> tuple[str, ...]:
         return ("exp_avg", "exp_avg_sq")
 
-    def numbers(self, group: Mapping[str, Any], k: int) -> tuple[float, ...]:
+    def numbers(self, group: Group, k: int) -> tuple[float, ...]:
         beta1, beta2 = group["betas"]
         lr, decay = group["lr"], group["weight_decay"]
         size, root = lr / (1 - beta1**k), (1 - beta2**k) ** -0.5
         return size, root, lr * decay if self.decoupled else decay, 1 - beta1, 1 - beta2, group["eps"]
 
-    def update(
-        self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], numbers: Sequence[Number]
-    ) -> tuple[Tensor, Sequence[Tensor]]:
+    def update(self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], numbers: Numbers) -> New:
         size, root, decay, share1, share2, eps = numbers
         if self.decoupled:
             parameter = parameter - decay * parameter
@@ -95,14 +101,7 @@ class Adam:
         square = state[1] + share2 * (gradient * gradient - state[1])
         return parameter - size * mean / (square.sqrt() * root + eps), (mean, square)
 
-    def update_all(
-        self,
-        parameters: list[Tensor],
-        gradients: list[Tensor],
-        states: list[list[Tensor]],
-        group: Mapping[str, Any],
-        k: int,
-    ) -> bool:
+    def update_all(self, parameters: Tensors, gradients: Tensors, states: list[Tensors], group: Group, k: int) -> bool:
         fused = _FUSED_ADAM[self.decoupled]
         if fused is None or not _fusable(parameters[0]):
             return False
@@ -130,4 +129,17 @@ class Adam:
 
 
 def _fusable(parameter: Tensor) -> bool:
-    return parameter.is_floating_point() and parameter.device.type in _FUSED_DEVICES
+    # On the CPU torch 2.13's fused SGD moves bfloat16 weights wrongly, by up to several times the update.
+    return parameter.dtype in (torch.float32, torch.float64) and parameter.device.type in _FUSED_DEVICES
+
+
+def shrink(parameters: Tensors, group: Group) -> None:
+    """Take the decoupled decay off, in place: ``lr * weight_decay`` of each weight."""
+    if group["weight_decay"]:
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+
+
+def decayed(parameters: Tensors, gradients: Tensors, group: Group) -> Tensors:
+    """The gradients with ``weight_decay`` times the weights added; the same tensors without decay."""
+    decay = group["weight_decay"]
+    return list(torch._foreach_add(gradients, parameters, alpha=decay)) if decay else gradients
