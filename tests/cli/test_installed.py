@@ -61,7 +61,7 @@ def test_describe_says_everything_about_sgd(trainkit):
         'use = "sgd"',
         "Source:",
         "plugin  optimizers (trainkit ",
-        "trainkit_optimizers/__init__.py:",
+        "trainkit_optimizers/descent.py:",
     ):
         assert part in text
     assert "Args:" not in text
