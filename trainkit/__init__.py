@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from trainkit.protocols import Loss as Loss
     from trainkit.protocols import Metric as Metric
     from trainkit.protocols import Optimizer as Optimizer
+    from trainkit.protocols import Phase as Phase
     from trainkit.protocols import Progress as Progress
+    from trainkit.protocols import Reaction as Reaction
     from trainkit.protocols import Schedule as Schedule
     from trainkit.recipe import problem_at as problem_at
     from trainkit.run import Batch as Batch
@@ -76,7 +78,18 @@ _MODULES = {
     ),
     "feed.splits": ("fingerprint", "split_by_fraction", "standardise"),
     "hookspecs": ("hookimpl",),
-    "protocols": ("Augmentation", "Draw", "Events", "Loss", "Metric", "Optimizer", "Progress", "Schedule"),
+    "protocols": (
+        "Augmentation",
+        "Draw",
+        "Events",
+        "Loss",
+        "Metric",
+        "Optimizer",
+        "Phase",
+        "Progress",
+        "Reaction",
+        "Schedule",
+    ),
     "recipe": ("problem_at",),
     "run": (
         "Batch",
@@ -130,12 +143,14 @@ __all__ = [
     "Number",
     "Optimizer",
     "Period",
+    "Phase",
     "Place",
     "PluginError",
     "Positive",
     "PositiveInt",
     "Problem",
     "Progress",
+    "Reaction",
     "RecipeError",
     "Report",
     "Rule",

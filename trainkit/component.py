@@ -30,6 +30,7 @@ GIVEN: Mapping[str, Mapping[str, str]] = {
     "metric": {"data_spec": "DataSpec of the data"},
     "optimizer": {"params": "list of parameter groups: dicts with 'params', 'names' and what the recipe overrides"},
     "schedule": {},
+    "reaction": {},
     "callback": {"data_spec": "DataSpec of the data", "seed": "int, the recipe's seed"},
     "logger": {"data_spec": "DataSpec of the data", "seed": "int, the recipe's seed"},
     "searcher": {"seed": "int, the recipe's seed"},
@@ -41,7 +42,9 @@ KINDS = tuple(GIVEN)
 # What a component may say it can or cannot do, so that impossible pairs are found before the run.
 CAPABILITIES: Mapping[str, str] = {
     "needs_closure": "the optimizer calls the loss again itself (L-BFGS)",
-    "needs_metric": "the schedule reacts to a metric",
+    "needs_metric": "the reaction has nothing to do without a figure to look at",
+    "absolute": "the schedule gives values themselves, such as 0.04 to 0.4, not factors on the recipe's value",
+    "jumps": "the schedule jumps by design",
     "elementwise": "the optimizer's update of one number depends on that number's gradient and state alone",
     "single_group": "the optimizer refuses different settings per parameter group",
     "max_ndim": "largest number of dimensions of a parameter that the optimizer takes",

@@ -11,9 +11,9 @@ from trainkit.clock import Clock, Span
 from trainkit.component import Component
 from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
 from trainkit.manager import Plugins
-from trainkit.protocols import Progress
+from trainkit.protocols import Phase, Progress
 from trainkit.recipe import Recipe, problem_at
-from trainkit.settings import duration_limits, durations_inside, find_nested, is_duration, is_path, is_tuple
+from trainkit.settings import Nested, duration_limits, durations_inside, find_nested, is_duration, is_path, is_tuple
 
 TablePath = tuple[str | int, ...]
 
@@ -59,9 +59,7 @@ class Builder:
             PluginDefect: if the component raised anything else.
         """
         component = self.recipe.components[path]
-        table: Any = self.tables
-        for part in path:
-            table = table[part]
+        table = self.table(path)
         settings = {
             setting.name: self._value(setting.annotation, table[setting.name], (*path, setting.name), given)
             for setting in component.settings
@@ -92,8 +90,8 @@ class Builder:
         nested = find_nested(annotation)
         if nested is not None:
             if isinstance(value, list | tuple):
-                return [self._nested(nested.deferred, (*path, i), given) for i in range(len(value))]
-            return self._nested(nested.deferred, path, given)
+                return [self._nested(nested, (*path, i), given) for i in range(len(value))]
+            return self._nested(nested, path, given)
         if is_duration(annotation):
             return self.updates(value, path, annotation)
         if (item := durations_inside(annotation)) is not None:
@@ -104,10 +102,21 @@ class Builder:
             return tuple(value)
         return value
 
-    def _nested(self, deferred: bool, path: TablePath, given: dict[str, Any]) -> Any:
-        if deferred:
+    def _nested(self, nested: Nested, path: TablePath, given: dict[str, Any]) -> Any:
+        if nested.deferred:
             return lambda **more: self.make(*path, **(given | more))
-        return self.make(*path, **given)
+        made = self.make(*path, **given)
+        if nested.adds != "phase":
+            return made
+        length = self.table(path)["length"]
+        return Phase(made, None if length is None else self.updates(length, (*path, "length")))
+
+    def table(self, path: TablePath) -> Any:
+        """The filled table at ``path``."""
+        table: Any = self.tables
+        for part in path:
+            table = table[part]
+        return table
 
     def updates(self, text: str, path: TablePath, annotation: Any = None) -> int:
         """Convert a duration of the recipe to updates.

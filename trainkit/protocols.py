@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -22,6 +23,62 @@ class Schedule(Protocol):
 
     def __call__(self, t: int, T: int, events: Events = ()) -> float:
         """The factor for update ``t`` of ``T``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A schedule for a part of the run, as ``Nested("schedule", adds="phase")`` hands it over.
+
+    Args:
+        schedule: its clock begins with the phase.
+        length: updates of the phase; ``None`` takes what the others leave.
+    """
+
+    schedule: Schedule
+    length: int | None
+
+
+@runtime_checkable
+class Reaction(Protocol):
+    """Turns a figure into events while the run goes on, and events into a change of the schedule.
+
+    The decisions are kept as events ``(t, kind)`` in every checkpoint; what `react` makes of them is a pure function,
+    so that a continued run has the same values.
+    """
+
+    def observe(self, t: int, value: float, /) -> str | None:
+        """Look at a new value of the figure.
+
+        Args:
+            t: updates made so far; an event decided now acts from update ``t`` on.
+            value: the figure, **lower is better**: of a figure that is better when higher the core gives the negative.
+                NaN where the figure was not a number.
+
+        Returns:
+            The event's kind, a word such as ``reduce``, or ``None``.
+        """
+        ...
+
+    def react(self, body: Schedule, start: int, /) -> Schedule:
+        """The schedule as this reaction's own events change it.
+
+        Args:
+            body: what is changed; its clock stands at 0 at the end of the warm-up.
+            start: the update of the run at which that is. Events come in the body's time, ``(t - start, kind)``.
+        """
+        ...
+
+    def describe(self, kind: str, /) -> str:
+        """What an event of this kind does, for people: ``learning rate times 0.5``."""
+        ...
+
+    def save(self) -> Mapping[str, Any]:
+        """What `observe` needs to go on, beside the events: numbers, lists, text."""
+        ...
+
+    def restore(self, state: Mapping[str, Any], /) -> None:
+        """Take back what `save` gave."""
         ...
 
 

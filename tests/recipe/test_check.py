@@ -49,6 +49,9 @@ def test_schedule_may_be_left_to_its_default(load: Load, base: str) -> None:
         "warmup_shape": "linear",
         "warmup_mode": "prefix",
         "cooldown": "0ba",
+        "multiply": [],
+        "react": [],
+        "also": [],
     }
     assert recipe.components["schedule",].name == "constant"
 

@@ -19,7 +19,15 @@ from trainkit.recipe.text import Path, did_you_mean, header, nearest, plural, sh
 from trainkit.recipe.values import Part, Table, check_table, nested_values, plain
 from trainkit.settings import Setting
 from trainkit.strict import settings_model
-from trainkit.tables import COMPONENT_TABLES, FORMAT_VERSION, GROUP_SETTINGS, RUN_SETTINGS, TOP_SETTINGS, TableKind
+from trainkit.tables import (
+    ADDED,
+    COMPONENT_TABLES,
+    FORMAT_VERSION,
+    GROUP_SETTINGS,
+    RUN_SETTINGS,
+    TOP_SETTINGS,
+    TableKind,
+)
 
 
 def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) -> Recipe:
@@ -66,9 +74,11 @@ def _ask_plugins(recipe: Recipe) -> list[Problem]:
 
 @functools.cache
 def core_part(table: str) -> Part:
-    """The settings of a table that are the core's own: ``run``, ``top``, or what a kind's components share."""
+    """The settings of a table that are the core's own: ``run``, ``top``, what a kind's components share, ``also``."""
     settings: tuple[Setting, ...]
-    if table == "group":
+    if table in ADDED:
+        settings = ADDED[table]
+    elif table == "group":
         settings = GROUP_SETTINGS
     elif table == "run":
         settings = RUN_SETTINGS
@@ -216,7 +226,9 @@ class _Checker:
     def nested(self, path: Path, setting: Setting, value: Any) -> Any:
         """Check the components inside a setting, and put the filled tables in their place."""
         for inside, nested, table in list(nested_values(setting.annotation, value)):
-            checked = self.component((*path, *inside), nested.kind, table)
+            checked = self.component(
+                (*path, *inside), nested.kind, table, core_part(nested.adds) if nested.adds else None
+            )
             if checked is None:
                 continue
             if not inside:

@@ -13,7 +13,7 @@ from trainkit.component import KINDS, Component
 from trainkit.manager import Plugins
 from trainkit.recipe.values import plain
 from trainkit.settings import Between, DurationType, Nested, Setting, is_union, split_annotated
-from trainkit.tables import COMPONENT_TABLES, GROUP_SETTINGS, RUN_SETTINGS, TOP_SETTINGS
+from trainkit.tables import ADDED, COMPONENT_TABLES, GROUP_SETTINGS, RUN_SETTINGS, TOP_SETTINGS
 
 _PLAIN = {bool: "boolean", int: "integer", float: "number"}
 _DURATION = r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?(ep|ba|sp|tok|dur)$"
@@ -26,6 +26,8 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
     for kind in KINDS:
         # Inside other components: what the core adds to tables at the top is not there.
         definitions[kind] = _branches(plugins, kind, ())
+    for name, kind in {"phase": "schedule", "also": "schedule", "react": "reaction"}.items():
+        definitions[f"{kind}_{name}"] = _branches(plugins, kind, ADDED[name])
     for name, table in COMPONENT_TABLES.items():
         branches = _branches(plugins, table.kind, table.added) if table.added else {"$ref": f"#/$defs/{table.kind}"}
         tables[name] = {"type": "array", "items": branches} if table.many else branches
@@ -91,7 +93,7 @@ def _type(annotation: Any) -> dict[str, Any]:
     bare, markers = split_annotated(annotation)
     for marker in markers:
         if isinstance(marker, Nested):
-            return {"$ref": f"#/$defs/{marker.kind}"}
+            return {"$ref": f"#/$defs/{marker.kind}_{marker.adds}" if marker.adds else f"#/$defs/{marker.kind}"}
         if isinstance(marker, DurationType):
             return {"type": "string", "pattern": _DURATION}
     origin, args = get_origin(bare), get_args(bare)
