@@ -61,6 +61,8 @@ class Clock:
         accumulate: loader batches per update.
         total_updates: ``T``, the updates planned for the whole run; 0 while it is being worked out.
         tokens_per_sample: tokens in one sample; ``None`` where the data has no tokens.
+        planned_updates: ``T`` as schedules and ``dur`` see it, where a continued run keeps that of its beginning; 0 is
+            ``total_updates``.
     """
 
     batches_per_epoch: int
@@ -68,6 +70,12 @@ class Clock:
     accumulate: int = 1
     total_updates: int = 0
     tokens_per_sample: int | None = None
+    planned_updates: int = 0
+
+    @property
+    def schedule_updates(self) -> int:
+        """``T`` as schedules and ``dur`` see it."""
+        return self.planned_updates or self.total_updates
 
     @property
     def updates_per_epoch(self) -> int:
@@ -94,5 +102,5 @@ class Clock:
                     raise ValueError("'tok' needs data that counts tokens; this data does not: use ep, ba, sp or dur")
                 updates = span.amount / (self.samples_per_update * self.tokens_per_sample)
             case _:
-                updates = span.amount * self.total_updates
+                updates = span.amount * self.schedule_updates
         return math.floor(updates)

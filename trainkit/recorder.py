@@ -60,29 +60,32 @@ class Recorder:
     def log_and_evaluate(self) -> bool:
         """Write the log line and make the evaluation that are due here; say whether there was an evaluation."""
         run = self.run
+        fresh: Metrics = {}
         if self._is_due("log"):
-            self._log()
+            fresh |= self._log()
         evaluated = self._is_due("evaluate") and "val" in run.feed.spec.sizes
         if evaluated:
-            self.evaluate("val")
+            fresh |= self.evaluate("val")
             self._compare()
+        run.reactions.observe(run, fresh)
         return evaluated
 
-    def _log(self) -> None:
+    def _log(self) -> Metrics:
         run = self.run
-        if figures := self.tally.figures():
-            # The values that the last update was made with.
-            t = max(0, run.step - 1)
-            self.write("train", figures, values_at(tuple(run.schedules), t, run.total_updates, run.events))
+        if not (figures := self.tally.figures()):
+            return {}
+        # The values that the last update was made with.
+        t = max(0, run.step - 1)
+        return self.write("train", figures, values_at(tuple(run.schedules), t, run.schedule_updates, run.events))
 
-    def evaluate(self, split: str) -> None:
-        """Measure a split and write its line."""
+    def evaluate(self, split: str) -> Metrics:
+        """Measure a split and write its line; its figures with the split before their names."""
         figures = self.run.hook.trainkit_evaluate(run=self.run, split=split)
         # A plugin's figure may be a tensor or a number of numpy's.
-        self.write(split, {name: float(value) for name, value in figures.items()}, {})
+        return self.write(split, {name: float(value) for name, value in figures.items()}, {})
 
-    def write(self, split: str, figures: Metrics, extra: dict[str, float]) -> None:
-        """Write one line of ``metrics.jsonl``."""
+    def write(self, split: str, figures: Metrics, extra: dict[str, float]) -> Metrics:
+        """Write one line of ``metrics.jsonl``; the figures with the split before their names."""
         run = self.run
         epochs = run.position / run.clock.updates_per_epoch
         line: dict[str, Any] = {
@@ -94,7 +97,9 @@ class Recorder:
         line |= {name: plain_number(value) for name, value in (figures | extra).items()}
         run.history.append(line)
         self.folder.metrics(line)
-        self.newest |= {f"{split}.{name}": value for name, value in figures.items()}
+        fresh = {f"{split}.{name}": value for name, value in figures.items()}
+        self.newest |= fresh
+        return fresh
 
     def _compare(self) -> None:
         value = self.newest.get(self.monitor)

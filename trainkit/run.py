@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from trainkit.clock import Clock
     from trainkit.device import Precision
-    from trainkit.protocols import Loss, Metric, Optimizer, Schedule
+    from trainkit.protocols import Events, Loss, Metric, Optimizer, Schedule
 
 Task = Literal["classification", "binary", "regression"]
 Metrics = dict[str, float]
@@ -174,6 +174,19 @@ class Report:
         return dataclasses.asdict(self)
 
 
+class Watcher(Protocol):
+    """Looks at figures and decides upon events."""
+
+    def observe(self, run: Run, figures: Metrics) -> None:
+        """Take in figures such as ``{"val.loss": 0.3}``."""
+        ...
+
+
+class _Unwatched:
+    def observe(self, run: Run, figures: Metrics) -> None:
+        return
+
+
 def _say_nothing(text: str) -> None:
     """For runs that nobody watches."""
 
@@ -205,6 +218,7 @@ class Run:
         history: every line of ``metrics.jsonl`` so far.
         stop_reason: set by whoever wants the run to end at the next step boundary.
         interrupted: whether the reason is a signal from outside.
+        reactions: shown every new figure; turns them into events.
         say: tells the user something about the run, once.
         profile: seconds by what they were spent on, where ``--profile`` asked for it.
     """
@@ -233,6 +247,7 @@ class Run:
     stop_reason: str | None = None
     interrupted: bool = False
     profile: dict[str, float] = field(default_factory=dict)
+    reactions: Watcher = field(default_factory=lambda: _Unwatched())
     say: Callable[[str], None] = field(default=_say_nothing)
 
     def higher_is_better(self, figure: str) -> bool:
@@ -247,24 +262,38 @@ class Run:
 
     @property
     def total_updates(self) -> int:
-        """``T``, the updates planned for the whole run."""
+        """The updates planned for the whole run."""
         return self.clock.total_updates
+
+    @property
+    def schedule_updates(self) -> int:
+        """``T`` as schedules see it: the run's length, unless a continued run keeps the one it began with."""
+        return self.clock.schedule_updates
 
 
 @dataclass(frozen=True)
 class ScheduledValue:
-    """One scheduled number: a group's hyperparameter follows ``base * schedule(t, T, events)``.
+    """One scheduled number: it follows ``base * schedule(t, T, events)``.
 
     Args:
         label: how previews and logs call it, such as ``lr/0``.
-        group: index of the parameter group.
-        name: the hyperparameter, such as ``lr``.
         base: its value where the schedule gives 1.
         schedule: the pure function of time.
+        group: index of the parameter group, for a number of the optimizer.
+        name: its key in the group, such as ``lr``.
+        put: sets a number that is no plain entry of a group.
+        whole: whether the number is whole: it is rounded, and at least 1.
     """
 
     label: str
-    group: int
-    name: str
     base: float
     schedule: Schedule
+    group: int | None = None
+    name: str = ""
+    put: Callable[[float], None] | None = None
+    whole: bool = False
+
+    def at(self, t: int, total: int, events: Events = ()) -> float:
+        """The number for update ``t`` of ``total``."""
+        value = self.base * self.schedule(t, total, events)
+        return max(1, round(value)) if self.whole else value

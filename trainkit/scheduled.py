@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -43,7 +43,8 @@ def warmed_up(
         if t < warmup:
             return climb(t)
         length = T - begin - cooldown
-        return body(min(t - begin, length) if cooldown else t - begin, length, events)
+        past = [(at - begin, kind) for at, kind in events] if events and begin else events
+        return body(min(t - begin, length) if cooldown else t - begin, length, past)
 
     return factor
 
@@ -68,15 +69,28 @@ def rising(warmup: int, start: float | None = None, shape: str = "linear") -> Ca
     return factor
 
 
+def product(schedules: Sequence[Schedule]) -> Schedule:
+    """The product of schedules on one clock."""
+
+    def factor(t: int, T: int, events: Events = ()) -> float:
+        return math.prod(schedule(t, T, events) for schedule in schedules)
+
+    return factor
+
+
 def set_values(run: Run, groups: list[dict[str, Any]], t: int) -> None:
-    """Write every scheduled value of update ``t`` into the optimizer's groups; tensors are filled in place."""
-    total, events = run.total_updates, run.events
+    """Set every scheduled value for update ``t``; tensors in the optimizer's groups are filled in place."""
+    total, events = run.schedule_updates, run.events
     shared: dict[int, float] = {}
     for value in run.schedules:
         key = id(value.schedule)
         if key not in shared:
             shared[key] = value.schedule(t, total, events)
         number = value.base * shared[key]
+        if value.put is not None:
+            value.put(max(1, round(number)) if value.whole else number)
+            continue
+        assert value.group is not None
         group = groups[value.group]
         current = group[value.name]
         if isinstance(current, Tensor):
@@ -87,4 +101,4 @@ def set_values(run: Run, groups: list[dict[str, Any]], t: int) -> None:
 
 def values_at(schedules: tuple[ScheduledValue, ...], t: int, total: int, events: Events = ()) -> dict[str, float]:
     """Every scheduled value of update ``t`` by label."""
-    return {value.label: value.base * value.schedule(t, total, events) for value in schedules}
+    return {value.label: value.at(t, total, events) for value in schedules}
