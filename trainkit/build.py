@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.clock import Clock
+from trainkit.composite import batch_factor, make_parts
 from trainkit.device import Precision, choose_device, wants_channels_last
 from trainkit.errors import DataError, RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
@@ -26,9 +27,9 @@ from trainkit.instantiate import Builder
 from trainkit.manager import Plugins, run_hook_manager
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, problem_at
-from trainkit.run import Dataset, Run, ScheduledValue
-from trainkit.scheduled import rising, warmed_up
+from trainkit.run import Dataset, Run
 from trainkit.steps import ClosureStep, EagerStep, HookStep, implemented
+from trainkit.timetable import make_reactions, make_schedules
 
 
 @dataclass
@@ -105,13 +106,15 @@ def build(
     model = model.to(device, memory_format=memory)  # type: ignore[call-overload]  # torch's annotations leave it out
     loss = builder.make("loss", data_spec=spec)
     metrics = {_metric_name(recipe, i): builder.make("metric", i, data_spec=spec) for i in range(len(tables["metric"]))}
-    built = {
-        f"{path[0]}.{path[1]}.{recipe.components[path].name}": builder.make(*path, data_spec=spec)
-        for path in recipe.order
-    }
+    made = {path: builder.make(*path, data_spec=spec) for path in recipe.order}
+    built = {f"{path[0]}.{path[1]}.{recipe.components[path].name}": part for path, part in made.items()}
+    callbacks = {recipe.components[path].name: part for path, part in made.items() if path[0] == "callback"}
+    reactions = make_reactions(builder)
     built |= {f"listener.{i}": listener for i, listener in enumerate(listeners)}
     manager = run_hook_manager(Defaults(), recipe.plugins_in_use(), built)
-    manager.register(GroupDefaults(recipe.components[("optimizer",)], tables), "trainkit groups")
+    manager.register(GroupDefaults(recipe), "trainkit groups")
+    if reactions.watches:
+        manager.register(reactions, "trainkit reactions")
 
     run = Run(
         recipe=tables,
@@ -126,13 +129,14 @@ def build(
         loss=loss,
         metrics=metrics,
         hook=manager.hook,
+        reactions=reactions,
         say=say,
     )
     with _blaming(plugins):
         check_fit(run, dataset, recipe)
         run.hook.trainkit_prepare_model(run=run, model=model)
         run.optimizer = make_optimizer(builder, run, model)
-    run.schedules = make_schedules(builder, run)
+    run.schedules = make_schedules(builder, run, reactions, callbacks)
     compiled = torch.compile(model) if settings["compile"] == "model" else model
     run.forward = _in_layout(compiled) if channels_last else compiled
     seed_everything(seed, "run")
@@ -185,50 +189,28 @@ def _in_layout(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def make_optimizer(builder: Builder, run: Run, model: nn.Module) -> Any:
-    """Group the parameters and build the optimizer; each group's rate is scaled by its ``lr_scale``."""
+    """Group the parameters, build the optimizer and its wrappers; each rate is scaled as the recipe says."""
     groups: list[dict[str, Any]] = run.hook.trainkit_parameter_groups(run=run, model=model)
-    optimizer = builder.make("optimizer", params=groups)
-    held = optimizer.param_groups
-    if len(held) == len(groups):
-        for group, given in zip(held, groups, strict=True):
-            group["names"], scale = given["names"], given.get("lr_scale", 1.0)
-            group["lr"] = group["lr"] * scale
-    else:  # an optimizer of a single group
-        held[0]["names"] = [name for given in groups for name in given["names"]]
+    factor = batch_factor(builder.tables["optimizer"], run.clock.samples_per_update)
+    optimizer: Any = make_parts(builder, groups, model, factor)
+    for number in range(len(builder.tables["optimizer"]["wrap"])):
+        optimizer = builder.make("optimizer", "wrap", number, optimizer=optimizer, model=model)
     return optimizer
-
-
-def make_schedules(builder: Builder, run: Run) -> tuple[ScheduledValue, ...]:
-    """The learning rate of every group follows the recipe's schedule."""
-    table = builder.tables["schedule"]
-    warmup, cooldown = (builder.updates(table[name], ("schedule", name)) for name in ("warmup", "cooldown"))
-    if warmup + cooldown > run.total_updates:
-        said = [f'{name} = "{table[name]}" is {length} updates' for name, length in _lengths(warmup, cooldown)]
-        message = f"{', '.join(said)}, the run has {run.total_updates}"
-        at = "schedule.warmup" if warmup else "schedule.cooldown"
-        raise RecipeError([problem_at(builder.tables, at, message, "shorten it, or lengthen the run")])
-    rise = rising(warmup, table["warmup_start"], table["warmup_shape"])
-    schedule = warmed_up(builder.make("schedule"), warmup, rise, table["warmup_mode"] == "overlay", cooldown)
-    groups = run.optimizer.param_groups
-    return tuple(ScheduledValue(f"lr/{i}", i, "lr", float(group["lr"]), schedule) for i, group in enumerate(groups))
-
-
-def _lengths(warmup: int, cooldown: int) -> list[tuple[str, int]]:
-    return [(name, length) for name, length in (("warmup", warmup), ("cooldown", cooldown)) if length]
 
 
 def make_program(recipe: Recipe, run: Run) -> StepProgram:
     """Choose how updates are executed."""
     keep_outputs = bool(run.metrics)
     program: StepProgram
-    if recipe.components[("optimizer",)].capabilities.get("needs_closure"):
+    if any(part.capabilities.get("needs_closure") for _, part in recipe.making_updates()):
         program = ClosureStep(run, keep_outputs)
     elif run.recipe["run"]["compile"] == "step":
-        from trainkit.compiled import CompiledStep, choose_updates_per_call
+        from trainkit.compiled import CompiledStep, choose_updates_per_call, untraceable
 
         every_update = any(part.capabilities.get("every_update") for part in recipe.components.values())
         wanted = 1 if every_update else run.recipe["run"]["updates_per_call"]
-        program = CompiledStep(run, keep_outputs, wanted or choose_updates_per_call(run, intervals(run)))
+        wanted = wanted or choose_updates_per_call(run, intervals(run))
+        program = CompiledStep(run, keep_outputs, wanted, untraceable(recipe, run))
     else:
         program = EagerStep(run, keep_outputs)
     return HookStep(run, program) if implemented(run, "trainkit_train_step") else program

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainkit.elementwise import ElementwiseOptimizer
 from trainkit.evaluate import loss_weight
+from trainkit.recipe import Recipe
 from trainkit.run import Batch, Run, StepResult
 from trainkit.scheduled import set_values
 from trainkit.steps import EagerStep, implemented
@@ -37,6 +38,20 @@ def choose_updates_per_call(run: Run, intervals: Sequence[int]) -> int:
     return min(range(MOST, FEWEST - 1, -1), key=lambda count: shortest % count)
 
 
+def untraceable(recipe: Recipe, run: Run) -> str:
+    """Why the gradients' way to the optimizer cannot be part of a compiled step; empty if it can."""
+    able = {
+        f"{path[0]}.{path[1]}.{recipe.components[path].name}"
+        for path in recipe.order
+        if recipe.components[path].capabilities.get("compiles")
+    }
+    for impl in run.hook.trainkit_gradients.get_hookimpls():
+        if impl.plugin_name not in able or impl.wrapper or impl.hookwrapper:
+            name = impl.plugin_name.split(".", 2)[-1]  # the label of a built object is kind, number and name
+            return f"{name} takes part in the gradients of each update and does not say that it can be compiled"
+    return ""
+
+
 class CompiledStep:
     """Makes ``updates_per_call`` updates in one compiled program; what does not fit it is made eagerly.
 
@@ -49,9 +64,10 @@ class CompiledStep:
         run: the run; its optimizer must be an `ElementwiseOptimizer`.
         keep_outputs: whether the results carry outputs for training metrics.
         updates_per_call: updates in one program.
+        obstacle: what of the recipe's parts cannot be compiled, as far as the run itself does not show it.
     """
 
-    def __init__(self, run: Run, keep_outputs: bool, updates_per_call: int) -> None:
+    def __init__(self, run: Run, keep_outputs: bool, updates_per_call: int, obstacle: str = "") -> None:
         self.run = run
         self.keep_outputs = keep_outputs
         self.updates_per_call = updates_per_call
@@ -59,7 +75,7 @@ class CompiledStep:
         self._program: Any = None
         self._compiled = False
         self._shape: Any = None
-        self._reason = self._obstacle()
+        self._reason = self._obstacle() or obstacle
         if self._reason:
             self._give_up(self._reason)
 
@@ -69,8 +85,28 @@ class CompiledStep:
             return "the optimizer's update cannot be traced"
         if implemented(self.run, "trainkit_loss") is not None:
             return "a plugin computes the loss in a hook"
+        if outside := [value.label for value in self.run.schedules if value.group is None]:
+            # Numbers outside the optimizer's groups are burnt into a program.
+            return f"{outside[0]} is scheduled"
+        if zero := self._sometimes_zero():
+            return f"{zero} is scheduled and 0 for a while, and the update another with it"
         if not hasattr(_dynamo_config(), "trace_autograd_ops"):
             return f"torch {torch.__version__} cannot trace gradients; 2.13 can"
+        return ""
+
+    def _sometimes_zero(self) -> str:
+        """A scheduled number, such as momentum, that is 0 at some updates, which then need less state."""
+        run, optimizer = self.run, self.run.optimizer
+        assert isinstance(optimizer, ElementwiseOptimizer)
+        rule = optimizer.rule
+        for value in run.schedules:
+            if value.group is None or value.name == "lr":
+                continue
+            group = optimizer.param_groups[value.group]
+            if rule.slots({**group, value.name: 0.0}) == rule.slots({**group, value.name: 0.5}):
+                continue
+            if not all(value.at(t, run.schedule_updates) for t in range(run.total_updates)):
+                return value.label
         return ""
 
     def _give_up(self, reason: str) -> None:

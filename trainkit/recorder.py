@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from trainkit import checkpoint, snapshot
-from trainkit.errors import MachineError, RunError
+from trainkit.errors import MachineError, PluginDefect, RunError
 from trainkit.run import Metrics, Run
 from trainkit.rundir import RunFolder, plain_number, write_atomically
 from trainkit.scheduled import values_at
 from trainkit.tally import Tally
+
+_LINE = ("step", "epoch", "split", "time")  # what every line of metrics.jsonl begins with
 
 
 class Recorder:
@@ -35,6 +39,7 @@ class Recorder:
             what: max(1, run.clock.updates(settings[f"{what}_every"])) for what in ("log", "evaluate", "save")
         }
         self._saved_at = -1
+        self._said_not_finite = False
         self._best_checkpoint: str | None = None
         self._epoch_end = 0
         self._plan()
@@ -76,7 +81,26 @@ class Recorder:
             return {}
         # The values that the last update was made with.
         t = max(0, run.step - 1)
-        return self.write("train", figures, values_at(tuple(run.schedules), t, run.schedule_updates, run.events))
+        values = _own_rates(run) | values_at(tuple(run.schedules), t, run.schedule_updates, run.events)
+        return self.write("train", figures, self._given({*_LINE, *figures, *values}) | values)
+
+    def _given(self, taken: Iterable[str]) -> dict[str, float]:
+        """Figures that plugins give for a line which has the names in ``taken`` already.
+
+        Raises:
+            PluginDefect: if a name is taken.
+        """
+        givers = dict.fromkeys(taken, "the line itself")
+        given = {}
+        for impl in reversed(self.run.hook.trainkit_figures.get_hookimpls()):
+            for name, value in (impl.function(*[self.run for _ in impl.argnames]) or {}).items():
+                if name in givers:
+                    raise PluginDefect(
+                        f"{impl.plugin_name} in hook trainkit_figures: the figure '{name}' is given by {givers[name]}\n"
+                        "  a line has each name once: leave one of them out, or give it another name"
+                    )
+                givers[name], given[name] = impl.plugin_name, float(value)
+        return given
 
     def evaluate(self, split: str) -> Metrics:
         """Measure a split and write its line; its figures with the split before their names."""
@@ -103,7 +127,12 @@ class Recorder:
 
     def _compare(self) -> None:
         value = self.newest.get(self.monitor)
-        if value is None or plain_number(value) is None:
+        if value is None:
+            return
+        if not math.isfinite(value):
+            if not self._said_not_finite:
+                self.run.say(f"{self.monitor} is {value} at update {self.run.step}: that is never the best")
+                self._said_not_finite = True
             return
         sign = 1.0 if self.run.higher_is_better(self.monitor) else -1.0
         if self.best is None or sign * (value - self.best["value"]) > 0:
@@ -147,3 +176,10 @@ class Recorder:
                 "  older checkpoints are whole; make room and start again"
             ) from error
         self._saved_at = run.position
+
+
+def _own_rates(run: Run) -> dict[str, float]:
+    """The rates that no schedule sets, as the optimizer left them."""
+    scheduled = {value.label for value in run.schedules}
+    labelled = ((f"lr/{number}", group) for number, group in enumerate(run.optimizer.param_groups))
+    return {label: float(group["lr"]) for label, group in labelled if label not in scheduled and "lr" in group}

@@ -12,7 +12,7 @@ from trainkit import Run, hookimpl
 from trainkit_callbacks.names import matches, refuse_strangers
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # a schedule may change its numbers
 class ClipNorm:
     """See `trainkit_callbacks.clip_norm`."""
 
@@ -28,7 +28,7 @@ class ClipNorm:
             gradient.mul_(scale)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # a schedule may change its numbers
 class ClipValue:
     """See `trainkit_callbacks.clip_value`."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainkit import Run, hookimpl
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # a schedule may change its numbers
 class GradientNoise:
     """See `trainkit_callbacks.gradient_noise`."""
 

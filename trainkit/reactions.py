@@ -1,0 +1,88 @@
+"""Reactions: figures become events, and events change the learning rate's schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainkit.hookspecs import hookimpl
+from trainkit.protocols import Events, Reaction, Schedule
+from trainkit.run import Metrics, Run
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A reaction and the figure it looks at.
+
+    Args:
+        label: marks its events, ``plateau`` or, where a recipe has two, ``plateau#2``.
+        reaction: the component.
+        monitor: the figure, such as ``val.loss``.
+        after: figures before this update are not looked at.
+    """
+
+    label: str
+    reaction: Reaction
+    monitor: str
+    after: int
+
+    def reacting(self, body: Schedule, start: int) -> Schedule:
+        """The body as this reaction changes it; of the events it sees its own, the body sees all.
+
+        A reaction that shifts the body's clock shifts the events that the body sees with it, so that what was decided
+        at an update still acts from that update on.
+        """
+        prefix = f"{self.label}:"
+
+        def factor(t: int, T: int, events: Events = ()) -> float:
+            now, known = t, events
+
+            def inside(t: int, T: int, events: Events = ()) -> float:
+                return body(t, T, moved(known, now - t))
+
+            own = [(at, kind.removeprefix(prefix)) for at, kind in events if kind.startswith(prefix)]
+            return self.reaction.react(inside, start)(t, T, own)
+
+        return factor
+
+
+def moved(events: Events, by: int) -> Events:
+    """The events on a clock that began ``by`` updates later."""
+    return [(at - by, kind) for at, kind in events] if by and events else events
+
+
+class Reactions:
+    """All reactions of a run; their state is saved as a plugin's is.
+
+    Args:
+        watches: the reactions, the innermost first.
+    """
+
+    def __init__(self, watches: Sequence[Watch] = ()) -> None:
+        self.watches = tuple(watches)
+
+    def observe(self, run: Run, figures: Metrics) -> None:
+        """Show new figures to those that look at them; what they decide is added to ``run.events``."""
+        for watch in self.watches:
+            if watch.monitor not in figures or run.step < watch.after:
+                continue
+            value = figures[watch.monitor]
+            sign = -1.0 if run.higher_is_better(watch.monitor) else 1.0
+            kind = watch.reaction.observe(run.step, sign * value)
+            if kind is not None:
+                run.events.append((run.step, f"{watch.label}:{kind}"))
+                does = watch.reaction.describe(kind)
+                run.say(f"update {run.step}: {watch.label}: {does} ({watch.monitor} {value:.6g})")
+
+    @hookimpl
+    def trainkit_save(self, run: Run) -> Mapping[str, Any]:
+        """The counters of every reaction by label."""
+        return {watch.label: dict(watch.reaction.save()) for watch in self.watches}
+
+    @hookimpl
+    def trainkit_restore(self, run: Run, state: Mapping[str, Any]) -> None:
+        """Undo `trainkit_save`."""
+        for watch in self.watches:
+            if watch.label in state:
+                watch.reaction.restore(state[watch.label])

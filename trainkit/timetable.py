@@ -1,0 +1,140 @@
+"""From ``[schedule]`` to scheduled values: body, products, reactions and warm-up, for every group and target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainkit.errors import RecipeError
+from trainkit.instantiate import Builder, TablePath, dotted
+from trainkit.protocols import Schedule
+from trainkit.reactions import Reactions, Watch
+from trainkit.recipe import problem_at
+from trainkit.run import Run, ScheduledValue
+from trainkit.scheduled import product, rising, warmed_up
+from trainkit.targets import Number, find_numbers
+
+
+def make_schedules(
+    builder: Builder, run: Run, reactions: Reactions, parts: Mapping[str, Any]
+) -> tuple[ScheduledValue, ...]:
+    """Every scheduled value of a run: the learning rate of each group, then what ``[[schedule.also]]`` names.
+
+    Args:
+        builder: builds the schedules.
+        run: the run, with its optimizer.
+        reactions: those of the recipe, as `make_reactions` made them.
+        parts: callbacks by name, whose settings may be scheduled.
+
+    Raises:
+        RecipeError: if a part does not fit the run's length, or a target names no number.
+    """
+    timetable = _Timetable(builder, run, parts)
+    rate = timetable.schedule(("schedule",), reactions)
+    absolute = builder.recipe.components[("schedule",)].capabilities.get("absolute")
+    groups = [] if builder.recipe.sets_own_lr else run.optimizer.param_groups
+    values = [
+        ScheduledValue(f"lr/{i}", float(group.get("lr_scale", 1.0) if absolute else group["lr"]), rate, i, "lr")
+        for i, group in enumerate(groups)
+    ]
+    for number in range(len(builder.tables["schedule"]["also"])):
+        values += timetable.also(("schedule", "also", number), [value.label for value in values])
+    return tuple(values)
+
+
+def make_reactions(builder: Builder) -> Reactions:
+    """Build the reactions of ``[[schedule.react]]``, the first one innermost."""
+    table = builder.tables["schedule"]
+    names: list[str] = []
+    watches = []
+    for number, written in enumerate(table["react"]):
+        path: TablePath = ("schedule", "react", number)
+        name = builder.recipe.components[path].name
+        names.append(name)
+        label = name if names.count(name) == 1 else f"{name}#{names.count(name)}"
+        text, at = (
+            (table["warmup"], ("schedule", "warmup"))
+            if written["after"] is None
+            else (written["after"], (*path, "after"))
+        )
+        monitor = written["monitor"] or builder.tables["run"]["monitor"]
+        watches.append(Watch(label, builder.make(*path), monitor, builder.updates(text, at)))
+    return Reactions(watches)
+
+
+class _Timetable:
+    def __init__(self, builder: Builder, run: Run, parts: Mapping[str, Any]) -> None:
+        self.builder = builder
+        self.run = run
+        self.parts = parts
+
+    def schedule(self, path: TablePath, reactions: Reactions) -> Schedule:
+        """The schedule of a table as a whole: (body times products, changed by reactions) after its warm-up."""
+        builder, total = self.builder, self.run.schedule_updates
+        table = builder.table(path)
+        warmup, cooldown = (builder.updates(table[name], (*path, name)) for name in ("warmup", "cooldown"))
+        if warmup + cooldown > total:
+            said = [
+                f'{name} = "{table[name]}" is {length} updates'
+                for name, length in (("warmup", warmup), ("cooldown", cooldown))
+                if length
+            ]
+            message = f"{', '.join(said)}, the run has {total}"
+            at = (*path, "warmup" if warmup else "cooldown")
+            raise RecipeError([problem_at(builder.tables, at, message, "shorten it, or lengthen the run")])
+        begin = 0 if table["warmup_mode"] == "overlay" else warmup
+        body = self._checked(path, total - begin - cooldown)
+        others = [
+            self._checked((*path, "multiply", i), total - begin - cooldown) for i in range(len(table["multiply"]))
+        ]
+        if others:
+            body = product([body, *others])
+        for watch in reactions.watches:
+            body = watch.reacting(body, begin)
+        rise = rising(warmup, table["warmup_start"], table["warmup_shape"])
+        return warmed_up(body, warmup, rise, table["warmup_mode"] == "overlay", cooldown)
+
+    def _checked(self, path: TablePath, length: int) -> Schedule:
+        """Build a schedule, and ask it whether it can run for so many updates."""
+        schedule: Schedule = self.builder.make(*path)
+        check = getattr(schedule, "check", None)
+        if check is not None:
+            try:
+                check(length)
+            except ValueError as error:
+                message, _, cure = str(error).partition("\n")
+                name = self.builder.recipe.components[path].name
+                said = f"[{dotted(path)}] {name}: {message}"
+                raise RecipeError([problem_at(self.builder.tables, path, said, cure.strip())]) from error
+        return schedule
+
+    def also(self, path: TablePath, taken: list[str]) -> list[ScheduledValue]:
+        """The values of one ``[[schedule.also]]``."""
+        builder, run = self.builder, self.run
+        table = builder.table(path)
+        try:
+            numbers = find_numbers(run, self.parts, table["target"], table["match"])
+            if twice := [number.label for number in numbers if number.label in taken]:
+                raise ValueError(f"{twice[0]} is scheduled twice\n  leave one of them out, or multiply them")
+        except ValueError as error:
+            message, _, cure = str(error).partition("\n")
+            said = f'[[schedule.also]] target = "{table["target"]}": {message}'
+            raise RecipeError([problem_at(builder.tables, (*path, "target"), said, cure.strip())]) from error
+        schedule = self.schedule(path, Reactions())
+        absolute = builder.recipe.components[path].capabilities.get("absolute")
+        values = []
+        for number in numbers:
+            base = number.base if not absolute else 0.0 if self._exempt(number) else 1.0
+            if table["base"] is not None and not self._exempt(number):
+                base = table["base"]
+            put = None if number.name else number.put
+            values.append(ScheduledValue(number.label, base, schedule, number.group, number.name, put, number.whole))
+        return values
+
+    def _exempt(self, number: Number) -> bool:
+        """Whether a group has no weight decay whatever the recipe's value is: biases and norms."""
+        if number.name != "weight_decay" or number.group is None or number.base:
+            return False
+        parameters = self.run.optimizer.param_groups[number.group]["params"]
+        spared: bool = self.builder.tables["optimizer"]["no_decay"] == "norms_and_biases"
+        return spared and all(parameter.dim() <= 1 for parameter in parameters)
