@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from trainkit.settings import Period as Period
     from trainkit.settings import Positive as Positive
     from trainkit.settings import PositiveInt as PositiveInt
+    from trainkit.wrapping import OptimizerWrapper as OptimizerWrapper
 
 __version__ = "0.1.0"
 
@@ -114,6 +115,7 @@ _MODULES = {
         "Positive",
         "PositiveInt",
     ),
+    "wrapping": ("OptimizerWrapper",),
 }
 _HOMES = {name: f"trainkit.{module}" for module, names in _MODULES.items() for name in names}
 
@@ -142,6 +144,7 @@ __all__ = [
     "NonNegativeInt",
     "Number",
     "Optimizer",
+    "OptimizerWrapper",
     "Period",
     "Phase",
     "Place",

@@ -29,6 +29,10 @@ GIVEN: Mapping[str, Mapping[str, str]] = {
     "loss": {"data_spec": "DataSpec of the data"},
     "metric": {"data_spec": "DataSpec of the data"},
     "optimizer": {"params": "list of parameter groups: dicts with 'params', 'names' and what the recipe overrides"},
+    "wrapper": {
+        "optimizer": "Optimizer to wrap, its groups already in place",
+        "model": "nn.Module that is trained",
+    },
     "schedule": {},
     "reaction": {},
     "callback": {"data_spec": "DataSpec of the data", "seed": "int, the recipe's seed"},
@@ -46,6 +50,7 @@ CAPABILITIES: Mapping[str, str] = {
     "absolute": "the schedule gives values themselves, such as 0.04 to 0.4, not factors on the recipe's value",
     "jumps": "the schedule jumps by design",
     "elementwise": "the optimizer's update of one number depends on that number's gradient and state alone",
+    "own_lr": "the optimizer sets its own learning rate, which no schedule may set",
     "single_group": "the optimizer refuses different settings per parameter group",
     "max_ndim": "largest number of dimensions of a parameter that the optimizer takes",
     "lanes": "may be trained as one of several lanes of a vectorised model",

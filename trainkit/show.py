@@ -14,7 +14,7 @@ from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import UsageError, printable
 from trainkit.manager import Plugins, hook_names
 from trainkit.settings import Setting, show_value
-from trainkit.tables import COMPONENT_TABLES
+from trainkit.tables import COMPONENT_TABLES, INSIDE
 
 
 def show_list(plugins: Plugins, kind: str | None, as_json: bool) -> None:
@@ -123,8 +123,8 @@ def show_plugins(plugins: Plugins, as_json: bool) -> None:
 def example_toml(component: Component) -> str:
     """The component's example as a table that can be pasted into a recipe."""
     values = {"use": component.name, **component.example}
-    if component.kind == "augmentation":
-        return "\n".join(_toml(("data", "augment"), values, True))
+    if component.kind in INSIDE:
+        return "\n".join(_toml(INSIDE[component.kind], values, True))
     many = component.kind in COMPONENT_TABLES and COMPONENT_TABLES[component.kind].many
     return "\n".join(_toml((component.kind,), values, many))
 

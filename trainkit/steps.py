@@ -153,6 +153,24 @@ class EagerStep:
         return finite
 
 
+class Closure:
+    """What an optimizer calls for loss and gradients, as often as it needs them.
+
+    ``closure()`` gives the gradients as ``trainkit_gradients`` changes them. ``closure.plain()`` leaves that hook out,
+    for gradients that no update is made with, such as those that say where the loss is steepest.
+    """
+
+    def __init__(self, compute: Callable[[], Tensor], change: Callable[[], None]) -> None:
+        self.plain = compute
+        self._change = change
+
+    def __call__(self) -> Tensor:
+        """Compute loss and gradients, ready for an update."""
+        loss = self.plain()
+        self._change()
+        return loss
+
+
 class ClosureStep:
     """For optimizers that call the loss again themselves, such as L-BFGS."""
 
@@ -174,7 +192,7 @@ class ClosureStep:
         first: list[Tensor] = []
         outputs: list[Tensor] = []
 
-        def closure() -> Tensor:
+        def compute() -> Tensor:
             run.optimizer.zero_grad()
             mean = torch.zeros((), device=run.device)
             for batch, weight in zip(batches, weights, strict=True):
@@ -185,14 +203,16 @@ class ClosureStep:
                 mean = mean + part.detach()
                 if not first and self.keep_outputs:
                     outputs.append(output.detach())
-            if self.gradients_hook is not None:
-                held = [p.grad for group in run.optimizer.param_groups for p in group["params"] if p.grad is not None]
-                self.gradients_hook(run=run, gradients=held)
             if not first:  # the loss before the update, as every other step reports it
                 first.append(mean)
             return mean
 
-        run.optimizer.step(closure)
+        def change() -> None:
+            if self.gradients_hook is not None:
+                held = [p.grad for group in run.optimizer.param_groups for p in group["params"] if p.grad is not None]
+                self.gradients_hook(run=run, gradients=held)
+
+        run.optimizer.step(Closure(compute, change))
         targets = [batch.targets for batch in batches] if self.keep_outputs else []
         return StepResult(first[0], total, outputs, targets)
 

@@ -119,6 +119,14 @@ def optimizer(
     """
 
 
+def optimizer_finer(*, wrap: list[Annotated[Any, Nested("wrapper")]] = []) -> None:  # noqa: B006
+    """What every optimizer can be given beside, and few need.
+
+    Args:
+        wrap: optimizers around this one, such as "sam"; the first is the innermost.
+    """
+
+
 def parameter_group(*, match: str, lr_scale: Positive = 1.0) -> None:
     """One ``[[optimizer.group]]``; it also takes any setting of the optimizer, for its parameters alone.
 
@@ -238,7 +246,7 @@ COMPONENT_TABLES: Mapping[str, TableKind] = {
         TableKind("model"),
         TableKind("loss"),
         TableKind("metric", many=True, default=()),
-        TableKind("optimizer", shared=read_settings(optimizer)),
+        TableKind("optimizer", shared=read_settings(optimizer), finer=read_settings(optimizer_finer)),
         TableKind(
             "schedule",
             default={"use": "constant"},
@@ -256,5 +264,11 @@ ADDED: Mapping[str, tuple[Setting, ...]] = {
     "phase": read_settings(phase),
     "react": read_settings(react),
     "also": read_settings(also),
+}
+# Kinds whose components stand in a list inside another table.
+INSIDE: Mapping[str, tuple[str, str]] = {
+    "augmentation": ("data", "augment"),
+    "reaction": ("schedule", "react"),
+    "wrapper": ("optimizer", "wrap"),
 }
 GROUP_SETTINGS = read_settings(parameter_group)

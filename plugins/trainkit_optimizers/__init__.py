@@ -1,7 +1,8 @@
 """Optimizers: each factory takes parameter groups and returns an optimizer.
 
-The factories stand by family in `descent`, `moments`, `roots` and `wrapped`; the updates they build on in `rules`,
-`moment_rules`, `root_rules` and `layer_rules`. Listing the optimizers does not import torch.
+The factories stand by family in `descent`, `moments`, `roots`, `hyper` and `wrapped`; the updates they build on in
+`rules`, `moment_rules`, `root_rules`, `hyper_rules` and `layer_rules`. Optimizers around others are in `wrappers`, built
+on `slow_weights` and `sharpness`. Listing the optimizers does not import torch.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from typing import Any
 
 from trainkit import Component, Problem, hookimpl
 from trainkit_optimizers.descent import lars, lion, sgd, sgdw
+from trainkit_optimizers.hyper import adam_hd, sgd_hd
 from trainkit_optimizers.moments import adam, adamax, adamw, lamb, nadam, nadamw, radam
 from trainkit_optimizers.roots import adadelta, adagrad, rmsprop
 from trainkit_optimizers.wrapped import adafactor, asgd, lbfgs, muon, rprop, sparse_adam
+from trainkit_optimizers.wrappers import asam, lookahead, sam
 
 # Settings that a parameter group cannot have of its own, as the one rule of all groups is made from them.
-_OF_ALL_GROUPS = {"sgd": ("nesterov",), "sgdw": ("nesterov",), "rmsprop": ("centered",)}
+_OF_ALL_GROUPS = {"sgd": ("nesterov",), "sgdw": ("nesterov",), "sgd_hd": ("nesterov",), "rmsprop": ("centered",)}
 
 
 @hookimpl
@@ -27,6 +30,7 @@ def trainkit_components() -> list[Component]:
         Component("optimizer", adafactor, example={"lr": 1e-2}),
         Component("optimizer", adagrad, example={"lr": 1e-2}, capabilities=fast),
         Component("optimizer", adam, example={"lr": 1e-3}, capabilities=fast),
+        Component("optimizer", adam_hd, example={"lr": 1e-3, "hyper_lr": 1e-7}, capabilities={"own_lr": True}),
         Component("optimizer", adamax, example={"lr": 2e-3}, capabilities=fast),
         Component("optimizer", adamw, example={"lr": 1e-3, "weight_decay": 0.05}, capabilities=fast),
         Component("optimizer", asgd, example={"lr": 1e-2}),
@@ -41,8 +45,13 @@ def trainkit_components() -> list[Component]:
         Component("optimizer", rmsprop, example={"lr": 1e-3, "momentum": 0.9}, capabilities=fast),
         Component("optimizer", rprop, example={"lr": 1e-3}),
         Component("optimizer", sgd, example={"lr": 0.1, "momentum": 0.9}, capabilities=fast),
+        Component("optimizer", sgd_hd, example={"lr": 0.1, "hyper_lr": 1e-3}, capabilities={"own_lr": True}),
         Component("optimizer", sgdw, example={"lr": 0.1, "weight_decay": 5e-3}, capabilities=fast),
         Component("optimizer", sparse_adam, example={"lr": 1e-3}),
+        Component("wrapper", asam, example={"rho": 0.5}, capabilities={"needs_closure": True}),
+        # Slow weights of slow weights would be kept under one name.
+        Component("wrapper", lookahead, example={"k": 5}, capabilities={"elementwise": True}, conflicts=("lookahead",)),
+        Component("wrapper", sam, example={"rho": 0.05}, capabilities={"needs_closure": True}),
     ]
 
 
@@ -53,7 +62,7 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     optimizer = recipe["optimizer"]
     name = optimizer["use"].rpartition(":")[2]
     problems = []
-    if name in ("sgd", "sgdw") and optimizer["nesterov"] and not optimizer["momentum"]:
+    if name in ("sgd", "sgdw", "sgd_hd") and optimizer["nesterov"] and not optimizer["momentum"]:
         message = "nesterov = true needs momentum above 0, got momentum = 0.0"
         cure = "write momentum = 0.9, or leave nesterov out"
         problems.append(problem_at(recipe, "optimizer.nesterov", message, cure))

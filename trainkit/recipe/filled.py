@@ -78,6 +78,16 @@ class Recipe:
         names = {component.plugin for component in self.components.values()}
         return [plugin for plugin in self.plugins.plugins if plugin.name in names]
 
+    def making_updates(self) -> list[tuple[Path, Component]]:
+        """What makes an update together: the optimizer, those inside it, then its wrappers from the inside out."""
+        parts = [(path, part) for path, part in self.components.items() if path[0] == "optimizer"]
+        return sorted(parts, key=lambda item: item[1].kind == "wrapper")
+
+    @property
+    def sets_own_lr(self) -> bool:
+        """Whether the optimizer sets its own learning rate, so that no schedule may."""
+        return any(part.capabilities.get("own_lr") for _, part in self.making_updates())
+
     def origin(self, path: Path | str) -> Origin:
         """Where the value at ``path`` comes from.
 

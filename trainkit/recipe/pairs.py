@@ -21,6 +21,8 @@ def check_pairs(recipe: Recipe) -> list[Problem]:
         *_owners(recipe),
         *_conflicts(recipe),
         *_step(recipe),
+        *_wrappers(recipe),
+        *_own_rate(recipe),
         *_groups(recipe),
         *_warmup(recipe),
         *_figures(recipe),
@@ -111,11 +113,13 @@ def _conflicts(recipe: Recipe) -> Iterator[Problem]:
 def _step(recipe: Recipe) -> Iterator[Problem]:
     """What the step program cannot do with these components."""
     run: dict[str, Any] = recipe.tables.get("run", {})
-    optimizer = recipe.components.get(("optimizer",))
+    makers = recipe.making_updates()
     compiled = run.get("compile") == "step"
     at = recipe.tables.place
-    if optimizer is not None and optimizer.capabilities.get("needs_closure"):
-        asks = f"[optimizer] {optimizer.name} computes the loss again within a step"
+    asking = [part for part in makers if part[1].capabilities.get("needs_closure")]
+    untraced = [part for part in makers if part[1].capabilities.get("compiles") is not True]
+    if asking:
+        asks = f"{_named(*asking[0])} computes the loss again within a step"
         if run.get("precision") == "float16":
             message = f'{asks}, which the loss scaler of precision = "float16" cannot follow'
             yield Problem(at(("run", "precision")), message, 'write precision = "bfloat16" or "float32"')
@@ -125,8 +129,8 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
         if compiled:
             message = f'{asks}, which compile = "step" cannot follow'
             yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
-    elif compiled and optimizer is not None and optimizer.capabilities.get("compiles") is not True:
-        message = f'[optimizer] {optimizer.name} cannot be part of the compiled program of compile = "step"'
+    elif compiled and untraced:
+        message = f'{_named(*untraced[0])} cannot be part of the compiled program of compile = "step"'
         yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
     if compiled:
         if run.get("nonfinite") == "skip":
@@ -150,6 +154,42 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
             if component.capabilities.get("every_update"):
                 message = f"{_named(path, component)} must be called at every update, not every {calls}"
                 yield Problem(at(("run", "updates_per_call")), message, "write updates_per_call = 1")
+
+
+def _wrappers(recipe: Recipe) -> Iterator[Problem]:
+    """A wrapper that computes the loss itself has none left to hand on."""
+    inside: tuple[Path, Component] | None = None
+    for path, component in recipe.making_updates():
+        if not component.capabilities.get("needs_closure"):
+            continue
+        if component.kind == "wrapper" and inside is not None:
+            message = (
+                f"{_named(path, component)} computes the loss itself, "
+                f"and {_named(*inside)} inside it would have to do so too"
+            )
+            yield Problem(recipe.tables.place((*path, "use")), message, "leave one of them out")
+        inside = path, component
+
+
+def _own_rate(recipe: Recipe) -> Iterator[Problem]:
+    """An optimizer that sets its own rate leaves none to a schedule."""
+    own = next((part for part in recipe.making_updates() if part[1].capabilities.get("own_lr")), None)
+    schedule = recipe.tables.get("schedule") or {}
+    if own is None or not schedule:
+        return
+    sets, at = f"{_named(*own)} sets its own learning rate", recipe.tables.place
+    name = recipe.components[("schedule",)].name
+    if name != "constant":
+        message = f"{sets}, so that the schedule '{name}' would change nothing"
+        yield Problem(at(("schedule", "use")), message, 'leave [schedule] out, or write use = "constant"')
+    for key in ("warmup", "cooldown"):
+        written = schedule.get(key)
+        if isinstance(written, str) and Span.parse(written).amount:
+            yield Problem(at(("schedule", key)), f'{sets}, which {key} = "{written}" cannot do too', f"leave {key} out")
+    for key in ("multiply", "react"):
+        if schedule.get(key):
+            message = f"{sets}, which [[schedule.{key}]] cannot change"
+            yield Problem(at(("schedule", key, 0)), message, f"leave [[schedule.{key}]] out")
 
 
 def _groups(recipe: Recipe) -> Iterator[Problem]:
