@@ -14,6 +14,11 @@ VERBS = {
     "run": ("RECIPE [key=value ...]", "train as the recipe says; a bare recipe means run"),
     "validate": ("RECIPE ... [key=value ...]", "find every problem of recipes, run nothing"),
     "fill": ("RECIPE [key=value ...]", "print the recipe with all defaults, as TOML"),
+    "preview": (
+        "RECIPE [key=value ...] [--at TIMES] [--plot FILE] [--metrics FILE]",
+        "show every scheduled value over the run, and what looks wrong with it",
+    ),
+    "resume": ("RUN [key=value ...]", "continue a run from its newest checkpoint, bit for bit"),
     "list": ("[KIND | recipes]", "list components, or packaged recipes"),
     "describe": ("KIND NAME", "show a component: settings, types, defaults, an example"),
     "hooks": ("", "list the hooks that a plugin can implement"),
@@ -25,8 +30,12 @@ VERBS = {
 }
 OPTIONS = {
     "--run-dir DIR": "(run) the run folder; default: a new one under TRAINKIT_RUNS, else under runs",
+    "--resume": "(run) continue the run in --run-dir; where there is none, begin it",
     "--smoke": "(run) two updates, one evaluation, one save and load, in seconds",
-    "--profile": "(run) show afterwards where the time of an update went",
+    "--profile": "(run, resume) show afterwards where the time of an update went",
+    "--at TIMES": "(preview) times to show, such as 0,137,2ep,0.5dur; a bare number counts updates",
+    "--plot FILE": "(preview) draw the values over the whole run: .png, .svg or .pdf",
+    "--metrics FILE": "(preview) play the figures of a metrics.jsonl, or of JSON, through the reactions",
     "--origin": "(fill) show where each value comes from instead",
     "-p MODULE": "also use the plugin in this module or file; may be repeated",
     "--without PLUGIN": "leave an installed plugin out; may be repeated",
@@ -37,7 +46,7 @@ OPTIONS = {
     "--version": "show the version",
     "-h, --help": "show this text, or with a verb what it takes",
 }
-_TAKES_VALUE = ("--run-dir", "-p", "--without", "--split", "--out")
+_TAKES_VALUE = ("--run-dir", "-p", "--without", "--split", "--out", "--at", "--plot", "--metrics")
 _SPLITS = ("train", "val", "test")
 
 
@@ -70,12 +79,20 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.set_defaults(verb=verb)
-    if verb in ("run", "validate", "fill"):
+    if verb in ("run", "validate", "fill", "preview"):
         parser.add_argument("words", nargs="*", metavar="RECIPE | key=value", help="recipe, and values to set in it")
     if verb == "run":
         parser.add_argument("--run-dir", metavar="DIR", help=_help("--run-dir DIR"))
+        parser.add_argument("--resume", action="store_true", help=_help("--resume"))
         parser.add_argument("--smoke", action="store_true", help=_help("--smoke"))
         parser.add_argument("--profile", action="store_true", help=_help("--profile"))
+    elif verb == "resume":
+        parser.add_argument("words", nargs="*", metavar="RUN | key=value", help="run folder, and values to change")
+        parser.add_argument("--profile", action="store_true", help=_help("--profile"))
+    elif verb == "preview":
+        parser.add_argument("--at", metavar="TIMES", help=_help("--at TIMES"))
+        parser.add_argument("--plot", metavar="FILE", help=_help("--plot FILE"))
+        parser.add_argument("--metrics", metavar="FILE", help=_help("--metrics FILE"))
     elif verb == "fill":
         parser.add_argument("--origin", action="store_true", help=_help("--origin"))
     elif verb == "list":

@@ -129,30 +129,51 @@ class Session:
     def _run(self) -> int:
         from pathlib import Path
 
+        if self.args.resume and not self.args.run_dir:
+            raise usage_error("--resume needs --run-dir DIR: the folder of the run to continue")
+        if self.args.resume and self.args.smoke:
+            raise usage_error("--smoke leaves nothing behind that --resume could continue: name one of them")
+        recipe = self._recipe()
+        return self._train(recipe, Path(self.args.run_dir) if self.args.run_dir else None, self.args.resume)
+
+    def _resume(self) -> int:
+        runs, overrides = split_words(self.args.words)
+        if len(runs) != 1:
+            got = ", ".join(runs) or "none"
+            raise usage_error(f"resume takes one run folder and any number of key=value, got folders: {got}")
+        folder, plugins = _run_folder(runs[0]), self.plugins()
+        from trainkit.resuming import recipe_of
+
+        recipe = recipe_of(folder, overrides, plugins)
+        self._show_notes(recipe)
+        return self._train(recipe, folder, True)
+
+    def _train(self, recipe: Recipe, folder: Path | None, resume: bool) -> int:
         from trainkit.errors import Exit
 
-        recipe = self._recipe()
         assert self.loaded is not None
         from trainkit.display import Display
         from trainkit.launch import launch
 
+        smoke: bool = getattr(self.args, "smoke", False)  # `resume` has no such option
         display = Display(-1 if self.args.quiet else self.args.verbose, str(recipe.path))
         try:
             report = launch(
                 recipe,
                 self.loaded,
-                folder=Path(self.args.run_dir) if self.args.run_dir else None,
+                folder=folder,
                 listeners=[display],
                 progress=display.progress,
                 command=_command(self.words),
-                smoke=self.args.smoke,
+                smoke=smoke,
                 profile=self.args.profile,
+                resume=resume,
             )
         finally:
             display.close()
-            if display.folder is not None and not self.args.smoke:
+            if display.folder is not None and not smoke:
                 self.folder = str(display.folder)
-        display.summarise(report, kept=not self.args.smoke)
+        display.summarise(report, kept=not smoke)
         if self.args.profile:
             display.show_profile(report)
         if self.json:
@@ -191,6 +212,39 @@ class Session:
             emit_json({"origin": origin_lines(recipe)} if self.args.origin else {"recipe": recipe.tables})
         else:
             emit("\n".join(origin_lines(recipe)) if self.args.origin else fill_toml(recipe))
+        return 0
+
+    def _preview(self) -> int:
+        from pathlib import Path
+
+        from trainkit.preview_plot import check_plot, draw_preview
+
+        plot = Path(self.args.plot) if self.args.plot else None
+        if plot is not None:
+            check_plot(plot)
+        recipe = self._recipe()
+        assert self.loaded is not None
+        from trainkit.display import Display
+        from trainkit.preview import preview
+        from trainkit.run_text import preview_lines
+
+        display = Display(-1 if self.args.quiet else 0)
+        try:
+            metrics = Path(self.args.metrics) if self.args.metrics else None
+            made = preview(recipe, self.loaded, self.args.at, metrics, display.progress)
+        finally:
+            display.close()
+        if plot is not None:
+            draw_preview(made.run, plot, f"{Path(str(recipe.path)).stem}: {made.run.total_updates} updates")
+        if self.json:
+            emit_json(made.as_dict())
+            return 0
+        emit("\n".join(preview_lines(made.run, made.times, made.values)))
+        if not self.args.quiet:
+            for fault in made.lint:
+                say(f"warning: {fault}")
+            if plot is not None:
+                say(f"picture written to {plot}")
         return 0
 
     def _schema(self) -> int:

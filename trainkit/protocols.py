@@ -19,6 +19,9 @@ class Schedule(Protocol):
     """A pure function of time: the factor on a base value for update ``t`` of ``T``.
 
     The same arguments give the same value, whatever was called before.
+
+    A schedule that does not fit every length also has ``check(T) -> None``. It is called once, before the run, with the
+    updates that the schedule has, and raises ``ValueError("message\\ncure")``, which becomes a problem of the recipe.
     """
 
     def __call__(self, t: int, T: int, events: Events = ()) -> float:
@@ -65,7 +68,11 @@ class Reaction(Protocol):
 
         Args:
             body: what is changed; its clock stands at 0 at the end of the warm-up.
-            start: the update of the run at which that is. Events come in the body's time, ``(t - start, kind)``.
+            start: the update of the run at which that is. Events come on the same clock, ``(t - start, kind)``.
+
+        Returns:
+            A schedule. Of its events, those of a kind that `observe` gave are the reaction's own; the others belong to
+            reactions inside the body, and are handed on to it with the time that the body's clock shows.
         """
         ...
 

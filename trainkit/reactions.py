@@ -28,28 +28,22 @@ class Watch:
     after: int
 
     def reacting(self, body: Schedule, start: int) -> Schedule:
-        """The body as this reaction changes it; of the events it sees its own, the body sees all.
+        """The body as this reaction changes it.
 
-        A reaction that shifts the body's clock shifts the events that the body sees with it, so that what was decided
-        at an update still acts from that update on.
+        The reaction knows its own events by their bare kind. It hands the events on to the body, on the body's clock;
+        there those of the reactions further inside, whose kinds still bear their labels, are meant.
         """
         prefix = f"{self.label}:"
 
+        def inside(t: int, T: int, events: Events = ()) -> float:
+            return body(t, T, [(at, kind) for at, kind in events if ":" in kind] if events else events)
+
+        changed = self.reaction.react(inside, start)
+
         def factor(t: int, T: int, events: Events = ()) -> float:
-            now, known = t, events
-
-            def inside(t: int, T: int, events: Events = ()) -> float:
-                return body(t, T, moved(known, now - t))
-
-            own = [(at, kind.removeprefix(prefix)) for at, kind in events if kind.startswith(prefix)]
-            return self.reaction.react(inside, start)(t, T, own)
+            return changed(t, T, [(at, kind.removeprefix(prefix)) for at, kind in events] if events else events)
 
         return factor
-
-
-def moved(events: Events, by: int) -> Events:
-    """The events on a clock that began ``by`` updates later."""
-    return [(at - by, kind) for at, kind in events] if by and events else events
 
 
 class Reactions:

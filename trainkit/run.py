@@ -175,7 +175,16 @@ class Report:
 
 
 class Watcher(Protocol):
-    """Looks at figures and decides upon events."""
+    """Looks at figures and decides upon events.
+
+    Args:
+        watches: what looks; each has ``label`` and ``monitor``.
+    """
+
+    @property
+    def watches(self) -> Sequence[Any]:
+        """What looks."""
+        ...
 
     def observe(self, run: Run, figures: Metrics) -> None:
         """Take in figures such as ``{"val.loss": 0.3}``."""
@@ -183,6 +192,8 @@ class Watcher(Protocol):
 
 
 class _Unwatched:
+    watches = ()
+
     def observe(self, run: Run, figures: Metrics) -> None:
         return
 
@@ -209,6 +220,7 @@ class Run:
         metrics: metrics of the recipe by name.
         hook: the run's own hook relay (`pluggy`), holding plugins in use and built objects.
         optimizer: the optimizer, holding all parameter groups.
+        bases: what each group held when it was made, by name, before any schedule: the base values.
         schedules: one for each scheduled value.
         step: ``t``, optimizer updates made so far.
         epoch: epochs begun and not ended, from 0.
@@ -237,6 +249,7 @@ class Run:
     hook: pluggy.HookRelay
     # Made after the run exists, since hooks that take part in making them are given the run.
     optimizer: Optimizer = field(init=False)
+    bases: list[dict[str, Any]] = field(default_factory=list)
     schedules: Sequence[ScheduledValue] = field(default=())
     step: int = 0
     epoch: int = 0

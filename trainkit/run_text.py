@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainkit.console import aligned
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trainkit.run import Run
 
 _SHOWN_SHARE = 1e-3  # what takes less of the run is left out of its profile
+MOST_GROUPS = 16  # a table of more rows is not read by anybody
 _INSIDE_STEP = ("train_step", "loss", "gradients")
 
 
@@ -40,16 +41,58 @@ def start_block(run: Run, name: str) -> list[str]:
 
 
 def group_lines(run: Run) -> list[str]:
-    """The optimizer's groups as a table: names, parameters, learning rate, weight decay."""
+    """The optimizer's groups as a table: parameters, rate, weight decay, names; what few runs have, where they have it.
+
+    That is: the optimizer, where there are two; the layer, where the rate falls from layer to layer; the factor on the
+    rate, where groups differ in it. Of many groups the first and the last are shown.
+    """
     bases = {value.group: value.base for value in run.schedules if value.name == "lr"}
-    rows = [(f"{run.recipe['optimizer']['use']}", "parameters", "lr", "weight_decay", "names")]
-    for number, group in enumerate(run.optimizer.param_groups):
+    groups = run.optimizer.param_groups
+    extra = [key for key in ("optimizer", "layer") if any(key in group for group in groups)]
+    scaled = len({group.get("lr_scale", 1.0) for group in groups}) > 1
+    head = ["parameters", "lr", *(["lr_scale"] if scaled else []), "weight_decay", "names"]
+    rows = [(f"{run.recipe['optimizer']['use']}", *extra, *head)]
+    for number, group in enumerate(groups):
         names = [str(name) for name in group.get("names", ())]
         few = ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")
-        count = sum(parameter.numel() for parameter in group["params"])
-        lr = bases.get(number, group.get("lr"))
-        rows.append((f"group {number}", f"{count:,}", _number(lr), _number(group.get("weight_decay")), few))
-    return aligned(rows)
+        cells = [str(group.get(key, "-")) for key in extra]
+        cells.append(f"{sum(parameter.numel() for parameter in group['params']):,}")
+        cells.append(_number(bases.get(number, group.get("lr"))))
+        cells += [_number(group.get("lr_scale", 1.0))] if scaled else []
+        rows.append((f"group {number}", *cells, _number(group.get("weight_decay")), few))
+    if len(rows) > MOST_GROUPS + 1:
+        left_out = len(rows) - 1 - MOST_GROUPS
+        half = MOST_GROUPS // 2
+        rows[1 + half : -half] = [(f"... {left_out} more", *[""] * (len(rows[0]) - 1))]
+    return [*aligned(rows), *_batch_rule(run)]
+
+
+def _batch_rule(run: Run) -> list[str]:
+    """What ``lr_for_batch`` did to the rates, in numbers."""
+    settings, batch = run.recipe["optimizer"], run.clock.samples_per_update
+    if settings["lr_for_batch"] is None:
+        return []
+    from trainkit.composite import batch_factor
+
+    rule, factor = settings["lr_rule"] or "linear", batch_factor(settings, batch)
+    return [f"lr x {factor:g}  {rule} rule: rates for {settings['lr_for_batch']} samples an update, which has {batch}"]
+
+
+def preview_lines(run: Run, times: Sequence[int], values: Mapping[str, Sequence[float]]) -> list[str]:
+    """A preview as tables: the optimizer's groups, then a line for each time and a column for each value.
+
+    Values that are the same at all these times share a column.
+    """
+    columns: dict[tuple[float, ...], list[str]] = {}
+    for label, points in values.items():
+        columns.setdefault(tuple(points), []).append(label)
+    rows = [("update", "epoch", *(" ".join(labels) for labels in columns.values()))]
+    for place, t in enumerate(times):
+        epoch = f"{t / run.clock.updates_per_epoch:.4g}"
+        rows.append((str(t), epoch, *(f"{points[place]:.6g}" for points in columns)))
+    head = f"length  {run.total_updates} updates, {run.clock.updates_per_epoch} an epoch"
+    events = [f"update {at}  {kind.replace(':', ' ')}" for at, kind in run.events]
+    return [head, *group_lines(run), "", *aligned(rows), *(["", *events] if events else [])]
 
 
 def profile_lines(profile: Mapping[str, float], updates: int, seconds: float) -> list[str]:

@@ -179,12 +179,25 @@ def duration_limits(annotation: Any) -> list[Between]:
     return [*own, *(limit for part in inside for limit in duration_limits(part))]
 
 
+def number_limits(annotation: Any, place: int = 0) -> list[Between]:
+    """The limits of a number, of its optional, or of the number at ``place`` in a tuple."""
+    bare, markers = split_annotated(annotation)
+    own = [marker for marker in markers if isinstance(marker, Between)]
+    parts = [part for part in get_args(bare) if part not in (type(None), Ellipsis)]
+    if is_union(bare):
+        return [*own, *number_limits(parts[0], place)]
+    if get_origin(bare) is tuple:
+        return [*own, *number_limits(parts[min(place, len(parts) - 1)])]
+    return own
+
+
 def durations_inside(annotation: Any) -> Any:
-    """The annotation of the items, if the setting or its optional is a list of durations; else ``None``."""
+    """The annotation of the items, if the setting or its optional is a list or a table of durations; else ``None``."""
     bare, _ = split_annotated(annotation)
     if is_union(bare):
         return next((found for part in get_args(bare) if (found := durations_inside(part)) is not None), None)
-    return get_args(bare)[0] if get_origin(bare) is list and is_duration(get_args(bare)[0]) else None
+    item = get_args(bare)[-1] if get_origin(bare) in (list, dict) else None
+    return item if item is not None and is_duration(item) else None
 
 
 def is_path(annotation: Any) -> bool:

@@ -12,7 +12,10 @@ from trainkit.reactions import Reactions, Watch
 from trainkit.recipe import problem_at
 from trainkit.run import Run, ScheduledValue
 from trainkit.scheduled import product, rising, warmed_up
+from trainkit.settings import Between, number_limits
 from trainkit.targets import Number, find_numbers
+
+CHECKED_POINTS = 1000  # at most so many values of a schedule are held against its target's limits
 
 
 def make_schedules(
@@ -129,7 +132,41 @@ class _Timetable:
                 base = table["base"]
             put = None if number.name else number.put
             values.append(ScheduledValue(number.label, base, schedule, number.group, number.name, put, number.whole))
+        self._within_limits(path, values)
         return values
+
+    def _refusal(self, path: TablePath, key: str, message: str, cure: str) -> RecipeError:
+        said = f'[[schedule.also]] target = "{self.builder.table(path)["target"]}": {message}'
+        return RecipeError([problem_at(self.builder.tables, (*path, key), said, cure.strip())])
+
+    def _within_limits(self, path: TablePath, values: list[ScheduledValue]) -> None:
+        """Hold the values against the limits of the setting that they take the place of."""
+        limits = self._limits(self.builder.table(path)["target"])
+        total = self.run.schedule_updates
+        stride = max(1, total // CHECKED_POINTS)
+        for value in values if limits else ():
+            for t in (*range(0, total, stride), total - 1):
+                number = value.at(t, total)
+                for limit in limits:
+                    if not limit.holds(number):
+                        message = f"{value.label} comes to {number:.6g} at update {t}; it must be {limit}"
+                        raise self._refusal(path, "use", message, "change the schedule's own settings, or base")
+
+    def _limits(self, target: str) -> list[Between]:
+        """The limits of the setting that a target names, from the component that has it."""
+        where, _, rest = target.partition(".")
+        name, place = target.rpartition(".")[2], 0
+        kinds = {"loss": "loss", "callback": "callback", "data": ""}
+        if where not in kinds:
+            name, place = where, int(rest) if rest.isdecimal() else 0
+        kind = kinds.get(where, "" if where == "model" else "optimizer")
+        for at, component in self.builder.recipe.components.items():
+            if component.kind != kind or (kind == "callback" and component.name != rest.partition(".")[0]):
+                continue
+            for setting in component.settings:
+                if setting.name == name and at[:1] == (kind,):
+                    return number_limits(setting.annotation, place)
+        return []
 
     def _exempt(self, number: Number) -> bool:
         """Whether a group has no weight decay whatever the recipe's value is: biases and norms."""

@@ -9,6 +9,7 @@ from trainkit.clock import Span
 from trainkit.component import Component
 from trainkit.errors import Problem
 from trainkit.recipe.filled import Recipe
+from trainkit.recipe.scheduling import check_schedules, monitors
 from trainkit.recipe.text import Path, did_you_mean, header, shown, toml_key
 
 _TIMES = ("duration", "evaluate_every", "log_every", "save_every")
@@ -24,18 +25,9 @@ def check_pairs(recipe: Recipe) -> list[Problem]:
         *_wrappers(recipe),
         *_own_rate(recipe),
         *_groups(recipe),
-        *_warmup(recipe),
+        *check_schedules(recipe),
         *_figures(recipe),
     ]
-
-
-def _warmup(recipe: Recipe) -> list[Problem]:
-    schedule = recipe.tables.get("schedule") or {}
-    if schedule.get("warmup_shape") != "exp" or schedule.get("warmup_start"):
-        return []
-    written = "unset" if schedule.get("warmup_start") is None else schedule["warmup_start"]
-    message = f'warmup_shape = "exp" needs a warmup_start above 0, it is {written}'
-    return [Problem(recipe.tables.place(("schedule", "warmup_shape")), message, "write warmup_start = 0.01")]
 
 
 def hook_order(recipe: Recipe) -> tuple[list[Path], list[Problem]]:
@@ -193,11 +185,58 @@ def _own_rate(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _groups(recipe: Recipe) -> Iterator[Problem]:
-    optimizer = recipe.components.get(("optimizer",))
-    groups = recipe.tables.get("optimizer", {}).get("group")
-    if optimizer is not None and optimizer.capabilities.get("single_group") and groups:
-        message = f"[optimizer] {optimizer.name} takes all parameters as one group"
-        yield Problem(recipe.tables.place(("optimizer", "group", 0)), message, "leave [[optimizer.group]] out")
+    """Settings per parameter that the optimizer cannot have, or that say two things at once."""
+    table: dict[str, Any] = recipe.tables.get("optimizer") or {}
+    optimizer, at = recipe.components.get(("optimizer",)), recipe.tables.place
+    if optimizer is None:
+        return
+    asked = [key for key in ("group", "layer_decay", "discriminative") if table.get(key)]
+    name = _named(("optimizer",), optimizer)
+    if optimizer.capabilities.get("single_group"):
+        for key in asked:
+            path, what = (("optimizer", key, 0), "[[optimizer.group]]") if key == "group" else (("optimizer", key), key)
+            yield Problem(at(path), f"{name} takes all parameters as one group", f"leave {what} out")
+    owner = next((p for p, part in recipe.components.items() if "parameter_groups" in part.owns), None)
+    for key in asked if owner is not None else ():
+        message = f"{_named(owner, recipe.components[owner])} makes the parameter groups, which {key} would change"
+        yield Problem(at(("optimizer", key)), message, "leave one of them out")
+    if table.get("layer_decay") is not None and table.get("discriminative") is not None:
+        written = f"layer_decay = {table['layer_decay']} and discriminative = {table['discriminative']}"
+        message = f"[optimizer] {written} both say how the rate falls from layer to layer"
+        yield Problem(at(("optimizer", "discriminative")), message, "write one of them")
+    if table.get("lr_rule") is not None and table.get("lr_for_batch") is None:
+        message = f'[optimizer] lr_rule = "{table["lr_rule"]}" needs the batch that the rates are meant for'
+        yield Problem(at(("optimizer", "lr_rule")), message, "write lr_for_batch = 256, or leave lr_rule out")
+    yield from _rest(recipe, optimizer)
+
+
+def _rest(recipe: Recipe, optimizer: Component) -> Iterator[Problem]:
+    """Two optimizers in one: each must leave the other alone."""
+    path: Path = ("optimizer", "rest")
+    rest, at = recipe.components.get(path), recipe.tables.place
+    if rest is None:
+        return
+    for here, part, other in ((("optimizer",), optimizer, rest), (path, rest, optimizer)):
+        for word, why in _UNSHARED.items():
+            if part.capabilities.get(word):
+                message = f"{_named(here, part)} {why}, so that {other.name} cannot take a share of them"
+                yield Problem(at((*here, "use")), message, "choose another optimizer, or leave [optimizer.rest] out")
+                break
+    schedule = recipe.components.get(("schedule",))
+    if schedule is not None and schedule.capabilities.get("absolute"):
+        message = f"[schedule] {schedule.name} gives the rate itself, the same to {optimizer.name} and {rest.name}"
+        yield Problem(at(("schedule", "use")), message, "choose a schedule of factors, which keeps each one's own lr")
+    if recipe.tables.get("run", {}).get("compile") == "step":
+        both = f"{optimizer.name} and [optimizer.rest] {rest.name}"
+        message = f'[optimizer] {both} are two programs, of which compile = "step" makes one'
+        yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
+
+
+# What keeps an optimizer from sharing a model with another.
+_UNSHARED = {
+    "needs_closure": "computes the loss again for all parameters",
+    "single_group": "takes all parameters as one group",
+}
 
 
 def _figures(recipe: Recipe) -> Iterator[Problem]:
@@ -209,15 +248,16 @@ def _figures(recipe: Recipe) -> Iterator[Problem]:
                 message = f"[[metric]] {component.name} is there twice: both would give the figure '{component.name}'"
                 yield Problem(recipe.tables.place((*path, "use")), message, "leave one of them out")
             names.append(component.name)
-    monitor = recipe.tables.get("run", {}).get("monitor")
-    if not isinstance(monitor, str) or any(item is None for item in recipe.tables.get("metric", [])):
+    if any(item is None for item in recipe.tables.get("metric", [])):
         return
     figures = [f"{split}.{name}" for split in ("val", "train") for name in ("loss", *dict.fromkeys(names))]
     # One metric may give several figures, named after it.
-    if monitor not in figures and not any(monitor.startswith((f"{f}.", f"{f}_")) for f in figures if f[-5:] != ".loss"):
-        place = recipe.tables.place(("run", "monitor"))
-        cure = did_you_mean(monitor, figures) + f"figures of this recipe: {', '.join(figures)}"
-        yield Problem(place, f"[run] monitor: nothing gives the figure '{shown(monitor)}'", cure)
+    several = tuple(f"{figure}{mark}" for figure in figures if figure[-5:] != ".loss" for mark in "._")
+    for at, what, monitor in monitors(recipe):
+        if isinstance(monitor, str) and monitor not in figures and not monitor.startswith(several):
+            cure = did_you_mean(monitor, figures) + f"figures of this recipe: {', '.join(figures)}"
+            message = f"{what}: nothing gives the figure '{shown(monitor)}'"
+            yield Problem(recipe.tables.place(at), message, cure)
 
 
 def _named(path: Path, component: Component) -> str:
