@@ -58,6 +58,8 @@ class Display:
         self.run, self.folder = run, run.folder
         self._started = self._mark = time.monotonic()
         self._mark_position = run.position
+        for line in run.history:  # of a run that is continued
+            self._compare(run, {f"{line['split']}.{name}": value for name, value in line.items()})
         if self.level < 0:
             return
         self._say("\n".join(start_block(run, self.recipe)))
@@ -109,6 +111,12 @@ class Display:
             self._work_shown = time.monotonic()
             self._say(f"{text}  {done}/{total}")
 
+    def note(self, text: str) -> None:
+        """Show what was decided on the way."""
+        if self.level >= 0:
+            self._end_work()
+            self._say(f"note: {text}")
+
     def close(self) -> None:
         """Take the bars away; called again without harm."""
         self._end_work()
@@ -137,7 +145,7 @@ class Display:
         if kept and self.folder is not None:
             paths = [self.folder / name for name in ("report.json", "curves.png")]
             lines.append("  " + "  ".join(str(path) for path in paths if path.exists()))
-            lines.append(f"  next: trainkit evaluate {self.folder}")
+            lines.append(f"  next: trainkit {'resume' if report.status == 'interrupted' else 'evaluate'} {self.folder}")
         self._say("\n".join(lines))
 
     def show_profile(self, report: Report) -> None:
@@ -149,11 +157,7 @@ class Display:
 
     def _line(self, run: Run, figures: Mapping[str, float], trained: float) -> None:
         self._evaluated_at = run.position
-        monitor = run.recipe["run"]["monitor"]
-        value = figures.get(monitor)
-        if value is not None and value - value == 0:
-            pick = max if run.higher_is_better(monitor) else min
-            self._best = value if self._best is None else pick(self._best, value)
+        self._compare(run, figures)
         # A bar already shows this; as lines it is for logs, and for those who ask for more.
         if self.level < 0 or (self.terminal and self.level < 1):
             return
@@ -167,6 +171,13 @@ class Display:
         parts.append(f"{short(epochs * run.feed.spec.sizes['train'] / max(trained, 1e-9))} samples/s")
         parts.append(clock_text(time.monotonic() - self._started))
         self._say("  ".join(parts))
+
+    def _compare(self, run: Run, figures: Mapping[str, float]) -> None:
+        monitor = run.recipe["run"]["monitor"]
+        value = figures.get(monitor)
+        if value is not None and value - value == 0:
+            pick = max if run.higher_is_better(monitor) else min
+            self._best = value if self._best is None else pick(self._best, value)
 
     def _where(self, run: Run) -> str:
         per_epoch = run.clock.updates_per_epoch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -55,12 +55,17 @@ class Preview:
         }
 
 
+def nothing(text: str) -> None:
+    """Say nothing."""
+
+
 def preview(
     recipe: Recipe,
     plugins: Plugins,
     at: str | None = None,
     metrics: Path | None = None,
     progress: Progress = silent,
+    say: Callable[[str], None] = nothing,
 ) -> Preview:
     """Build a recipe without training it and work out its scheduled values.
 
@@ -70,12 +75,13 @@ def preview(
         at: times such as ``0,137,2ep,0.5dur``; unset chooses telling ones.
         metrics: figures to play through the reactions, as `play` reads them.
         progress: told about long work.
+        say: told what the reactions decide.
 
     Raises:
         UsageError: if ``at`` or ``metrics`` cannot be read.
         RecipeError: if the parts of the recipe do not fit each other.
     """
-    run = build(recipe, plugins, Path(), progress).run
+    run = build(recipe, plugins, Path(), progress, say=say).run
     if metrics is not None:
         play(run, metrics)
     times = _times(run.clock, at) if at is not None else key_times(run)
