@@ -54,6 +54,9 @@ CAPABILITIES: Mapping[str, str] = {
     "single_group": "the optimizer refuses different settings per parameter group",
     "max_ndim": "largest number of dimensions of a parameter that the optimizer takes",
     "lanes": "may be trained as one of several lanes of a vectorised model",
+    "min_ndim": "smallest number of dimensions of a parameter that the optimizer takes",
+    "hidden_weights": "the optimizer is for hidden layers: embeddings and the head go to [optimizer.rest]",
+    "sparse": "the optimizer takes sparse gradients alone",
     "compiles": "may be part of a compiled step",
     "every_update": "the callback must be called at every single update, not at call boundaries",
 }

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from trainkit.component import Component
-from trainkit.errors import RecipeError
+from trainkit.errors import Problem, RecipeError
 from trainkit.hookspecs import hookimpl
-from trainkit.recipe import problem_at
+from trainkit.parameters import CRITERIA, Owned, criteria_text, criterion_help, layers_of, parameters_of
+from trainkit.recipe import Recipe, problem_at
+from trainkit.routing import Part, parts_of, route
 from trainkit.run import Run
 
 
@@ -20,53 +19,103 @@ class GroupDefaults:
     """The core's rule for parameter groups, asked after all plugins.
 
     Args:
-        optimizer: the optimizer's component.
-        tables: the filled recipe, which knows its places.
+        recipe: the checked recipe.
     """
 
-    def __init__(self, optimizer: Component, tables: Mapping[str, Any]) -> None:
-        self.optimizer = optimizer
-        self.tables = tables
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
 
     @hookimpl(trylast=True)
     def trainkit_parameter_groups(self, run: Run, model: nn.Module) -> list[dict[str, Any]]:
         """Group by the first matching ``[[optimizer.group]]``; biases and norms apart, without weight decay.
 
-        Tied weights appear once, under their first name; frozen parameters are left out.
+        With a decay by layer each layer has groups of its own. Tied weights appear once, under their first name; frozen
+        parameters are left out.
 
         Raises:
-            RecipeError: if a pattern matches no parameter, or nothing is left to train.
+            RecipeError: if a group matches no parameter, a setting is not its optimizer's, or nothing is left to train.
         """
-        settings = self.tables["optimizer"]
-        rules: list[Mapping[str, Any]] = list(settings["group"])
-        takes_decay = any(setting.name == "weight_decay" for setting in self.optimizer.settings)
-        split_decay = takes_decay and settings["no_decay"] == "norms_and_biases"
-        names = dict(model.named_parameters())
-        matched: set[int] = set()
-        groups: dict[tuple[int, bool], dict[str, Any]] = {}
-        for name, parameter in names.items():
-            rule = next((i for i, table in enumerate(rules) if fnmatch.fnmatchcase(name, table["match"])), len(rules))
-            matched.add(rule)
-            if not parameter.requires_grad:
+        recipe, settings = self.recipe, self.recipe.tables["optimizer"]
+        rules: Sequence[Mapping[str, Any]] = settings["group"]
+        parts, routes, parameters, layers = (
+            parts_of(recipe),
+            route(recipe, model),
+            parameters_of(model),
+            layers_of(model),
+        )
+        falls = layer_factor(settings)
+        matched: dict[int, set[int]] = {}
+        groups: dict[tuple[int, int, int, bool], dict[str, Any]] = {}
+        for owned in parameters:
+            rule = next((number for number, table in enumerate(rules) if owned.meets(table)), len(rules))
+            number = routes[owned.parameter]
+            matched.setdefault(rule, set()).add(number)
+            if not owned.parameter.requires_grad:
                 continue
-            overrides = {k: v for k, v in rules[rule].items() if k != "match"} if rule < len(rules) else {}
-            decay = overrides.get("weight_decay", settings.get("weight_decay", 0.0))
-            # A group that states its own decay means all that it matches.
-            apart = split_decay and parameter.dim() <= 1 and bool(decay) and "weight_decay" not in overrides
-            group = groups.setdefault((rule, apart), {"params": [], "names": [], "lr_scale": 1.0, **overrides})
-            if apart:
-                group["weight_decay"] = 0.0
-            group["params"].append(parameter)
-            group["names"].append(name)
-        problems = []
-        for index, table in enumerate(rules):
-            if index not in matched:
-                near = difflib.get_close_matches(table["match"], names, 3, 0.4) or list(names)[:3]
-                message = f'[[optimizer.group]] match = "{table["match"]}" matches no parameter that is still free'
-                cure = f"first match wins; parameters are named like {', '.join(near)}"
-                problems.append(problem_at(self.tables, f"optimizer.group.{index}.match", message, cure))
+            overrides = {k: v for k, v in rules[rule].items() if k not in CRITERIA} if rule < len(rules) else {}
+            apart = settings["no_decay"] == "norms_and_biases" and _spared(parts[number], owned, overrides)
+            layer = layers.number(owned.name) if falls is not None else 0
+            key = (number, rule, layer, apart)
+            if key not in groups:
+                groups[key] = {"params": [], "names": [], "lr_scale": 1.0, **overrides}
+                if falls is not None:
+                    groups[key]["lr_scale"] *= falls ** layers.depth(owned.name)
+                    groups[key]["layer"] = layers.names[layer]
+                if apart:
+                    groups[key]["weight_decay"] = 0.0
+            groups[key]["params"].append(owned.parameter)
+            groups[key]["names"].append(owned.name)
+        problems = [*_unmatched(recipe, model, matched), *_foreign(recipe, parts, matched)]
         if not groups:
-            problems.append(problem_at(self.tables, "model", "the model has no parameter to train", "unfreeze some"))
+            problems.append(problem_at(recipe.tables, "model", "the model has no parameter to train", "unfreeze some"))
         if problems:
             raise RecipeError(problems)
         return [groups[key] for key in sorted(groups)]
+
+
+def layer_factor(settings: Mapping[str, Any]) -> float | None:
+    """What the rate is multiplied by from one layer to the one before it; ``None`` where all have the same.
+
+    Source: ``layer_decay``: Clark et al. 2020, "ELECTRA", appendix A; arXiv 2003.10555. ``discriminative``: Howard &
+    Ruder 2018, "Universal Language Model Fine-tuning", section 3.2; arXiv 1801.06146.
+    """
+    if settings["discriminative"] is not None:
+        return float(1 / settings["discriminative"])
+    decay: float | None = settings["layer_decay"]
+    return decay
+
+
+def _spared(part: Part, owned: Owned, overrides: Mapping[str, Any]) -> bool:
+    """Whether a parameter is kept from a weight decay that its optimizer would have for it."""
+    # A group that states its own decay means all that it matches.
+    return owned.parameter.dim() <= 1 and bool(part.table.get("weight_decay")) and "weight_decay" not in overrides
+
+
+def _unmatched(recipe: Recipe, model: nn.Module, matched: Mapping[int, set[int]]) -> Iterator[Problem]:
+    """Groups without a parameter, frozen ones included."""
+    parameters = parameters_of(model)
+    for index, table in enumerate(recipe.tables["optimizer"]["group"]):
+        if index in matched:
+            continue
+        written = [key for key in CRITERIA if table.get(key) is not None]
+        wrong = [key for key in written if not any(owned.meets({key: table[key]}) for owned in parameters)]
+        help_with = wrong or (written if len(written) == 1 else [])
+        cure = "; ".join(["first match wins", *(criterion_help(key, table[key], model) for key in help_with)])
+        if not help_with:
+            cure += "; all that a group says must hold at once"
+        message = f"[[optimizer.group]] {criteria_text(table)} matches no parameter that is still free"
+        yield problem_at(recipe.tables, f"optimizer.group.{index}.{(wrong or written)[0]}", message, cure)
+
+
+def _foreign(recipe: Recipe, parts: Sequence[Part], matched: Mapping[int, set[int]]) -> Iterator[Problem]:
+    """Settings of a group that the optimizer of its parameters does not have."""
+    for index, table in enumerate(recipe.tables["optimizer"]["group"]):
+        for number in sorted(matched.get(index, ())):
+            known = {setting.name for setting in parts[number].component.settings}
+            for key in table:
+                if key not in known and key not in (*CRITERIA, "lr_scale"):
+                    message = (
+                        f"[[optimizer.group]] {key}: parameters of this group go to {parts[number]}, which has none"
+                    )
+                    cure = f"narrow the group with {', '.join(CRITERIA)}, or leave {key} out"
+                    yield problem_at(recipe.tables, f"optimizer.group.{index}.{key}", message, cure)

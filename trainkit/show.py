@@ -14,7 +14,7 @@ from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import UsageError, printable
 from trainkit.manager import Plugins, hook_names
 from trainkit.settings import Setting, show_value
-from trainkit.tables import COMPONENT_TABLES, INSIDE
+from trainkit.tables import ADDED, COMPONENT_TABLES, INSIDE
 
 
 def show_list(plugins: Plugins, kind: str | None, as_json: bool) -> None:
@@ -71,6 +71,10 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     lines += ["", "settings", *(_settings(component.settings) or ["  none"])]
     if shared:
         lines += ["", f"settings of every [{component.kind}] table", *_settings(shared)]
+    for setting in shared:
+        if setting.nested is not None and setting.nested.kind == component.kind and setting.nested.adds:
+            within = ADDED[setting.nested.adds]
+            lines += ["", f"in [{component.kind}.{setting.name}], besides its own", *_settings(within)]
     if traits := _traits(component):
         lines += ["", "traits", *aligned(traits, "  ")]
     lines += ["", "example", *(f"  {line}".rstrip() for line in example_toml(component).splitlines()), ""]

@@ -114,12 +114,20 @@ def optimizer(
     """How parameters are grouped.
 
     Args:
-        group: settings for parameters whose name matches; the first match wins.
+        group: settings of their own for some parameters; the first match wins.
         no_decay: parameters that get no weight decay.
     """
 
 
-def optimizer_finer(*, wrap: list[Annotated[Any, Nested("wrapper")]] = []) -> None:  # noqa: B006
+def optimizer_finer(
+    *,
+    wrap: list[Annotated[Any, Nested("wrapper")]] = [],  # noqa: B006
+    layer_decay: Annotated[float, Between(0, 1, low_open=True)] | None = None,
+    discriminative: Annotated[float, Between(1)] | None = None,
+    lr_for_batch: PositiveInt | None = None,
+    lr_rule: Literal["linear", "sqrt", "none"] | None = None,
+    rest: Annotated[Any, Nested("optimizer", adds="rest")] | None = None,
+) -> None:
     """What every optimizer can be given beside, and few need.
 
     Args:
@@ -127,9 +135,18 @@ def optimizer_finer(*, wrap: list[Annotated[Any, Nested("wrapper")]] = []) -> No
     """
 
 
-def parameter_group(*, match: str, lr_scale: Positive = 1.0) -> None:
+def parameter_group(
+    *, match: str | None = None, type: str | None = None, ndim: NonNegativeInt | None = None, lr_scale: Positive = 1.0
+) -> None:
     """One ``[[optimizer.group]]``; it also takes any setting of the optimizer, for its parameters alone.
 
+        layer_decay: the learning rate is multiplied by this once for each layer between a parameter and the head.
+        discriminative: the same as a divisor: 2.6 divides the rate by 2.6 a layer, from the head down.
+        lr_for_batch: samples in an update that the learning rates are meant for; a run with another number of them
+            scales the rates by lr_rule.
+        lr_rule: linear multiplies the rates by the ratio of the two numbers, sqrt by its root, none leaves them; unset
+            is linear.
+        rest: a second optimizer, for parameters that this one is not for.
     Args:
         match: shell-style pattern of parameter names, such as ``head.*``.
         lr_scale: factor on the learning rate.
@@ -138,10 +155,27 @@ def parameter_group(*, match: str, lr_scale: Positive = 1.0) -> None:
 
 def schedule(*, warmup: Duration = "0ba") -> None:
     """What every schedule can be given.
+        type: class of the module that holds the parameter, or a class it derives from, such as ``Conv2d``.
+        ndim: number of dimensions: 0 or 1 for biases and norms, 2 for matrices, 4 for kernels of images.
 
     Args:
         warmup: the learning rate rises linearly over this time, from 1/(W+1); the schedule itself begins after it.
     """
+def rest(
+    *,
+    match: list[str] | None = None,
+    type: list[str] | None = None,
+    ndim: list[NonNegativeInt] | None = None,
+) -> None:
+    """What ``[optimizer.rest]`` takes besides: which parameters it is for, beside those that the other cannot take.
+
+    Args:
+        match: patterns of parameter names; any one is enough, as it is for the next two.
+        type: classes of the modules that hold the parameters, such as ``Embedding``.
+        ndim: numbers of dimensions.
+    """
+
+
 
 
 def schedule_finer(
@@ -270,5 +304,6 @@ INSIDE: Mapping[str, tuple[str, str]] = {
     "augmentation": ("data", "augment"),
     "reaction": ("schedule", "react"),
     "wrapper": ("optimizer", "wrap"),
+    "rest": read_settings(rest),
 }
 GROUP_SETTINGS = read_settings(parameter_group)

@@ -1,8 +1,8 @@
-"""Optimizers that torch has and that are no elementwise rule: adafactor, asgd, lbfgs, muon, rprop, sparse_adam."""
+"""Optimizers that torch has and that are no elementwise rule: adafactor, asgd, lbfgs, rprop, sparse_adam."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from trainkit import Between, NonNegative, Positive
 
@@ -96,57 +96,6 @@ def lbfgs(
     search = "strong_wolfe" if strong_wolfe else None
     # It must be given a closure, as its capability says.
     return _wrapped("LBFGS", together, lr=lr, max_iter=max_iter, history_size=history, line_search_fn=search)
-
-
-def muon(
-    params: list[dict[str, Any]],
-    /,
-    *,
-    lr: Positive = 1e-3,
-    weight_decay: NonNegative = 0.1,
-    momentum: Share = 0.95,
-    nesterov: bool = True,
-    ns_steps: Annotated[int, Between(1, 99)] = 5,
-    eps: Positive = 1e-7,
-    adjust_lr_fn: Literal["original", "match_rms_adamw"] = "original",
-) -> Optimizer:
-    """Muon: the momentum of a matrix, made orthogonal, is the step; for matrices alone.
-
-    Defaults are those of `torch.optim.Muon`, which it wraps and which needs torch 2.9; the author's own are lr 0.02 and
-    no decay. The decay is decoupled.
-
-    Args:
-        lr: learning rate.
-        weight_decay: share of the weights, times the learning rate, that each update takes off.
-        momentum: share of the last update's direction that is kept.
-        nesterov: look ahead along the momentum.
-        ns_steps: iterations of the polynomial that makes a matrix orthogonal.
-        eps: smallest norm that a matrix is divided by.
-        adjust_lr_fn: a matrix's rate is multiplied by sqrt(max(1, rows / columns)), or by 0.2 sqrt(max(rows, columns)),
-            with which AdamW's rates fit.
-
-    Raises:
-        ValueError: for a parameter that is no matrix, naming it; or if torch has no Muon.
-
-    Source: Jordan et al. 2024, "Muon"; Liu et al. 2025, "Muon is Scalable for LLM Training"; arXiv 2502.16982.
-    """
-    for group in params:
-        # Whoever builds groups by hand may leave the names out.
-        for name, parameter in zip(group.get("names", [""] * len(group["params"])), group["params"], strict=True):
-            if parameter.dim() != 2:
-                what = f"'{name}'" if name else "a parameter"
-                raise ValueError(f"muon takes matrices alone, and {what} has the shape {tuple(parameter.shape)}")
-    return _wrapped(
-        "Muon",
-        params,
-        lr=lr,
-        weight_decay=weight_decay,
-        momentum=momentum,
-        nesterov=nesterov,
-        ns_steps=ns_steps,
-        eps=eps,
-        adjust_lr_fn=adjust_lr_fn,
-    )
 
 
 def rprop(

@@ -29,6 +29,8 @@ from trainkit.tables import (
     TableKind,
 )
 
+SELECTORS = ("match", "type", "ndim")  # what a group says about the parameters it is for
+
 
 def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) -> Recipe:
     """Check a composed recipe and fill its defaults.
@@ -240,18 +242,29 @@ class _Checker:
         return value
 
     def groups(self, component: Component, groups: list[Any]) -> list[Any]:
-        """Check ``[[optimizer.group]]``: its own settings, and any of the optimizer's."""
-        own = [dataclasses.replace(s, default=None) for s in component.settings if s.nested is None]
-        names = {setting.name for setting in GROUP_SETTINGS}
-        allowed = tuple(setting for setting in own if setting.name not in names)
-        part = Part(allowed, settings_model(f"{component.name} group", allowed))
+        """Check ``[[optimizer.group]]``: its own settings, and any of the optimizer's or of ``[optimizer.rest]``."""
+        parts = [component, *([rest] if (rest := self.components.get(("optimizer", "rest"))) is not None else [])]
+        core = core_part("group")
+        names = {setting.name for setting in core.settings}
+        allowed: dict[str, Setting] = {}
+        for part in parts:
+            # Which of the two a group's parameters go to, the model says later.
+            for setting in part.settings:
+                if setting.nested is None and setting.name not in names:
+                    allowed.setdefault(setting.name, dataclasses.replace(setting, default=None))
+        title = " and ".join(part.name for part in parts)
+        own = Part(tuple(allowed.values()), settings_model(f"{title} group", allowed.values()))
         checked = []
         for number, group in enumerate(groups):
             path: Path = ("optimizer", "group", number)
-            table = Table(path, header(path), f"a group of {component.name}", group, [core_part("group"), part])
+            table = Table(path, header(path), f"a group of {title}", group, [core, own])
             filled, problems = check_table(table, self.composed, self.faults)
+            if not any(key in group for key in SELECTORS) and not any(nearest(key, SELECTORS) for key in group):
+                message = f"{header(path)} does not say which parameters it is for"
+                cure = "write match = a pattern of names, such as \"head.*\", or type = \"Embedding\", or ndim = 1"
+                problems.append(Problem(self.composed.header(path), message, cure))
             self.problems.extend(problems)
-            left_out = [setting.name for setting in allowed if setting.name not in group]
+            left_out = [name for name in (*allowed, *SELECTORS) if name not in group]
             checked.append({key: value for key, value in filled.items() if key not in left_out})
             self.defaults[(*path, "lr_scale")] = 1.0
         return checked

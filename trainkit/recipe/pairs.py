@@ -185,6 +185,24 @@ def _own_rate(recipe: Recipe) -> Iterator[Problem]:
 
 
 def _groups(recipe: Recipe) -> Iterator[Problem]:
+def _one_rate(recipe: Recipe) -> Iterator[Problem]:
+    """An optimizer that has one learning rate for all parameters."""
+    part = next((part for part in recipe.making_updates() if part[1].capabilities.get("one_lr")), None)
+    table: dict[str, Any] = recipe.tables.get("optimizer") or {}
+    if part is None:
+        return
+    why, at = f"{_named(*part)} has one learning rate for all parameters", recipe.tables.place
+    for number, group in enumerate(table.get("group") or []):
+        for key in ("lr", "lr_scale"):
+            if key in group and not (key == "lr_scale" and group[key] == 1):
+                message = f"{why}, so that no group can have {key} = {shown_value(group[key])}"
+                yield Problem(at(("optimizer", "group", number, key)), message, f"leave {key} out")
+    for key in ("layer_decay", "discriminative"):
+        if table.get(key) is not None:
+            message = f"{why}, which {key} = {shown_value(table[key])} would change from layer to layer"
+            yield Problem(at(("optimizer", key)), message, f"leave {key} out")
+
+
     """Settings per parameter that the optimizer cannot have, or that say two things at once."""
     table: dict[str, Any] = recipe.tables.get("optimizer") or {}
     optimizer, at = recipe.components.get(("optimizer",)), recipe.tables.place
@@ -196,10 +214,10 @@ def _groups(recipe: Recipe) -> Iterator[Problem]:
         for key in asked:
             path, what = (("optimizer", key, 0), "[[optimizer.group]]") if key == "group" else (("optimizer", key), key)
             yield Problem(at(path), f"{name} takes all parameters as one group", f"leave {what} out")
-    owner = next((p for p, part in recipe.components.items() if "parameter_groups" in part.owns), None)
-    for key in asked if owner is not None else ():
-        message = f"{_named(owner, recipe.components[owner])} makes the parameter groups, which {key} would change"
-        yield Problem(at(("optimizer", key)), message, "leave one of them out")
+    for owner in [item for item in recipe.components.items() if "parameter_groups" in item[1].owns]:
+        for key in asked:
+            message = f"{_named(*owner)} makes the parameter groups, which {key} would change"
+            yield Problem(at(("optimizer", key)), message, "leave one of them out")
     if table.get("layer_decay") is not None and table.get("discriminative") is not None:
         written = f"layer_decay = {table['layer_decay']} and discriminative = {table['discriminative']}"
         message = f"[optimizer] {written} both say how the rate falls from layer to layer"

@@ -26,7 +26,7 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
     for kind in KINDS:
         # Inside other components: what the core adds to tables at the top is not there.
         definitions[kind] = _branches(plugins, kind, ())
-    for name, kind in {"phase": "schedule", "also": "schedule", "react": "reaction"}.items():
+    for name, kind in {"phase": "schedule", "also": "schedule", "react": "reaction", "rest": "optimizer"}.items():
         definitions[f"{kind}_{name}"] = _branches(plugins, kind, ADDED[name])
     for name, table in COMPONENT_TABLES.items():
         branches = _branches(plugins, table.kind, table.added) if table.added else {"$ref": f"#/$defs/{table.kind}"}
@@ -64,8 +64,12 @@ def _component(plugins: Plugins, component: Component, shared: tuple[Setting, ..
     schema = _object(settings, component.help)
     schema["properties"] = {"use": {"enum": names, "description": component.help}, **schema["properties"]}
     if component.kind == "optimizer" and "group" in schema["properties"] and "group" not in own:
-        group = _object((*GROUP_SETTINGS, *component.settings), "Settings for parameters whose name matches.")
-        schema["properties"]["group"] = {"type": "array", "items": group}
+        group = _object((*GROUP_SETTINGS, *component.settings), "Settings for some of the parameters.")
+        loose = {**group, "additionalProperties": True}
+        schema["properties"]["group"] = {"type": "array", "items": loose}
+        # Beside a second optimizer a group may have that one's settings too; the second line says that there is one.
+        strict = {"properties": {"group": {"items": group}}}
+        schema["anyOf"] = [strict, {"not": {"properties": {"rest": False}}}]
     return schema
 
 
