@@ -243,11 +243,10 @@ def test_a_signature_that_says_too_little_is_refused(function, message):
         read_settings(function)
 
 
-def test_durations_are_found_in_lists_and_their_limits_in_optionals():
-    assert durations_inside(list[Duration]) == Duration
+def test_durations_are_found_in_lists_and_tables_and_their_limits_in_optionals():
+    assert durations_inside(list[Duration]) == durations_inside(dict[str, Duration]) == Duration
+    assert durations_inside(dict[str, Period] | None) == Period
     assert durations_inside(list[Period] | None) == Period
-    assert [durations_inside(other) for other in (Duration, list[str], list[int] | None, dict[str, Duration])] == [
-        None
-    ] * 4
+    assert [durations_inside(other) for other in (Duration, list[str], list[int] | None, dict[str, str])] == [None] * 4
     assert duration_limits(Period) == duration_limits(Period | None) == [Between(1)]
     assert duration_limits(Duration) == duration_limits(Duration | None) == []

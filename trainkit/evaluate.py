@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,10 +82,18 @@ def outputs_of(run: Run, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tens
         run.model.train(training)
 
 
-def measure(run: Run, split: str) -> Metrics:
-    """Loss and metrics of the recipe over one split."""
+def measure(run: Run, split: str, keep: Callable[[Batch, Tensor], object] | None = None) -> Metrics:
+    """Loss and metrics of the recipe over one split.
+
+    Args:
+        run: the run.
+        split: the split.
+        keep: told each batch and the model's outputs for it.
+    """
     meter = Meter(dict(run.metrics), run.loss)
     for batch, outputs in outputs_of(run, run.feed.evaluate(split)):
+        if keep is not None:
+            keep(batch, outputs)
         with run.precision.context():
             value = run.loss(outputs, batch.targets)
         meter.add(outputs, batch.targets, value)

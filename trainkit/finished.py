@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trainkit import checkpoint, snapshot
 from trainkit.build import build
-from trainkit.errors import UsageError
-from trainkit.evaluate import outputs_of
+from trainkit.errors import PluginError, UsageError
+from trainkit.evaluate import measure
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import load_recipe
@@ -38,7 +38,8 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
     else:
         _, tensors, state = checkpoint.load_newest(folder / "checkpoints")
     recipe = load_recipe(recipe_file, [], plugins)
-    run = build(recipe, plugins, folder, progress).run
+    # Whatever the recipe's length, schedules have that of the checkpoint: it says what they can be made with.
+    run = build(recipe, plugins, folder, progress, planned=lambda total: state.get("schedule_updates", total)).run
     if state.get("data") != run.feed.spec.fingerprint:
         print("warning: the data is not the data this run was trained on (their SHA-256 differ)", file=sys.stderr)
     snapshot.restore_weights(run, tensors, state)
@@ -59,7 +60,7 @@ def evaluate_run(path: Path, split: str, plugins: Plugins, progress: Progress = 
 
 
 def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = silent) -> Mapping[str, Tensor]:
-    """Model outputs of a finished run on a split, in the split's order.
+    """Model outputs of a finished run on a split, in the split's order, with the weights that evaluations measure.
 
     Returns:
         ``outputs`` ``(samples, outputs)`` float32, ``targets``, ``index``; for classification also ``probabilities``
@@ -67,10 +68,26 @@ def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = s
     """
     run = open_run(path, plugins, progress)
     _require_split(run, split)
-    parts = [
-        (batch.index.cpu(), batch.targets.cpu(), out.float().cpu())
-        for batch, out in outputs_of(run, run.feed.evaluate(split))
-    ]
+    return predictions_of(run, split)
+
+
+def predictions_of(run: Run, split: str) -> dict[str, Tensor]:
+    """What `predict_run` returns, of a run that is built and restored.
+
+    Raises:
+        PluginError: if a plugin measures in a way of its own that shows no outputs.
+    """
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def keeping(run: Run, split: str) -> Metrics:
+        return measure(
+            run, split, lambda batch, out: parts.append((batch.index.cpu(), batch.targets.cpu(), out.float().cpu()))
+        )
+
+    # An evaluation that keeps the outputs: whoever exchanges the weights around evaluations does it here too.
+    run.hook.trainkit_evaluate.call_extra([keeping], {"run": run, "split": split})
+    if not parts:
+        raise PluginError("a plugin measures in a way of its own, before all others, and shows no outputs to keep")
     index, targets, outputs = (torch.cat(part) for part in zip(*parts, strict=True))
     result = {"index": index, "targets": targets, "outputs": outputs}
     if run.feed.spec.task == "classification":

@@ -150,7 +150,8 @@ def trainkit_gradients(run: Run, gradients: Sequence[Tensor]) -> None:
 
     Called once for each update, when the gradients of all accumulated batches are summed, unscaled (float16) and not
     yet used. Nothing may wait for the device. Clipping by value comes before clipping by norm: components declare it
-    with ``before`` and ``after``. With the capability ``compiles`` it becomes part of a compiled step.
+    with ``before`` and ``after``. With the capability ``compiles`` it becomes part of a compiled step; without it a run
+    with ``compile = "step"`` goes on eagerly.
 
     Args:
         run: the run.
@@ -172,17 +173,35 @@ def trainkit_step_end(run: Run, result: StepResult) -> None:
     """
 
 
+@hookspec
+def trainkit_figures(run: Run) -> Metrics | None:
+    """Give figures of the training for the log line that is being written.
+
+    Called whenever a training line of ``metrics.jsonl`` is due (``run.log_every``), and for what is left when a run is
+    stopped; here one may wait for the device. What is gathered between two lines is gathered in other hooks, which must
+    not.
+
+    Args:
+        run: the run; ``run.step`` counts the updates up to the line.
+
+    Returns:
+        Numbers or scalar tensors by name, such as ``{"gradient_norm": 1.7}``, which join the line between its metrics
+        and its scheduled values; ``None`` for none. A name that the line has already is an error.
+    """
+
+
 @hookspec(firstresult=True)
 def trainkit_evaluate(run: Run, split: str) -> Metrics | None:
     """Measure the model on a split.
 
-    Called whenever an evaluation is due (``run.evaluate_every``), always before saving, and once on ``test`` at the
-    end. The core's own evaluation stands behind all plugins; wrappers (``hookimpl(wrapper=True)``) may exchange the
-    weights around it.
+    Called whenever an evaluation is due (``run.evaluate_every``), always before saving, once on ``test`` at the end,
+    and for ``trainkit evaluate`` and ``trainkit predict`` of a finished run. The core's own evaluation stands behind
+    all plugins; wrappers (``hookimpl(wrapper=True)``) may exchange the weights around it. For ``predict`` the core's
+    evaluation stands before the plugins' instead, within all wrappers, and keeps the outputs.
 
     Args:
         run: the run; no hook may leave ``run.model`` in evaluation mode.
-        split: ``val`` or ``test``.
+        split: ``val`` or ``test``; ``train`` where a user asks for it.
 
     Returns:
         Figures by name without the split, such as ``{"loss": 0.31, "accuracy": 0.93}``.

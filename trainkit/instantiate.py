@@ -44,6 +44,7 @@ class Builder:
         self.tables = recipe.tables
         self.plugins = plugins
         self.clock: Clock | None = None
+        self.optimizers: dict[str, Any] = {}  # every one that was built, by its table, for hooks that it may have
         self.given: dict[str, Any] = {
             "seed": self.tables["seed"],
             "data_root": data_root(),
@@ -65,7 +66,10 @@ class Builder:
             for setting in component.settings
         }
         known = self.given | given
-        return self._call(component, path, [known[name] for name in component.given], settings)
+        built = self._call(component, path, [known[name] for name in component.given], settings)
+        if component.kind in ("optimizer", "wrapper"):
+            self.optimizers[dotted(path)] = built
+        return built
 
     def _call(self, component: Component, path: TablePath, given: list[Any], settings: dict[str, Any]) -> Any:
         what = f"[{dotted(path)}] {component.name}"
@@ -95,6 +99,8 @@ class Builder:
         if is_duration(annotation):
             return self.updates(value, path, annotation)
         if (item := durations_inside(annotation)) is not None:
+            if isinstance(value, dict):
+                return {name: self.updates(text, (*path, name), item) for name, text in value.items()}
             return [self.updates(text, (*path, i), item) for i, text in enumerate(value)]
         if is_path(annotation):
             return Path(value)

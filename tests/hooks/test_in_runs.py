@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from trainkit import RunError, StepResult, checkpoint, hookimpl
-from trainkit.finished import open_run
+from trainkit.errors import PluginDefect
+from trainkit.finished import open_run, predictions_of
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
@@ -210,6 +211,80 @@ def test_trainkit_step_end(small):
     end = End()
     small(end)
     assert end.heard == [(n + 1, (), (16, 16, 16, 10)[n % 4], 1, 0) for n in range(8)]
+
+
+def test_trainkit_figures(small):
+    """Called for each training line alone, with the updates up to it; its figures stand between metrics and values."""
+
+    class Figures(Heard):
+        @hookimpl
+        def trainkit_figures(self, run):
+            self.heard.append(run.step)
+            return {"twice": torch.tensor(2.0 * run.step), "odd": float("nan")} if run.step < 8 else None
+
+    class Stop:
+        @hookimpl
+        def trainkit_step_end(self, run):
+            run.stop_reason = "enough" if run.step == 6 else None
+
+    figures = Figures()
+    report, run = small(figures)
+    assert figures.heard == [4, 8]
+    lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    first, second = (line for line in lines if line["split"] == "train")
+    assert list(first)[4:] == ["loss", "twice", "odd", "lr/0"]
+    assert (first["twice"], first["odd"]) == (8.0, None)
+    assert "twice" not in second
+    assert "train.twice" not in report.metrics
+    assert all("twice" not in line for line in lines if line["split"] != "train")
+    figures.heard.clear()
+    small(figures, Stop())
+    assert figures.heard == [4, 6]
+
+
+@pytest.mark.parametrize("name", ["loss", "lr/0", "step", "mine"])
+def test_a_figure_that_the_line_has_already_names_who_gives_it(small, name):
+    class Figures:
+        @hookimpl
+        def trainkit_figures(self):
+            return {name: 1.0}
+
+    both = [Figures(), Figures()] if name == "mine" else [Figures()]
+    giver = "listener.0" if name == "mine" else "the line itself"
+    with pytest.raises(PluginDefect, match=f"listener.{len(both) - 1} .*the figure '{name}' is given by {giver}"):
+        small(*both)
+
+
+def test_predict_takes_the_weights_that_evaluations_measure(small):
+    """Wrappers stand around what predict does; a plugin's own way of measuring does not keep it from its outputs."""
+
+    class Negative(Heard):
+        @hookimpl(wrapper=True)
+        def trainkit_evaluate(self, run, split):
+            for parameter in run.model.parameters():
+                parameter.data.neg_()
+            try:
+                figures = yield
+                self.heard.append((split, sorted(figures)))
+                return figures
+            finally:
+                for parameter in run.model.parameters():
+                    parameter.data.neg_()
+
+    class Own:
+        @hookimpl
+        def trainkit_evaluate(self):
+            return {"loss": 1.0}
+
+    _, run = small(changes=("model.widths=[]",))  # a linear model: other weights of the same size, other outputs
+    plain = predictions_of(run, "val")["outputs"]
+    trained = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    negative = Negative()
+    _, run = small(negative, Own(), changes=("model.widths=[]",))
+    negative.heard.clear()
+    torch.testing.assert_close(predictions_of(run, "val")["outputs"], -plain, rtol=0, atol=0)
+    assert negative.heard == [("val", ["loss"])]
+    assert all(torch.equal(tensor, trained[name]) for name, tensor in run.model.state_dict().items())
 
 
 def test_trainkit_evaluate(small):
