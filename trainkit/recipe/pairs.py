@@ -10,7 +10,7 @@ from trainkit.component import Component
 from trainkit.errors import Problem
 from trainkit.recipe.filled import Recipe
 from trainkit.recipe.scheduling import check_schedules, monitors
-from trainkit.recipe.text import Path, did_you_mean, header, shown, toml_key
+from trainkit.recipe.text import Path, did_you_mean, header, shown, shown_value, toml_key
 
 _TIMES = ("duration", "evaluate_every", "log_every", "save_every")
 
@@ -24,6 +24,7 @@ def check_pairs(recipe: Recipe) -> list[Problem]:
         *_step(recipe),
         *_wrappers(recipe),
         *_own_rate(recipe),
+        *_one_rate(recipe),
         *_groups(recipe),
         *check_schedules(recipe),
         *_figures(recipe),
@@ -184,7 +185,6 @@ def _own_rate(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(at(("schedule", key, 0)), message, f"leave [[schedule.{key}]] out")
 
 
-def _groups(recipe: Recipe) -> Iterator[Problem]:
 def _one_rate(recipe: Recipe) -> Iterator[Problem]:
     """An optimizer that has one learning rate for all parameters."""
     part = next((part for part in recipe.making_updates() if part[1].capabilities.get("one_lr")), None)
@@ -203,6 +203,7 @@ def _one_rate(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(at(("optimizer", key)), message, f"leave {key} out")
 
 
+def _groups(recipe: Recipe) -> Iterator[Problem]:
     """Settings per parameter that the optimizer cannot have, or that say two things at once."""
     table: dict[str, Any] = recipe.tables.get("optimizer") or {}
     optimizer, at = recipe.components.get(("optimizer",)), recipe.tables.place
