@@ -15,7 +15,7 @@ from trainkit.component import CAPABILITIES, KINDS, Component
 from trainkit.manager import Plugins
 from trainkit.settings import Setting, show_value
 from trainkit.show import example_toml
-from trainkit.tables import COMPONENT_TABLES, GROUP_SETTINGS, RUN_SETTINGS, TOP_SETTINGS
+from trainkit.tables import ADDED, COMPONENT_TABLES, GROUP_SETTINGS, RUN_SETTINGS, TOP_SETTINGS
 
 DOCS = Path(__file__).parent
 HEAD = """\
@@ -29,6 +29,7 @@ TABLES = {
     "top": TOP_SETTINGS,
     "run": RUN_SETTINGS,
     "optimizer.group": GROUP_SETTINGS,
+    **{f"schedule.{name}": settings for name, settings in ADDED.items()},
     **{name: table.added for name, table in COMPONENT_TABLES.items() if table.added},
 }
 
