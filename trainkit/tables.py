@@ -132,6 +132,13 @@ def optimizer_finer(
 
     Args:
         wrap: optimizers around this one, such as "sam"; the first is the innermost.
+        layer_decay: the learning rate is multiplied by this once for each layer between a parameter and the head.
+        discriminative: the same as a divisor: 2.6 divides the rate by 2.6 a layer, from the head down.
+        lr_for_batch: samples in an update that the learning rates are meant for; a run with another number of them
+            scales the rates by lr_rule.
+        lr_rule: linear multiplies the rates by the ratio of the two numbers, sqrt by its root, none leaves them; unset
+            is linear.
+        rest: a second optimizer, for parameters that this one is not for.
     """
 
 
@@ -140,27 +147,14 @@ def parameter_group(
 ) -> None:
     """One ``[[optimizer.group]]``; it also takes any setting of the optimizer, for its parameters alone.
 
-        layer_decay: the learning rate is multiplied by this once for each layer between a parameter and the head.
-        discriminative: the same as a divisor: 2.6 divides the rate by 2.6 a layer, from the head down.
-        lr_for_batch: samples in an update that the learning rates are meant for; a run with another number of them
-            scales the rates by lr_rule.
-        lr_rule: linear multiplies the rates by the ratio of the two numbers, sqrt by its root, none leaves them; unset
-            is linear.
-        rest: a second optimizer, for parameters that this one is not for.
     Args:
         match: shell-style pattern of parameter names, such as ``head.*``.
+        type: class of the module that holds the parameter, or a class it derives from, such as ``Conv2d``.
+        ndim: number of dimensions: 0 or 1 for biases and norms, 2 for matrices, 4 for kernels of images.
         lr_scale: factor on the learning rate.
     """
 
 
-def schedule(*, warmup: Duration = "0ba") -> None:
-    """What every schedule can be given.
-        type: class of the module that holds the parameter, or a class it derives from, such as ``Conv2d``.
-        ndim: number of dimensions: 0 or 1 for biases and norms, 2 for matrices, 4 for kernels of images.
-
-    Args:
-        warmup: the learning rate rises linearly over this time, from 1/(W+1); the schedule itself begins after it.
-    """
 def rest(
     *,
     match: list[str] | None = None,
@@ -176,6 +170,12 @@ def rest(
     """
 
 
+def schedule(*, warmup: Duration = "0ba") -> None:
+    """What every schedule can be given.
+
+    Args:
+        warmup: the learning rate rises linearly over this time, from 1/(W+1); the schedule itself begins after it.
+    """
 
 
 def schedule_finer(
@@ -298,12 +298,12 @@ ADDED: Mapping[str, tuple[Setting, ...]] = {
     "phase": read_settings(phase),
     "react": read_settings(react),
     "also": read_settings(also),
+    "rest": read_settings(rest),
 }
 # Kinds whose components stand in a list inside another table.
 INSIDE: Mapping[str, tuple[str, str]] = {
     "augmentation": ("data", "augment"),
     "reaction": ("schedule", "react"),
     "wrapper": ("optimizer", "wrap"),
-    "rest": read_settings(rest),
 }
 GROUP_SETTINGS = read_settings(parameter_group)
