@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of time, each a factor on the base value.
+"""Schedules: pure functions of time, each a factor on the base value; and reactions, which change them by a figure.
 
 ``t`` counts the updates already made, ``T`` the planned ones; a warm-up and a cool-down come off both. What depends on
 ``T`` holds its end value after it.
@@ -14,7 +14,7 @@ from trainkit_schedules.arcs import onecycle as onecycle
 from trainkit_schedules.arcs import slanted_triangular as slanted_triangular
 from trainkit_schedules.arcs import trapezoid as trapezoid
 from trainkit_schedules.arcs import wsd as wsd
-from trainkit_schedules.checks import faults
+from trainkit_schedules.checks import schedule_faults
 from trainkit_schedules.cycles import cosine_cycles as cosine_cycles
 from trainkit_schedules.cycles import cosine_restarts as cosine_restarts
 from trainkit_schedules.cycles import cyclic as cyclic
@@ -30,15 +30,27 @@ from trainkit_schedules.decays import polynomial as polynomial
 from trainkit_schedules.decays import rex as rex
 from trainkit_schedules.decays import tanh as tanh
 from trainkit_schedules.decays import temperature as temperature
+from trainkit_schedules.reactions import freeze as freeze
+from trainkit_schedules.reactions import halve as halve
+from trainkit_schedules.reactions import plateau as plateau
+from trainkit_schedules.reactions import stagnation_restart as stagnation_restart
+from trainkit_schedules.sequence import phases as phases
+from trainkit_schedules.sequence import swa_tail as swa_tail
 from trainkit_schedules.stairs import multistep as multistep
 from trainkit_schedules.stairs import piecewise as piecewise
 from trainkit_schedules.stairs import step as step
+from trainkit_schedules.values import growth as growth
+from trainkit_schedules.values import onecycle_momentum as onecycle_momentum
+from trainkit_schedules.values import ramp as ramp
+
+# What gives values themselves, and what jumps by design.
+ABSOLUTE = (onecycle_momentum, ramp)
+JUMPING = (cosine_cycles, cosine_restarts, exponential, growth, inverse_time, multistep, step)
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    fits = {"lanes": True, "compiles": True}
-    examples: list[tuple[Any, dict[str, Any]]] = [
+    schedules: list[tuple[Any, dict[str, Any]]] = [
         (budget, {}),
         (constant, {}),
         (cosine, {"end": 0.01}),
@@ -46,29 +58,48 @@ def trainkit_components() -> list[Component]:
         (cosine_restarts, {"first": "1ep", "mult": 2}),
         (cyclic, {"low": 0.1, "up": "2ep"}),
         (exponential, {"rate": 0.96}),
+        (growth, {"every": "2ep", "growth": 2.0, "maximum": 4.0}),
         (inverse_sqrt, {"timescale": "1ep"}),
         (inverse_time, {"k": 0.5}),
         (linear, {"end": 0.0}),
-        (multistep, {"milestones": ["5ep", "8ep"], "gamma": 0.1}),
+        (multistep, {"milestones": ["0.5dur", "0.75dur"], "gamma": 0.1}),
         (noam, {"d_model": 512, "rise": "1ep"}),
         (onecycle, {"pct": 0.3}),
+        (onecycle_momentum, {"pct": 0.3}),
+        (phases, {"phases": [{"use": "constant", "length": "0.5dur"}, {"use": "cosine"}]}),
         (piecewise, {"at": ["0ba", "0.2dur", "1dur"], "factors": [0.2, 1.0, 0.0]}),
         (polynomial, {"power": 2.0}),
+        (ramp, {"start": 0.04, "end": 0.4, "shape": "cosine"}),
         (rex, {}),
         (slanted_triangular, {"cut_frac": 0.1}),
         (step, {"every": "5ep", "gamma": 0.5}),
+        (swa_tail, {"body": {"use": "cosine"}, "anneal": "0.05dur", "swa": 0.5}),
         (tanh, {}),
         (temperature, {"final": 0.01}),
         (trapezoid, {"decay": "0.2dur"}),
         (wsd, {"decay": "0.2dur", "shape": "1-sqrt"}),
     ]
-    return [Component("schedule", factory, example=example, capabilities=fits) for factory, example in examples]
+    reactions: list[tuple[Any, dict[str, Any], bool]] = [
+        (freeze, {"at": ["0.5dur"], "length": "1ep"}, False),
+        (halve, {"patience": 3}, True),
+        (plateau, {"factor": 0.1, "patience": 5}, True),
+        (stagnation_restart, {"window": 5, "threshold": 1e-3}, True),
+    ]
+    components = []
+    for factory, example in schedules:
+        traits = {"lanes": True, "compiles": True}
+        traits |= {"absolute": True} if factory in ABSOLUTE else {}
+        traits |= {"jumps": True} if factory in JUMPING else {}
+        components.append(Component("schedule", factory, example=example, capabilities=traits))
+    for factory, example, needs in reactions:
+        traits = {"compiles": True, **({"needs_metric": True} if needs else {})}
+        components.append(Component("reaction", factory, example=example, capabilities=traits))
+    return components
 
 
 @hookimpl
 def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     from trainkit import problem_at
 
-    schedule = recipe["schedule"]
-    found = faults(schedule["use"].rpartition(":")[2], schedule)
-    return [problem_at(recipe, f"schedule.{key}".rstrip("."), message, cure) for key, message, cure in found]
+    found = schedule_faults(recipe["schedule"], __name__)
+    return [problem_at(recipe, key, message, cure) for key, message, cure in found]

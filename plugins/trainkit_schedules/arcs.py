@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from fractions import Fraction as ExactFraction
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from trainkit import Between, Duration, Fraction, Period
-from trainkit_schedules.progress import half_cosine, left
+from trainkit_schedules.progress import half_cosine, left, through
 
 if TYPE_CHECKING:
     from trainkit import Events, Schedule
@@ -102,17 +101,12 @@ def onecycle(
     def factor(t: int, T: int, events: Events = ()) -> float:
         last = max(0, T - 1)
         t = min(t, last)
-        # A phase without length is passed over, where torch divides by zero (pct T = 1).
         top = min(max(0.0, pct * T - 1), last)
         points = [(top, 1.0)] if top == 0 else [(0.0, start), (top, 1.0)]
         if three_phase and top > 0:
             points.append((min(2 * top, last), start))
         points.append((last, end))
-        for (t0, from_), (t1, to) in pairwise(points):
-            if t <= t1 and t1 > t0:
-                share = (t1 - t) / (t1 - t0)
-                return to + (from_ - to) * (half_cosine(share) if shape == "cos" else share)
-        return points[0][1]
+        return through(points, t, shape)
 
     return factor
 

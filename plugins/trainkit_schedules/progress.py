@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 
 def progress(t: int, T: int) -> float:
@@ -18,3 +20,15 @@ def left(t: int, T: int) -> float:
 def half_cosine(share: float) -> float:
     """(1 - cos(pi share)) / 2, from 0 to 1 as ``share`` is; near 0 without its loss of digits."""
     return math.sin(math.pi / 2 * share) ** 2
+
+
+def through(points: Sequence[tuple[float, float]], t: float, shape: str) -> float:
+    """The value at ``t`` on the way from point to point, by half a cosine ("cos") or a line each.
+
+    A phase without length is passed over, where torch divides by zero (`OneCycleLR` with pct T = 1).
+    """
+    for (t0, from_), (t1, to) in pairwise(points):
+        if t <= t1 and t1 > t0:
+            share = (t1 - t) / (t1 - t0)
+            return to + (from_ - to) * (half_cosine(share) if shape == "cos" else share)
+    return points[0][1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trainkit_schedules as schedules
-from trainkit import RecipeError, Schedule, hookimpl
+from trainkit import Phase, RecipeError, Schedule, hookimpl
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
-from trainkit.scheduled import rising, warmed_up
+from trainkit.run import ScheduledValue
+from trainkit.scheduled import product, rising, set_values, warmed_up
 
 RECIPE = """\
 recipe = 1
@@ -69,6 +71,48 @@ REFUSED = {
     "rex of one": ('use="rex"\nd=1.0', 20, "below 1"),
     "a cycle of nothing": ('use="cosine_restarts"\nfirst="0ep"', 20, "longer than nothing"),
     "half a multiple": ('use="cosine_restarts"\nmult=1.5', 20, "integer"),
+    "momentum upside down": ('use="onecycle_momentum"\nlow=0.9\nhigh=0.8', 20, "low = 0.9, high = 0.8"),
+    "momentum of three long phases": (
+        'use="onecycle_momentum"\nthree_phase=true\npct=0.6',
+        21,
+        "onecycle_momentum with three_phase",
+    ),
+    "a ramp by ratios from zero": ('use="ramp"\nstart=0\nend=1.0\nshape="exp"', 22, "both must be above 0"),
+    "no phases": ('use="phases"\nphases=[]', 20, "at least one"),
+    "two open phases": (
+        'use="phases"\n[[schedule.phases]]\nuse="cosine"\n[[schedule.phases]]\nuse="linear"',
+        22,
+        "phases.0 and phases.1 have no length",
+    ),
+    "a phase that does not exist": ('use="phases"\nphases=[{use="cosin"}]', 20, "did you mean 'cosine'"),
+    "a fault inside a phase": (
+        'use="phases"\n[[schedule.phases]]\nuse="constant"\nlength="2ba"\n[[schedule.phases]]\nuse="exponential"',
+        23,
+        "needs 'rate' or 'k'",
+    ),
+    "a phase with a warm-up": ('use="phases"\nphases=[{use="cosine", warmup="1ba"}]', 20, "warmup"),
+    "a fault inside a body": ('use="swa_tail"\nbody={use="tanh", lower=4}', 20, "lower = 4, upper = 3"),
+    "a body without a name": ('use="swa_tail"\nbody={end=0.1}', 20, "needs 'use'"),
+    "a fault inside a product": ('use="cosine"\n[[schedule.multiply]]\nuse="temperature"\nfinal=2.0', 22, "final = 2"),
+    "noam in a product": ('use="cosine"\nwarmup="1ep"\n[[schedule.multiply]]\nuse="noam"', 21, "d_model"),
+    "a fault inside another target": (
+        'use="cosine"\n[[schedule.also]]\nuse="ramp"\ntarget="weight_decay"\nstart=0.0\nend=0.1\nshape="exp"',
+        25,
+        "start = 0, end = 0.1",
+    ),
+    "a fault inside a product of another target": (
+        'use="cosine"\n[[schedule.also]]\nuse="linear"\ntarget="momentum"\n'
+        '[[schedule.also.multiply]]\nuse="multistep"\nmilestones=[]',
+        25,
+        "at least one milestone",
+    ),
+    "growth to less": ('use="growth"\nevery="1ep"\nmaximum=0.5', 21, "maximum"),
+    "growth without a limit": ('use="growth"\nevery="1ep"', 18, "maximum"),
+    "a freeze of nothing": ('use="cosine"\n[[schedule.react]]\nuse="freeze"', 20, "needs 'at' or 'patience'"),
+    "a freeze without length": ('use="cosine"\n[[schedule.react]]\nuse="freeze"\nat=["1ep"]', 22, "needs a 'length'"),
+    "a plateau that rises": ('use="cosine"\n[[schedule.react]]\nuse="plateau"\nfactor=1.0', 22, "below 1"),
+    "a window of nothing": ('use="cosine"\n[[schedule.react]]\nuse="stagnation_restart"\nwindow=0', 22, "at least 1"),
+    "a misspelt reaction": ('use="cosine"\n[[schedule.react]]\nuse="plateu"', 21, "did you mean 'plateau'"),
     "a misspelt start": ('use="cosine"\nwarmup_strat=0.1', 20, "warmup_start: number from 0 to 1, or unset"),
 }
 
@@ -89,6 +133,74 @@ def test_a_fall_that_comes_to_no_update_is_refused_when_the_data_are_known(write
     write.write_text(RECIPE + 'use = "cyclic"\ndown = "0.01ep"\n', encoding="utf-8")
     with pytest.raises(RecipeError, match="comes to 0 updates"):
         launch(load_recipe(write, [], plugins), plugins, folder=tmp_path / "run")
+
+
+TOO_LONG = {
+    "milestones": ('use="multistep"\nmilestones=["2ba", "3ep"]', "milestones.1 is at 36 updates, the schedule has 24"),
+    "milestones after a warm-up": (
+        'use="multistep"\nwarmup="1ep"\nmilestones=["2ba", "13ba"]',
+        "milestones.1 is at 13 updates, the schedule has 12",
+    ),
+    "points": ('use="piecewise"\nat=["0ba", "25ba"]\nfactors=[1.0, 0.1]', "at.1 is at 25 updates"),
+    "phases": (
+        'use="phases"\nphases=[{use="linear", length="2ep"}, {use="cosine", length="1ba"}]',
+        "the phases take 25 updates, the schedule has 24",
+    ),
+    "phases that leave nothing": (
+        'use="phases"\nphases=[{use="linear", length="2ep"}, {use="cosine"}]',
+        "phases.1 is left no update",
+    ),
+    "phases that are over before the run": (
+        'use="phases"\nphases=[{use="linear", length="1ep"}, {use="cosine", length="11ba"}]',
+        "the phases take 23 updates, the schedule has 24",
+    ),
+    "a phase of nothing": (
+        'use="phases"\nphases=[{use="linear", length="0.01ep"}, {use="cosine"}]',
+        "phases.0 comes to no update",
+    ),
+    "milestones inside a phase": (
+        'use="phases"\nphases=[{use="cosine"}, {use="multistep", milestones=["7ba"], length="6ba"}]',
+        "phases.1: milestones.0 is at 7 updates, the schedule has 6",
+    ),
+    "a tail": ('use="swa_tail"\nstart="2ep"\nbody={use="cosine"}', "start is 24 updates, the schedule has 24"),
+    "milestones inside a tail": (
+        'use="swa_tail"\nstart="1ep"\nbody={use="multistep", milestones=["25ba"]}',
+        "body: milestones.0 is at 25 updates",
+    ),
+    "milestones in a product": (
+        'use="cosine"\n[[schedule.multiply]]\nuse="multistep"\nmilestones=["25ba"]',
+        "milestones.0 is at 25 updates",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_what_does_not_fit_the_length_of_the_run_is_one_problem_before_it(write, plugins, tmp_path, name):
+    text, message = TOO_LONG[name]
+    write.write_text(RECIPE.replace("samples = 192", "samples = 320") + text + "\n", encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        launch(load_recipe(write, [], plugins), plugins, folder=tmp_path / "run")
+    assert len(caught.value.problems) == 1
+    problem = caught.value.problems[0]
+    assert message in problem.message
+    assert problem.place.line
+    assert problem.cure
+
+
+def test_what_just_fits_the_length_of_the_run_is_no_problem():
+    schedules.multistep(milestones=[5, 24]).check(24)
+    schedules.piecewise(at=[0, 24], factors=[1.0, 0.0]).check(24)
+    schedules.phases(phases=[Phase(schedules.linear(), 24)]).check(24)
+    schedules.phases(phases=[Phase(schedules.linear(), 23), Phase(schedules.cosine(), None)]).check(24)
+    schedules.swa_tail(body=schedules.cosine(), start=23, anneal=1).check(24)
+
+
+def test_components_of_others_are_not_judged_by_their_name():
+    from trainkit_schedules.checks import schedule_faults
+
+    foreign = {"use": "my_lab:exponential", "multiply": [{"use": "trainkit_schedules:multistep", "milestones": []}]}
+    (fault,) = schedule_faults(foreign, "trainkit_schedules")
+    assert fault[0] == "schedule.multiply.0.milestones"
 
 
 def test_a_run_gets_warmup_body_and_cooldown_as_its_recipe_says(write, plugins, tmp_path):
@@ -200,6 +312,36 @@ SETTINGS = {
         final=st.floats(1e-6, 1),
         law=st.sampled_from(["geometric", "linear", "boltzmann"]),
     ),
+    "ramp": st.builds(
+        schedules.ramp,
+        start=st.floats(1e-300, 1),
+        end=st.floats(1e-300, 1),
+        shape=st.sampled_from(["linear", "cosine", "exp"]),
+    ),
+    "onecycle_momentum": st.builds(
+        schedules.onecycle_momentum,
+        high=st.floats(0.5, 1),
+        low=st.floats(0, 0.5),
+        pct=st.floats(0, 0.5),
+        shape=st.sampled_from(["cos", "linear"]),
+        three_phase=st.booleans(),
+    ),
+}
+BODIES = st.one_of(*SETTINGS.values())
+SETTINGS |= {
+    "swa_tail": st.builds(
+        schedules.swa_tail,
+        body=BODIES,
+        start=st.integers(0, 60),
+        anneal=st.integers(0, 60),
+        swa=st.floats(1e-6, 1),
+        shape=st.sampled_from(["cos", "linear"]),
+    ),
+    # Of any length, also of one that does not fit: only a run would be refused.
+    "phases": st.builds(
+        schedules.phases, phases=st.lists(st.builds(Phase, BODIES, st.none() | st.integers(1, 30)), min_size=1)
+    ),
+    "product": st.lists(BODIES, min_size=1, max_size=3).map(product),
 }
 
 
@@ -217,3 +359,36 @@ def test_any_settings_give_a_pure_factor_from_0_to_1(name, data):
     forwards = [schedule(t, total) for t in range(total + 20)]
     assert forwards == [schedule(t, total) for t in reversed(range(total + 20))][::-1]
     assert all(math.isfinite(value) and 0 <= value <= 1 + 1e-12 for value in forwards), forwards
+
+
+@settings(max_examples=60, deadline=None)
+@given(every=st.integers(1, 60), growth=st.floats(1, 1e6), maximum=st.floats(1, 1e6), t=st.integers(0, 10**6))
+def test_growth_never_shrinks_and_never_passes_its_maximum(every, growth, maximum, t):
+    schedule = schedules.growth(every=every, growth=growth, maximum=maximum)
+    assert 1 <= schedule(t, 1) <= schedule(t + 1, 1) <= maximum
+
+
+LONG = 100_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        schedules.cosine(end=0.01),
+        schedules.exponential(rate=0.999, every=100),
+        schedules.inverse_sqrt(timescale=100),
+        schedules.phases(phases=[Phase(schedules.linear(end=0.5), 10), Phase(schedules.rex(), None)]),
+    ],
+    ids=["cosine", "exponential", "inverse_sqrt", "phases"],
+)
+def test_a_float32_rate_does_not_drift_and_groups_keep_their_ratio(body):
+    bases = (0.1, 0.03, 1e-5)
+    groups = [{"lr": torch.tensor(base, dtype=torch.float32)} for base in bases]
+    tensors = [group["lr"] for group in groups]
+    values = tuple(ScheduledValue(f"lr/{i}", base, body, i, "lr") for i, base in enumerate(bases))
+    run = SimpleNamespace(schedule_updates=LONG + 1, events=[], schedules=values)
+    for t in (*range(0, LONG, 997), LONG):
+        set_values(run, groups, t)
+        for group, base in zip(groups, bases, strict=True):
+            assert group["lr"].item() == pytest.approx(base * body(t, LONG + 1), rel=1e-6)
+    assert all(group["lr"] is tensor for group, tensor in zip(groups, tensors, strict=True)), "filled in place"

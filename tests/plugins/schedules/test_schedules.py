@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 import torch
 
 import trainkit_schedules as schedules
-from trainkit import Schedule
-from trainkit.scheduled import rising, warmed_up
+from trainkit import Phase, Schedule
+from trainkit.scheduled import product, rising, warmed_up
 
 REFERENCE = json.loads((Path(__file__).parents[2] / "reference_values.json").read_text(encoding="utf-8"))["schedules"]
 RELATIVE = 1e-12  # what the reference values are good for
@@ -35,6 +36,20 @@ def from_reference(case: dict[str, Any]) -> Schedule:
     if name == "piecewise":
         at, factors = zip(*params["points"], strict=True)
         return schedules.piecewise(at=list(at), factors=list(factors))
+    if name in ("momentum", "weight_decay"):
+        return schedules.ramp(start=params["a"], end=params["b"], shape=params["shape"])
+    if name == "batch_size":
+        return schedules.growth(**params)
+    if variant == "momentum":
+        return schedules.onecycle_momentum(high=params["hi"], low=params["lo"], pct=params["pct"])
+    if variant == "chain_const*exp":
+        low = Phase(schedules.ramp(start=params["factor"], end=params["factor"]), params["n"])
+        first = schedules.phases(phases=[low, Phase(schedules.constant(), None)])
+        return product([first, schedules.exponential(rate=params["gamma"], every=1)])
+    if variant == "exp_then_swa_tail":
+        body = schedules.exponential(rate=params["body_gamma"], every=1)
+        tail = {"start": params["start_t"], "anneal": params["anneal"], "swa": params["swa"], "shape": params["shape"]}
+        return schedules.swa_tail(body=body, **tail)
     if name == "compose":
         rise = rising(params["W"], params["start"])
         body = schedules.cosine(end=params["end"])
@@ -118,6 +133,24 @@ EVERY = {
     },
     "wsd rsqrt": schedules.wsd(decay=5, stable="rsqrt", timescale=3, end=0.1),
     "wsd sudden": schedules.wsd(decay=0),
+    "ramp": schedules.ramp(start=0.04, end=0.4),
+    "ramp cosine": schedules.ramp(start=0.4, end=0.04, shape="cosine"),
+    "ramp exp": schedules.ramp(start=0.001, end=1.0, shape="exp"),
+    "onecycle_momentum": schedules.onecycle_momentum(),
+    "onecycle_momentum three phases": schedules.onecycle_momentum(pct=0.4, shape="linear", three_phase=True),
+    "growth": schedules.growth(every=7, growth=1.0, maximum=1.0),
+    "swa_tail": schedules.swa_tail(body=schedules.cosine(), start=30, anneal=10, swa=0.5),
+    "swa_tail sudden": schedules.swa_tail(body=schedules.linear(), start=5, anneal=0, swa=1.0, shape="linear"),
+    "phases": schedules.phases(
+        phases=[
+            Phase(schedules.ramp(start=0.1, end=1.0), 5),
+            Phase(schedules.cosine(end=0.1), None),
+            Phase(schedules.constant(), 3),
+        ]
+    ),
+    "phases of phases": schedules.phases(
+        phases=[Phase(schedules.phases(phases=[Phase(schedules.linear(), 4)]), 4), Phase(schedules.rex(), None)]
+    ),
 }
 HELD = [
     "linear",
@@ -138,6 +171,20 @@ HELD = [
     "trapezoid",
     "wsd 1-sqrt",
     "wsd rsqrt",
+    "ramp",
+    "ramp exp",
+    "onecycle_momentum",
+    "onecycle_momentum three phases",
+    "swa_tail",
+    "phases",
+]
+# What never rises.
+FALLING = [
+    *("constant", "linear", "linear to a tenth", "cosine", "cosine k", "budget", "polynomial", "polynomial late"),
+    *("rex", "rex straight", "step", "multistep", "exponential", "exponential k", "exponential staircase"),
+    *("inverse_time", "inverse_time staircase", "inverse_sqrt", "tanh", "tanh steep", "temperature"),
+    *("temperature linear", "temperature boltzmann", "trapezoid", "wsd 1-sqrt", "wsd linear", "wsd cosine"),
+    *("wsd 1-square", "wsd exp", "wsd rsqrt", "wsd sudden", "ramp cosine"),
 ]
 
 
@@ -164,9 +211,25 @@ def test_short_runs_have_finite_values_and_no_update_with_rate_zero(name):
 def test_what_depends_on_the_length_holds_its_end(name):
     schedule = EVERY[name]
     assert len({schedule(t, 40) for t in (40, 41, 100, 10**9)}) == 1
-    if not name.startswith(("onecycle", "slanted", "wsd rsqrt")):  # they begin where a run without updates ends
+    # Others begin where a run without updates ends.
+    if not name.startswith(("onecycle", "slanted", "wsd rsqrt", "swa_tail", "phases")):
         assert schedule(0, 0) == schedule(40, 40), "a run without updates does not divide by zero"
     assert math.isfinite(schedule(0, 0))
+
+
+@pytest.mark.parametrize("name", FALLING)
+def test_it_never_rises_whatever_the_length(name):
+    for total in (1, 2, 3, 10, 49, 1000):
+        values = [EVERY[name](t, total) for t in range(total + 5)]
+        assert all(later <= earlier * (1 + 1e-15) for earlier, later in pairwise(values)), total
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "polynomial", "rex", "tanh", "temperature", "ramp", "ramp exp"])
+def test_a_run_that_is_made_longer_or_shorter_has_the_same_curve_over_it(name):
+    schedule = EVERY[name]
+    for t in range(40):
+        assert schedule(t, 40) == pytest.approx(schedule(3 * t, 120), rel=1e-12, abs=1e-300)
+        assert schedule(100 + t, 40) == schedule(40, 40)
 
 
 def test_the_run_in_the_making_is_held_at_its_end_after_a_warmup_of_its_whole_length():
@@ -255,8 +318,66 @@ def by_onecycle(total: int, shape: str, three_phase: bool) -> Any:
 def test_it_agrees_with_torch(ours, theirs):
     rates = by_torch(theirs, 200)
     # OneCycleLR refuses the step after its last, so it is one longer.
-    total = 201 if "onecycle" in ours.__qualname__ else 200
+    total = 201 if "onecycle" in getattr(ours, "__qualname__", "") else 200
     assert [ours(t, total) for t in range(200)] == pytest.approx(rates, rel=0, abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", ["cos", "linear"])
+@pytest.mark.parametrize("three_phase", [False, True])
+def test_the_momentum_of_one_cycle_agrees_with_torch(shape, three_phase):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.0, 200, anneal_strategy=shape, three_phase=three_phase, pct_start=0.37
+    )
+    ours = schedules.onecycle_momentum(pct=0.37, shape=shape, three_phase=three_phase)
+    for t in range(200):
+        assert ours(t, 200) == pytest.approx(optimizer.param_groups[0]["momentum"], rel=0, abs=1e-12), t
+        optimizer.step()
+        if t < 199:
+            theirs.step()
+
+
+@pytest.mark.parametrize("shape", ["cos", "linear"])
+def test_the_tail_agrees_with_torch(shape):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    body = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.97)
+    tail = torch.optim.swa_utils.SWALR(optimizer, swa_lr=0.4, anneal_epochs=12, anneal_strategy=shape)
+    optimizer.param_groups[0]["lr"] = 1.0
+    ours = schedules.swa_tail(body=schedules.exponential(rate=0.97, every=1), start=50, anneal=12, swa=0.4, shape=shape)
+    for t in range(100):
+        assert ours(t, 100) == pytest.approx(optimizer.param_groups[0]["lr"], rel=0, abs=1e-9), t
+        optimizer.step()
+        (body if t < 50 else tail).step()
+
+
+def test_torch_climbs_again_where_a_cosine_holds_its_end():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 100)
+    for _ in range(110):
+        optimizer.step()
+        theirs.step()
+    assert optimizer.param_groups[0]["lr"] > 0.02, "torch has put it right: say so here"
+    assert schedules.cosine()(110, 100) == 0.0
+
+
+def test_growth_is_the_same_however_long_it_goes_on():
+    schedule = schedules.growth(every=1, growth=10.0, maximum=50.0)
+    assert [schedule(t, 9) for t in (0, 1, 2, 3, 10**9)] == [1.0, 10.0, 50.0, 50.0, 50.0]
+    assert schedules.growth(every=3, growth=1e6, maximum=1e6)(10**12, 1) == 1e6
+    assert schedules.growth(every=3, growth=1.0, maximum=7.0)(100, 1) == 1.0
+
+
+def test_each_phase_has_its_own_clock_and_the_open_one_takes_what_remains():
+    inner = schedules.cosine(end=0.1)
+    schedule = schedules.phases(
+        phases=[Phase(schedules.linear(end=0.5), 10), Phase(inner, None), Phase(schedules.step(every=2), 6)]
+    )
+    for total in (17, 40, 1000):
+        assert [schedule(t, total) for t in range(10)] == [schedules.linear(end=0.5)(t, 10) for t in range(10)]
+        middle = total - 16
+        assert [schedule(10 + t, total) for t in range(middle)] == [inner(t, middle) for t in range(middle)]
+        last = [schedule(total - 6 + t, total) for t in range(6)]
+        assert last == [schedules.step(every=2)(t, 6) for t in range(6)]
 
 
 def test_a_rate_and_its_constant_are_the_same_decay():
