@@ -29,7 +29,8 @@ TABLES = {
     "top": TOP_SETTINGS,
     "run": RUN_SETTINGS,
     "optimizer.group": GROUP_SETTINGS,
-    **{f"schedule.{name}": settings for name, settings in ADDED.items()},
+    # What tables inside others take beside their component's own settings.
+    **{f"{'optimizer' if name == 'rest' else 'schedule'}.{name}": settings for name, settings in ADDED.items()},
     **{name: table.added for name, table in COMPONENT_TABLES.items() if table.added},
 }
 
