@@ -14,8 +14,8 @@ class OptimizerWrapper:
     """An optimizer that changes what another one does; by itself it changes nothing.
 
     Groups and state are those of the inner optimizer, so that schedules, logs and checkpoints see one optimizer. What a
-    wrapper keeps of a parameter stands in the same state under names of its own, `slots`, and is saved and loaded by the
-    parameter's name with the rest. The inner optimizer never meets these names: many take a state that is not empty
+    wrapper keeps of a parameter stands in the same state under names of its own, `slots`, and is saved and loaded by
+    the parameter's name with the rest. The inner optimizer never meets these names: many take a state that is not empty
     for one that they have made.
 
     Args:

@@ -30,7 +30,7 @@ class Descent:
         if not momentum:
             return gradient
         velocity = _slot(state, "momentum_buffer", gradient).mul_(momentum).add_(gradient)
-        return gradient + momentum * velocity if self.nesterov else velocity
+        return gradient.add(velocity, alpha=momentum) if self.nesterov else velocity
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Moments:
         k = state["step"]
         mean = _slot(state, "exp_avg", gradient).mul_(beta1).add_(gradient, alpha=1 - beta1)
         square = _slot(state, "exp_avg_sq", gradient).mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        return mean / (1 - beta1**k) / ((square / (1 - beta2**k)).sqrt() + group["eps"])
+        root = square.div(1 - beta2**k).sqrt_().add_(group["eps"])
+        return mean.div(1 - beta1**k).div_(root)
 
 
 def _slot(state: dict[str, Any], name: str, like: Tensor) -> Tensor:
@@ -102,7 +103,8 @@ class Hypergradient:
         if not members:
             return
         known = next((state for p in group["params"] if (state := self.state.get(p))), None)
-        lr = torch.as_tensor(group["lr"] if known is None else known["lr"]).to(members[0][0].device, torch.float64)
+        held = group["lr"] if known is None else known["lr"]
+        lr = torch.as_tensor(held, dtype=torch.float64, device=members[0][0].device)
         rises = [
             (gradient.double() * state["direction"].double()).sum()
             for parameter, gradient in members

@@ -51,7 +51,7 @@ def sam(optimizer: Optimizer, model: nn.Module, /, *, rho: Positive = 0.05) -> O
 
 
 def asam(optimizer: Optimizer, model: nn.Module, /, *, rho: Positive = 0.5, eta: NonNegative = 0.01) -> Optimizer:
-    """Adaptive SAM: the neighbourhood is measured relative to each weight: ``w + rho T^2 g / |T g|``, ``T = |w| + eta``.
+    """Adaptive SAM: the neighbourhood grows with each weight: ``w + rho T^2 g / |T g|`` with ``T = |w| + eta``.
 
     As in the authors' code, T is 1 for parameters without "weight" in their name, such as biases. Everything else is as
     with sam.
