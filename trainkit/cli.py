@@ -231,7 +231,7 @@ class Session:
         display = Display(-1 if self.args.quiet else 0)
         try:
             metrics = Path(self.args.metrics) if self.args.metrics else None
-            made = preview(recipe, self.loaded, self.args.at, metrics, display.progress, display.note)
+            made = preview(recipe, self.loaded, self.args.at, metrics, display.progress)
         finally:
             display.close()
         if plot is not None:

@@ -111,12 +111,6 @@ class Display:
             self._work_shown = time.monotonic()
             self._say(f"{text}  {done}/{total}")
 
-    def note(self, text: str) -> None:
-        """Show what was decided on the way."""
-        if self.level >= 0:
-            self._end_work()
-            self._say(f"note: {text}")
-
     def close(self) -> None:
         """Take the bars away; called again without harm."""
         self._end_work()

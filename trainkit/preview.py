@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -55,8 +55,8 @@ class Preview:
         }
 
 
-def nothing(text: str) -> None:
-    """Say nothing."""
+def _nothing(text: str) -> None:
+    """What reactions decide is shown with the values."""
 
 
 def preview(
@@ -65,7 +65,6 @@ def preview(
     at: str | None = None,
     metrics: Path | None = None,
     progress: Progress = silent,
-    say: Callable[[str], None] = nothing,
 ) -> Preview:
     """Build a recipe without training it and work out its scheduled values.
 
@@ -75,13 +74,12 @@ def preview(
         at: times such as ``0,137,2ep,0.5dur``; unset chooses telling ones.
         metrics: figures to play through the reactions, as `play` reads them.
         progress: told about long work.
-        say: told what the reactions decide.
 
     Raises:
         UsageError: if ``at`` or ``metrics`` cannot be read.
         RecipeError: if the parts of the recipe do not fit each other.
     """
-    run = build(recipe, plugins, Path(), progress, say=say).run
+    run = build(recipe, plugins, Path(), progress, say=_nothing).run
     if metrics is not None:
         play(run, metrics)
     times = _times(run.clock, at) if at is not None else key_times(run)
