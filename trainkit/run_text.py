@@ -51,7 +51,9 @@ def group_lines(run: Run) -> list[str]:
     extra = [key for key in ("optimizer", "layer") if any(key in group for group in groups)]
     scaled = len({group.get("lr_scale", 1.0) for group in groups}) > 1
     head = ["parameters", "lr", *(["lr_scale"] if scaled else []), "weight_decay", "names"]
-    rows = [(f"{run.recipe['optimizer']['use']}", *extra, *head)]
+    table = run.recipe["optimizer"]
+    title = " in ".join([table["use"], *(wrapper["use"] for wrapper in table.get("wrap", ()))])
+    rows = [(title, *extra, *head)]
     for number, group in enumerate(groups):
         names = [str(name) for name in group.get("names", ())]
         few = ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")

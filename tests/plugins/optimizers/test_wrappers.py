@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from trainkit.errors import RecipeError
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
+from trainkit.run_text import group_lines
 from trainkit.snapshot import optimizer_state
 
 OPTIMIZERS: dict[str, Component] = {c.name: c for c in ours.trainkit_components() if c.kind == "optimizer"}
@@ -205,8 +207,9 @@ INSIDE = ["sgd", "adamw", "lamb", "sgd_hd", "torch"]
 PAIRS = [(case, name) for case in ("lookahead", *SHARP) for name in INSIDE] + [("lookahead", "lbfgs")]
 
 
+@pytest.mark.parametrize("stop", [0, 1, 3, 4, 11])
 @pytest.mark.parametrize(("case", "name"), PAIRS)
-def test_stopped_saved_loaded_and_gone_on_equals_straight_through(case, name):
+def test_stopped_saved_loaded_and_gone_on_equals_straight_through(case, name, stop):
     def make(model: nn.Module, groups: list[dict[str, Any]]) -> Any:
         if name == "torch":  # without momentum it keeps no state, which must stay so inside
             return wrapped(case, torch.optim.SGD(groups, lr=0.05), model)
@@ -218,7 +221,7 @@ def test_stopped_saved_loaded_and_gone_on_equals_straight_through(case, name):
     straight, stopped, resumed = (model_of() for _ in range(3))
     losses = train(straight, make(straight, whole(straight)), UPDATES)
     first = make(stopped, whole(stopped))
-    train(stopped, first, range(4))
+    train(stopped, first, range(stop))
     saved = save(first)
     resumed.load_state_dict(stopped.state_dict())
     groups = whole(resumed)
@@ -226,7 +229,7 @@ def test_stopped_saved_loaded_and_gone_on_equals_straight_through(case, name):
         groups = [{key: value[::-1] for key, value in group.items()} for group in groups]
     second = make(resumed, groups)
     load(second, saved)
-    assert train(resumed, second, range(4, len(UPDATES))) == losses[4:]
+    assert train(resumed, second, range(stop, len(UPDATES))) == losses[stop:]
     assert_same(straight, resumed)
 
 
@@ -573,6 +576,24 @@ def test_the_kind_is_listed_described_and_in_the_schema(capsys):
     (sgd,) = [part for part in schema["properties"]["optimizer"]["anyOf"] if "sgd" in part["properties"]["use"]["enum"]]
     assert sgd["properties"]["wrap"]["items"] == {"$ref": "#/$defs/wrapper"}
     assert "lookahead" in json.dumps(schema["$defs"]["wrapper"])
+
+
+def test_the_wrapper_of_the_docs_is_one():
+    text = (Path(__file__).parents[3] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    code = textwrap.dedent(text[text.index("    class Halved") :].split("\n\n")[0])
+    names: dict[str, Any] = {"OptimizerWrapper": OptimizerWrapper, "torch": torch}
+    exec(code, names)
+    one, other = model_of(), model_of()
+    optimizer = names["Halved"](ours.sgd(whole(one), lr=0.1))
+    train(one, optimizer, range(1))
+    train(other, ours.sgd(whole(other), lr=0.05), range(1))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_what_is_shown_names_the_wrappers(tmp_path):
+    caught = go(tmp_path, "sam", "optimizer.wrap=[{use='sam'}, {use='lookahead'}]", "run.duration=1ba")
+    assert group_lines(caught.run)[0].startswith("sgd in sam in lookahead  parameters")
 
 
 def test_a_wrapper_that_says_it_compiles_is_stepped_eagerly(tmp_path):
