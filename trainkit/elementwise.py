@@ -122,20 +122,30 @@ class ElementwiseOptimizer:
             parameters.append(parameter)
             gradients.append(gradient)
             states.append(state)
+        if alike:
+            self._apply(parameters, gradients, states, group)
+            return
+        # Parameters that joined later, or of another number format: those of one kind are still updated together.
+        kinds: dict[tuple[int, torch.dtype], list[int]] = {}
+        for place, (parameter, state) in enumerate(zip(parameters, states, strict=True)):
+            kinds.setdefault((state["step"], parameter.dtype), []).append(place)
+        for places in kinds.values():
+            some = [parameters[i] for i in places], [gradients[i] for i in places], [states[i] for i in places]
+            self._apply(*some, group)
+
+    def _apply(
+        self, parameters: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+    ) -> None:
+        """Update parameters of one number format that have all made the same number of updates."""
         if not parameters:
             return
-        names = self.rule.slots(group)
-        if names and names[-1] not in states[0]:  # a number that was 0 so far is scheduled: momentum, say
-            for parameter, state in zip(parameters, states, strict=True):
-                for name in names:
-                    state.setdefault(name, torch.zeros_like(parameter, memory_format=torch.preserve_format))
-        if alike:
-            slots = [[state[name] for state in states] for name in names]
-            if self.rule.update_all(parameters, gradients, slots, group, count):
-                return
+        count, names = states[0]["step"], self.rule.slots(group)
+        slots = [[state[name] for state in states] for name in names]
+        if self.rule.update_all(parameters, gradients, slots, group, count):
+            return
         for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
             held = [state[name] for name in names]
-            new, fresh = self.rule.update(parameter, gradient, held, self.rule.numbers(group, state["step"]))
+            new, fresh = self.rule.update(parameter, gradient, held, self.rule.numbers(group, count))
             parameter.copy_(new)
             for old, value in zip(held, fresh, strict=True):
                 old.copy_(value)

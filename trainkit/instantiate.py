@@ -78,7 +78,7 @@ class Builder:
         except (DataError, ValueError) as error:
             # What a factory refuses is the recipe's to put right: a value out of its range, data it cannot use.
             message, _, cure = str(error).partition("\n")
-            raise RecipeError([problem_at(self.tables, dotted(path), f"{what}: {message}", cure.strip())]) from error
+            raise RecipeError([problem_at(self.tables, path, f"{what}: {message}", cure.strip())]) from error
         except TrainkitError:
             raise
         except Exception as error:
@@ -135,13 +135,13 @@ class Builder:
             updates = self.clock.updates(Span.parse(text))
         except ValueError as error:
             raise RecipeError(
-                [problem_at(self.tables, dotted(path), f'{dotted_name(path)} = "{text}": {error}')]
+                [problem_at(self.tables, path, f'{dotted_name(path)} = "{text}": {error}')]
             ) from error
         for limit in duration_limits(annotation):
             if not limit.holds(updates):
                 message = f'{dotted_name(path)} = "{text}" comes to {updates} updates; it must be {limit}'
                 cure = f"an epoch has {self.clock.updates_per_epoch} updates, the run {self.clock.total_updates}"
-                raise RecipeError([problem_at(self.tables, dotted(path), message, cure)])
+                raise RecipeError([problem_at(self.tables, path, message, cure)])
         return updates
 
 
