@@ -82,6 +82,25 @@ def section(component: Component) -> str:
     return "\n\n".join(parts)
 
 
+def bridged(prefix: str, components: Sequence[Component]) -> str:
+    """The components of a bridge to a library, which has too many for a section each."""
+    libraries = {library: how for component in components for library, how in component.libraries.items()}
+    kind = components[0].kind
+    parts = [
+        f"### {prefix}:...",
+        f"{len(components)} {kind}s of another library. `trainkit describe {kind} {components[0].name}` shows settings "
+        "and defaults.",
+        *(f"They need `{library}`: `{how}`." for library, how in libraries.items()),
+    ]
+    rows = ["| name | | |", "| --- | --- | --- |"]
+    for component in components:
+        traits = [word if value is True else f"{word} = {value}" for word, value in component.capabilities.items()]
+        text = code(" ".join([component.help, body(component)]))
+        cells = (f"`{component.name}`", text, ", ".join(f"`{trait}`" for trait in traits))
+        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n\n".join([*parts, "\n".join(rows)])
+
+
 def components_page(plugins: Plugins) -> str:
     """The whole of docs/components.md: trainkit's own components, whatever else is installed."""
     parts = [HEAD]
@@ -90,7 +109,11 @@ def components_page(plugins: Plugins) -> str:
         own = [component for component in listed if plugins.owner(component).distribution == "trainkit"]
         if own:
             parts.append(f"## {kind}\n")
-            parts += [section(component) + "\n" for component in own]
+            parts += [section(component) + "\n" for component in own if ":" not in component.name]
+            prefixes = dict.fromkeys(component.name.partition(":")[0] for component in own if ":" in component.name)
+            parts += [
+                bridged(prefix, [one for one in own if one.name.startswith(f"{prefix}:")]) + "\n" for prefix in prefixes
+            ]
     return "\n".join(parts)
 
 

@@ -12,6 +12,7 @@ TYPE_CHECKING = False  # type checkers take it for typing's own, whose import wo
 if TYPE_CHECKING:
     from typing import Any
 
+    from trainkit.bridge import check_bridge as check_bridge
     from trainkit.component import Component as Component
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
@@ -59,11 +60,15 @@ if TYPE_CHECKING:
     from trainkit.settings import Period as Period
     from trainkit.settings import Positive as Positive
     from trainkit.settings import PositiveInt as PositiveInt
+    from trainkit.weights import exchanged as exchanged
+    from trainkit.weights import renew_batch_norm as renew_batch_norm
+    from trainkit.weights import weights_of as weights_of
     from trainkit.wrapping import OptimizerWrapper as OptimizerWrapper
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "bridge": ("check_bridge",),
     "component": ("Component",),
     "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
     "errors": (
@@ -115,6 +120,7 @@ _MODULES = {
         "Positive",
         "PositiveInt",
     ),
+    "weights": ("exchanged", "renew_batch_norm", "weights_of"),
     "wrapping": ("OptimizerWrapper",),
 }
 _HOMES = {name: f"trainkit.{module}" for module, names in _MODULES.items() for name in names}
@@ -163,11 +169,15 @@ __all__ = [
     "Split",
     "StepResult",
     "TrainkitError",
+    "check_bridge",
+    "exchanged",
     "fingerprint",
     "hookimpl",
     "problem_at",
+    "renew_batch_norm",
     "split_by_fraction",
     "standardise",
+    "weights_of",
 ]
 
 

@@ -24,7 +24,7 @@ from trainkit.feed import make_feed
 from trainkit.fit import check_fit
 from trainkit.groups import GroupDefaults
 from trainkit.instantiate import Builder
-from trainkit.manager import Plugins, run_hook_manager
+from trainkit.manager import Plugins, has_hooks, run_hook_manager
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Dataset, Run
@@ -136,6 +136,9 @@ def build(
         check_fit(run, dataset, recipe)
         run.hook.trainkit_prepare_model(run=run, model=model)
         run.optimizer = make_optimizer(builder, run, model)
+        for label, part in builder.optimizers.items():
+            if has_hooks(part):
+                manager.register(part, label)
     run.schedules = make_schedules(builder, run, reactions, callbacks)
     compiled = torch.compile(model) if settings["compile"] == "model" else model
     run.forward = _in_layout(compiled) if channels_last else compiled

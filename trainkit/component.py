@@ -52,11 +52,12 @@ CAPABILITIES: Mapping[str, str] = {
     "elementwise": "the optimizer's update of one number depends on that number's gradient and state alone",
     "own_lr": "the optimizer sets its own learning rate, which no schedule may set",
     "single_group": "the optimizer refuses different settings per parameter group",
+    "one_lr": "the optimizer refuses a learning rate of its own per parameter group",
     "max_ndim": "largest number of dimensions of a parameter that the optimizer takes",
-    "lanes": "may be trained as one of several lanes of a vectorised model",
     "min_ndim": "smallest number of dimensions of a parameter that the optimizer takes",
     "hidden_weights": "the optimizer is for hidden layers: embeddings and the head go to [optimizer.rest]",
     "sparse": "the optimizer takes sparse gradients alone",
+    "lanes": "may be trained as one of several lanes of a vectorised model",
     "compiles": "may be part of a compiled step",
     "every_update": "the callback must be called at every single update, not at call boundaries",
 }

@@ -111,9 +111,16 @@ class Plugins:
         return dict(sorted(table.items()))
 
     def find(self, kind: str, name: str) -> list[Component]:
-        """Components that ``name`` or ``package:name`` refers to: none, one, or several that share the name."""
-        package, _, bare = name.rpartition(":")
-        candidates = self.components(kind).get(bare, [])
+        """Components that ``name`` or ``package:name`` refers to: none, one, or several that share the name.
+
+        A component's own name may hold a colon too: a bridge to a library gives all it brings one prefix, such as
+        ``kozistr:soap``, so that they take no bare name from others.
+        """
+        table = self.components(kind)
+        if name in table:
+            return table[name]
+        package, _, bare = name.partition(":")
+        candidates = table.get(bare, [])
         return [c for c in candidates if not package or package in (self.owner(c).package, self.owner(c).distribution)]
 
     def owner(self, component: Component) -> Plugin:
