@@ -166,6 +166,11 @@ def package(tmp_path: Path, base: str, monkeypatch: pytest.MonkeyPatch) -> str:
     (folder / "recipes" / "root.toml").write_text(base)
     (folder / "recipes" / "leaf.toml").write_text('extends = "root.toml"\nseed = 3\n')
     (folder / "recipes" / "escape.toml").write_text('extends = "../../../my.toml"\n')
+    (folder / "recipes" / "named.toml").write_text('extends = "it is.toml"\n')
+    (folder / "recipes" / "inner").mkdir()
+    (folder / "recipes" / "inner" / "leaf.toml").write_text('extends = "../root.toml"\nseed = 4\n')
+    (folder / "recipes" / "inner" / "twig.toml").write_text('extends = ["leaf.toml"]\n[optimizer]\nlr = 0.25\n')
+    (folder / "recipes" / "inner" / "escape.toml").write_text('extends = "../../secret.toml"\n')
     (tmp_path / "site" / "secret.toml").write_text(base)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
     return "trainkit_shipping"
@@ -179,9 +184,22 @@ def test_recipe_of_a_package(load: Load, package: str, plugins: Plugins) -> None
     assert package not in sys.modules
 
 
+def test_recipe_of_a_package_may_lie_in_a_folder(load: Load, package: str, plugins: Plugins) -> None:
+    recipe = load(f'extends = "{package}:inner/twig"\n')
+    assert (recipe.tables["seed"], recipe.tables["optimizer"]["lr"]) == (4, 0.25)
+    assert str(recipe.origin("seed").place) == "trainkit_shipping:inner/leaf:2"
+    assert str(recipe.origin("optimizer.lr").earlier[0][1]) == "trainkit_shipping:root:15"
+    assert load_recipe(f"{package}:inner/leaf", [], plugins).tables["seed"] == 4
+    with pytest.raises(RecipeError, match=f"did you mean '{package}:inner/twig'"):
+        load(f'extends = "{package}:inner/twog"\n')
+
+
 def test_recipe_of_a_package_stays_inside(load: Load, package: str) -> None:
-    with pytest.raises(RecipeError, match="leaves the package's folder"):
-        load(f'extends = "{package}:escape"\n')
+    for name in ("escape", "inner/escape"):
+        with pytest.raises(RecipeError, match="leaves the package's folder"):
+            load(f'extends = "{package}:{name}"\n')
+    with pytest.raises(RecipeError, match="'trainkit_shipping:it is' is no name of a packaged recipe"):
+        load(f'extends = "{package}:named"\n')
     with pytest.raises(RecipeError, match="neither a file"):
         load(f'extends = "{package}:../secret"\n')
     with pytest.raises(RecipeError, match=f"did you mean '{package}:leaf'"):
@@ -191,7 +209,7 @@ def test_recipe_of_a_package_stays_inside(load: Load, package: str) -> None:
 def test_packaged_recipes_are_listed_by_distribution_too(load: Load, package: str, plugins: Plugins) -> None:
     plugins.plugins.append(Plugin("shipping", package, "trainkit-shipping", "1"))
     try:
-        assert {f"{package}:leaf", f"{package}:root"} <= set(packaged_recipes(plugins))
+        assert {f"{package}:leaf", f"{package}:root", f"{package}:inner/twig"} <= set(packaged_recipes(plugins))
         assert load('extends = "trainkit-shipping:leaf"\n').tables["seed"] == 3
     finally:
         plugins.plugins.pop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import posixpath
 import re
 from pathlib import Path as FilePath
 
@@ -13,7 +14,7 @@ from trainkit.recipe.positions import Source
 from trainkit.recipe.read import read_file, read_stdin
 from trainkit.recipe.text import did_you_mean, nearest, shown
 
-_PACKAGED = re.compile(r"(?P<package>[A-Za-z][A-Za-z0-9_.-]*):(?P<name>[A-Za-z0-9_-]+)")
+_PACKAGED = re.compile(r"(?P<package>[A-Za-z][A-Za-z0-9_.-]*):(?P<name>[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*)")
 
 
 def open_recipe(name: str, plugins: Plugins) -> Source:
@@ -56,9 +57,11 @@ def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Sour
         cure = 'write a .toml file relative to this one, such as "base.toml", or "package:name"'
         raise RecipeError([Problem(place, f"{said} is neither a file beside this one nor package:name", cure)])
     if source.package:
-        if FilePath(base).name != base:
+        within = posixpath.dirname(source.name.partition(":")[2])
+        name = posixpath.normpath(posixpath.join(within, base.removesuffix(".toml")))
+        if name.startswith(".."):
             raise RecipeError([Problem(place, f"{said} leaves the package's folder of recipes", "name a file in it")])
-        return _read_packaged(f"{source.package}:{base.removesuffix('.toml')}", place, plugins)
+        return _read_packaged(f"{source.package}:{name}", place, plugins)
     try:
         return read_file(folder / base, _beside(source.name, base))
     except FileNotFoundError:
@@ -69,18 +72,20 @@ def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Sour
 
 
 def packaged_recipes(plugins: Plugins) -> list[str]:
-    """The names, ``package:name``, of all recipes that trainkit and the installed plugins ship."""
+    """The names, ``package:name`` or ``package:folder/name``, of all recipes that packages ship, trainkit's first."""
     packages = ["trainkit", *sorted({plugin.package for plugin in plugins.plugins})]
-    return [f"{package}:{file.stem}" for package in packages for file in _shipped(package)]
+    return [f"{package}:{name}" for package in packages for name in _shipped(package)]
 
 
 def _read_packaged(reference: str, place: Place, plugins: Plugins) -> Source:
     match = _PACKAGED.fullmatch(reference)
-    assert match is not None
+    if match is None:  # a base of a packaged recipe whose name could not be written as package:name
+        cure = "give the file a name of letters, digits, - and _"
+        raise RecipeError([Problem(place, f"'{shown(reference)}' is no name of a packaged recipe", cure)])
     package, name = match["package"], match["name"]
     if _folder(package) is None:  # a distribution's name serves as well as its package's
         package = next((plugin.package for plugin in plugins.plugins if plugin.distribution == package), package)
-    file = next((file for file in _shipped(package) if file.stem == name), None)
+    file = _shipped(package).get(name)
     if file is None:
         known = packaged_recipes(plugins)
         message = f"no installed recipe is called '{shown(reference)}'"
@@ -91,7 +96,7 @@ def _read_packaged(reference: str, place: Place, plugins: Plugins) -> Source:
                 f"no package '{shown(package)}' is installed; install it, or take the name from `trainkit list recipes`"
             )
             raise RecipeError([Problem(place, message, cure, environment=True)])
-        same = [f"{package}:{other.stem}" for other in _shipped(package)]
+        same = [f"{package}:{other}" for other in _shipped(package)]
         cure = did_you_mean(reference, [*same, *known]) + f"installed recipes: {', '.join(same or known) or 'none'}"
         raise RecipeError([Problem(place, message, cure)])
     try:
@@ -125,9 +130,14 @@ def _folder(package: str) -> FilePath | None:
     return None
 
 
-def _shipped(package: str) -> list[FilePath]:
+def _shipped(package: str) -> dict[str, FilePath]:
+    """The files of a package's recipes by name, which has the folders below ``recipes`` in it."""
     folder = _folder(package)
-    return sorted(folder.glob("*.toml")) if folder is not None else []
+    if folder is None:
+        return {}
+    # Those of the folder itself first.
+    files = sorted(folder.rglob("*.toml"), key=lambda file: (len(file.relative_to(folder).parts), file))
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
 
 
 def _toml_files(folder: FilePath) -> list[str]:
