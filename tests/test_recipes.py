@@ -81,6 +81,12 @@ def test_mlp_digits_learns_to_read_digits(program, tmp_path):
     assert again["weights_sha256"] == report["weights_sha256"]
 
 
+def test_muon_and_adamw_learn_to_read_digits_together(program):
+    report = program(str(ROOT / "recipes" / "muon_adamw.toml"))
+    assert (report["status"], report["steps"]) == ("finished", 240)
+    assert report["metrics"]["test.accuracy"] >= 0.97
+
+
 def test_resnet_cosine_reaches_98_percent(program):
     report = program(str(ROOT / "recipes" / "resnet_cosine.toml"))
     assert report["status"] == "finished"
@@ -105,6 +111,32 @@ def test_the_three_policies_of_the_lesson_differ_in_their_rates_alone(plugins):
             assert fixed[key] == decay[key] == adam[key], key
     assert (fixed["optimizer"]["lr"], decay["optimizer"]["lr"], adam["optimizer"]["lr"]) == (0.01, 0.1, 1e-3)
     assert (fixed["schedule"]["use"], decay["schedule"]["k"], adam["optimizer"]["use"]) == ("constant", 0.1, "adam")
+
+
+POLICIES = {
+    "cyclic": [],
+    "onecycle": [],
+    "warm_restarts": [],
+    "wsd": [],
+    "plateau": ["plateau:reduce"],
+    "stagnation_restart": ["stagnation_restart:restart"],
+    "temperature": [],
+    "staircase": [],
+    "fine_tune": [],
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_policy_learns_to_read_digits_and_decides_what_it_is_there_for(plugins, tmp_path, name):
+    from trainkit import checkpoint
+    from trainkit.launch import launch
+
+    loaded = load_recipe(ROOT / "recipes" / f"{name}.toml", ["run.save_every=1dur", "logger=[]"], plugins)
+    report = launch(loaded, plugins, folder=tmp_path / "run")
+    assert report.status == "finished"
+    assert report.metrics["test.accuracy"] >= 0.95
+    _, _, state = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
+    assert sorted({kind for _, kind in state["events"]}) == POLICIES[name]
 
 
 def test_cifar10_folder_trains_from_a_folder_of_pictures(program, tmp_path):
