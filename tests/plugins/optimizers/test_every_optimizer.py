@@ -504,6 +504,7 @@ RATES = {
     "lamb": 0.05,
     "radam": 0.1,
     "sgd": 0.5,
+    "sgd_hd": 0.5,
     "rprop": 1e-3,
     "asgd": 0.2,
     "sgdw": 0.1,
