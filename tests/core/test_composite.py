@@ -318,6 +318,10 @@ def test_the_routing_is_shown(train):
         (["optimizer={use='muon', rest={use='sgd', lr=1, nesterov=true}}"], "needs momentum above 0"),
         (["optimizer={use='muon', rest={use='rprop'}}", "schedule=cosine"], "[optimizer.rest] rprop reads its lr"),
         ([MUON, "optimizer.group=[{match='head.*', beta=[0.5, 0.5]}]"], "did you mean 'betas'"),
+        (
+            ["optimizer={use='rmsprop', lr=1, rest={use='sgd', lr=1}, group=[{ndim=1, momentum=1.5}]}"],
+            "momentum must be a number at least 0 and below 1, got 1.5",
+        ),
         ([MUON, "optimizer.group=[{ndim=2, nesterov=true}]"], "muon has one 'nesterov' for all groups"),
     ],
 )

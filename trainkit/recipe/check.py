@@ -254,14 +254,20 @@ class _Checker:
                     allowed.setdefault(setting.name, dataclasses.replace(setting, default=None))
         title = " and ".join(part.name for part in parts)
         own = Part(tuple(allowed.values()), settings_model(f"{title} group", allowed.values()))
+        # A value of both has to be right for both.
+        other = [s for s in parts[-1].settings if s.name in allowed and s.annotation != allowed[s.name].annotation]
+        twice = Part(tuple(other), settings_model(f"{parts[-1].name} group", other))
         checked = []
         for number, group in enumerate(groups):
             path: Path = ("optimizer", "group", number)
             table = Table(path, header(path), f"a group of {title}", group, [core, own])
             filled, problems = check_table(table, self.composed, self.faults)
+            shared = {key: value for key, value in group.items() if any(key == setting.name for setting in other)}
+            again = Table(path, header(path), parts[-1].name, shared, [twice], partial=True)
+            problems += check_table(again, self.composed, self.faults)[1] if not problems else []
             if not any(key in group for key in SELECTORS) and not any(nearest(key, SELECTORS) for key in group):
                 message = f"{header(path)} does not say which parameters it is for"
-                cure = "write match = a pattern of names, such as \"head.*\", or type = \"Embedding\", or ndim = 1"
+                cure = 'write match = a pattern of names, such as "head.*", or type = "Embedding", or ndim = 1'
                 problems.append(Problem(self.composed.header(path), message, cure))
             self.problems.extend(problems)
             left_out = [name for name in (*allowed, *SELECTORS) if name not in group]
