@@ -69,7 +69,8 @@ def trainkit_parameter_groups(run: Run, model: nn.Module) -> list[dict[str, Any]
 
     Called once for each run, after every ``trainkit_prepare_model``. The first plugin to give a list decides; the
     core's own rule (``[[optimizer.group]]``, no decay for biases and norms) stands behind all plugins. A component
-    that implements this owns ``parameter_groups``.
+    that implements this owns ``parameter_groups``. Where the recipe has two optimizers, the core divides each group
+    between them.
 
     Returns:
         Dicts with ``names`` (list of parameter names), ``params`` (the parameters, same order), ``lr_scale`` (a factor)
