@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trainkit_schedules as schedules
-from trainkit import Events, Phase, Reaction, Schedule
+from trainkit import Phase, Reaction, Schedule
+from trainkit.reactions import Watch
 from trainkit.scheduled import product, warmed_up
 
 VALUES = json.loads((Path(__file__).parents[2] / "reference_values.json").read_text(encoding="utf-8"))
@@ -187,22 +188,10 @@ Reactions = list[tuple[str, Reaction]]
 
 
 def stacked(body: Schedule, reactions: Reactions, start: int = 0) -> Schedule:
-    """The first reaction innermost; each acts upon its own events, and hands all on."""
+    """The first reaction innermost, as the core stacks them."""
     for label, reaction in reactions:
-        body = _reacting(body, label, reaction, start)
+        body = Watch(label, reaction, "val.loss", 0).reacting(body, start)
     return body
-
-
-def _reacting(body: Schedule, label: str, reaction: Reaction, start: int) -> Schedule:
-    def inside(t: int, T: int, events: Events = ()) -> float:
-        return body(t, T, [(at, kind) for at, kind in events if ":" in kind])
-
-    changed = reaction.react(inside, start)
-
-    def factor(t: int, T: int, events: Events = ()) -> float:
-        return changed(t, T, [(at, kind.removeprefix(f"{label}:")) for at, kind in events])
-
-    return factor
 
 
 def test_the_order_says_whether_a_restart_takes_reductions_back():
