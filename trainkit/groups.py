@@ -37,16 +37,11 @@ class GroupDefaults:
         """
         recipe, settings = self.recipe, self.recipe.tables["optimizer"]
         rules: Sequence[Mapping[str, Any]] = settings["group"]
-        parts, routes, parameters, layers = (
-            parts_of(recipe),
-            route(recipe, model),
-            parameters_of(model),
-            layers_of(model),
-        )
-        falls = layer_factor(settings)
+        parts, routes = parts_of(recipe), route(recipe, model)
+        layers, falls = layers_of(model), layer_factor(settings)
         matched: dict[int, set[int]] = {}
         groups: dict[tuple[int, int, int, bool], dict[str, Any]] = {}
-        for owned in parameters:
+        for owned in parameters_of(model):
             rule = next((number for number, table in enumerate(rules) if owned.meets(table)), len(rules))
             number = routes[owned.parameter]
             matched.setdefault(rule, set()).add(number)

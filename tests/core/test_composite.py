@@ -304,7 +304,7 @@ def test_the_routing_is_shown(train):
             "[optimizer] lbfgs computes the loss again for all parameters",
         ),
         (["optimizer={use='muon', rest={use='lbfgs'}}"], "[optimizer.rest] lbfgs computes the loss again"),
-        ([MUON, "run.compile=step"], "cannot be part of the compiled program"),
+        ([MUON, "run.compile=step"], "[optimizer] muon cannot be part of the compiled program"),
         (
             ["optimizer={use='sgd', lr=1, rest={use='adam', ndim=[1]}}", "run.compile=step"],
             "[optimizer] sgd and [optimizer.rest] adam are two programs",

@@ -245,7 +245,8 @@ def _rest(recipe: Recipe, optimizer: Component) -> Iterator[Problem]:
     if schedule is not None and schedule.capabilities.get("absolute"):
         message = f"[schedule] {schedule.name} gives the rate itself, the same to {optimizer.name} and {rest.name}"
         yield Problem(at(("schedule", "use")), message, "choose a schedule of factors, which keeps each one's own lr")
-    if recipe.tables.get("run", {}).get("compile") == "step":
+    compiled = recipe.tables.get("run", {}).get("compile") == "step"
+    if compiled and optimizer.capabilities.get("compiles") and rest.capabilities.get("compiles"):
         both = f"{optimizer.name} and [optimizer.rest] {rest.name}"
         message = f'[optimizer] {both} are two programs, of which compile = "step" makes one'
         yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
