@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 # A key of the table ("" for the table itself), what is wrong, and how to put it right.
@@ -52,16 +55,29 @@ def _exponential(settings: Settings) -> list[Fault]:
 
 def _multistep(settings: Settings) -> list[Fault]:
     if settings["milestones"]:
-        return []
+        return _falling("milestones", settings["milestones"])
     return [("milestones", "multistep needs at least one milestone", 'write milestones = ["30ep", "60ep"]')]
 
 
 def _piecewise(settings: Settings) -> list[Fault]:
     at, factors = settings["at"], settings["factors"]
     if at and len(at) == len(factors):
-        return []
+        return _falling("at", at)
     message = f"piecewise needs a factor for each time: {len(at)} in 'at', {len(factors)} in 'factors'"
     return [("at", message, 'write at = ["0ba", "1dur"] and factors = [1.0, 0.0]')]
+
+
+def _falling(key: str, moments: Sequence[str]) -> list[Fault]:
+    """Moments of one unit that do not rise; those of several units are compared when an epoch has its length."""
+    matches = [re.fullmatch(r"(.+?)([a-zA-Z]+)", moment) for moment in moments]
+    parts = [match.groups() for match in matches if match is not None]
+    if len({unit for _, unit in parts}) != 1:
+        return []
+    for number, ((earlier, unit), (later, _)) in enumerate(pairwise(parts), 1):
+        if Fraction(later) <= Fraction(earlier):
+            message = f'{key} must rise: "{later}{unit}" comes after "{earlier}{unit}"'
+            return [(f"{key}.{number}", message, "write each time once, the earliest first")]
+    return []
 
 
 def _noam(settings: Settings) -> list[Fault]:

@@ -23,8 +23,7 @@ def phases(*, phases: list[Annotated[Any, Nested("schedule", adds="phase")]]) ->
     Args:
         phases: the schedules in their order; each takes a ``length`` beside its own settings.
 
-    Source: torch's `SequentialLR`, whose clock runs on across a restart from a checkpoint here, and whose lengths are
-    stated in place of the moments between them.
+    Source: after torch's `SequentialLR`, with the length of each schedule in place of the moments between them.
     """
     parts: list[Phase] = phases
     for number, part in enumerate(parts):

@@ -57,6 +57,9 @@ def write(tmp_path: Path) -> Path:
 REFUSED = {
     "multistep without milestones": ('use="multistep"\nmilestones=[]', 20, "at least one milestone"),
     "milestone without unit": ('use="multistep"\nmilestones=["5"]', 20, "duration"),
+    "milestones out of order": ('use="multistep"\nmilestones=["1e1ep","5ep"]', 20, '"5ep" comes after "1e1ep"'),
+    "a milestone twice": ('use="multistep"\nmilestones=["2ba","5ba",\n"5.0ba"]', 21, '"5.0ba" comes after "5ba"'),
+    "points out of order": ('use="piecewise"\nfactors=[1.0,0.5]\nat=["0.5dur","0.25dur"]', 21, "at must rise"),
     "points without factors": ('use="piecewise"\nfactors=[1.0]\nat=["0ba","1ep"]', 21, "2 in 'at', 1 in 'factors'"),
     "no points": ('use="piecewise"\nfactors=[]\nat=[]', 21, "a factor for each time"),
     "noam with a warm-up": ('use="noam"\nd_model=64\nwarmup="1ep"', 21, "warms up by itself"),
@@ -136,6 +139,10 @@ def test_a_fall_that_comes_to_no_update_is_refused_when_the_data_are_known(write
 
 
 TOO_LONG = {
+    "milestones of several units": (
+        'use="multistep"\nmilestones=["13ba", "1ep"]',
+        "milestones must rise: 12 updates come after 13",
+    ),
     "milestones": ('use="multistep"\nmilestones=["2ba", "3ep"]', "milestones.1 is at 36 updates, the schedule has 24"),
     "milestones after a warm-up": (
         'use="multistep"\nwarmup="1ep"\nmilestones=["2ba", "13ba"]',
