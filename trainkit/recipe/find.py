@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from trainkit.component import Component
@@ -74,14 +75,19 @@ def _kinds_with(plugins: Plugins, name: str) -> list[str]:
 
 
 def installed_names(plugins: Plugins, kind: str) -> str:
-    """The installed components of a kind in one line; those that share a name in their long form."""
-    names = []
+    """The installed components of a kind in one line; those that share a name in their long form.
+
+    Those of a bridge to a library, which have a prefix in common, are counted, not named.
+    """
+    names, prefixes = [], Counter[str]()
     for name, found in plugins.components(kind).items():
-        if len(found) == 1:
+        if ":" in name:
+            prefixes[name.partition(":")[0]] += len(found)
+        elif len(found) == 1:
             names.append(name)
         else:
             names.extend(f"{plugins.owner(component).package}:{name}" for component in found)
-    return ", ".join(names) or "none"
+    return ", ".join([*names, *(f"{count} of {prefix}:..." for prefix, count in prefixes.items())]) or "none"
 
 
 def a_kind(kind: str) -> str:

@@ -6,6 +6,7 @@ It is relaxed: nothing is required, so that a recipe which only changes a base i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
@@ -63,7 +64,10 @@ def _component(plugins: Plugins, component: Component, shared: tuple[Setting, ..
     settings = (*(setting for setting in shared if setting.name not in own), *component.settings)
     schema = _object(settings, component.help)
     schema["properties"] = {"use": {"enum": names, "description": component.help}, **schema["properties"]}
-    if component.kind == "optimizer" and "group" in schema["properties"] and "group" not in own:
+    if component.kind == "optimizer" and "group" in schema["properties"] and ":" in component.name:
+        # A bridge brings so many that groups in full would double the schema.
+        schema["properties"]["group"] = {"type": "array", "items": {"type": "object"}}
+    elif component.kind == "optimizer" and "group" in schema["properties"] and "group" not in own:
         group = _object((*GROUP_SETTINGS, *component.settings), "Settings for some of the parameters.")
         loose = {**group, "additionalProperties": True}
         schema["properties"]["group"] = {"type": "array", "items": loose}
@@ -88,7 +92,7 @@ def _properties(settings: Iterable[Setting]) -> dict[str, Any]:
         properties[setting.name] = _type(setting.annotation)
         if setting.help:
             properties[setting.name]["description"] = setting.help
-        if not setting.required and setting.default is not None:
+        if not setting.required and setting.default not in (None, math.inf):  # for which JSON has no word
             properties[setting.name]["default"] = plain(setting.default)
     return properties
 
