@@ -19,9 +19,12 @@ from trainkit import (
 if TYPE_CHECKING:
     from trainkit import Problem
     from trainkit_callbacks.averages import LatestAverage, MovingAverage, StochasticAverage
+    from trainkit_callbacks.centring import GradientCentralization
     from trainkit_callbacks.clip import AdaptiveClip, ClipNorm, ClipValue
     from trainkit_callbacks.freezing import Freeze
+    from trainkit_callbacks.monitors import Norms, UpdateRatio
     from trainkit_callbacks.noise import GradientNoise
+    from trainkit_callbacks.slow_weights import Lookahead
     from trainkit_callbacks.stopping import EarlyStop, TimeLimit
 
 Decay = Annotated[float, Between(0, 1, high_open=True)]
@@ -105,7 +108,7 @@ def ema(
     """Evaluate an exponential moving average of the weights: ``mean = decay * mean + (1 - decay) * weights``.
 
     Training goes on with the trained weights. Checkpoints hold both, the average as state of this callback;
-    ``predict`` uses the trained weights.
+    ``evaluate`` and ``predict`` use the average.
 
     Args:
         decay: share of the average that stays at each averaging.
@@ -128,7 +131,7 @@ def swa(*, start: Duration = "0.75dur", every: Period = "1ep") -> StochasticAver
 
     Until ``start`` the trained weights are evaluated. BatchNorm statistics are measured again with the mean, in one
     pass over the training split without augmentation. Training goes on with the trained weights; checkpoints hold
-    both, the mean as state of this callback; ``predict`` uses the trained weights.
+    both, the mean as state of this callback; ``evaluate`` and ``predict`` use the mean.
 
     Args:
         start: when the first weights are taken into the mean.
@@ -147,7 +150,7 @@ def lawa(*, last: Annotated[int, Between(2)] = 6) -> LatestAverage:
 
     During the first epoch the trained weights are evaluated. BatchNorm statistics are measured again with the mean, in
     one pass over the training split without augmentation. Training goes on with the trained weights; checkpoints hold
-    both and the weights in the mean, as state of this callback; ``predict`` uses the trained weights.
+    both and the weights in the mean, as state of this callback; ``evaluate`` and ``predict`` use the mean.
 
     Args:
         last: how many epochs; memory and checkpoints hold as many copies of the weights.
@@ -160,27 +163,122 @@ def lawa(*, last: Annotated[int, Between(2)] = 6) -> LatestAverage:
     return LatestAverage(last)
 
 
-def freeze(*, match: tuple[str, ...]) -> Freeze:
-    """Leave the parameters that match as they are, for the whole run.
+def lookahead(
+    *,
+    every: Period = "5ba",
+    alpha: Annotated[float, Between(0, 1, low_open=True)] = 0.5,
+    evaluate: Literal["fast", "slow"] = "fast",
+) -> Lookahead:
+    """Draw the weights back, from time to time, to slow ones: ``slow = slow + alpha * (weights - slow)``.
 
-    They are in no parameter group and get no gradient. BatchNorm statistics of a frozen part still follow the data.
+    After every ``every`` the slow weights move towards the trained ones, which then go on from there. Any optimizer may
+    train them; its state is kept. Checkpoints hold the slow weights as state of this callback. The optimizer's wrapper
+    of the same name does the same; this one can evaluate the slow weights and counts in any unit of time.
+
+    Args:
+        every: time from one drawing back to the next; the paper uses 5 and 10 updates.
+        alpha: how far the slow weights move.
+        evaluate: whether the trained (fast) or the slow weights are measured; just after a drawing back they are the
+            same.
+
+    Source: Zhang et al. 2019, "Lookahead Optimizer: k steps forward, 1 step back", algorithm 1; arXiv 1907.08610.
+    """
+    from trainkit_callbacks.slow_weights import Lookahead
+
+    return Lookahead(every, alpha, evaluate == "slow")
+
+
+def gradient_centralization(*, conv_only: bool = False) -> GradientCentralization:
+    """Subtract from each output's gradients their mean, in weights of two and more dimensions.
+
+    An output's gradients are a row of a matrix or a filter of a convolution; biases and norms are left alone. It comes
+    before noise and before every clipping, wherever it stands in the recipe.
+
+    Args:
+        conv_only: whether only weights of three and more dimensions are taken, which are those of convolutions.
+
+    Source: Yong et al. 2020, "Gradient Centralization: A New Optimization Technique for Deep Neural Networks",
+    equation 1; arXiv 2004.01461.
+    """
+    from trainkit_callbacks.centring import GradientCentralization
+
+    return GradientCentralization(conv_only)
+
+
+def norms(*, gradients: bool = True, weights: bool = True, groups: bool = True) -> Norms:
+    """Write L2 norms of gradients and weights into the lines of ``metrics.jsonl``.
+
+    ``gradient_norm`` is the mean over the updates since the last line, before any callback changes the gradients;
+    ``gradient_norm_used`` is that of what the optimizer was given, where there is such a callback. Updates that were
+    left out do not count. ``weight_norm`` is that of the weights at the line. ``gradient_norm/0`` is that of parameter
+    group 0. With compile = "step" the run goes on eagerly.
+
+    Args:
+        gradients: whether to write those of the gradients.
+        weights: whether to write those of the weights.
+        groups: whether to write them for each parameter group, too.
+    """
+    from trainkit_callbacks.monitors import Norms
+
+    if not (gradients or weights):
+        raise ValueError("gradients = false and weights = false leave nothing to write\n  write one of them")
+    return Norms(gradients, weights, groups)
+
+
+def update_ratio(*, every: Period = "1ep", low: NonNegative = 1e-5, high: Positive = 1e-1) -> UpdateRatio:
+    """Write how large an update is beside the weights, for each parameter group: ``||dw|| / ||w||``.
+
+    The last update of every ``every`` is measured, the others cost nothing; ``update_ratio/0`` stands in the next line
+    of ``metrics.jsonl``. About 1e-3 is usual. A group outside the limits is told once. Frozen parameters do not count;
+    weights that are all zero have no ratio.
+
+    Args:
+        every: time from one measured update to the next.
+        low: smallest ratio that is not told.
+        high: largest ratio that is not told.
+
+    Source: Karpathy et al., "CS231n: Neural Networks Part 3", section "Ratio of weights:updates".
+    """
+    from trainkit_callbacks.monitors import UpdateRatio
+
+    if low >= high:
+        raise ValueError(f"low = {low:g} must be below high = {high:g}\n  about 1e-3 is usual")
+    return UpdateRatio(every, low, high)
+
+
+def freeze(
+    *,
+    match: tuple[str, ...],
+    unfreeze: dict[str, Period] | None = None,
+    batch_norm: Literal["follow", "fix"] = "follow",
+) -> Freeze:
+    """Leave the parameters that match as they are, for the whole run or until they are unfrozen.
+
+    Frozen parameters get no gradient and no weight decay. Those that are never unfrozen are in no parameter group; the
+    others are in theirs from the start, and join the training at the first update of their time. What is frozen follows
+    from the update's number alone. With compile = "step" nothing can be unfrozen.
 
     Args:
         match: patterns of parameter names, such as "body.*"; each must match one.
+        unfreeze: times by pattern, such as { "body.3.*" = "3ep", "body.*" = "6ep" }; where several match, the earliest.
+        batch_norm: whether BatchNorm layers whose parameters are frozen follow the data with their statistics, or fix
+            them and normalise by them in training too.
 
-    Source: Yosinski et al. 2014, "How transferable are features in deep neural networks?"; arXiv 1411.1792.
+    Source: Yosinski et al. 2014, "How transferable are features in deep neural networks?"; arXiv 1411.1792. Unfreezing
+    in steps: Howard & Ruder 2018, "Universal Language Model Fine-tuning for Text Classification"; arXiv 1801.06146.
     """
     from trainkit_callbacks.freezing import Freeze
 
     if not match:
         raise ValueError('match = [] freezes nothing\n  write patterns of parameter names, such as "body.*"')
-    return Freeze(match)
+    return Freeze(match, unfreeze or {}, batch_norm == "fix")
 
 
 def early_stop(*, monitor: str = "val.loss", patience: NonNegativeInt = 5, min_delta: NonNegative = 0.0) -> EarlyStop:
     """End the run when a figure has stopped getting better.
 
-    Whether lower or higher is better follows from the figure. A figure that is not finite never counts as better.
+    Whether lower or higher is better follows from the figure. A figure that is not finite never counts as better; the
+    first such figure is told.
 
     Args:
         monitor: the figure, such as "val.loss" or "val.accuracy".
@@ -210,9 +308,9 @@ def time_limit(*, minutes: Positive) -> TimeLimit:
 
 @hookimpl
 def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
-    from trainkit_callbacks.names import unknown_figures
+    from trainkit_callbacks.checks import timed_and_compiled, two_evaluations, unknown_figures
 
-    return unknown_figures(recipe)
+    return [*unknown_figures(recipe), *timed_and_compiled(recipe), *two_evaluations(recipe)]
 
 
 @hookimpl
@@ -231,11 +329,36 @@ def trainkit_components() -> list[Component]:
             before=clips,
             conflicts=("agc",),
         ),
+        Component(
+            "callback",
+            gradient_centralization,
+            example={"conv_only": False},
+            capabilities=compiles,
+            before=("gradient_noise", "agc", "clip_value", "clip_norm"),
+            conflicts=("gradient_centralization",),
+        ),
         Component("callback", gradient_noise, example={"eta": 0.01}, conflicts=("gradient_noise",)),
+        Component(
+            "callback",
+            lookahead,
+            example={"every": "5ba", "alpha": 0.5},
+            capabilities=every_update,
+            before=("ema", "swa", "lawa"),  # which average the weights that training goes on with
+            conflicts=("lookahead",),
+        ),
         Component("callback", ema, example={"decay": 0.99}, capabilities=every_update, owns=evaluates),
         Component("callback", swa, example={"start": "0.5dur"}, capabilities=every_update, owns=evaluates),
         Component("callback", lawa, example={"last": 3}, owns=evaluates),
         Component("callback", freeze, example={"match": ["body.*"]}, conflicts=("freeze",)),
+        Component("callback", norms, example={"groups": False}, capabilities=every_update, conflicts=("norms",)),
+        Component(
+            "callback",
+            update_ratio,
+            example={"every": "1ep"},
+            capabilities=every_update,
+            after=("freeze", "lookahead"),  # what is trained, and by how much, is then settled
+            conflicts=("update_ratio",),
+        ),
         Component("callback", early_stop, example={"monitor": "val.loss", "patience": 3}),
         Component("callback", time_limit, example={"minutes": 55.0}),
     ]

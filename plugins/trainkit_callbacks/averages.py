@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
-from trainkit import Metrics, RecipeError, Run, StepResult, hookimpl
+from trainkit import Metrics, RecipeError, Run, StepResult, exchanged, hookimpl, renew_batch_norm, weights_of
 from trainkit_callbacks.names import problem
 from trainkit_callbacks.weights import (
     Weights,
@@ -13,10 +13,7 @@ from trainkit_callbacks.weights import (
     begun,
     buffers_of,
     copied,
-    exchanged,
     on_device,
-    renew_batch_norm,
-    weights_of,
 )
 
 
@@ -153,7 +150,7 @@ class LatestAverage:
     @hookimpl
     def trainkit_step_end(self, run: Run) -> None:
         # Not trainkit_epoch_end: the evaluation at the epoch's end comes before it.
-        if run.batch_in_epoch < run.feed.batches_per_epoch:
+        if run.batch_in_epoch < run.feed.batches_in(run.epoch):
             return
         self.held = [*self.held, copied(weights_of(run.model))][-self.last :]
         mean, copy = begun(self.held[0]), buffers_of(run.model)

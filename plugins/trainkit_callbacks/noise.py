@@ -14,7 +14,10 @@ from trainkit import Run, hookimpl
 
 @dataclass(eq=False)  # a schedule may change its numbers
 class GradientNoise:
-    """See `trainkit_callbacks.gradient_noise`."""
+    """See `trainkit_callbacks.gradient_noise`.
+
+    It cannot be compiled: traced, one update's noise would be that of every update.
+    """
 
     seed: int
     eta: float
@@ -22,9 +25,6 @@ class GradientNoise:
 
     @hookimpl
     def trainkit_gradients(self, run: Run, gradients: Sequence[Tensor]) -> None:
-        if torch.compiler.is_compiling():
-            # Traced, one update's noise would be that of every update.
-            raise RuntimeError("gradient_noise draws new numbers at each update, which a compiled step cannot")
         deviation = (self.eta / (1 + run.step) ** self.gamma) ** 0.5
         generator = torch.Generator(run.device)
         generator.manual_seed(seed_of(self.seed, run.step))

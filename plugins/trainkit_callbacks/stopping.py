@@ -19,6 +19,7 @@ class EarlyStop:
         self.min_delta = min_delta
         self.best: float | None = None
         self.waited = 0
+        self.said = False
 
     @hookimpl
     def trainkit_stop_reason(self, run: Run, metrics: Metrics) -> str | None:
@@ -29,6 +30,9 @@ class EarlyStop:
         if math.isfinite(value) and (self.best is None or sign * (value - self.best) > self.min_delta):
             self.best, self.waited = value, 0
             return None
+        if not math.isfinite(value) and not self.said:
+            self.said = True
+            run.say(f"early_stop: {self.monitor} is {value} at update {run.step}: that counts as no improvement")
         self.waited += 1
         if self.waited <= self.patience:
             return None
@@ -37,11 +41,11 @@ class EarlyStop:
 
     @hookimpl
     def trainkit_save(self) -> Mapping[str, Any]:
-        return {"best": self.best, "waited": self.waited}
+        return {"best": self.best, "waited": self.waited, "said": self.said}
 
     @hookimpl
     def trainkit_restore(self, state: Mapping[str, Any]) -> None:
-        self.best, self.waited = state["best"], state["waited"]
+        self.best, self.waited, self.said = state["best"], state["waited"], state["said"]
 
 
 class TimeLimit:

@@ -13,10 +13,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from trainkit import Batch, RecipeError, checkpoint, hookimpl
-from trainkit.finished import evaluate_run
+from trainkit import Batch, RecipeError, checkpoint, exchanged, hookimpl, renew_batch_norm, weights_of
+from trainkit.finished import evaluate_run, predict_run
 from trainkit_callbacks import ema, lawa, swa
-from trainkit_callbacks.weights import exchanged, renew_batch_norm, weights_of
 
 DATA = torch.randn(24, 3, generator=torch.Generator().manual_seed(1))
 BATCH_NORM = ["model={use='mlp', widths=[8], norm='batch'}", "optimizer.lr=0.3", "run.duration=4ep"]
@@ -43,6 +42,9 @@ class Feed:
     def __init__(self, size: int = 6) -> None:
         self.size = size
 
+    def batches_in(self, epoch: int) -> int:
+        return self.batches_per_epoch
+
     def evaluate(self, split: str):
         assert split == "train"
         index = torch.arange(len(DATA))
@@ -55,6 +57,7 @@ def run_of(model: nn.Module, feed: Feed | None = None) -> SimpleNamespace:
     return SimpleNamespace(
         model=model,
         step=0,
+        epoch=0,
         batch_in_epoch=0,
         total_updates=100,
         device=torch.device("cpu"),
@@ -328,6 +331,10 @@ def test_evaluation_takes_the_average_and_training_does_not(train, plugins, name
     assert [line["loss"] for line in averaged.of("train")] == [line["loss"] for line in plain.of("train")]
     assert evaluate_run(averaged.folder, "val", plugins)["loss"] == averaged.report.metrics["val.loss"]
     assert evaluate_run(averaged.folder, "test", plugins)["loss"] == averaged.report.metrics["test.loss"]
+    for finished in (averaged, plain):
+        predicted = predict_run(finished.folder, "test", plugins)
+        loss = nn.functional.cross_entropy(predicted["outputs"], predicted["targets"]).item()
+        assert loss == pytest.approx(finished.report.metrics["test.loss"], rel=1e-6), "predict takes what is measured"
 
 
 @pytest.mark.parametrize("name", RECIPES)

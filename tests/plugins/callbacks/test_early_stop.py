@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from trainkit import RecipeError, checkpoint
+from trainkit import RecipeError, checkpoint, hookimpl
 from trainkit_callbacks import early_stop
 
-RUN = SimpleNamespace(higher_is_better=lambda figure: figure == "val.accuracy")
+SAID: list[str] = []
+RUN = SimpleNamespace(higher_is_better=lambda figure: figure == "val.accuracy", step=7, say=SAID.append)
 
 
 def stops_at(callback, values, figure="val.loss"):
@@ -51,6 +52,32 @@ def test_what_is_not_finite_is_never_better(bad):
     assert callback.best == 1.0
     assert stops_at(early_stop(monitor="val.accuracy", patience=1), [bad, bad], "val.accuracy") == 1
     assert stops_at(early_stop(patience=1), [bad, 3.0, 2.0, bad, 1.0]) is None, "a first bad one bars nothing"
+
+
+def test_a_figure_that_turns_nan_is_told_once_also_when_continued():
+    SAID.clear()
+    callback = early_stop(patience=9)
+    assert stops_at(callback, [1.0, math.nan, math.inf, math.nan]) is None
+    again = early_stop(patience=9)
+    again.trainkit_restore(callback.trainkit_save())
+    assert stops_at(again, [math.nan]) is None
+    assert SAID == ["early_stop: val.loss is nan at update 7: that counts as no improvement"]
+
+
+def test_a_figure_that_turns_nan_ends_a_run_with_the_best_checkpoint_kept(train, capfd):
+    class Scripted:
+        @hookimpl
+        def trainkit_evaluate(self, run, split):
+            return {"loss": math.nan if run.step > 16 else 1.0}
+
+    more = '[[callback]]\nuse = "early_stop"\npatience = 3\n'
+    finished = train("run.duration=9ep", more=more, listeners=[Scripted()])
+    assert finished.report.status == "stopped"
+    assert finished.report.steps == 40, "evaluations at 16, 24 and 32 are borne"
+    assert finished.report.best == {"step": 8, "metric": "val.loss", "value": 1.0}
+    said = capfd.readouterr().err
+    assert said.count("early_stop: val.loss is nan at update 24: that counts as no improvement") == 1
+    assert said.count("val.loss is nan at update 24: that is never the best") == 1
 
 
 def test_an_evaluation_without_the_figure_does_not_count():

@@ -1,0 +1,52 @@
+"""What lies between the tables of a recipe: figures that nothing gives, callbacks that stand in each other's way."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trainkit import Problem, problem_at
+
+AVERAGES = ("ema", "swa", "lawa")
+
+
+def tables_of(recipe: Mapping[str, Any], *names: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The tables of this plugin's callbacks of these names, with their number."""
+    known = {use for name in names for use in (name, f"trainkit_callbacks:{name}")}
+    return ((index, table) for index, table in enumerate(recipe["callback"]) if table["use"] in known)
+
+
+def timed_and_compiled(recipe: Mapping[str, Any]) -> Iterator[Problem]:
+    """A problem where parameters are to join a program that was compiled without them."""
+    if recipe["run"]["compile"] != "step":
+        return
+    for index, table in tables_of(recipe, "freeze"):
+        if table["unfreeze"]:
+            message = '[[callback]] freeze: compile = "step" cannot follow parameters that are unfrozen within the run'
+            cure = 'write compile = "model" or compile = false, or leave unfreeze out'
+            yield problem_at(recipe, f"callback.{index}.unfreeze", message, cure)
+
+
+def two_evaluations(recipe: Mapping[str, Any]) -> Iterator[Problem]:
+    """A problem where lookahead's slow weights and an average would both be measured."""
+    averages = [table["use"] for _, table in tables_of(recipe, *AVERAGES)]
+    for index, table in tables_of(recipe, "lookahead"):
+        if table["evaluate"] == "slow" and averages:
+            message = f'[[callback]] lookahead: evaluate = "slow" takes over the evaluation, as {averages[0]} does'
+            yield problem_at(recipe, f"callback.{index}.evaluate", message, 'write evaluate = "fast"')
+
+
+def unknown_figures(recipe: Mapping[str, Any]) -> Iterator[Problem]:
+    """A problem for each early_stop that waits for a figure which nothing in the recipe gives."""
+    metrics = [table["use"].rpartition(":")[2] for table in recipe["metric"]]
+    figures = [f"{split}.{name}" for split in ("val", "train") for name in ("loss", *metrics)]
+    several = tuple(f"{split}.{name}{mark}" for split in ("val", "train") for name in metrics for mark in "._")
+    for index, table in tables_of(recipe, "early_stop"):
+        monitor = table["monitor"]
+        if monitor in figures or monitor.startswith(several):  # a metric may give several figures, named after it
+            continue
+        near = difflib.get_close_matches(monitor, figures, 1)
+        cure = (f"did you mean '{near[0]}'?  " if near else "") + f"figures of this recipe: {', '.join(figures)}"
+        message = f"[[callback]] early_stop: nothing gives the figure '{monitor}'"
+        yield problem_at(recipe, f"callback.{index}.monitor", message, cure)

@@ -1,0 +1,165 @@
+"""Figures about gradients, weights and updates, for the log lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainkit import Metrics, Run, StepResult, hookimpl
+
+
+def norm_of(tensors: Sequence[Tensor]) -> Tensor:
+    """The common L2 norm of tensors, in float64, from norms in at least 32 bits."""
+    wide = [t.float() if t.dtype in (torch.bfloat16, torch.float16) else t for t in tensors]
+    return together(torch._foreach_norm(wide))
+
+
+def together(norms: Sequence[Tensor]) -> Tensor:
+    """The norm over all parts, from the norms of the parts."""
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)).double())
+    return norm
+
+
+class Norms:
+    """See `trainkit_callbacks.norms`."""
+
+    def __init__(self, gradients: bool, weights: bool, groups: bool) -> None:
+        self.gradients = gradients
+        self.weights = weights
+        self.groups = groups
+        self.pending: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.alone = True
+
+    @hookimpl
+    def trainkit_run_start(self, run: Run) -> None:
+        self.pending, self.sums, self.counts = {}, {}, {}
+        self.alone = len(run.hook.trainkit_gradients.get_hookimpls()) == 1
+
+    @hookimpl(wrapper=True, tryfirst=True)
+    def trainkit_gradients(self, run: Run, gradients: Sequence[Tensor]) -> Generator[None, None, None]:
+        # Of an update that computes its gradients several times, the first are those at the weights before it.
+        measured = self.gradients and not self.pending
+        if measured:
+            self._measure("gradient_norm", run, gradients)
+        yield
+        if measured and not self.alone:
+            self._measure("gradient_norm_used", run, gradients)
+
+    def _measure(self, name: str, run: Run, gradients: Sequence[Tensor]) -> None:
+        left, parts = iter(gradients), {}
+        for number, group in enumerate(run.optimizer.param_groups):
+            if own := [next(left) for parameter in group["params"] if parameter.grad is not None]:
+                parts[number] = norm_of(own)
+        if parts:
+            self.pending[name] = together(list(parts.values()))
+            if self.groups:
+                self.pending |= {f"{name}/{number}": norm for number, norm in parts.items()}
+
+    @hookimpl
+    def trainkit_step_end(self, result: StepResult) -> None:
+        if result.updates:  # gradients of an update that was left out are not finite
+            for name, norm in self.pending.items():
+                self.sums[name] = self.sums[name] + norm if name in self.sums else norm.double()
+                self.counts[name] = self.counts.get(name, 0) + 1
+        self.pending = {}
+
+    @hookimpl
+    def trainkit_figures(self, run: Run) -> Metrics:
+        figures = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        if self.weights:
+            norms = [norm_of([p.detach() for p in group["params"]]) for group in run.optimizer.param_groups]
+            figures["weight_norm"] = float(together(norms))
+            if self.groups:
+                figures |= {f"weight_norm/{number}": float(norm) for number, norm in enumerate(norms)}
+        return figures
+
+    @hookimpl
+    def trainkit_save(self) -> Mapping[str, Any]:
+        return {"sums": self.sums, "counts": self.counts}
+
+    @hookimpl
+    def trainkit_restore(self, run: Run, state: Mapping[str, Any]) -> None:
+        self.sums = {name: total.to(run.device) for name, total in state["sums"].items()}
+        self.counts = dict(state["counts"])
+
+
+class UpdateRatio:
+    """See `trainkit_callbacks.update_ratio`."""
+
+    def __init__(self, every: int, low: float, high: float) -> None:
+        self.every = every
+        self.low = low
+        self.high = high
+        self.before: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        self.due = 0
+        self.ratios: dict[int, Tensor] = {}
+        self.measured_at = 0
+        self.said: list[str] = []
+
+    def _hold(self, run: Run) -> None:
+        """Keep the weights before an update that is to be measured."""
+        if (run.step + 1) % self.every or self.due == run.step + 1:
+            return
+        self.due = run.step + 1
+        for number, group in enumerate(run.optimizer.param_groups):
+            if own := [p.detach() for p in group["params"] if p.requires_grad]:
+                self.before[number] = own, [weights.clone() for weights in own]
+
+    @hookimpl
+    def trainkit_run_start(self, run: Run) -> None:
+        self.before, self.due, self.ratios, self.said = {}, 0, {}, []
+
+    @hookimpl
+    def trainkit_epoch_start(self, run: Run) -> None:
+        self._hold(run)  # the first update of all, and of a run that is continued
+
+    @hookimpl
+    def trainkit_step_end(self, run: Run) -> None:
+        if run.step == self.due and self.before:
+            self.ratios = {
+                number: norm_of(torch._foreach_sub(now, before)) / norm_of(before)
+                for number, (now, before) in self.before.items()
+            }
+            self.before, self.measured_at = {}, run.step
+        self._hold(run)
+
+    @hookimpl
+    def trainkit_figures(self, run: Run) -> Metrics:
+        ratios = {number: float(ratio) for number, ratio in self.ratios.items()}
+        self.ratios = {}
+        figures = {}
+        for number, ratio in ratios.items():
+            if not math.isfinite(ratio):  # weights that were all zero
+                continue
+            name = f"update_ratio/{number}"
+            figures[name] = ratio
+            if name not in self.said and not self.low <= ratio <= self.high:
+                self.said.append(name)
+                run.say(self._words(name, ratio, run.optimizer.param_groups[number]))
+        return figures
+
+    def _words(self, name: str, ratio: float, group: Mapping[str, Any]) -> str:
+        of = ", ".join(group["names"][:2]) + (", ..." if len(group["names"]) > 2 else "")
+        limit = f"below {self.low:g}" if ratio < self.low else f"above {self.high:g}"
+        cure = "raise" if ratio < self.low else "lower"
+        return (
+            f"{name} ({of}) is {ratio:.3g} at update {self.measured_at}, {limit}: about 1e-3 is usual; "
+            f"{cure} the learning rate of this group if it learns badly"
+        )
+
+    @hookimpl
+    def trainkit_save(self) -> Mapping[str, Any]:
+        ratios = {str(number): ratio for number, ratio in self.ratios.items()}
+        return {"said": self.said, "ratios": ratios, "measured_at": self.measured_at}
+
+    @hookimpl
+    def trainkit_restore(self, run: Run, state: Mapping[str, Any]) -> None:
+        self.said, self.measured_at = list(state["said"]), state["measured_at"]
+        self.ratios = {int(number): ratio.to(run.device) for number, ratio in state["ratios"].items()}
