@@ -39,6 +39,8 @@ class GroupDefaults:
         rules: Sequence[Mapping[str, Any]] = settings["group"]
         parts, routes = parts_of(recipe), route(recipe, model)
         layers, falls = layers_of(model), layer_factor(settings)
+        splits = settings["no_decay"] == "norms_and_biases"
+        scheduled = any(table["target"] == "weight_decay" for table in recipe.tables["schedule"]["also"])
         matched: dict[int, set[int]] = {}
         groups: dict[tuple[int, int, int, bool], dict[str, Any]] = {}
         for owned in parameters_of(model):
@@ -48,7 +50,7 @@ class GroupDefaults:
             if not owned.parameter.requires_grad:
                 continue
             overrides = {k: v for k, v in rules[rule].items() if k not in CRITERIA} if rule < len(rules) else {}
-            apart = settings["no_decay"] == "norms_and_biases" and _spared(parts[number], owned, overrides)
+            apart = splits and _spared(parts[number], owned, overrides, scheduled)
             layer = layers.number(owned.name) if falls is not None else 0
             key = (number, rule, layer, apart)
             if key not in groups:
@@ -80,10 +82,12 @@ def layer_factor(settings: Mapping[str, Any]) -> float | None:
     return decay
 
 
-def _spared(part: Part, owned: Owned, overrides: Mapping[str, Any]) -> bool:
-    """Whether a parameter is kept from a weight decay that its optimizer would have for it."""
+def _spared(part: Part, owned: Owned, overrides: Mapping[str, Any], scheduled: bool) -> bool:
+    """Whether a parameter is kept from a weight decay that its optimizer, or a schedule, would have for it."""
+    decay = part.table.get("weight_decay")  # unset where the optimizer has none
     # A group that states its own decay means all that it matches.
-    return owned.parameter.dim() <= 1 and bool(part.table.get("weight_decay")) and "weight_decay" not in overrides
+    decays = decay is not None and (bool(decay) or scheduled) and "weight_decay" not in overrides
+    return owned.parameter.dim() <= 1 and decays
 
 
 def _unmatched(recipe: Recipe, model: nn.Module, matched: Mapping[int, set[int]]) -> Iterator[Problem]:

@@ -83,6 +83,14 @@ def test_what_has_no_decay_gets_none_from_a_schedule_of_values(train: Train) -> 
     assert last["weight_decay/1"] == 0.0
 
 
+def test_a_decay_that_only_the_schedule_has_spares_biases_too(train: Train) -> None:
+    more = '[[schedule.also]]\ntarget = "weight_decay"\nuse = "ramp"\nstart = 0.1\nend = 0.1\n'
+    finished = train("optimizer.weight_decay=0.0", more=more)
+    decays = {name: group["weight_decay"] for group in finished.run.optimizer.param_groups for name in group["names"]}
+    assert {name for name, decay in decays.items() if decay == 0.1} == {"body.0.weight", "head.weight"}
+    assert {name for name, decay in decays.items() if decay == 0.0} == {"body.0.bias", "head.bias"}
+
+
 def test_match_leaves_other_groups_as_they_are(train: Train) -> None:
     more = '[[optimizer.group]]\nmatch = "head.*"\nmomentum = 0.8\n'
     more += '[[schedule.also]]\ntarget = "momentum"\nmatch = "head.*"\nuse = "linear"\nend = 0.5\n'
