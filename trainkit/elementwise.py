@@ -140,6 +140,10 @@ class ElementwiseOptimizer:
         if not parameters:
             return
         count, names = states[0]["step"], self.rule.slots(group)
+        if names and names[-1] not in states[0]:  # a number that was 0 so far is scheduled: momentum, say
+            for parameter, state in zip(parameters, states, strict=True):
+                for name in names:
+                    state.setdefault(name, torch.zeros_like(parameter, memory_format=torch.preserve_format))
         slots = [[state[name] for state in states] for name in names]
         if self.rule.update_all(parameters, gradients, slots, group, count):
             return
