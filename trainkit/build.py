@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import random
@@ -63,6 +64,8 @@ def build(
     progress: Progress,
     listeners: Sequence[object] = (),
     say: Callable[[str], None] = print,
+    planned: Callable[[int], int] | None = None,
+    settle: Callable[[Run], None] | None = None,
 ) -> Built:
     """Build everything a run needs.
 
@@ -73,6 +76,9 @@ def build(
         progress: told about long work.
         listeners: objects whose hooks join the run, after those of the recipe.
         say: tells the user something once.
+        planned: of a run that is continued: given its length, the length that its schedules see.
+        settle: of a run that is continued: may change the base values of the optimizer's groups before schedules are
+            made.
 
     Raises:
         RecipeError: if parts do not fit each other.
@@ -97,6 +103,8 @@ def build(
         message, _, cure = str(error).partition("\n")
         raise RecipeError([problem_at(tables, "data", f"[data] {message}", cure.strip())]) from error
     builder.clock = make_clock(builder, feed.batches_per_epoch, feed.batch_size, spec.tokens_per_sample)
+    if planned is not None:
+        builder.clock = dataclasses.replace(builder.clock, planned_updates=planned(builder.clock.total_updates))
 
     seed_everything(seed, "model")
     model: nn.Module = builder.make("model", data_spec=spec)
@@ -139,6 +147,12 @@ def build(
         for label, part in builder.optimizers.items():
             if has_hooks(part):
                 manager.register(part, label)
+    run.bases = [
+        {key: copy.deepcopy(value) for key, value in group.items() if key not in ("params", "names")}
+        for group in run.optimizer.param_groups
+    ]
+    if settle is not None:
+        settle(run)
     run.schedules = make_schedules(builder, run, reactions, callbacks)
     compiled = torch.compile(model) if settings["compile"] == "model" else model
     run.forward = _in_layout(compiled) if channels_last else compiled

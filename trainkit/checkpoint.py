@@ -37,6 +37,11 @@ _DTYPES = {
 }
 
 
+def can_save(tensor: Tensor) -> bool:
+    """Whether the format knows the tensor's type."""
+    return tensor.dtype in _DTYPES
+
+
 def raw_bytes(tensor: Tensor) -> bytes:
     """The tensor's bytes in row-major order, whatever its layout on the device."""
     flat = tensor.detach().to("cpu").contiguous()
@@ -123,7 +128,7 @@ def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
     parts, end = [], 0
     for name in sorted(tensors):
         tensor = tensors[name]
-        if tensor.dtype not in _DTYPES:
+        if not can_save(tensor):
             raise TypeError(f"{name}: tensors of {tensor.dtype} cannot be saved; use {', '.join(map(str, _DTYPES))}")
         data = raw_bytes(tensor)
         start, end = end, end + len(data)
@@ -179,13 +184,22 @@ def load_newest(parent: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: if none does; the message has a line for each that was refused.
     """
-    refused = []
+    return find_newest(parent)[:3]
+
+
+def find_newest(parent: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any], dict[Path, str]]:
+    """Load the newest checkpoint that verifies, and say which newer ones were refused, and why.
+
+    Raises:
+        CheckpointError: as `load_newest`.
+    """
+    refused: dict[Path, str] = {}
     for folder in newest_first(parent):
         try:
-            return folder, *load(folder)
+            return folder, *load(folder), refused
         except CheckpointError as error:
-            refused.append(str(error))
-    raise CheckpointError("\n".join([f"{parent}: no usable checkpoint", *refused]))
+            refused[folder] = str(error)
+    raise CheckpointError("\n".join([f"{parent}: no usable checkpoint", *refused.values()]))
 
 
 def prune(parent: Path, keep: int, best: str | None) -> None:
@@ -204,8 +218,18 @@ def prune(parent: Path, keep: int, best: str | None) -> None:
 
 
 def tidy(parent: Path) -> None:
-    """Remove what is kept between saves only; for the end of a run."""
-    shutil.rmtree(parent / SPARE, ignore_errors=True)
+    """Remove what is kept between saves only, and what a killed process left; under the run folder's lock."""
+    for pattern in (SPARE, ".tmp-*", ".del-*"):
+        for path in parent.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename a checkpoint that was refused, so that it counts no more and can still be looked at."""
+    number = 0
+    while (aside := folder.with_name(f"refused-{folder.name}{f'-{number}' if number else ''}")).exists():
+        number += 1
+    return folder.rename(aside)
 
 
 # ---------------------------------------------------------------- plain data and random state

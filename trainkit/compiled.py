@@ -56,7 +56,7 @@ class CompiledStep:
     """Makes ``updates_per_call`` updates in one compiled program; what does not fit it is made eagerly.
 
     Both ways share parameters and optimizer state, so batches of another shape and what is left over at the end of an
-    epoch change nothing but speed. The very first update is eager: it shows which parameters get a gradient.
+    epoch change nothing but speed. The first call of a run is eager: it shows which parameters get a gradient.
 
     Scheduled values enter as one tensor that is filled in place, so that nothing is compiled again.
 
@@ -117,8 +117,10 @@ class CompiledStep:
     def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
         """Make the updates of one call, as `StepProgram` says."""
         shape = [batch.inputs.shape for update in updates for batch in update]
-        if self._shape is None:
+        if self._shape is None and len(updates[0][0]) == self.run.feed.batch_size:
+            # The first batch of a run is a full one; a continued run may begin with a short one.
             self._shape = shape[0]
+        if not self.run.position:
             return self._eagerly(updates)
         fits = len(updates) == self.updates_per_call and all(part == self._shape for part in shape)
         full = len(shape) == len(updates) * self.run.clock.accumulate

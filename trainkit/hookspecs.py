@@ -86,7 +86,8 @@ def trainkit_run_start(run: Run) -> None:
     """Get ready: the run is built and no update is made.
 
     Called once for each process that trains, after ``run.folder`` exists and before the first epoch. Objects that keep
-    references to parameters take them here.
+    references to parameters take them here. Where a run continues, weights, optimizer state and ``run.step`` are those
+    of the checkpoint.
     """
 
 
@@ -107,7 +108,8 @@ def trainkit_restore(run: Run, state: Mapping[str, Any]) -> None:
 def trainkit_epoch_start(run: Run) -> None:
     """Begin an epoch.
 
-    Called before the first batch of each epoch; ``run.epoch`` is its number from 0.
+    Called before the first batch of each epoch; ``run.epoch`` is its number from 0. A run that continues inside an epoch
+    calls it once more for that epoch, before ``trainkit_restore``.
     """
 
 
@@ -226,8 +228,9 @@ def trainkit_epoch_end(run: Run, metrics: Metrics) -> None:
 def trainkit_stop_reason(run: Run, metrics: Metrics) -> str | None:
     """Say why the run should end now, or return ``None`` to let it go on.
 
-    Called after each evaluation, and after each epoch where there is none. The first plugin to give a reason ends the
-    run once the checkpoint is saved; the reason is kept in ``report.json``.
+    Called after each evaluation, and after each epoch where there is none, also where the run is about to stop for
+    another reason. The first plugin to give a reason ends the run once the checkpoint is saved; the reason is kept in
+    ``report.json``.
 
     Args:
         run: the run.
@@ -242,7 +245,8 @@ def trainkit_save(run: Run) -> Mapping[str, Any] | None:
     Called at each save, on a step boundary, after the evaluation that is due there.
 
     Returns:
-        Tensors, numbers, text, lists and dicts with text keys; ``None`` for an object without state.
+        Tensors, numbers, text, lists and dicts with text keys; ``None`` for an object without state. What is given must
+        be taken back by ``trainkit_restore``.
     """
 
 

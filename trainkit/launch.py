@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainkit import checkpoint, rundir
+from trainkit import checkpoint, resuming, rundir
 from trainkit.allocator import keep_pages
 from trainkit.build import Built, build
 from trainkit.errors import Exit, TrainkitError
@@ -21,6 +22,7 @@ from trainkit.outcome import named, report_of
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import Recipe, fill_toml
 from trainkit.recorder import Recorder
+from trainkit.restore import Continued
 from trainkit.run import Report, Run
 from trainkit.smoke import smoke as run_smoke
 
@@ -72,8 +74,9 @@ def launch(
     command: str = "",
     smoke: bool = False,
     profile: bool = False,
+    resume: bool = False,
 ) -> Report:
-    """Run a recipe from an empty folder to its report.
+    """Run a recipe from an empty folder, or from the newest checkpoint of a run that has not ended, to its report.
 
     Args:
         recipe: the checked recipe.
@@ -84,6 +87,8 @@ def launch(
         command: what the user typed, kept in ``environment.json``.
         smoke: two updates, one evaluation, one save and load in a temporary folder.
         profile: measure where the time goes, into ``run.profile``.
+        resume: continue the run that ``folder`` holds, bit for bit as if it had not been interrupted; where it holds
+            none, or one that ended before its first checkpoint, start from the beginning.
 
     Returns:
         How the run ended: finished, stopped by the recipe, or interrupted by a signal.
@@ -94,19 +99,27 @@ def launch(
     if smoke:
         return run_smoke(recipe, plugins, listeners, progress)
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
-    with Signals() as signals, rundir.RunFolder(path) as place:
+    with Signals() as signals, rundir.RunFolder(path, resume) as place:
         started = False
         try:
-            built = build(recipe, plugins, path, progress, listeners, _said_to(place))
+            found = resuming.find(place, recipe) if place.continues else None
+            hold = () if found is None else (found.schedule_updates, found.settle)
+            built = build(recipe, plugins, path, progress, listeners, _said_to(place), *hold)
+            run = built.run
+            if found is not None:
+                resuming.refuse_finished(place, found, run)
+                found.restore(run)
             if signals.name:
                 raise StoppedEarly(f"stopped by {signals.name} before the first update; nothing was written")
-            run = built.run
             signals.run = run
             signals.wish()
-            place.describe(fill_toml(recipe), _environment(recipe, run, command))
+            environment = _environment(recipe, run, command)
+            if place.continues:
+                resuming.begin(place, found, environment, run.say)
+            place.describe(fill_toml(recipe), environment)
             started = True
             with keep_pages(run.recipe["run"]["keep_pages"]):
-                return _run(built, place, plugins, profile)
+                return _run(built, place, plugins, profile, found)
         finally:
             if not started:
                 place.discard()
@@ -125,9 +138,15 @@ def _environment(recipe: Recipe, run: Run, command: str) -> dict[str, Any]:
     return rundir.environment(run.seed, str(run.device), command, distributions)
 
 
-def _run(built: Built, place: rundir.RunFolder, plugins: Plugins, profile: bool) -> Report:
+def _run(
+    built: Built, place: rundir.RunFolder, plugins: Plugins, profile: bool, found: Continued | None = None
+) -> Report:
     run = built.run
     recorder = Recorder(run, place)
+    wake = None
+    if found is not None:
+        recorder.restore(found.recorded)
+        wake = partial(found.wake, run)
     if profile:
         from trainkit.profile import measured
 
@@ -135,7 +154,7 @@ def _run(built: Built, place: rundir.RunFolder, plugins: Plugins, profile: bool)
     place.log(f"start: {run.total_updates} updates on {run.device}, {run.precision.name}")
     try:
         try:
-            train(run, built.program, recorder)
+            train(run, built.program, recorder, wake)
             # A signal that comes while the test is measured finds nothing left to interrupt.
             stopped, interrupted = run.stop_reason, run.interrupted
             if not interrupted and "test" in run.feed.spec.sizes:

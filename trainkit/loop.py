@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from trainkit.protocols import StepProgram
@@ -11,7 +11,7 @@ from trainkit.run import Batch, Run
 from trainkit.steps import implemented
 
 
-def train(run: Run, program: StepProgram, recorder: Recorder) -> None:
+def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[], None] | None = None) -> None:
     """Train until the planned updates are made or ``run.stop_reason`` is set.
 
     Whatever is due at an update happens in this order: log, evaluate, end of the epoch, stop reasons, save.
@@ -20,14 +20,22 @@ def train(run: Run, program: StepProgram, recorder: Recorder) -> None:
         run: the run, from wherever it stands.
         program: makes the updates.
         recorder: logs, evaluates, saves, and knows what is due when.
+        wake: gives plugins their state back, and random generators theirs, where the run is a continued one.
 
     Raises:
         RunError: if the run failed; the last checkpoint is whole.
     """
     hook, step_end = run.hook, implemented(run, "trainkit_step_end")
     hook.trainkit_run_start(run=run)
-    while run.position < run.total_updates and run.stop_reason is None:
+    within = run.batch_in_epoch > 0
+    if within:  # before `wake`, which undoes what this changes a second time in the same epoch
         hook.trainkit_epoch_start(run=run)
+    if wake is not None:
+        wake()
+    while run.position < run.total_updates and run.stop_reason is None:
+        if not within:
+            hook.trainkit_epoch_start(run=run)
+        within = False
         for updates in calls(run, program.updates_per_call, recorder):
             result = program(updates)
             run.step += result.updates
@@ -42,9 +50,11 @@ def train(run: Run, program: StepProgram, recorder: Recorder) -> None:
             ended = run.batch_in_epoch >= run.feed.batches_per_epoch
             if ended:
                 hook.trainkit_epoch_end(run=run, metrics=recorder.newest)
-            if (evaluated or ended) and run.stop_reason is None:
-                reason = hook.trainkit_stop_reason(run=run, metrics=recorder.newest)
-                run.stop_reason = run.stop_reason or reason  # a signal may have come meanwhile
+            # Asked even where the run stops anyway: who counts evaluations must see them all. What the recipe asks for
+            # counts before a signal, after which the run would be continued.
+            reason = hook.trainkit_stop_reason(run=run, metrics=recorder.newest) if evaluated or ended else None
+            if reason is not None:
+                run.stop_reason, run.interrupted = reason, False
             if ended:
                 run.epoch, run.batch_in_epoch = run.epoch + 1, 0
             recorder.save_if_due()

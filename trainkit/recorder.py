@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainkit import checkpoint, snapshot
@@ -142,10 +142,44 @@ class Recorder:
         """Save where it is due, at the best evaluation so far, and before the run ends; then plan on."""
         run = self.run
         is_best = self.best is not None and self.best["step"] == run.step
-        if run.stop_reason is not None:
-            self._log()  # what was measured since the last line would be lost
         if self._is_due("save") or is_best or run.stop_reason is not None:
             self.save(is_best)
+        if run.stop_reason is not None:
+            # For the report. It comes after the checkpoint, which holds what was measured: a continued run goes on with
+            # it as if nothing had happened, and this line is cut off.
+            self._log()
+        self._plan()
+
+    def _state(self) -> dict[str, Any]:
+        """What `restore` needs."""
+        return {
+            "best": self.best,
+            "newest": self.newest,
+            "seconds": self.seconds,
+            "metrics_bytes": self.folder.metrics_bytes,
+            "tally": self.tally.save(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where a checkpoint was saved; what the run's folder holds of later updates is removed.
+
+        Args:
+            state: the checkpoint's; the run itself stands there already.
+        """
+        self.best, self.newest = state["best"], dict(state["newest"])
+        self.started -= state["seconds"]
+        self.run.history.extend(self.folder.cut(state["metrics_bytes"]))
+        self.tally.restore(state["tally"])
+        self._saved_at = self.run.position
+        best = self.folder.path / "best.json"
+        if self.best is not None:
+            name = checkpoint.folder_name(self.best["step"])
+            if (self.folder.path / "checkpoints" / name).is_dir():
+                self._best_checkpoint = name
+        if self._best_checkpoint is not None:
+            write_atomically(best, json.dumps({**(self.best or {}), "checkpoint": self._best_checkpoint}) + "\n")
+        else:
+            best.unlink(missing_ok=True)
         self._plan()
 
     def save(self, is_best: bool = False) -> None:
@@ -161,7 +195,7 @@ class Recorder:
         if bad := snapshot.not_finite(run.model):
             self.tally.check()  # a loss that was not finite is what began it
             raise RunError(f"'{bad}' is not finite after update {run.step}; the checkpoints hold the weights before it")
-        tensors, state = snapshot.capture(run, self.best)
+        tensors, state = snapshot.capture(run, self._state())
         parent = self.folder.path / "checkpoints"
         try:
             made = checkpoint.save(parent, run.step, tensors, state)

@@ -68,12 +68,14 @@ class RunFolder:
 
     Args:
         path: the folder; made if it does not exist.
+        resume: whether it may hold a run, which is to be continued.
 
     Raises:
-        MachineError: if another process holds it, if it already holds a run, or if it cannot be written.
+        MachineError: if another process holds it, if it holds a run and must not, or something else than a run, or if
+            it cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resume: bool = False) -> None:
         self.path = path
         try:
             self._made = not path.exists()
@@ -86,9 +88,19 @@ class RunFolder:
         except OSError as error:
             message = f"the run folder cannot be made: {error.strerror}; name another with --run-dir"
             raise MachineError(f"{path}: {message}") from error
-        if any(entry.name != ".lock" for entry in path.iterdir()):
+        names = set(os.listdir(path))
+        self.continues = resume and "recipe.toml" in names
+        # A run that was killed before its recipe was written leaves no more than hidden files and a log.
+        spared = {name for name in names if name.startswith(".") or name == "log.txt"} if resume else {".lock"}
+        if not self.continues and names - spared:
             self._lock.release()
-            raise MachineError(f"{path}: the folder is not empty; name a new one with --run-dir")
+            message = "the folder is not empty; name a new one with --run-dir"
+            if resume:
+                message = "there is no run to continue (no recipe.toml), and the folder is not empty"
+            elif "recipe.toml" in names:
+                message = "the folder is not empty, it holds a run: continue that with --resume, or name a new one"
+            raise MachineError(f"{path}: {message}")
+        self.metrics_bytes = 0
         self._metrics: TextIO | None = None
         self._log: TextIO | None = None
 
@@ -113,15 +125,39 @@ class RunFolder:
         """Append an object to ``metrics.jsonl``; a reader sees whole lines only."""
         if self._metrics is None:
             self._metrics = open(self.path / "metrics.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
+        text = json.dumps(line, allow_nan=False) + "\n"
+        self._metrics.write(text)
+        self.metrics_bytes += len(text.encode())
+
+    def cut(self, length: int) -> list[dict[str, Any]]:
+        """Go back to when ``metrics.jsonl`` had so many bytes, and there was no report.
+
+        Returns:
+            The lines that stay. A power cut may have taken some of them, since they are not made durable one by one.
+        """
+        path = self.path / "metrics.jsonl"
+        (self.path / "report.json").unlink(missing_ok=True)
+        text = path.read_bytes()[:length] if path.exists() else b""
+        text = text[: text.rfind(b"\n") + 1]
+        if path.exists():
+            os.truncate(path, len(text))
+        self.metrics_bytes = len(text)
+        if len(text) < length:
+            self.log(f"metrics.jsonl has {len(text)} bytes where the checkpoint knows of {length}: lines are missing")
+        try:
+            return [json.loads(line) for line in text.splitlines()]
+        except ValueError as error:
+            raise MachineError(f"{path}: a line is not JSON: {error}\n  put the line right, or remove it") from error
 
     def report(self, report: Mapping[str, Any]) -> None:
         """Write ``report.json``, which closes the run."""
         write_atomically(self.path / "report.json", json.dumps(report, indent=2, allow_nan=False) + "\n")
 
     def discard(self) -> None:
-        """Remove the folder of a run that never started."""
+        """Remove the folder of a run that never started; what a run that is continued has made stays."""
         self.close()
+        if self.continues:
+            return
         for name in ("recipe.toml", "environment.json", "log.txt", ".lock"):
             (self.path / name).unlink(missing_ok=True)
         if self._made:

@@ -1,8 +1,8 @@
-"""What a checkpoint holds of a run, and putting weights and plugin state back."""
+"""What a checkpoint holds of a run, and putting weights and plugin state back; `restore` puts back the rest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,8 +37,17 @@ def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
     }
 
 
-def capture(run: Run, best: Mapping[str, Any] | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def settings_of(groups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What parameter groups hold beside their parameters: names, hyperparameters, an optimizer's own counters."""
+    return [{key: value for key, value in group.items() if key != "params"} for group in groups]
+
+
+def capture(run: Run, recorded: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Everything that continuing needs: weights, optimizer state by name, random state, plugins' own state.
+
+    Args:
+        run: the run, on a step boundary.
+        recorded: what the run's recorder needs to go on, such as the best figure so far.
 
     Returns:
         Tensors by name (``model/…``, ``optimizer/<parameter>/…``, ``plugin/<label>/…``), and the rest as plain data.
@@ -50,18 +59,27 @@ def capture(run: Run, best: Mapping[str, Any] | None) -> tuple[dict[str, Tensor]
         state = impl.function(*[given[name] for name in impl.argnames])
         if state is not None:
             plugins[impl.plugin_name] = checkpoint.split_state(state, f"plugin/{impl.plugin_name}", tensors)
-    optimizer = checkpoint.split_state(optimizer_state(run.optimizer), "optimizer", tensors)
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in run.optimizer.param_groups]
+    held = dict[str, Tensor]()
+    optimizer = checkpoint.split_state(optimizer_state(run.optimizer), "optimizer", held)
+    groups = checkpoint.split_state(settings_of(run.optimizer.param_groups), "groups", held)
+    tensors |= held
     state = {
         "step": run.step,
         "epoch": run.epoch,
         "batch_in_epoch": run.batch_in_epoch,
         "skipped": run.skipped,
         "total_updates": run.total_updates,
+        "schedule_updates": run.schedule_updates,
+        "batches_per_epoch": run.feed.batches_per_epoch,
+        "device": run.device.type,
+        "threads": torch.get_num_threads(),
         "events": run.events,
-        "best": checkpoint.split_state(best, "best", tensors),
+        **{key: checkpoint.split_state(value, key, tensors) for key, value in recorded.items()},
         "optimizer": optimizer,
-        "groups": checkpoint.split_state(groups, "groups", tensors),
+        "groups": groups,
+        "bases": checkpoint.split_state(run.bases, "bases", tensors),
+        # Counters that an optimizer keeps there would otherwise come back on the run's device.
+        "on_cpu": [name for name, tensor in held.items() if tensor.device.type == "cpu" != run.device.type],
         "scaler": checkpoint.split_state(run.precision.scaler.state_dict(), "scaler", tensors),
         "random": checkpoint.split_state(checkpoint.random_state(run.device), "random", tensors),
         "plugins": plugins,
@@ -77,7 +95,35 @@ def restore_weights(run: Run, tensors: Mapping[str, Tensor], state: Mapping[str,
         CheckpointError: if the weights do not fit the model.
     """
     checkpoint.load_weights(run.model, tensors)
+    restore_plugins(run, tensors, state)
+
+
+def restore_plugins(run: Run, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Give saved plugin state back to the objects that it came from."""
+    labels = takers(run, state["plugins"])
     for impl in run.hook.trainkit_restore.get_hookimpls():
-        if impl.plugin_name in state["plugins"]:
-            given = {"run": run, "state": checkpoint.join_state(state["plugins"][impl.plugin_name], tensors)}
+        label = labels.get(impl.plugin_name)
+        if label is not None:
+            given = {"run": run, "state": checkpoint.join_state(state["plugins"][label], tensors)}
             impl.function(*[given[name] for name in impl.argnames])
+
+
+def takers(run: Run, saved: Mapping[str, Any]) -> dict[str, str]:
+    """Which saved label's state each object that takes some back gets.
+
+    The same label; where a list of callbacks has changed, the only one of that name.
+    """
+    present = [impl.plugin_name for impl in run.hook.trainkit_restore.get_hookimpls()]
+    found = {label: label for label in present if label in saved}
+    free, left = [label for label in present if label not in found], [label for label in saved if label not in found]
+    for label in free:
+        alike = [other for other in left if _name(other) == _name(label)]
+        if len(alike) == 1 and sum(_name(other) == _name(label) for other in free) == 1:
+            found[label] = alike[0]
+    return found
+
+
+def _name(label: str) -> str:
+    """``callback.0.ema`` without its place in the list."""
+    kind, _, rest = label.partition(".")
+    return f"{kind}.{rest.partition('.')[2]}"

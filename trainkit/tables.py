@@ -57,6 +57,8 @@ def run(
     save_every: Duration = "1ep",
     keep: Annotated[int, Between(2)] = 2,
     monitor: str = "val.loss",
+    on_length_change: Literal["error", "rescale", "keep"] = "error",
+    on_conflict: Literal["error", "recipe", "checkpoint"] = "error",
 ) -> None:
     """How long the run is, and how it is executed.
 
@@ -79,6 +81,10 @@ def run(
         save_every: how often a checkpoint is saved.
         keep: newest checkpoints to keep, beside the best.
         monitor: figure that tells the best checkpoint, such as "val.loss" or "val.accuracy".
+        on_length_change: what a continued run does whose length is another than its checkpoint's: refuse; rescale, so
+            that schedules go on with the new length; or keep the old length for schedules and "dur".
+        on_conflict: what a continued run does where hyperparameters of the optimizer, its parameters or the data are
+            others than its checkpoint's: refuse, or go on with those of the recipe or of the checkpoint.
     """
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from trainkit import checkpoint
 from trainkit.errors import RunError
 from trainkit.evaluate import Meter
+from trainkit.protocols import Metric
 from trainkit.run import Metrics, Run, StepResult
 
 FOLD_EVERY = 64  # calls whose results are taken in together: metrics cost one operation for many batches
@@ -27,6 +31,7 @@ class Tally:
         # Copies: an evaluation within the interval resets the run's own metrics and fills them.
         self._metrics = copy.deepcopy(dict(run.metrics))
         self._held: list[StepResult] = []
+        self._calls = 0  # how many results are held back; one that a checkpoint gave stands for many
         self._numbers = 0
         self._start_again()
 
@@ -40,35 +45,66 @@ class Tally:
     def add(self, result: StepResult) -> None:
         """Take in what one call did."""
         self._held.append(result)
+        self._calls += 1
         for output in result.outputs:
             self._numbers += output.numel()
-        if len(self._held) >= FOLD_EVERY or self._numbers > FOLD_NUMBERS:
+        if self._calls >= FOLD_EVERY or self._numbers > FOLD_NUMBERS:
             self._fold()
 
     def _fold(self) -> None:
-        held, self._held, self._numbers = self._held, [], 0
+        held = self._held
+        self._held, self._calls, self._numbers = [], 0, 0
         if not held:
             return
-        single = all(result.losses.dim() == 0 for result in held)
-        losses = torch.stack([r.losses for r in held]) if single else torch.cat([r.losses.reshape(-1) for r in held])
+        losses, weights, outputs, targets = _joined(held)
         self._losses.append(losses)
-        # An update that was left out is looked at and not measured: it weighs nothing.
-        if single and not any(isinstance(result.weights, Tensor) for result in held):
-            weights = torch.tensor(
-                [r.weights if r.updates else 0.0 for r in held], dtype=torch.float64, device=losses.device
-            )
-        else:
-            shaped = [torch.as_tensor(r.weights, device=losses.device).double().expand(r.losses.shape) for r in held]
-            weights = torch.cat([part.reshape(-1) * bool(r.updates) for r, part in zip(held, shaped, strict=True)])
         self._weights.append(weights)
-        made = [result for result in held if result.updates]
-        outputs = [output for result in made for output in result.outputs]
-        if outputs:
-            targets = [target for result in made for target in result.targets]
-            self._meter.update_metrics(torch.cat(outputs), torch.cat(targets))
+        if outputs is not None and targets is not None:
+            self._meter.update_metrics(outputs, targets)
             self._measured = True
         if losses.device.type == "cpu":  # nothing to wait for: say it at once
             self._check(losses)
+
+    def save(self) -> dict[str, Any] | None:
+        """What a checkpoint within the interval needs; ``None`` where nothing was gathered.
+
+        What is held back stays so: taken in now, sums of metrics would be rounded in other places than without the
+        checkpoint.
+        """
+        if not self._held and not self._losses:
+            return None
+        losses, weights, outputs, targets = _joined(self._held) if self._held else (None, None, None, None)
+        return {
+            "first_step": self._first_step,
+            "measured": self._measured,
+            "losses": self._losses,
+            "weights": self._weights,
+            "metrics": {name: _state_of(metric) for name, metric in self._metrics.items()} if self._measured else {},
+            "calls": self._calls,
+            "held": {"losses": losses, "weights": weights, "outputs": outputs, "targets": targets},
+        }
+
+    def restore(self, state: Mapping[str, Any] | None) -> None:
+        """Undo `save`."""
+        self._held, self._calls, self._numbers = [], 0, 0
+        self._start_again()
+        if state is None:
+            return
+        device = self.run.device
+        self._first_step, self._calls = state["first_step"], state["calls"]
+        self._losses, self._weights = ([part.to(device) for part in state[name]] for name in ("losses", "weights"))
+        self._measured = state["measured"] and state["metrics"].keys() == self._metrics.keys()
+        if self._measured:
+            for name, metric in self._metrics.items():
+                for key, value in state["metrics"][name].items():
+                    own = getattr(metric, key, None)  # what the factory put on the CPU stays there
+                    setattr(metric, key, _on(own.device if isinstance(own, Tensor) else device, value))
+        held = _on(device, state["held"])
+        if held["losses"] is not None:
+            outputs = [] if held["outputs"] is None else [held["outputs"]]
+            targets = [] if held["targets"] is None else [held["targets"]]
+            self._held = [StepResult(held["losses"], held["weights"], outputs, targets)]
+            self._numbers = sum(output.numel() for output in outputs)
 
     def _check(self, losses: Tensor) -> None:
         if self.run.recipe["run"]["nonfinite"] == "error" and not self.run.precision.scaler.is_enabled():
@@ -109,3 +145,47 @@ class Tally:
         figures = {"loss": mean, **(self._meter.compute_metrics() if self._measured else {})}
         self._start_again()
         return figures
+
+
+def _joined(held: list[StepResult]) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Several results as one: losses and weights ``(updates,)``, outputs and targets of all that were made."""
+    single = all(result.losses.dim() == 0 for result in held)
+    losses = torch.stack([r.losses for r in held]) if single else torch.cat([r.losses.reshape(-1) for r in held])
+    # An update that was left out is looked at and not measured: it weighs nothing.
+    if single and not any(isinstance(result.weights, Tensor) for result in held):
+        weights = torch.tensor(
+            [r.weights if r.updates else 0.0 for r in held], dtype=torch.float64, device=losses.device
+        )
+    else:
+        shaped = [torch.as_tensor(r.weights, device=losses.device).double().expand(r.losses.shape) for r in held]
+        weights = torch.cat([part.reshape(-1) * bool(r.updates) for r, part in zip(held, shaped, strict=True)])
+    made = [result for result in held if result.updates]
+    outputs = [output for result in made for output in result.outputs]
+    if not outputs:
+        return losses, weights, None, None
+    return losses, weights, torch.cat(outputs), torch.cat([target for result in made for target in result.targets])
+
+
+def _state_of(metric: Metric) -> dict[str, Any]:
+    """What a metric holds that can be saved; the rest, such as functions, its factory made and does not change."""
+    return {name: value for name, value in getattr(metric, "__dict__", {}).items() if _plain(value)}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_plain, value))
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _plain(part) for key, part in value.items())
+    if isinstance(value, Tensor):
+        return checkpoint.can_save(value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _on(device: torch.device, state: Any) -> Any:
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, list):
+        return [_on(device, part) for part in state]
+    if isinstance(state, dict):
+        return {key: _on(device, part) for key, part in state.items()}
+    return state

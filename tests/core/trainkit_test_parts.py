@@ -36,6 +36,18 @@ class Tied(nn.Module):
         return result
 
 
+class Table(nn.Module):
+    """A sum of rows of a table, whose gradients are sparse."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.rows = nn.Embedding(16, outputs, sparse=True)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        result: Tensor = self.rows((4 * inputs + 8).long().clamp(0, 15)).sum(1)
+        return result
+
+
 class Misfit(nn.Module):
     """A model that takes one feature more than the data has."""
 
@@ -56,6 +68,11 @@ def exact(data_spec: DataSpec, /) -> nn.Module:
 def tied(data_spec: DataSpec, /) -> nn.Module:
     """A network with tied weights."""
     return Tied(data_spec.input_shape[0], data_spec.outputs)
+
+
+def table(data_spec: DataSpec, /) -> nn.Module:
+    """A model with sparse gradients."""
+    return Table(data_spec.outputs)
 
 
 def misfit(data_spec: DataSpec, /) -> nn.Module:
@@ -191,6 +208,7 @@ def trainkit_components() -> list[Component]:
     return [
         Component("model", exact),
         Component("model", tied),
+        Component("model", table),
         Component("model", misfit),
         Component("model", raises),
         Component("model", refuses),

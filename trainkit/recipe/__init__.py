@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trainkit.manager import Plugins
 from trainkit.recipe.bases import open_recipe, packaged_recipes
 from trainkit.recipe.check import check_recipe
 from trainkit.recipe.compose import compose
 from trainkit.recipe.filled import FilledTables, Origin, Recipe, problem_at
+from trainkit.recipe.positions import Source
+from trainkit.recipe.read import parse_text
 from trainkit.recipe.schema import json_schema
 from trainkit.recipe.write import fill_toml, origin_lines, to_toml
 
@@ -22,6 +25,7 @@ __all__ = [
     "load_recipe",
     "origin_lines",
     "packaged_recipes",
+    "parse_toml",
     "problem_at",
     "to_toml",
 ]
@@ -41,3 +45,16 @@ def load_recipe(source: str | Path, overrides: Sequence[str], plugins: Plugins) 
     """
     composed, problems = compose(open_recipe(str(source), plugins), overrides, plugins)
     return check_recipe(composed, problems, plugins)
+
+
+def parse_toml(text: str, name: str) -> dict[str, Any]:
+    """Read TOML as recipes are read: its form is looked at before it is parsed, its meaning is not checked.
+
+    Args:
+        text: the text.
+        name: what messages call it.
+
+    Raises:
+        RecipeError: if it is not TOML, or asks too much of the reader.
+    """
+    return parse_text(Source(name, text))

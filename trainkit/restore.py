@@ -1,0 +1,284 @@
+"""A checkpoint on its way into a run: length, hyperparameters, weights, and optimizer state by parameter name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainkit import checkpoint, snapshot
+from trainkit.errors import CheckpointError, Problem, RecipeError
+from trainkit.recipe import Recipe, problem_at
+from trainkit.run import Run
+from trainkit.scheduled import set_values
+
+_NEEDED = {
+    *("step", "epoch", "batch_in_epoch", "skipped", "total_updates", "schedule_updates", "batches_per_epoch"),
+    *("device", "threads", "events", "best", "newest", "seconds", "metrics_bytes", "tally", "optimizer", "groups"),
+    *("bases", "on_cpu", "scaler", "random", "plugins", "data"),
+}
+_SHOWN = 8  # names in one message
+_ABSENT = object()
+
+
+class Continued:
+    """A checkpoint that a run goes on from.
+
+    The calls come in this order: `schedule_updates` and `settle` while the run is built, `restore` when it is,
+    `wake` when plugins have got ready.
+
+    Args:
+        folder: the checkpoint.
+        tensors: its tensors.
+        state: its plain data.
+        recipe: the recipe that the run goes on with.
+
+    Raises:
+        CheckpointError: if the checkpoint lacks what continuing needs.
+    """
+
+    def __init__(self, folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], recipe: Recipe) -> None:
+        if lacking := sorted(_NEEDED - state.keys()):
+            raise CheckpointError(
+                f"{folder}: a run cannot be continued from this checkpoint; it lacks {', '.join(lacking)}\n"
+                "  it was written by another version of trainkit: continue it with that one"
+            )
+        self.folder = folder
+        self.tensors = tensors
+        self.state = state
+        self.tables = recipe.tables
+        self.settings: Mapping[str, Any] = recipe.tables["run"]
+        self.notes: list[str] = []
+        self.matched = ""
+        self.refused: dict[Path, str] = {}  # newer checkpoints that do not verify, and why
+
+    @property
+    def position(self) -> int:
+        """Updates tried when the checkpoint was saved."""
+        return int(self.state["step"] + self.state["skipped"])
+
+    # ------------------------------------------------------------ while the run is built
+
+    def schedule_updates(self, total: int) -> int:
+        """``T`` as schedules see it, in a run that the recipe makes ``total`` updates long.
+
+        Raises:
+            RecipeError: if the length has changed and ``on_length_change`` does not say what that means, or if the
+                checkpoint lies behind the end.
+        """
+        before, planned = self.state["total_updates"], self.state["schedule_updates"]
+        policy, written = self.settings["on_length_change"], self.settings["duration"]
+        if self.position > total:
+            message = f'duration = "{written}" is {total} updates, and the checkpoint is at update {self.position}'
+            self._refuse("run.duration", message, "lengthen the run")
+        if policy == "rescale":
+            return total
+        if total != before and policy == "error":
+            message = f'duration = "{written}" is {total} updates; the run was planned with {before}'
+            cure = (
+                'on_length_change = "rescale" in [run] lets schedules go on with the new length, "keep" with the old '
+                f"one ({planned} updates), after which they hold their last value"
+            )
+            self._refuse("run.duration", message, cure)
+        return int(planned)
+
+    def settle(self, run: Run) -> None:
+        """Compare the hyperparameters of the groups as the recipe has them with those that the checkpoint knows.
+
+        Base values are compared, before any schedule. Groups are matched by the names of their parameters.
+
+        Raises:
+            RecipeError: naming what differs, where ``on_conflict`` does not say which one counts; and parameters
+                without a counterpart.
+        """
+        policy = self.settings["on_conflict"]
+        problems = list(self._strangers(run))
+        for number, group in enumerate(run.optimizer.param_groups):
+            for key, own, saved in self._differing(run, number):
+                held = ", ".join(map(_shown, saved))
+                what = f"{key} is {_shown(own)} here and {held} in the checkpoint, for {_names(group['names'])}"
+                if policy == "recipe":
+                    self.notes.append(f"{what}: the recipe counts")
+                elif policy == "checkpoint" and len(saved) == 1 and saved[0] is not _ABSENT:
+                    self.notes.append(f"{what}: the checkpoint counts")
+                    _put(group, key, saved[0])
+                    run.bases[number][key] = saved[0]
+                else:
+                    at = f"optimizer.{key}" if key in self.tables["optimizer"] else "optimizer"
+                    cure = 'on_conflict = "recipe" in [run] goes on with the value here, "checkpoint" with the other'
+                    if policy == "checkpoint":
+                        cure = 'one group cannot have several values: group as before, or write on_conflict = "recipe"'
+                    problems.append(problem_at(self.tables, at, what, cure))
+        if problems:
+            raise RecipeError(problems)
+
+    def _strangers(self, run: Run) -> Iterator[Problem]:
+        """Parameters that only one of optimizer and checkpoint knows, and data that is another."""
+        allowed = self.settings["on_conflict"] == "recipe"
+        own = [name for group in run.optimizer.param_groups for name in group["names"]]
+        saved = [name for group in self.state["groups"] for name in group["names"]]
+        new, gone = [name for name in own if name not in saved], [name for name in saved if name not in own]
+        said = []
+        if new:
+            said.append(("optimizer", f"the checkpoint has no optimizer state for {_names(new)}", "begins anew"))
+        if gone:
+            said.append(("optimizer", f"the optimizer no longer has {_names(gone)}", "leaves their state out"))
+        if self.state["data"] != run.feed.spec.fingerprint:
+            message = "the data is not the data this run was trained on (their SHA-256 differ)"
+            said.append(("data", message, "goes on with the new data"))
+        for at, message, done in said:
+            if allowed:
+                self.notes.append(message)
+            else:
+                yield problem_at(self.tables, at, message, f'put it back, or on_conflict = "recipe" in [run] {done}')
+        within, batches = self.state["batch_in_epoch"], run.feed.batches_per_epoch
+        if within and batches != self.state["batches_per_epoch"]:
+            message = (
+                f"an epoch has {batches} batches here; the checkpoint lies within one of "
+                f"{self.state['batches_per_epoch']}, after {within}"
+            )
+            cure = "keep batch_size until the run has come to the end of an epoch"
+            yield problem_at(self.tables, "data.batch_size", message, cure)
+
+    def _differing(self, run: Run, number: int) -> Iterator[tuple[str, Any, list[Any]]]:
+        """The hyperparameters of one group that the checkpoint has other base values of: key, own value, saved ones."""
+        own = run.bases[number]
+        saved = [self._joined("bases")[i] for i in self._groups_of(run, number) if i < len(self.state["bases"])]
+        for key in dict.fromkeys([*own, *(key for base in saved for key in base)]):
+            value = own.get(key, _ABSENT)
+            others: list[Any] = []
+            for base in saved:
+                other = base.get(key, _ABSENT)
+                if not any(_same(other, known) for known in others):
+                    others.append(other)
+            if not all(_same(value, other) for other in others):
+                yield key, value, others
+
+    def _groups_of(self, run: Run, number: int) -> list[int]:
+        """The saved groups that hold the parameters of one of the run's, by name."""
+        homes = {name: i for i, group in enumerate(self.state["groups"]) for name in group["names"]}
+        names = run.optimizer.param_groups[number]["names"]
+        return list(dict.fromkeys(homes[name] for name in names if name in homes))
+
+    # ------------------------------------------------------------ when it is built
+
+    def restore(self, run: Run) -> None:
+        """Put weights, optimizer, loss scaler and counters back.
+
+        Raises:
+            CheckpointError: if the weights do not fit the model.
+            RecipeError: if state of a callback would be lost.
+        """
+        state = self.state
+        self._check_plugins(run)
+        checkpoint.load_weights(run.model, self.tensors)
+        matched = self._restore_optimizer(run)
+        if scaler := checkpoint.join_state(state["scaler"], self.tensors):
+            run.precision.scaler.load_state_dict(scaler)
+        run.step, run.skipped = state["step"], state["skipped"]
+        run.epoch, run.batch_in_epoch = state["epoch"], state["batch_in_epoch"]
+        if run.batch_in_epoch >= run.feed.batches_per_epoch:
+            run.epoch, run.batch_in_epoch = run.epoch + 1, 0
+        run.events[:] = [tuple(event) for event in state["events"]]
+        if run.step:  # numbers outside the optimizer, such as a loss's, count in evaluations too
+            set_values(run, run.optimizer.param_groups, run.step - 1)
+        weights = sum(name.startswith("model/") for name in self.tensors)
+        self.matched = f"{weights} weights and the optimizer's state of {matched} parameters matched by name"
+
+    def _check_plugins(self, run: Run) -> None:
+        taken = snapshot.takers(run, self.state["plugins"]).values()
+        # What a program lent this process as a listener is not the recipe's.
+        lost = [label for label in self.state["plugins"] if label not in taken and not label.startswith("listener.")]
+        if lost:
+            message = f"the checkpoint holds state of {', '.join(lost)}, which nothing here takes back"
+            if self.settings["on_conflict"] != "recipe":
+                cure = 'put it back into the recipe, or on_conflict = "recipe" in [run] leaves the state out'
+                self._refuse("callback", message, cure)
+            self.notes.append(message)
+
+    def _restore_optimizer(self, run: Run) -> int:
+        """Fill the optimizer's state and the groups' values; say for how many parameters."""
+        saved, optimizer = self._joined("groups"), run.optimizer
+        matched = 0
+        for number, group in enumerate(optimizer.param_groups):
+            changed = {key for key, _, _ in self._differing(run, number)}
+            for home in reversed(self._groups_of(run, number)):
+                for key, value in saved[home].items():
+                    if key != "names" and key not in changed:
+                        _put(group, key, value.to(run.device) if isinstance(value, Tensor) else value)
+            for name, parameter in zip(group["names"], group["params"], strict=True):
+                if name in self.state["optimizer"]:
+                    optimizer.state[parameter] = self._placed(self.state["optimizer"][name], parameter, group, run)
+                    matched += 1
+        return matched
+
+    def _placed(self, state: Any, parameter: Tensor, group: Mapping[str, Any], run: Run, key: str = "") -> Any:
+        """State of one parameter: tensors of its shape get its layout in memory, which optimizers rely on."""
+        if isinstance(state, list):
+            return [self._placed(part, parameter, group, run) for part in state]
+        if not isinstance(state, dict) or "__float__" in state:
+            return checkpoint.join_state(state, self.tensors)
+        if "__tensor__" not in state:
+            return {name: self._placed(part, parameter, group, run, name) for name, part in state.items()}
+        tensor = self.tensors[state["__tensor__"]]
+        device = run.device
+        if self.state["device"] == device.type:
+            on_cpu = state["__tensor__"] in self.state["on_cpu"]
+        else:  # torch's optimizers count on the CPU, unless their update is one kernel
+            on_cpu = key == "step" and tensor.dim() == 0 and not (group.get("fused") or group.get("capturable"))
+        if on_cpu:
+            device = torch.device("cpu")
+        if tensor.shape == parameter.shape:
+            return torch.empty_like(parameter, dtype=tensor.dtype, device=device, requires_grad=False).copy_(tensor)
+        return tensor.to(device, copy=True)
+
+    def _joined(self, key: str) -> list[dict[str, Any]]:
+        joined: list[dict[str, Any]] = checkpoint.join_state(self.state[key], self.tensors)
+        return joined
+
+    # ------------------------------------------------------------ when plugins have got ready
+
+    def wake(self, run: Run) -> None:
+        """Give plugins their state back, then the random generators, which nobody may use in between."""
+        snapshot.restore_plugins(run, self.tensors, self.state)
+        checkpoint.restore_random_state(checkpoint.join_state(self.state["random"], self.tensors), run.device)
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What the recorder goes on with."""
+        keys = ("best", "newest", "seconds", "metrics_bytes", "tally")
+        return {key: checkpoint.join_state(self.state[key], self.tensors) for key in keys}
+
+    def _refuse(self, at: str, message: str, cure: str) -> None:
+        raise RecipeError([problem_at(self.tables, at, message, cure)])
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(_plain(one) == _plain(other))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.tolist()
+    return list(map(_plain, value)) if isinstance(value, list | tuple) else value
+
+
+def _put(group: dict[str, Any], key: str, value: Any) -> None:
+    """Set a group's value as what it was: a tensor is filled, a tuple stays one."""
+    held = group.get(key)
+    if isinstance(held, Tensor):
+        held.copy_(torch.as_tensor(value))
+    else:
+        group[key] = tuple(value) if isinstance(held, tuple) and isinstance(value, list) else value
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is _ABSENT else str(_plain(value))
+
+
+def _names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
