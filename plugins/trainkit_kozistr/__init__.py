@@ -37,20 +37,26 @@ def trainkit_components() -> list[Component]:
 @hookimpl
 def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     problems = []
-    for key, use in _uses(recipe["optimizer"], "optimizer"):
-        name = use.removeprefix(PREFIX)
-        if use.startswith(PREFIX) and name in facts.REFUSED:
-            why, cure = facts.REFUSED[name]
-            problems.append(
-                problem_at(recipe, f"{key}.use", f"[{key}] {use} {why}", cure or "choose another optimizer")
-            )
+    warms = any(digit in "123456789" for digit in str(recipe["schedule"]["warmup"]))
+    for key, table in _tables(recipe["optimizer"], "optimizer"):
+        use = str(table["use"])
+        if not use.startswith(PREFIX):
+            continue
+        if (refused := facts.REFUSED.get(use.removeprefix(PREFIX))) is not None:
+            why, cure = refused
+            message = f"[{key}] {use} {why}"
+            problems.append(problem_at(recipe, f"{key}.use", message, cure or "choose another optimizer"))
+        if warms and table.get("safeguard_warmup") is False:
+            message = f'[{key}] {use} estimates its rate wrongly during warmup = "{recipe["schedule"]["warmup"]}"'
+            cure = "write safeguard_warmup = true, or leave warmup out of [schedule]"
+            problems.append(problem_at(recipe, "schedule.warmup", message, cure))
     return problems
 
 
-def _uses(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """What ``use`` says in a table and in those inside it, and where they are."""
+def _tables(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The tables with ``use`` in a table, itself among them, and where they are."""
+    if isinstance(value, Mapping) and "use" in value:
+        yield key, value
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, part in items:
-        if name == "use" and isinstance(part, str):
-            yield key, part
-        yield from _uses(part, f"{key}.{name}")
+        yield from _tables(part, f"{key}.{name}")

@@ -156,6 +156,10 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     if schedule["use"].rpartition(":")[2] != "constant":
         message = f"{why}, so that it goes with none: not with '{schedule['use']}'"
         problems.append(problem_at(recipe, "schedule.use", message, 'leave [schedule] out, or write use = "constant"'))
+    for number, callback in enumerate(recipe["callback"]):
+        if _bare(callback) == "lookahead":
+            message = f"[optimizer] {name} works out its average from the weights, which lookahead would move"
+            problems.append(problem_at(recipe, f"callback.{number}.use", message, "leave lookahead out"))
     for key in ("multiply", "react"):
         if schedule.get(key):
             message = f"{why}, which [[schedule.{key}]] would bring back"

@@ -94,6 +94,12 @@ def test_they_take_no_bare_name_and_are_found_by_their_prefix():
         assert [component.name for component in plugins.find("optimizer", name)] == ["kozistr:soap"]
 
 
+def test_the_page_says_why_each_refused_one_is_refused():
+    page = (Path(__file__).parents[3] / "docs" / "bridges.md").read_text(encoding="utf-8")
+    for name, (why, cure) in facts.REFUSED.items():
+        assert f"| `kozistr:{name}` | it {why}{'; ' + cure if cure else ''} |" in page
+
+
 @pytest.mark.parametrize("name", ["fromage", "nero"])
 def test_a_licence_that_forbids_commercial_use_is_in_the_help(name):
     assert "CC BY-NC-SA 4.0" in COMPONENTS[name].factory.__doc__
@@ -317,6 +323,7 @@ def test_a_recipe_trains_with_it_and_its_checkpoints_hold_its_state(tmp_path, na
             ['optimizer.group=[{match="*bias", lr_scale=2.0}]'],
             "one learning rate for all parameters",
         ),
+        ("kozistr:prodigy", ["schedule.warmup=1ep"], "safeguard_warmup = true"),
         ("kozistr:dadaptadam", ['optimizer.group=[{match="*bias", lr=2.0}]'], "no group can have lr = 2"),
         ("kozistr:lbfgs", ["run.precision=float16"], "the loss scaler"),
         ("kozistr:asgd", ["schedule=cosine"], "sets its own learning rate"),

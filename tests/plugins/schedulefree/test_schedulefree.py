@@ -217,6 +217,7 @@ def test_a_frozen_part_has_no_average_and_keeps_its_weights(tmp_path):
         ("schedulefree_adamw", ["optimizer.warmup_steps=5", "schedule.warmup=1ep"], "both warm up"),
         ("schedulefree_adamw", ['optimizer.group=[{match="*bias", r=1.0}]'], "one 'r' for all groups"),
         ("schedulefree_adamw", ['optimizer.wrap=[{use="lookahead"}]'], "which no other optimizer may move"),
+        ("schedulefree_adamw", ['callback=[{use="lookahead"}]'], "which lookahead would move"),
         ("schedulefree_sgd", ["optimizer.momentum=0"], "momentum must be"),
         ("schedulefree_adamw", ["run.compile=step"], "cannot be part of the compiled program"),
         ("muon", ['optimizer.rest={use="schedulefree_adamw"}'], "it cannot be a part of another optimizer"),
