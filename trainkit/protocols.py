@@ -47,7 +47,7 @@ class Reaction(Protocol):
     """Turns a figure into events while the run goes on, and events into a change of the schedule.
 
     The decisions are kept as events ``(t, kind)`` in every checkpoint; what `react` makes of them is a pure function,
-    so that a continued run has the same values.
+    so that a continued run has the same values. Like a schedule it may have ``check(T)``, with the updates of the run.
     """
 
     def observe(self, t: int, value: float, /) -> str | None:

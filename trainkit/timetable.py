@@ -33,7 +33,7 @@ def make_schedules(
         RecipeError: if a part does not fit the run's length, or a target names no number.
     """
     timetable = _Timetable(builder, run, parts)
-    rate = timetable.schedule(("schedule",), reactions)
+    rate = whole_schedule(builder, ("schedule",), reactions)
     absolute = builder.recipe.components[("schedule",)].capabilities.get("absolute")
     groups = [] if builder.recipe.sets_own_lr else run.optimizer.param_groups
     values = [
@@ -61,8 +61,57 @@ def make_reactions(builder: Builder) -> Reactions:
             else (written["after"], (*path, "after"))
         )
         monitor = written["monitor"] or builder.tables["run"]["monitor"]
-        watches.append(Watch(label, builder.make(*path), monitor, builder.updates(text, at)))
+        assert builder.clock is not None
+        reaction = _checked(builder, path, builder.clock.total_updates)
+        watches.append(Watch(label, reaction, monitor, builder.updates(text, at)))
     return Reactions(watches)
+
+
+def whole_schedule(builder: Builder, path: TablePath, reactions: Reactions) -> Schedule:
+    """The schedule of a table as a whole: (body times products, changed by reactions) after its warm-up.
+
+    Raises:
+        RecipeError: if it does not fit the run's length.
+    """
+    assert builder.clock is not None
+    total = builder.clock.schedule_updates
+    table = builder.table(path)
+    warmup, cooldown = (builder.updates(table[name], (*path, name)) for name in ("warmup", "cooldown"))
+    if warmup + cooldown > total:
+        said = [
+            f'{name} = "{table[name]}" is {length} updates'
+            for name, length in (("warmup", warmup), ("cooldown", cooldown))
+            if length
+        ]
+        message = f"{', '.join(said)}, the run has {total}"
+        at = (*path, "warmup" if warmup else "cooldown")
+        raise RecipeError([problem_at(builder.tables, at, message, "shorten it, or lengthen the run")])
+    begin = 0 if table["warmup_mode"] == "overlay" else warmup
+    body = _checked(builder, path, total - begin - cooldown)
+    others = [
+        _checked(builder, (*path, "multiply", i), total - begin - cooldown) for i in range(len(table["multiply"]))
+    ]
+    if others:
+        body = product([body, *others])
+    for watch in reactions.watches:
+        body = watch.reacting(body, begin)
+    rise = rising(warmup, table["warmup_start"], table["warmup_shape"])
+    return warmed_up(body, warmup, rise, table["warmup_mode"] == "overlay", cooldown)
+
+
+def _checked(builder: Builder, path: TablePath, length: int) -> Any:
+    """Build a schedule or a reaction, and ask it whether it can run for so many updates."""
+    made = builder.make(*path)
+    check = getattr(made, "check", None)
+    if check is not None:
+        try:
+            check(length)
+        except ValueError as error:
+            message, _, cure = str(error).partition("\n")
+            name = builder.recipe.components[path].name
+            said = f"[{dotted(path)}] {name}: {message}"
+            raise RecipeError([problem_at(builder.tables, path, said, cure.strip())]) from error
+    return made
 
 
 class _Timetable:
@@ -70,46 +119,6 @@ class _Timetable:
         self.builder = builder
         self.run = run
         self.parts = parts
-
-    def schedule(self, path: TablePath, reactions: Reactions) -> Schedule:
-        """The schedule of a table as a whole: (body times products, changed by reactions) after its warm-up."""
-        builder, total = self.builder, self.run.schedule_updates
-        table = builder.table(path)
-        warmup, cooldown = (builder.updates(table[name], (*path, name)) for name in ("warmup", "cooldown"))
-        if warmup + cooldown > total:
-            said = [
-                f'{name} = "{table[name]}" is {length} updates'
-                for name, length in (("warmup", warmup), ("cooldown", cooldown))
-                if length
-            ]
-            message = f"{', '.join(said)}, the run has {total}"
-            at = (*path, "warmup" if warmup else "cooldown")
-            raise RecipeError([problem_at(builder.tables, at, message, "shorten it, or lengthen the run")])
-        begin = 0 if table["warmup_mode"] == "overlay" else warmup
-        body = self._checked(path, total - begin - cooldown)
-        others = [
-            self._checked((*path, "multiply", i), total - begin - cooldown) for i in range(len(table["multiply"]))
-        ]
-        if others:
-            body = product([body, *others])
-        for watch in reactions.watches:
-            body = watch.reacting(body, begin)
-        rise = rising(warmup, table["warmup_start"], table["warmup_shape"])
-        return warmed_up(body, warmup, rise, table["warmup_mode"] == "overlay", cooldown)
-
-    def _checked(self, path: TablePath, length: int) -> Schedule:
-        """Build a schedule, and ask it whether it can run for so many updates."""
-        schedule: Schedule = self.builder.make(*path)
-        check = getattr(schedule, "check", None)
-        if check is not None:
-            try:
-                check(length)
-            except ValueError as error:
-                message, _, cure = str(error).partition("\n")
-                name = self.builder.recipe.components[path].name
-                said = f"[{dotted(path)}] {name}: {message}"
-                raise RecipeError([problem_at(self.builder.tables, path, said, cure.strip())]) from error
-        return schedule
 
     def also(self, path: TablePath, taken: list[str]) -> list[ScheduledValue]:
         """The values of one ``[[schedule.also]]``."""
@@ -123,7 +132,7 @@ class _Timetable:
             message, _, cure = str(error).partition("\n")
             said = f'[[schedule.also]] target = "{table["target"]}": {message}'
             raise RecipeError([problem_at(builder.tables, (*path, "target"), said, cure.strip())]) from error
-        schedule = self.schedule(path, Reactions())
+        schedule = whole_schedule(builder, path, Reactions())
         absolute = builder.recipe.components[path].capabilities.get("absolute")
         values = []
         for number in numbers:

@@ -199,6 +199,12 @@ class Hold:
 
         return factor
 
+    def check(self, T: int, /) -> None:
+        """Raise `ValueError` where the clock is to be held after the run."""
+        for place, at in enumerate(self.at):
+            if at >= T:
+                raise ValueError(f"at.{place} is update {at}, the run has {T}\n  hold earlier, or lengthen the run")
+
     def _windows(self, events: Events, t: int) -> list[tuple[int, int]]:
         """First update and first update after each hold that events decided, as far as is known at ``t``."""
         windows: list[tuple[int, int]] = []

@@ -200,6 +200,12 @@ def test_a_figure_that_is_better_when_higher_is_turned_round(train: Train) -> No
     assert finished.run.events == [(12, "plateau:reduce")]
 
 
+def test_a_clock_that_would_be_held_after_the_run_is_a_problem(train: Train) -> None:
+    more = '[[schedule.react]]\nuse = "freeze"\nat = ["3ba", "16ba"]\nlength = "2ba"\n'
+    with pytest.raises(RecipeError, match=r"\[schedule.react.0\] freeze: at.1 is update 16, the run has 16"):
+        train(more=more)
+
+
 def test_two_reactions_of_one_name_keep_their_events_apart(train: Train) -> None:
     more = PLATEAU + PLATEAU.replace("0.5", "0.1") + 'monitor = "val.accuracy"\n'
     finished = train('run.evaluate_every="4ba"', more=more, listeners=[Falling(1.0, 0.9, 0.8, 0.7)])
