@@ -229,8 +229,9 @@ def update_ratio(*, every: Period = "1ep", low: NonNegative = 1e-5, high: Positi
     """Write how large an update is beside the weights, for each parameter group: ``||dw|| / ||w||``.
 
     The last update of every ``every`` is measured, the others cost nothing; ``update_ratio/0`` stands in the next line
-    of ``metrics.jsonl``. About 1e-3 is usual. A group outside the limits is told once. Frozen parameters do not count;
-    weights that are all zero have no ratio.
+    of ``metrics.jsonl``. About 1e-3 is usual. A group outside the limits is told once; below them only while its
+    learning rate is at least a tenth of its highest. Frozen parameters do not count; weights that are all zero have no
+    ratio.
 
     Args:
         every: time from one measured update to the next.

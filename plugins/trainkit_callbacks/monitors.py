@@ -102,6 +102,7 @@ class UpdateRatio:
         self.ratios: dict[int, Tensor] = {}
         self.measured_at = 0
         self.said: list[str] = []
+        self.highest: dict[str, float] = {}  # rates, by figure
 
     def _hold(self, run: Run) -> None:
         """Keep the weights before an update that is to be measured."""
@@ -114,7 +115,7 @@ class UpdateRatio:
 
     @hookimpl
     def trainkit_run_start(self, run: Run) -> None:
-        self.before, self.due, self.ratios, self.said = {}, 0, {}, []
+        self.before, self.due, self.ratios, self.said, self.highest = {}, 0, {}, [], {}
 
     @hookimpl
     def trainkit_epoch_start(self, run: Run) -> None:
@@ -140,9 +141,14 @@ class UpdateRatio:
                 continue
             name = f"update_ratio/{number}"
             figures[name] = ratio
-            if name not in self.said and not self.low <= ratio <= self.high:
+            group = run.optimizer.param_groups[number]
+            rate = float(group["lr"])
+            self.highest[name] = max(rate, self.highest.get(name, 0.0))
+            # Updates are small, too, where a schedule has brought the rate down: that is as it should be.
+            low = ratio < self.low and rate >= self.highest[name] / 10
+            if name not in self.said and (low or ratio > self.high):
                 self.said.append(name)
-                run.say(self._words(name, ratio, run.optimizer.param_groups[number]))
+                run.say(self._words(name, ratio, group))
         return figures
 
     def _words(self, name: str, ratio: float, group: Mapping[str, Any]) -> str:
@@ -157,9 +163,10 @@ class UpdateRatio:
     @hookimpl
     def trainkit_save(self) -> Mapping[str, Any]:
         ratios = {str(number): ratio for number, ratio in self.ratios.items()}
-        return {"said": self.said, "ratios": ratios, "measured_at": self.measured_at}
+        return {"said": self.said, "highest": self.highest, "ratios": ratios, "measured_at": self.measured_at}
 
     @hookimpl
     def trainkit_restore(self, run: Run, state: Mapping[str, Any]) -> None:
-        self.said, self.measured_at = list(state["said"]), state["measured_at"]
+        self.said, self.highest = list(state["said"]), dict(state["highest"])
+        self.measured_at = state["measured_at"]
         self.ratios = {int(number): ratio.to(run.device) for number, ratio in state["ratios"].items()}

@@ -96,6 +96,30 @@ def test_a_loss_in_a_hook_runs_eagerly_with_the_same_result_and_says_so_once(tra
     assert NOTE in (compiled.folder / "log.txt").read_text()
 
 
+@pytest.mark.parametrize("wrapper", [False, True])
+def test_gradients_that_a_hook_changes_run_eagerly_unless_its_component_says_that_it_compiles(train, capfd, wrapper):
+    class Plain:
+        @hookimpl
+        def trainkit_gradients(self, gradients):
+            for gradient in gradients:
+                gradient.mul_(0.5)
+
+    class Around:
+        @hookimpl(wrapper=True)
+        def trainkit_gradients(self, gradients):
+            for gradient in gradients:
+                gradient.mul_(0.5)
+            return (yield)
+
+    listener = Around() if wrapper else Plain()
+    eager = train(listeners=[listener])
+    compiled = train("run.compile=step", listeners=[listener])
+    said = capfd.readouterr().err
+    assert said.count(NOTE) == 1
+    assert "0 takes part in the gradients of each update and does not say that it can be compiled" in said
+    assert compiled.report.weights_sha256 == eager.report.weights_sha256
+
+
 def test_what_fails_to_compile_runs_eagerly_and_names_the_reason(train, capfd, monkeypatch) -> None:
     eager = train()
 

@@ -204,6 +204,16 @@ def test_a_group_outside_the_limits_is_told_once(train, capfd, lr, said):
             assert f"is {ratios[number]:.3g} at update 8, " in line
 
 
+def test_small_updates_at_the_end_of_a_schedule_are_no_news(train, capfd):
+    more = RATIO + 'every = "1ba"\nhigh = 1.0\nlow = 1e-4\n'
+    changes = "run.log_every=1ba", "optimizer={use='sgd', lr=0.02}", "run.duration=12ep"
+    finished = train(*changes, more=more + '[schedule]\nuse = "polynomial"\npower = 2.0\n')
+    ratios = [line["update_ratio/0"] for line in finished.of("train")]
+    rates = [line["lr/0"] for line in finished.of("train")]
+    assert min(ratios) < 1e-4 < min(r for r, lr in zip(ratios, rates, strict=True) if lr > 0.002)
+    assert "update_ratio" not in capfd.readouterr().err
+
+
 def test_the_limits_are_settings_and_continuing_tells_nothing_twice(halves, capfd):
     more = RATIO + 'every = "2ba"\nhigh = 1e-4\nlow = 0\n'
     halves(8, "run.log_every=2ba", more=more)
@@ -223,7 +233,9 @@ def test_frozen_parameters_and_weights_of_zero_have_no_ratio(train):
         expected = length([b.double() - a.double() for a, b in zip(before, after, strict=True)]) / length(before)
         assert lines[step - 1]["update_ratio/0"] == pytest.approx(expected, rel=1e-5)
     weights = torch.nn.Parameter(torch.zeros(3))
-    run = SimpleNamespace(step=0, optimizer=SimpleNamespace(param_groups=[{"params": [weights], "names": ["w"]}]))
+    run = SimpleNamespace(
+        step=0, optimizer=SimpleNamespace(param_groups=[{"params": [weights], "names": ["w"], "lr": 1}])
+    )
     callback = update_ratio(every=1)
     callback.trainkit_run_start(run)
     callback.trainkit_epoch_start(run)
@@ -236,7 +248,7 @@ def test_frozen_parameters_and_weights_of_zero_have_no_ratio(train):
 def test_an_update_that_was_left_out_is_not_the_one_that_is_measured():
     weights = torch.nn.Parameter(torch.ones(4))
     said: list[str] = []
-    group = {"params": [weights], "names": ["w"]}
+    group = {"params": [weights], "names": ["w"], "lr": 0.1}
     run = SimpleNamespace(step=0, optimizer=SimpleNamespace(param_groups=[group]), say=said.append)
     callback = update_ratio(every=2)
     callback.trainkit_run_start(run)
