@@ -93,7 +93,8 @@ class Recorder:
         givers = dict.fromkeys(taken, "the line itself")
         given = {}
         for impl in reversed(self.run.hook.trainkit_figures.get_hookimpls()):
-            for name, value in (impl.function(*[self.run for _ in impl.argnames]) or {}).items():
+            figures: Any = impl.function(*[self.run for _ in impl.argnames]) or {}
+            for name, value in figures.items():
                 if name in givers:
                     raise PluginDefect(
                         f"{impl.plugin_name} in hook trainkit_figures: the figure '{name}' is given by {givers[name]}\n"
