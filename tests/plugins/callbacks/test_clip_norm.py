@@ -28,6 +28,12 @@ def test_it_equals_torchs(dtype, max_norm, scale):
         torch.testing.assert_close(a.grad, b.grad, rtol=4 * torch.finfo(dtype).eps, atol=0)
 
 
+def test_it_meets_the_reference_value():
+    both = [torch.tensor([3.0], dtype=torch.float64), torch.tensor([4.0], dtype=torch.float64)]
+    clip_norm(max_norm=1.0).trainkit_gradients(both)
+    assert torch.cat(both).tolist() == pytest.approx([0.599999880000024, 0.799999840000032], rel=1e-12)
+
+
 def test_a_single_gradient_and_a_norm_of_zero():
     one = torch.tensor([3.0, 4.0])
     clip_norm(max_norm=1.0).trainkit_gradients([one])

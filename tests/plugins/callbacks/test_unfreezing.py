@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 
 from trainkit import RecipeError, hookimpl
 from trainkit_callbacks import freeze
@@ -104,6 +108,40 @@ def test_a_parameter_that_joins_late_begins_its_own_count(train):
 def test_where_several_patterns_match_the_earliest_time_counts():
     callback = freeze(match=("*",), unfreeze={"body.*": 9, "body.3.*": 4, "*.bias": 2})
     assert [callback.thaws_at(name) for name in ("body.0.w", "body.3.w", "body.3.bias", "head.w")] == [9, 4, 2, None]
+
+
+PATTERNS = ["*", "0.*", "3.*", "*.bias", "1.weight"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    match=st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3),
+    unfreeze=st.dictionaries(st.sampled_from(PATTERNS), st.integers(1, 9), max_size=3),
+    steps=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+)
+def test_what_is_trained_is_a_function_of_the_updates_number_in_whatever_order_it_is_asked(match, unfreeze, steps):
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU(), nn.Linear(2, 2), nn.BatchNorm1d(2))
+    run = SimpleNamespace(model=model, step=0, total_updates=10, recipe={"callback": [{"use": "freeze"}]})
+    callback = freeze(match=tuple(match), unfreeze=unfreeze, batch_norm="fix")
+    try:
+        callback.trainkit_prepare_model(run, model)
+    except RecipeError:
+        return  # a pattern that unfreezes nothing, or nothing to train at first
+    model.train()
+
+    def trained(name: str, step: int) -> bool:
+        frozen = any(fnmatch.fnmatchcase(name, pattern) for pattern in match)
+        return not frozen or any(fnmatch.fnmatchcase(name, p) and step >= when for p, when in unfreeze.items())
+
+    for run.step in steps:
+        callback.trainkit_epoch_start(run)
+        model.train()
+        assert {name: p.requires_grad for name, p in model.named_parameters()} == {
+            name: trained(name, run.step) for name, _ in model.named_parameters()
+        }
+        for layer in ("1", "4"):
+            follows = trained(f"{layer}.weight", run.step) or trained(f"{layer}.bias", run.step)
+            assert model.get_submodule(layer).training == follows
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 7, 8, 9, 15])
