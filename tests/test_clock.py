@@ -83,3 +83,44 @@ def test_the_last_update_of_an_epoch_may_take_fewer_batches(batches, accumulate,
     clock = Clock(batches, 4 * accumulate, accumulate)
     assert clock.updates_per_epoch == updates
     assert clock.updates("3ep") == 3 * updates
+
+
+@pytest.fixture
+def uneven() -> Clock:
+    """Epochs of 10, 10, 5 and 5 updates."""
+    return Clock(10, 4, total_updates=30, epoch_starts=(0, 10, 20, 25, 30))
+
+
+def test_epochs_of_their_own_lengths(uneven, clock):
+    positions = [0, 5, 10, 19, 20, 21, 25, 30]
+    assert [uneven.epochs_at(position) for position in positions] == [0, 0.5, 1, 1.9, 2, 2.2, 3, 4]
+    assert [clock.epochs_at(position) for position in (0, 391, 2 * 391 + 17)] == [0, 1, 2 + 17 / 391]
+
+
+@pytest.mark.parametrize(
+    ("written", "times"),
+    [
+        ("1ep", [10, 20, 25, 30]),
+        ("2ep", [20, 30]),
+        ("3ep", [25]),
+        ("5ep", []),
+        ("0.5ep", [5, 10, 15, 20, 25, 30]),
+        ("1.5ep", [15, 30]),
+        ("7ba", [7, 14, 21, 28]),
+        ("40sp", [10, 20, 30]),
+        ("0ba", list(range(1, 31))),
+    ],
+)
+def test_whole_epochs_are_real_ones_and_other_intervals_are_even(uneven, written, times):
+    interval = uneven.interval(written)
+    assert [position for position in range(1, 31) if interval.at(position)] == times
+    for position in range(30):
+        later = [time for time in times if time > position]
+        assert interval.after(position) == later[0] if later else interval.after(position) > 30
+
+
+def test_where_all_epochs_are_alike_every_interval_is_even(clock):
+    for written, every in (("1ep", 391), ("2ep", 782), ("3ba", 3), ("0.1dur", 391)):
+        interval = clock.interval(written)
+        assert [interval.after(position) for position in (0, every - 1, every)] == [every, every, 2 * every]
+        assert [interval.at(position) for position in (every, every + 1)] == [True, every == 1]

@@ -123,6 +123,7 @@ POLICIES = {
     "temperature": [],
     "staircase": [],
     "fine_tune": [],
+    "growing_batch": [],
 }
 
 

@@ -16,6 +16,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.clock import Clock
 from trainkit.composite import batch_factor, make_parts
 from trainkit.device import Precision, choose_device, wants_channels_last
@@ -103,8 +104,7 @@ def build(
         message, _, cure = str(error).partition("\n")
         raise RecipeError([problem_at(tables, "data", f"[data] {message}", cure.strip())]) from error
     builder.clock = make_clock(builder, feed.batches_per_epoch, feed.batch_size, spec.tokens_per_sample)
-    if planned is not None:
-        builder.clock = dataclasses.replace(builder.clock, planned_updates=planned(builder.clock.total_updates))
+    builder.clock = plan_batch_sizes(builder, feed, planned)
 
     seed_everything(seed, "model")
     model: nn.Module = builder.make("model", data_spec=spec)

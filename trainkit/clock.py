@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction as ExactFraction
 
@@ -52,8 +55,38 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """When something comes again and again: every so many updates, or at stated ones.
+
+    Args:
+        every: updates from one time to the next.
+        marks: the updates, rising, where they do not lie equally far apart.
+    """
+
+    every: int
+    marks: Sequence[int] | None = None
+
+    def after(self, position: int) -> int:
+        """The first time after ``position``."""
+        if self.marks is None:
+            return (position // self.every + 1) * self.every
+        place = bisect_right(self.marks, position)
+        return self.marks[place] if place < len(self.marks) else sys.maxsize
+
+    def at(self, position: int) -> bool:
+        """Whether ``position`` is such a time."""
+        if self.marks is None:
+            return position % self.every == 0
+        place = bisect_left(self.marks, position)
+        return place < len(self.marks) and self.marks[place] == position
+
+
+@dataclass(frozen=True)
 class Clock:
     """Turns spans into updates for one run.
+
+    Where a schedule sets the batch size, epochs have different numbers of updates. ``ep``, ``sp`` and ``tok`` are then
+    converted with the batch size of the recipe all the same, so that they do not depend on what is scheduled.
 
     Args:
         batches_per_epoch: loader batches in one epoch.
@@ -63,6 +96,8 @@ class Clock:
         tokens_per_sample: tokens in one sample; ``None`` where the data has no tokens.
         planned_updates: ``T`` as schedules and ``dur`` see it, where a continued run keeps that of its beginning; 0 is
             ``total_updates``.
+        epoch_starts: the update at which each epoch begins, and the end of the last one, where they do not all have
+            ``updates_per_epoch``.
     """
 
     batches_per_epoch: int
@@ -71,6 +106,7 @@ class Clock:
     total_updates: int = 0
     tokens_per_sample: int | None = None
     planned_updates: int = 0
+    epoch_starts: Sequence[int] = ()
 
     @property
     def schedule_updates(self) -> int:
@@ -104,3 +140,21 @@ class Clock:
             case _:
                 updates = span.amount * self.schedule_updates
         return math.floor(updates)
+
+    def epochs_at(self, position: int) -> float:
+        """Epochs gone by after so many updates."""
+        starts = self.epoch_starts
+        if not starts:
+            return position / self.updates_per_epoch
+        epoch = min(bisect_right(starts, position), len(starts) - 1) - 1
+        return epoch + (position - starts[epoch]) / (starts[epoch + 1] - starts[epoch])
+
+    def interval(self, span: Span | str) -> Interval:
+        """What is done every ``span``; whole epochs are those of the data, however many updates they have."""
+        if isinstance(span, str):
+            span = Span.parse(span)
+        every = max(1, self.updates(span))
+        if self.epoch_starts and span.unit == "ep" and span.amount >= 1 and span.amount.denominator == 1:
+            epochs = int(span.amount)
+            return Interval(every, self.epoch_starts[epochs::epochs])
+        return Interval(every)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import threading
 import time
@@ -161,7 +162,7 @@ class Display:
         ]
         if self._best is not None:
             parts.append(f"best {self._best:.3f}")
-        epochs = (run.position - self._mark_position) / run.clock.updates_per_epoch
+        epochs = run.clock.epochs_at(run.position) - run.clock.epochs_at(self._mark_position)
         parts.append(f"{short(epochs * run.feed.spec.sizes['train'] / max(trained, 1e-9))} samples/s")
         parts.append(clock_text(time.monotonic() - self._started))
         self._say("  ".join(parts))
@@ -174,8 +175,8 @@ class Display:
             self._best = value if self._best is None else pick(self._best, value)
 
     def _where(self, run: Run) -> str:
-        per_epoch = run.clock.updates_per_epoch
-        epochs = f"{round(run.position / per_epoch, 2):g}/{round(run.total_updates / per_epoch, 2):g}"
+        done, planned = (run.clock.epochs_at(updates) for updates in (run.position, run.total_updates))
+        epochs = f"{round(done, 2):g}/{round(planned, 2):g}"
         return f"epoch {epochs}  step {run.position}/{run.total_updates}"
 
     def _words(self, run: Run) -> str:
@@ -183,7 +184,7 @@ class Display:
         for line in run.history[-2:]:
             if isinstance(line.get("loss"), float):
                 newest[f"{line['split']}.loss"] = line["loss"]
-        epoch = min(run.epoch + 1, -(-run.total_updates // run.clock.updates_per_epoch))
+        epoch = min(run.epoch + 1, math.ceil(run.clock.epochs_at(run.total_updates)))
         return "  ".join([f"epoch {epoch}", *(f"{name} {value:.3f}" for name, value in newest.items())])
 
     def _say(self, text: str) -> None:

@@ -47,7 +47,7 @@ def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[],
             if run.position < recorder.next_due and run.stop_reason is None:
                 continue
             evaluated = recorder.log_and_evaluate()
-            ended = run.batch_in_epoch >= run.feed.batches_per_epoch
+            ended = run.batch_in_epoch >= run.feed.batches_in(run.epoch)
             if ended:
                 hook.trainkit_epoch_end(run=run, metrics=recorder.newest)
             # Asked even where the run stops anyway: who counts evaluations must see them all. What the recipe asks for

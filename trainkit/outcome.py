@@ -26,7 +26,7 @@ def report_of(recorder: Recorder, status: Any, reason: str) -> Report:
         status=status,
         reason=reason,
         steps=run.step,
-        epochs=round(run.position / run.clock.updates_per_epoch, 6),
+        epochs=round(run.clock.epochs_at(run.position), 6),
         seconds=round(recorder.seconds, 3),
         metrics={name: value for name, value in recorder.newest.items() if rundir.plain_number(value) is not None},
         best=recorder.best,

@@ -156,10 +156,12 @@ def _recorded(run: Run, file: Path) -> Iterator[tuple[int, dict[str, float]]]:
     recorded = json.loads(text)
     if isinstance(recorded, list):
         recorded = {run.recipe["run"]["monitor"]: recorded}
-    every = max(1, run.clock.updates(run.recipe["run"]["evaluate_every"]))
+    every = run.clock.interval(run.recipe["run"]["evaluate_every"])
     for name, values in recorded.items():
-        for number, value in enumerate(values, 1):
-            yield number * every, {name: _number(value)}
+        step = 0
+        for value in values:
+            step = every.after(step)
+            yield step, {name: _number(value)}
 
 
 def _is_figure(value: Any) -> bool:

@@ -76,6 +76,8 @@ def draw_preview(run: Run, file: Path, title: str) -> None:
 
 
 def _epochs_above(axes: Any, run: Run) -> None:
+    if run.clock.epoch_starts:  # no even scale
+        return
     per_epoch = run.clock.updates_per_epoch
     above = axes.secondary_xaxis("top", functions=(lambda t: t / per_epoch, lambda epoch: epoch * per_epoch))
     above.tick_params(labelsize="small")

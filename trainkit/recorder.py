@@ -14,6 +14,7 @@ from trainkit.run import Metrics, Run
 from trainkit.rundir import RunFolder, plain_number, write_atomically
 from trainkit.scheduled import values_at
 from trainkit.tally import Tally
+from trainkit.targets import BATCH_SIZE
 
 _LINE = ("step", "epoch", "split", "time")  # what every line of metrics.jsonl begins with
 
@@ -35,9 +36,7 @@ class Recorder:
         self.started = time.monotonic()
         settings = run.recipe["run"]
         self.monitor: str = settings["monitor"]
-        self._every = {
-            what: max(1, run.clock.updates(settings[f"{what}_every"])) for what in ("log", "evaluate", "save")
-        }
+        self._every = {what: run.clock.interval(settings[f"{what}_every"]) for what in ("log", "evaluate", "save")}
         self._saved_at = -1
         self._said_not_finite = False
         self._best_checkpoint: str | None = None
@@ -53,14 +52,14 @@ class Recorder:
         """Work out the next position at which anything is due."""
         run = self.run
         position = run.position
-        left = -(-(run.feed.batches_per_epoch - run.batch_in_epoch) // run.clock.accumulate)
+        left = -(-(run.feed.batches_in(run.epoch) - run.batch_in_epoch) // run.clock.accumulate)
         self._epoch_end = position + left
-        marks = [(position // every + 1) * every for every in self._every.values()]
+        marks = [every.after(position) for every in self._every.values()]
         self.next_due = min(*marks, self._epoch_end, run.total_updates)
 
     def _is_due(self, what: str) -> bool:
         position = self.run.position
-        return position % self._every[what] == 0 or position >= self.run.total_updates
+        return self._every[what].at(position) or position >= self.run.total_updates
 
     def log_and_evaluate(self) -> bool:
         """Write the log line and make the evaluation that are due here; say whether there was an evaluation."""
@@ -82,6 +81,9 @@ class Recorder:
         # The values that the last update was made with.
         t = max(0, run.step - 1)
         values = _own_rates(run) | values_at(tuple(run.schedules), t, run.schedule_updates, run.events)
+        if run.skipped and BATCH_SIZE in values:  # batches are cut by position: an update left out had its own
+            sizes = tuple(value for value in run.schedules if value.label == BATCH_SIZE)
+            values |= values_at(sizes, run.position - 1, run.schedule_updates)
         return self.write("train", figures, self._given({*_LINE, *figures, *values}) | values)
 
     def _given(self, taken: Iterable[str]) -> dict[str, float]:
@@ -112,7 +114,7 @@ class Recorder:
     def write(self, split: str, figures: Metrics, extra: dict[str, float]) -> Metrics:
         """Write one line of ``metrics.jsonl``; the figures with the split before their names."""
         run = self.run
-        epochs = run.position / run.clock.updates_per_epoch
+        epochs = run.clock.epochs_at(run.position)
         line: dict[str, Any] = {
             "step": run.step,
             "epoch": int(epochs) if epochs == int(epochs) else round(epochs, 6),

@@ -17,6 +17,7 @@ from trainkit.scheduled import set_values
 
 _NEEDED = {
     *("step", "epoch", "batch_in_epoch", "skipped", "total_updates", "schedule_updates", "batches_per_epoch"),
+    "samples_in_epoch",
     *("device", "threads", "events", "best", "newest", "seconds", "metrics_bytes", "tally", "optimizer", "groups"),
     *("bases", "on_cpu", "scaler", "random", "plugins", "data"),
 }
@@ -142,6 +143,22 @@ class Continued:
             )
             cure = "keep batch_size until the run has come to the end of an epoch"
             yield problem_at(self.tables, "data.batch_size", message, cure)
+        elif not self._same_batches(run):
+            message = f"the batches up to update {self.position} are not those that the checkpoint's run had"
+            cure = (
+                "keep batch_size and accumulate until the run has come to the end of an epoch, and a schedule of the "
+                'batch size to the end; where it follows the length of the run, on_length_change = "keep" in [run] does'
+            )
+            yield problem_at(self.tables, "data.batch_size", message, cure)
+
+    def _same_batches(self, run: Run) -> bool:
+        """Whether the run's plan of batches has the checkpoint's place in its epoch at the checkpoint's update."""
+        epoch, within, starts = self.state["epoch"], self.state["batch_in_epoch"], run.clock.epoch_starts
+        if starts and (epoch >= len(starts) or starts[epoch] - (-within // run.clock.accumulate) != self.position):
+            return False
+        if within > run.feed.batches_in(epoch):
+            return False
+        return not within or run.feed.samples_before(epoch, within) == self.state["samples_in_epoch"]
 
     def _differing(self, run: Run, number: int) -> Iterator[tuple[str, Any, list[Any]]]:
         """The hyperparameters of one group that the checkpoint has other base values of: key, own value, saved ones."""
@@ -180,7 +197,7 @@ class Continued:
             run.precision.scaler.load_state_dict(scaler)
         run.step, run.skipped = state["step"], state["skipped"]
         run.epoch, run.batch_in_epoch = state["epoch"], state["batch_in_epoch"]
-        if run.batch_in_epoch >= run.feed.batches_per_epoch:
+        if run.batch_in_epoch >= run.feed.batches_in(run.epoch):
             run.epoch, run.batch_in_epoch = run.epoch + 1, 0
         run.events[:] = [tuple(event) for event in state["events"]]
         if run.step:  # numbers outside the optimizer, such as a loss's, count in evaluations too

@@ -124,6 +124,19 @@ class Feed(Protocol):
     batch_size: int
     spec: DataSpec
 
+    @property
+    def batch_sizes(self) -> tuple[int, int]:
+        """The smallest and the largest size of a training batch; they differ where a schedule sets it."""
+        ...
+
+    def batches_in(self, epoch: int) -> int:
+        """Training batches in that epoch: ``batches_per_epoch``, unless a schedule sets the batch size."""
+        ...
+
+    def samples_before(self, epoch: int, batch: int) -> int:
+        """How many samples of that epoch come before a batch."""
+        ...
+
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from batch ``start`` on."""
         ...

@@ -34,7 +34,7 @@ def start_block(run: Run, name: str) -> list[str]:
             f"{recipe['model']['use']}  {parameters:,} parameters" + (f", {free:,} free" if free != parameters else ""),
         ),
         ("device", f"{run.device}, {run.precision.name}{threads}"),
-        ("length", f"{run.total_updates} updates of {run.clock.samples_per_update} samples, seed {run.seed}"),
+        ("length", f"{run.total_updates} updates of {_samples(run)} samples, seed {run.seed}"),
         ("folder", str(run.folder)),
     ]
     return [*aligned(rows), *group_lines(run)]
@@ -69,6 +69,12 @@ def group_lines(run: Run) -> list[str]:
     return [*aligned(rows), *_batch_rule(run)]
 
 
+def _samples(run: Run) -> str:
+    """Samples in an update, from the fewest to the most."""
+    sizes = dict.fromkeys(size * run.clock.accumulate for size in run.feed.batch_sizes)
+    return " to ".join(map(str, sizes))
+
+
 def _batch_rule(run: Run) -> list[str]:
     """What ``lr_for_batch`` did to the rates, in numbers."""
     settings, batch = run.recipe["optimizer"], run.clock.samples_per_update
@@ -90,9 +96,12 @@ def preview_lines(run: Run, times: Sequence[int], values: Mapping[str, Sequence[
         columns.setdefault(tuple(points), []).append(label)
     rows = [("update", "epoch", *(" ".join(labels) for labels in columns.values()))]
     for place, t in enumerate(times):
-        epoch = f"{t / run.clock.updates_per_epoch:.4g}"
+        epoch = f"{run.clock.epochs_at(t):.4g}"
         rows.append((str(t), epoch, *(f"{points[place]:.6g}" for points in columns)))
     head = f"length  {run.total_updates} updates, {run.clock.updates_per_epoch} an epoch"
+    if run.clock.epoch_starts:
+        epochs = run.clock.epochs_at(run.total_updates)
+        head = f"length  {run.total_updates} updates of {_samples(run)} samples, {epochs:g} epochs"
     events = [f"update {at}  {kind.replace(':', ' ')}" for at, kind in run.events]
     return [head, *group_lines(run), "", *aligned(rows), *(["", *events] if events else [])]
 

@@ -71,6 +71,7 @@ def capture(run: Run, recorded: Mapping[str, Any]) -> tuple[dict[str, Tensor], d
         "total_updates": run.total_updates,
         "schedule_updates": run.schedule_updates,
         "batches_per_epoch": run.feed.batches_per_epoch,
+        "samples_in_epoch": run.feed.samples_before(run.epoch, run.batch_in_epoch),
         "device": run.device.type,
         "threads": torch.get_num_threads(),
         "events": run.events,

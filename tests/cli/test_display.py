@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from trainkit import run_text
+from trainkit.clock import Clock
 from trainkit.console import aligned, is_terminal
 from trainkit.display import Display
 from trainkit.manager import hook_names, new_hook_manager
@@ -35,14 +36,14 @@ def make_run(tmp_path, **splits: int) -> Any:
         recipe={
             "data": {"use": "synthetic"},
             "model": {"use": "linear"},
-            "optimizer": {"use": "sgd"},
+            "optimizer": {"use": "sgd", "lr_for_batch": None},
             "run": {"monitor": "val.loss"},
         },
         feed=SimpleNamespace(
             spec=SimpleNamespace(sizes={"train": 100, **splits}, input_shape=(2,), outputs=3, task="classification"),
-            batches_per_epoch=10,
+            batch_sizes=(10, 10),
         ),
-        clock=SimpleNamespace(updates_per_epoch=10, samples_per_update=10),
+        clock=Clock(10, 10),
         model=model,
         optimizer=optimizer,
         schedules=(),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainkit.errors import DataError, PluginDefect, TrainkitError
+from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance, permutation
 from trainkit.protocols import Augmentation
 from trainkit.run import Batch, Dataset, Gatherable, Split
@@ -31,6 +32,7 @@ class Plan:
         drop_last: whether an incomplete last training batch is left out.
         augmentations: applied to training batches, in this order.
         seed: the recipe's seed.
+        cuts: where epochs are cut into batches, if the size of a batch changes.
     """
 
     dataset: Dataset
@@ -40,12 +42,30 @@ class Plan:
     drop_last: bool
     augmentations: Sequence[Augmentation]
     seed: int
+    cuts: Cuts | None = None
 
     @property
     def batches_per_epoch(self) -> int:
-        """Training batches in one epoch."""
+        """Training batches of ``batch_size`` in one epoch."""
         samples = len(self.dataset.splits["train"])
         return samples // self.batch_size if self.drop_last else math.ceil(samples / self.batch_size)
+
+    def batches_in(self, epoch: int) -> int:
+        """Training batches in that epoch."""
+        return self.batches_per_epoch if self.cuts is None else self.cuts.batches_in(epoch)
+
+    def samples_before(self, epoch: int, batch: int) -> int:
+        """How many samples of that epoch's order come before a batch."""
+        if self.cuts is not None:
+            return self.cuts.bounds(epoch)[batch]
+        return min(batch * self.batch_size, len(self.dataset.splits["train"]))
+
+    @property
+    def batch_sizes(self) -> tuple[int, int]:
+        """The smallest and the largest size of a planned batch, short last ones aside."""
+        if self.cuts is None:
+            return self.batch_size, self.batch_size
+        return min(self.cuts.sizes), max(self.cuts.sizes)
 
     def eval_batches(self, split: str) -> int:
         """Batches of one evaluation."""
@@ -68,7 +88,7 @@ class Plan:
             order = permutation(samples, "order", self.seed, epoch, device=device)
         else:
             order = torch.arange(samples, device=device)
-        return order[: self.batches_per_epoch * self.batch_size]
+        return order[: self.samples_before(epoch, self.batches_in(epoch))]
 
     def finish(self, batch: Batch, chance: Chance | None, first: int) -> Batch:
         """Augment and prepare one gathered training batch, whose first sample is row ``first`` of its chunk."""
@@ -86,15 +106,36 @@ class Plan:
         return Batch(guard("data", prepare, prepare, batch.inputs), batch.targets, batch.index)
 
 
+class Planned:
+    """What every feed answers from its plan."""
+
+    plan: Plan
+
+    @property
+    def batch_sizes(self) -> tuple[int, int]:
+        """The smallest and the largest size of a planned batch, short last ones aside."""
+        return self.plan.batch_sizes
+
+    def batches_in(self, epoch: int) -> int:
+        """Training batches in that epoch."""
+        return self.plan.batches_in(epoch)
+
+    def samples_before(self, epoch: int, batch: int) -> int:
+        """How many samples of that epoch come before a batch."""
+        return self.plan.samples_before(epoch, batch)
+
+
 def gather(inputs: Gatherable, index: Tensor) -> Tensor:
     """Copy the samples that ``index`` names."""
     return inputs.index_select(0, index) if isinstance(inputs, Tensor) else inputs[index]
 
 
-def cut(values: Tensor, size: int) -> Sequence[Tensor]:
-    """Views of ``size`` rows each, the last one shorter; of nothing, none."""
+def cut(values: Tensor, size: int | list[int]) -> Sequence[Tensor]:
+    """Views of ``size`` rows each, the last one shorter, or of as many rows as a list says; of nothing, none."""
+    if not len(values):
+        return ()
     # The plain operator: `Tensor.split` is a Python function that costs as much again at every batch.
-    return torch.unsafe_split(values, size) if len(values) else ()
+    return torch.unsafe_split(values, size) if isinstance(size, int) else torch.unsafe_split_with_sizes(values, size)
 
 
 def guard(kind: str, culprit: object, function: Callable[..., Result], *given: object) -> Result:

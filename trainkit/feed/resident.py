@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from trainkit.errors import MachineError
+from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance
-from trainkit.feed.pipeline import Plan, cut, gather, guard
+from trainkit.feed.pipeline import Plan, Planned, cut, gather, guard
 from trainkit.run import Batch, DataSpec, Gatherable, Split
 
 # Prepared inputs are kept where they are small; large ones stay as stored, often a quarter of the size.
@@ -21,7 +24,7 @@ CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 64 << 20}
 _UPLOAD_BYTES = 64 << 20
 
 
-class ResidentFeed:
+class ResidentFeed(Planned):
     """Batches of a data set held in memory on ``device``.
 
     Args:
@@ -46,14 +49,16 @@ class ResidentFeed:
                     f'the data does not fit into the memory of {device}; set loading = "streamed"'
                 ) from error
 
+    def follow(self, cuts: Cuts) -> None:
+        """Cut the epochs in another way."""
+        self.plan = dataclasses.replace(self.plan, cuts=cuts)
+
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the training batches of an epoch, from the batch numbered ``start`` on."""
-        plan, size = self.plan, self.batch_size
+        plan = self.plan
         augmented = bool(plan.augmentations)
         (inputs, targets), ready = self._held("train") if augmented else self._ready("train")
-        order = plan.order(epoch, self.device)[start * size :]
-        chunk = self._chunk(inputs, size)
-        for index in cut(order, chunk * size):
+        for index, size in self._chunks(epoch, start, inputs):
             gathered = gather(inputs, index), targets.index_select(0, index), index
             pieces = zip(*(cut(part, size) for part in gathered), strict=True)
             if ready and not augmented:
@@ -61,8 +66,10 @@ class ResidentFeed:
                     yield Batch(*piece)
             else:
                 chance = Chance(plan.seed, epoch, index) if augmented else None
-                for number, piece in enumerate(pieces):
-                    yield plan.finish(Batch(*piece), chance, number * size)
+                first = 0
+                for piece in pieces:
+                    yield plan.finish(Batch(*piece), chance, first)
+                    first += len(piece[1])
 
     def evaluate(self, split: str) -> Iterator[Batch]:
         """Yield the batches of a split in stored order, without augmentation."""
@@ -105,13 +112,33 @@ class ResidentFeed:
         self._prepared[name] = whole, targets
         return self._prepared[name], True
 
-    def _chunk(self, inputs: Gatherable, size: int) -> int:
-        """How many batches to gather at once."""
+    def _chunks(self, epoch: int, start: int, inputs: Gatherable) -> Iterator[tuple[Tensor, int | list[int]]]:
+        """The samples to gather at once, several batches of them, and the size of each batch."""
+        plan, size = self.plan, self.batch_size
+        order = plan.order(epoch, self.device)
+        limit = self._chunk_samples(inputs)
+        if plan.cuts is None:
+            batches = max(1, min(CHUNK_BATCHES, limit // size))
+            for index in cut(order[start * size :], batches * size):
+                yield index, size
+            return
+        sizes: list[int] = []
+        first = end = plan.samples_before(epoch, start)
+        for before, after in pairwise(plan.cuts.bounds(epoch)[start:]):
+            if sizes and (after - first > limit or len(sizes) == CHUNK_BATCHES):
+                yield order[first:end], sizes
+                sizes, first = [], end
+            sizes.append(after - before)
+            end = after
+        if sizes:
+            yield order[first:end], sizes
+
+    def _chunk_samples(self, inputs: Gatherable) -> int:
+        """How many samples to gather at once at the most."""
         if not len(inputs):
             return 1
         sample = gather(inputs, torch.zeros(1, dtype=torch.int64, device=self.device)).nbytes
-        limit = CHUNK_BYTES["cpu" if self.device.type == "cpu" else "cuda"]
-        return max(1, min(CHUNK_BATCHES, limit // max(1, sample * size)))
+        return CHUNK_BYTES["cpu" if self.device.type == "cpu" else "cuda"] // max(1, sample)
 
 
 def upload(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:

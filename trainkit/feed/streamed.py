@@ -6,6 +6,7 @@ elsewhere. They get numbers of batches, compute the order themselves, and give b
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import traceback
 from collections.abc import Iterator
@@ -17,8 +18,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from trainkit.errors import RunError, TrainkitError
+from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance
-from trainkit.feed.pipeline import Plan, gather
+from trainkit.feed.pipeline import Plan, Planned, gather
 from trainkit.run import Batch, DataSpec
 
 # A worker that gives nothing for so long hangs: on a dead network drive, say.
@@ -43,6 +45,7 @@ class Maker(Dataset[Any]):
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._order: tuple[int, Tensor] = -1, torch.empty(0)
+        self._bounds: list[int] = []
 
     def make(self, request: Request) -> Batch:
         """Make one batch on the CPU."""
@@ -55,7 +58,9 @@ class Maker(Dataset[Any]):
             held, size = plan.split("train"), plan.batch_size
             if self._order[0] != epoch:
                 self._order = epoch, plan.order(epoch, torch.device("cpu"))
-            index = self._order[1][number * size : (number + 1) * size].clone()
+                self._bounds = [] if plan.cuts is None else plan.cuts.bounds(epoch)
+            first, end = self._bounds[number : number + 2] or (number * size, (number + 1) * size)
+            index = self._order[1][first:end].clone()
         batch = Batch(gather(held.inputs, index), held.targets.index_select(0, index), index)
         if split or not plan.augmentations:
             return plan.prepare(batch)
@@ -88,7 +93,7 @@ def _as_is(made: Any) -> Any:
     return made
 
 
-class StreamedFeed:
+class StreamedFeed(Planned):
     """Batches of a data set made by worker processes, then moved to ``device``.
 
     Args:
@@ -109,9 +114,15 @@ class StreamedFeed:
         self._maker = Maker(plan)
         self._loaders: dict[bool, tuple[DataLoader[Any], Requests]] = {}
 
+    def follow(self, cuts: Cuts) -> None:
+        """Cut the epochs in another way."""
+        self.close()  # workers hold the plan that they began with
+        self.plan = dataclasses.replace(self.plan, cuts=cuts)
+        self._maker = Maker(self.plan)
+
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the training batches of an epoch, from the batch numbered ``start`` on."""
-        return self._stream([("", epoch, number) for number in range(start, self.batches_per_epoch)])
+        return self._stream([("", epoch, number) for number in range(start, self.batches_in(epoch))])
 
     def evaluate(self, split: str) -> Iterator[Batch]:
         """Yield the batches of a split in stored order, without augmentation."""
