@@ -64,7 +64,7 @@ def _built(entry: Entry, wrapped: Any, params: list[Any], settings: Mapping[str,
         params = [{**group, "use_muon": True} for group in params]
     elif entry.name in facts.SINGLE_GROUP:
         params = [parameter for group in params for parameter in group["params"]]
-    adapted = {*facts.LOOSE, *facts.ATTRIBUTES, *facts.CONSTANTS, *facts.QUEUES, *facts.NUMBERED}
+    adapted = {*facts.LOOSE, *facts.ATTRIBUTES, *facts.CONSTANTS, *facts.QUEUES, *facts.NUMBERED, *facts.RELAID}
     if entry.name in adapted:
         wrapped = type(wrapped.__name__, (Adapted, wrapped), {"__doc__": wrapped.__doc__, "kozistr": entry.name})
     return wrapped(params, **given)
@@ -107,7 +107,7 @@ class Adapted:
                     del group[name]
 
     def _each_state(self, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
-        if self.kozistr in facts.QUEUES + facts.NUMBERED:
+        if self.kozistr in facts.QUEUES + facts.NUMBERED + facts.RELAID:
             for group in self.param_groups:
                 for parameter in group["params"]:
                     if parameter in self.state:
@@ -124,6 +124,10 @@ class Adapted:
             state["grad_queue"] = list(queue)
         if self.kozistr in facts.NUMBERED and "momentum_buffer" in state:
             state["momentum_buffer"] = {repr(beta): tensor for beta, tensor in state["momentum_buffer"].items()}
+        if self.kozistr in facts.RELAID:
+            for name, held in state.items():
+                if isinstance(held, list):
+                    state[name] = [part.contiguous() if isinstance(part, Tensor) else part for part in held]
 
     @hookimpl
     def trainkit_save(self) -> Mapping[str, Any] | None:

@@ -57,6 +57,9 @@ CONSTANTS: Mapping[str, tuple[str, ...]] = {
 QUEUES = ("adashift",)
 NUMBERED = ("aggmo",)
 
+# Matrices that the next update reads in the order in which they lie in memory, which no checkpoint keeps.
+RELAID = ("soap",)
+
 # Under another licence than the library's Apache-2.0, as its documentation says.
 LICENCES: Mapping[str, str] = {"fromage": "CC BY-NC-SA 4.0", "nero": "CC BY-NC-SA 4.0"}
 

@@ -82,7 +82,7 @@ def test_all_128_are_listed_without_torch_or_the_library():
 def test_every_fact_is_about_an_optimizer_there_is():
     named = {*facts.REFUSED, *facts.LICENCES, *facts.EXAMPLES, *facts.CONSTANTS, *facts.ATTRIBUTES}
     named |= {*facts.MUON, *facts.MATRICES, *facts.CLOSURE, *facts.SINGLE_GROUP, *facts.OWN_LR, *facts.ONE_LR}
-    named |= {*facts.LOOSE, *facts.QUEUES, *facts.NUMBERED}
+    named |= {*facts.LOOSE, *facts.QUEUES, *facts.NUMBERED, *facts.RELAID}
     assert named <= COMPONENTS.keys()
 
 
@@ -160,13 +160,13 @@ class Stub:
 
 
 def saved(model: nn.Module, optimizer: Any) -> Any:
-    """What a checkpoint holds: JSON and tensors apart, state by name, groups, and what hooks give."""
+    """What a checkpoint holds: JSON, contiguous tensors, state by name, groups, and what hooks give."""
     tensors: dict[str, Tensor] = {}
     groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     loose = optimizer.trainkit_save() if has_hooks(optimizer) else None
     parts = {"state": optimizer_state(optimizer), "groups": groups, "loose": loose}
     plain = json.dumps({key: checkpoint.split_state(part, key, tensors) for key, part in parts.items()})
-    return plain, {key: value.clone() for key, value in tensors.items()}, copy.deepcopy(model.state_dict())
+    return plain, {key: value.contiguous().clone() for key, value in tensors.items()}, copy.deepcopy(model.state_dict())
 
 
 def loaded(model: nn.Module, optimizer: Any, given: Any) -> None:
@@ -217,7 +217,10 @@ def test_it_is_the_librarys_own_update(name):
     train(name, ours, made(name, ours), range(UPDATES))
     train(name, theirs, pytorch_optimizer.load_optimizer(name)(groups), range(UPDATES))
     for parameter, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.equal(parameter, other)
+        if name in facts.RELAID:  # the same products, rounded in another order
+            torch.testing.assert_close(parameter, other, rtol=1e-5, atol=1e-6)
+        else:
+            assert torch.equal(parameter, other)
 
 
 @needs_library
