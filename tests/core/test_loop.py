@@ -53,6 +53,10 @@ def log_of_everything(log: list[str]) -> Any:
             log.append(f"step_end {run.step}")
 
         @hookimpl(tryfirst=True)
+        def trainkit_figures(self, run):
+            log.append(f"figures {run.step}")
+
+        @hookimpl(tryfirst=True)
         def trainkit_evaluate(self, run, split):
             log.append(f"evaluate {split}")
 
@@ -96,6 +100,7 @@ def test_the_hooks_of_a_whole_run_are_called_in_order(train):
         "train_step 1 of 2",
         *last,
         "step_end 2",
+        "figures 2",
         "evaluate val",
         f"epoch_end 0 {figures}",
         f"stop_reason {figures}",
@@ -107,6 +112,7 @@ def test_the_hooks_of_a_whole_run_are_called_in_order(train):
         "train_step 3 of 2",
         *last,
         "step_end 4",
+        "figures 4",
         "evaluate val",
         f"epoch_end 1 {figures}",
         f"stop_reason {figures}",
