@@ -134,6 +134,17 @@ def test_updates_that_are_left_out_take_their_batches_with_them(train):
     assert [line["data.batch_size"] for line in finished.of("train")] == [16 * factor(t) for t in range(34)]
 
 
+def test_a_compiled_step_gives_way_with_a_note(train):
+    compiled = train("run.compile=step", "run.duration=4ep", more=GROWTH)
+    assert "data.batch_size is scheduled" in (compiled.folder / "log.txt").read_text(encoding="utf-8")
+    assert compiled.report.weights_sha256 == train("run.duration=4ep", more=GROWTH).report.weights_sha256
+
+
+def test_the_rule_for_rates_looks_at_the_size_of_the_recipe(train):
+    finished = train("run.duration=4ep", "run.log_every=1ba", "optimizer.lr_for_batch=32", more=GROWTH)
+    assert {line["lr/0"] for line in finished.of("train")} == {0.05}
+
+
 # ---------------------------------------------------------------- what is due when
 
 
