@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainkit import hookimpl
+from trainkit import hookimpl, snapshot
+from trainkit.launch import launch
 
 pytestmark = pytest.mark.cuda
 IMAGES = "data.features=[3,16,16]", "model={use='resnet', depth=8}", "data.samples=320"
@@ -85,3 +86,37 @@ def test_a_loss_that_is_not_finite_names_its_update_at_the_next_line(train):
 def test_the_same_run_twice_has_the_same_weights(train):
     first, second = (train("run.device=cuda", "run.precision=float32") for _ in range(2))
     assert first.report.weights_sha256 == second.report.weights_sha256
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "asgd", "adafactor", "nadam"])
+def test_a_continued_run_on_cuda_has_its_state_where_it_was(load, plugins, tmp_path, optimizer):
+    """Weights are as close as two runs of a recipe are; counters that torch keeps on the CPU come back there."""
+
+    class Stop:
+        def __init__(self, step):
+            self.step = step
+
+        @hookimpl
+        def trainkit_run_start(self, run):
+            self.run = run
+
+        @hookimpl
+        def trainkit_step_end(self, run):
+            if run.step == self.step:
+                run.stop_reason = "the test asked for it"
+
+    recipe = load(
+        "run.device=cuda", "run.precision=float32", "optimizer={use='" + optimizer + "'}", "model.dropout=0.3"
+    )
+    straight = Stop(None)
+    whole = launch(recipe, plugins, folder=tmp_path / "straight", listeners=[straight])
+    for step in (3, 11, None):
+        broken = Stop(step)
+        report = launch(recipe, plugins, folder=tmp_path / "broken", listeners=[broken], resume=True)
+    assert report.steps == whole.steps
+    assert report.metrics["val.loss"] == pytest.approx(whole.metrics["val.loss"], rel=1e-4)
+    kept, came = (snapshot.optimizer_state(stop.run.optimizer) for stop in (straight, broken))
+    for name, state in kept.items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor):
+                assert (came[name][key].device, came[name][key].dtype) == (value.device, value.dtype), (name, key)

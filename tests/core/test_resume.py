@@ -165,6 +165,22 @@ def test_a_run_killed_while_its_test_is_measured_measures_it_then(go):
     assert_alike(straight, go())
 
 
+def test_numbers_outside_the_optimizer_are_those_of_the_last_update(go):
+    """The smoothed loss of the test follows a schedule that has nothing more to set."""
+
+    class Die:
+        @hookimpl(tryfirst=True)
+        def trainkit_evaluate(self, split):
+            if split == "test":
+                raise KeyboardInterrupt
+
+    also = "schedule={use='constant', also=[{use='ramp', target='loss.label_smoothing', start=0.0, end=0.5}]}"
+    straight = go(also, folder="straight")
+    with pytest.raises(KeyboardInterrupt):
+        go(also, listeners=[Die()])
+    assert_alike(straight, go(also))
+
+
 def test_plugins_get_ready_before_they_get_their_state_back(go):
     class Counter:
         def __init__(self) -> None:
