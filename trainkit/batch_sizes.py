@@ -57,8 +57,9 @@ def plan_batch_sizes(
     if path is None:
         return clock if planned is None else dataclasses.replace(clock, planned_updates=planned(clock.total_updates))
     sizes = _Sizes(builder, feed, path)
-    sizes.at(clock.total_updates)  # what is wrong with the schedule itself is said here
     seen, total = settle(sizes.updates, clock.total_updates)
+    if not sizes.fit(seen):
+        sizes.at(clock.total_updates)  # no length fits the schedule: say so of one that the user knows
     if planned is not None and (held := planned(total)) not in (seen, total):
         seen, total = held, sizes.updates(held) or total
     if total < 1:
@@ -149,13 +150,19 @@ class _Sizes:
 
         return size
 
+    def fit(self, length: int) -> bool:
+        """Whether the schedule takes a run of that length."""
+        try:
+            self.at(length)
+        except RecipeError:
+            return False
+        return True
+
     def updates(self, length: int) -> int | None:
         """The updates of the run, if schedules see ``length``; ``None`` where the schedule does not fit that."""
-        span, accumulate = self.duration, self.clock.accumulate
-        try:
-            size = self.at(length)
-        except RecipeError:
+        if not self.fit(length):
             return None
+        size, span, accumulate = self.at(length), self.duration, self.clock.accumulate
         if span.unit == "ba":
             return math.floor(span.amount)
         if span.unit == "ep":

@@ -352,6 +352,14 @@ def test_a_schedule_that_fits_no_length_says_why(load, plugins, tmp_path):
         built(load, plugins, tmp_path, more=GROWTH + "warmup = '99ep'\n")
 
 
+def test_a_schedule_needs_to_fit_the_length_that_is_found_alone(load, plugins, tmp_path):
+    """With 4 samples an epoch has 29 updates; with the 16 of the recipe both epochs have no more than 16."""
+    more = ALSO + "use = 'constant'\nbase = 4.0\nwarmup = '20ba'\nwarmup_start = 0.5\n"
+    run = built(load, plugins, tmp_path, more=more)
+    assert run.schedule_updates == run.total_updates > 58
+    assert run.clock.epochs_at(run.total_updates) == 2
+
+
 def test_a_plan_past_counting_is_refused(load, plugins, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_sizes, "MOST_UPDATES", 1000)
     with pytest.raises(RecipeError, match="runs of at most 1,000 updates"):
