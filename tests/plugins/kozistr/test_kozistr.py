@@ -291,9 +291,19 @@ use = "{use}"
 
 
 class Catch:
+    """Keeps the run, and ends it as a signal would after ``stop`` updates."""
+
+    def __init__(self, stop: int = -1) -> None:
+        self.stop = stop
+
     @hookimpl
     def trainkit_run_start(self, run: Run) -> None:
         self.run = run
+
+    @hookimpl
+    def trainkit_step_end(self, run: Run) -> None:
+        if run.step == self.stop:
+            run.stop_reason, run.interrupted = "signal TEST", True
 
 
 def recipe_of(folder: Path, use: str, *changes: str, updates: int = 24) -> Any:
@@ -314,7 +324,28 @@ def test_a_recipe_trains_with_it_and_its_checkpoints_hold_its_state(tmp_path, na
     assert ("optimizer" in state["plugins"]) == (name in facts.LOOSE)
 
 
-@pytest.mark.skipif(INSTALLED is False, reason="pytorch_optimizer is not installed")
+@needs_library
+@pytest.mark.parametrize(
+    ("use", "changes"),
+    [
+        ("kozistr:soap", []),
+        ("kozistr:madgrad", []),
+        ("kozistr:normuon", ['optimizer.rest={use="kozistr:madgrad", lr=0.01}']),
+    ],
+)
+def test_an_interrupted_run_continues_bit_for_bit(tmp_path, use, changes):
+    shas = []
+    for folder, stop, resume in (("straight", -1, False), ("run", 5, False), ("run", -1, True)):
+        recipe, plugins = recipe_of(tmp_path, use, "run.save_every=1ba", *changes, updates=14)
+        report = launch(recipe, plugins, folder=tmp_path / folder, listeners=[Catch(stop)], resume=resume)
+        shas.append(report.weights_sha256)
+    assert shas[2] == shas[0] != shas[1]
+    _, _, state = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
+    where = "optimizer.rest" if changes else "optimizer"
+    assert (where in state["plugins"]) == (use != "kozistr:soap")
+
+
+@needs_library
 @pytest.mark.parametrize(
     ("use", "changes", "message"),
     [
