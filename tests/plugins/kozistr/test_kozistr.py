@@ -336,7 +336,8 @@ def test_a_recipe_trains_with_it_and_its_checkpoints_hold_its_state(tmp_path, na
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path, use, changes):
     shas = []
     for folder, stop, resume in (("straight", -1, False), ("run", 5, False), ("run", -1, True)):
-        recipe, plugins = recipe_of(tmp_path, use, "run.save_every=1ba", *changes, updates=14)
+        changed = "run.save_every=1ba", "model={use='mlp', widths=[16]}", *changes
+        recipe, plugins = recipe_of(tmp_path, use, *changed, updates=14)
         report = launch(recipe, plugins, folder=tmp_path / folder, listeners=[Catch(stop)], resume=resume)
         shas.append(report.weights_sha256)
     assert shas[2] == shas[0] != shas[1]
