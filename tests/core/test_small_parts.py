@@ -87,13 +87,13 @@ def test_the_hash_tells_names_shapes_and_types_apart():
 
 
 def test_values_of_an_update_carry_their_labels():
-    half = ScheduledValue("lr/0", 0, "lr", 0.5, lambda t, T, events=(): 1 - t / T)
-    drop = ScheduledValue("lr/1", 1, "lr", 4.0, lambda t, T, events=(): 0.1 if events else 1.0)
+    half = ScheduledValue("lr/0", 0.5, lambda t, T, events=(): 1 - t / T, 0, "lr")
+    drop = ScheduledValue("lr/1", 4.0, lambda t, T, events=(): 0.1 if events else 1.0, 1, "lr")
     assert values_at((half, drop), 5, 10) == {"lr/0": 0.25, "lr/1": 4.0}
     assert values_at((half, drop), 5, 10, [(3, "drop")]) == {"lr/0": 0.25, "lr/1": 0.4}
 
 
-def test_a_warmup_hands_events_on_and_no_warmup_changes_nothing():
+def test_a_warmup_hands_events_on_with_the_time_of_its_body_and_no_warmup_changes_nothing():
     seen = []
 
     def body(t: int, T: int, events=()):
@@ -102,7 +102,7 @@ def test_a_warmup_hands_events_on_and_no_warmup_changes_nothing():
 
     assert warmed_up(body, 0) is body
     warmed_up(body, 3)(5, 10, [(4, "x")])
-    assert seen == [(2, 7, [(4, "x")])]
+    assert seen == [(2, 7, [(1, "x")])]
 
 
 def test_a_cooldown_holds_the_end_and_an_overlay_lets_the_body_run_from_the_start():
