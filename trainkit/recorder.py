@@ -174,16 +174,18 @@ class Recorder:
         self.run.history.extend(self.folder.cut(state["metrics_bytes"]))
         self.tally.restore(state["tally"])
         self._saved_at = self.run.position
-        best = self.folder.path / "best.json"
-        if self.best is not None:
-            name = checkpoint.folder_name(self.best["step"])
-            if (self.folder.path / "checkpoints" / name).is_dir():
-                self._best_checkpoint = name
-        if self._best_checkpoint is not None:
-            write_atomically(best, json.dumps({**(self.best or {}), "checkpoint": self._best_checkpoint}) + "\n")
-        else:
-            best.unlink(missing_ok=True)
+        name = checkpoint.folder_name(self.best["step"]) if self.best is not None else ""
+        if name and (self.folder.path / "checkpoints" / name).is_dir():
+            self._point_at_best(name)
+        else:  # it was later than this checkpoint
+            (self.folder.path / "best.json").unlink(missing_ok=True)
         self._plan()
+
+    def _point_at_best(self, name: str) -> None:
+        """Let ``best.json`` name a checkpoint, which pruning then leaves alone."""
+        assert self.best is not None
+        self._best_checkpoint = name
+        write_atomically(self.folder.path / "best.json", json.dumps({**self.best, "checkpoint": name}) + "\n")
 
     def save(self, is_best: bool = False) -> None:
         """Save a checkpoint at this step boundary.
@@ -202,10 +204,8 @@ class Recorder:
         parent = self.folder.path / "checkpoints"
         try:
             made = checkpoint.save(parent, run.step, tensors, state)
-            if is_best and self.best is not None:
-                self._best_checkpoint = made.name
-                content = json.dumps({**self.best, "checkpoint": made.name}) + "\n"
-                write_atomically(self.folder.path / "best.json", content)
+            if is_best:
+                self._point_at_best(made.name)
             checkpoint.prune(parent, run.recipe["run"]["keep"], self._best_checkpoint)
         except OSError as error:
             raise MachineError(
