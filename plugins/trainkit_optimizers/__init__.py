@@ -73,7 +73,7 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     parts = {"optimizer": optimizer}
     if optimizer["rest"] is not None:
         parts["optimizer.rest"] = optimizer["rest"]
-    names = {key: table["use"].rpartition(":")[2] for key, table in parts.items()}
+    names = {key: _own_name(table["use"]) for key, table in parts.items()}
     problems = []
     for key, table in parts.items():
         problems += _alone(recipe, key, names[key], table)
@@ -85,6 +85,12 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
                     cure = f"write {setting} in [{key}], and leave it out here"
                     problems.append(problem_at(recipe, f"optimizer.group.{index}.{setting}", message, cure))
     return problems
+
+
+def _own_name(use: str) -> str:
+    """The bare name of an optimizer of this package; empty for those of others, which have rules of their own."""
+    owner, _, name = use.rpartition(":")
+    return name if owner in ("", "trainkit_optimizers", "trainkit") else ""
 
 
 def _alone(recipe: Mapping[str, Any], key: str, name: str, table: Mapping[str, Any]) -> list[Problem]:

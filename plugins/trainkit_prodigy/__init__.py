@@ -92,7 +92,7 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     schedule = recipe["schedule"]
     warms = any(digit in "123456789" for digit in str(schedule["warmup"]))
     for key, table in _tables(recipe["optimizer"], "optimizer"):
-        if str(table["use"]).rpartition(":")[2] != "prodigy" or "d_coef" not in table:
+        if table["use"] not in ("prodigy", "trainkit_prodigy:prodigy", "trainkit:prodigy") or "d_coef" not in table:
             continue
         if warms and not table["safeguard_warmup"]:
             message = (
