@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def draw_preview(run: Run, file: Path, title: str) -> None:
     stride = max(1, total // PLOT_POINTS)
     times = sorted({*range(0, total, stride), total - 1, *(t for at, _ in run.events for t in (at - 1, at))})
     times = [t for t in times if 0 <= t < total]
+    decided = dict.fromkeys(event for _, event in run.events)
+    colours = dict(zip(decided, cycle(("tab:red", "tab:green", "tab:purple", "tab:brown")), strict=False))
     for axes, (kind, values) in zip(panels, kinds.items(), strict=True):
         drawn: list[list[float]] = []
         for value in values:
@@ -58,14 +61,20 @@ def draw_preview(run: Run, file: Path, title: str) -> None:
             if points not in drawn:  # groups that share their values are one curve
                 drawn.append(points)
                 axes.step(times, points, where="post", label=value.label)
-        for at, _ in run.events:
-            axes.axvline(at, color="tab:red", linestyle=":", linewidth=1)
-        axes.set_title("learning rate" if kind == "lr" else kind, loc="left", fontsize="medium")
+        if len(drawn) == 1:  # the panel's name says what it is
+            axes.lines[0].set_label("_")
+        named: set[str] = set()
+        for at, event in run.events:
+            label = "_" if event in named else event  # one line of each sort is in the legend
+            named.add(event)
+            axes.axvline(at, color=colours[event], linestyle=":", linewidth=1.2, label=label)
+        axes.set_ylabel("learning rate" if kind == "lr" else kind)
         axes.grid(alpha=0.3)
-        low = min(map(min, drawn))
-        if low >= 0:
+        low, high = min(map(min, drawn)), max(map(max, drawn))
+        # From zero up, unless that would flatten values that hardly differ, such as a momentum's.
+        if low >= 0 and (low == high or low < high / 2):
             axes.set_ylim(bottom=0)
-        if len(drawn) > 1:
+        if len(drawn) > 1 or named:
             axes.legend()
     _epochs_above(panels[0], run)
     panels[-1].set_xlabel("update")
@@ -78,7 +87,10 @@ def draw_preview(run: Run, file: Path, title: str) -> None:
 def _epochs_above(axes: Any, run: Run) -> None:
     if run.clock.epoch_starts:  # no even scale
         return
+    from matplotlib.ticker import MaxNLocator
+
     per_epoch = run.clock.updates_per_epoch
     above = axes.secondary_xaxis("top", functions=(lambda t: t / per_epoch, lambda epoch: epoch * per_epoch))
+    above.xaxis.set_major_locator(MaxNLocator(integer=run.total_updates > 3 * per_epoch))
     above.tick_params(labelsize="small")
     above.set_xlabel("epoch", fontsize="small")

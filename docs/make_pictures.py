@@ -1,0 +1,74 @@
+"""Draws docs/pictures: what `trainkit preview --plot` shows of each recipe of a schedule.
+
+python docs/make_pictures.py            draw all of them
+python docs/make_pictures.py --check    say which recipes have other values than their pictures, exit code 1
+
+A recipe whose schedule reacts to a figure is trained first, so that its picture shows what was decided. The values at
+some times of each recipe, without what was decided, are kept in pictures/values.json, which --check compares.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from trainkit.launch import launch
+from trainkit.manager import Plugins
+from trainkit.preview import preview
+from trainkit.preview_plot import draw_preview
+from trainkit.recipe import load_recipe
+
+PICTURES = Path(__file__).parent / "pictures"
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+NAMES = (
+    "staircase",
+    "temperature",
+    "wsd",
+    "onecycle",
+    "cyclic",
+    "warm_restarts",
+    "fine_tune",
+    "plateau",
+    "stagnation_restart",
+    "growing_batch",
+)
+TIMES = "0,0.1dur,0.25dur,0.5dur,0.75dur,0.9dur"
+
+
+def values(plugins: Plugins) -> dict[str, dict[str, list[float]]]:
+    """The scheduled values of each recipe at some times, to nine digits: enough to know a curve by."""
+    shown = {}
+    for name in NAMES:
+        seen = preview(load_recipe(RECIPES / f"{name}.toml", [], plugins), plugins, TIMES)
+        rounded = {label: [float(f"{value:.9g}") for value in row] for label, row in seen.values.items()}
+        shown[name] = {"t": [float(t) for t in seen.times], **rounded}
+    return shown
+
+
+def draw(name: str, plugins: Plugins) -> None:
+    """Draw one recipe."""
+    recipe = load_recipe(RECIPES / f"{name}.toml", ["logger=[]"], plugins)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = None
+        if recipe.tables["schedule"]["react"]:
+            launch(recipe, plugins, folder=Path(folder) / "run")
+            figures = Path(folder) / "run" / "metrics.jsonl"
+        run = preview(recipe, plugins, metrics=figures).run
+    draw_preview(run, PICTURES / f"{name}.png", f"{name}: {run.total_updates} updates")
+
+
+if __name__ == "__main__":
+    installed = Plugins()
+    kept = PICTURES / "values.json"
+    fresh = values(installed)
+    if "--check" in sys.argv:
+        drawn = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+        stale = [name for name in NAMES if drawn.get(name) != fresh[name]]
+        print("\n".join(f"{name}.png is stale" for name in stale))
+        sys.exit(bool(stale))
+    PICTURES.mkdir(exist_ok=True)
+    for one in NAMES:
+        draw(one, installed)
+    kept.write_text(json.dumps(fresh, indent=1) + "\n", encoding="utf-8")
