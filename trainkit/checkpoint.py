@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from trainkit.errors import CheckpointError
 from trainkit.rundir import sync_folder
+from trainkit.verified import MANIFEST, STATE, TENSORS, read_checkpoint
 
 FORMAT = 1
-TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST"
 SPARE = ".spare"
 _DTYPES = {
     torch.float64: "F64",
@@ -157,20 +157,11 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: if anything is missing or differs from the manifest; the message names the file.
     """
+    data, state = read_checkpoint(folder)
     try:
-        line, check, rest = (folder / MANIFEST).read_bytes().decode().split("\n")
-        if rest or hashlib.sha256(line.encode()).hexdigest() != check:
-            raise CheckpointError(f"{folder / MANIFEST}: the manifest is damaged")
-        manifest = json.loads(line)
-        contents = {}
-        for name in (TENSORS, STATE):
-            data = (folder / name).read_bytes()
-            if hashlib.sha256(data).hexdigest() != manifest["files"][name]["sha256"]:
-                raise CheckpointError(f"{folder / name}: the file is damaged (its SHA-256 is not the manifest's)")
-            contents[name] = data
-        return safetensors.load(contents[TENSORS]), json.loads(contents[STATE])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: not a whole checkpoint: {error}") from error
+        return safetensors.load(data), state
+    except (SafetensorError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / TENSORS}: cannot be read: {error}") from error
 
 
 def newest_first(parent: Path) -> list[Path]:

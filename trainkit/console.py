@@ -24,9 +24,12 @@ def prepare_streams() -> None:
 
 
 def emit(text: str) -> None:
-    """Write data to standard output; a reader that has gone away is no error."""
+    """Write data to standard output, with what could move a terminal's cursor escaped; a reader that has gone away is
+    no error.
+    """
     if sys.stdout is None:
         return
+    text = _printable(text)
     try:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()
@@ -45,9 +48,12 @@ def emit_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Write a message to standard error; where nobody can read it, nothing is lost."""
+    """Write a message to standard error, with what could move a terminal's cursor escaped; where nobody can read it,
+    nothing is lost.
+    """
     if sys.stderr is None:
         return
+    text = _printable(text)
     try:
         sys.stderr.write(text if text.endswith("\n") else text + "\n")
         sys.stderr.flush()
@@ -100,9 +106,15 @@ def aligned(rows: Iterable[Sequence[str]], indent: str = "") -> list[str]:
 
 
 def _harmless(text: str) -> str:
+    return _printable(text).replace("\n", " ")
+
+
+def _printable(text: str) -> str:
+    if text.isascii() and text.replace("\n", " ").replace("\t", " ").isprintable():
+        return text  # ``--help`` need not wait for the table of what is not
     from trainkit.errors import printable
 
-    return printable(text).replace("\n", " ")
+    return printable(text)
 
 
 def _plain(value: Any) -> Any:

@@ -133,7 +133,7 @@ class CheckpointError(TrainkitError):
 
 # C0 and C1 controls, and the characters that reorder text (bidirectional marks): shown to a terminal
 # they could hide or fake part of a message, so they are shown as escapes.
-_UNSAFE = {
+UNSAFE = {
     *range(0x00, 0x20),
     *range(0x7F, 0xA0),
     0x061C,
@@ -143,9 +143,7 @@ _UNSAFE = {
     *range(0x2066, 0x206A),
     0xFEFF,
 }
-_ESCAPES = {
-    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in _UNSAFE if code not in (0x09, 0x0A)
-}
+_ESCAPES = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in UNSAFE if code not in (0x09, 0x0A)}
 
 
 def printable(text: str) -> str:

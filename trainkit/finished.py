@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,12 +10,15 @@ from torch import Tensor
 
 from trainkit import checkpoint, snapshot
 from trainkit.build import build
+from trainkit.console import say
 from trainkit.errors import PluginError, UsageError
 from trainkit.evaluate import measure
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import load_recipe
 from trainkit.run import Metrics, Run
+from trainkit.rundir import check_links
+from trainkit.verified import fitting
 
 
 def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
@@ -33,16 +35,20 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
     recipe_file = folder / "recipe.toml"
     if not recipe_file.is_file():
         raise UsageError(f"{path}: not a run folder (there is no {recipe_file}); name a folder that 'run' made")
+    check_links(folder)
     if folder != path:
         tensors, state = checkpoint.load(path)
+        found = path
     else:
-        _, tensors, state = checkpoint.load_newest(folder / "checkpoints")
+        found, tensors, state = checkpoint.load_newest(folder / "checkpoints")
     recipe = load_recipe(recipe_file, [], plugins)
     # Whatever the recipe's length, schedules have that of the checkpoint: it says what they can be made with.
     run = build(recipe, plugins, folder, progress, planned=lambda total: state.get("schedule_updates", total)).run
     if state.get("data") != run.feed.spec.fingerprint:
-        print("warning: the data is not the data this run was trained on (their SHA-256 differ)", file=sys.stderr)
-    snapshot.restore_weights(run, tensors, state)
+        say("warning: the data is not the data this run was trained on (their SHA-256 differ)")
+    with fitting(found):
+        checkpoint.load_weights(run.model, tensors)
+    snapshot.restore_plugins(run, tensors, state)
     return run
 
 

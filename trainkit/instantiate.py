@@ -12,15 +12,10 @@ from trainkit.component import Component
 from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
 from trainkit.manager import Plugins
 from trainkit.protocols import Phase, Progress
-from trainkit.recipe import Recipe, problem_at
+from trainkit.recipe import Recipe, data_roots, problem_at
 from trainkit.settings import Nested, duration_limits, durations_inside, find_nested, is_duration, is_path, is_tuple
 
 TablePath = tuple[str | int, ...]
-
-
-def data_root() -> Path:
-    """Where relative paths of data start: TRAINKIT_DATA, else the working directory."""
-    return Path(os.environ.get("TRAINKIT_DATA") or ".").resolve()
 
 
 def cache_root() -> Path:
@@ -47,7 +42,7 @@ class Builder:
         self.optimizers: dict[str, Any] = {}  # every one that was built, by its table, for hooks that it may have
         self.given: dict[str, Any] = {
             "seed": self.tables["seed"],
-            "data_root": data_root(),
+            "data_root": data_roots()[0],
             "cache_root": cache_root(),
             "progress": progress,
         }
@@ -134,9 +129,7 @@ class Builder:
         try:
             updates = self.clock.updates(Span.parse(text))
         except ValueError as error:
-            raise RecipeError(
-                [problem_at(self.tables, path, f'{dotted_name(path)} = "{text}": {error}')]
-            ) from error
+            raise RecipeError([problem_at(self.tables, path, f'{dotted_name(path)} = "{text}": {error}')]) from error
         for limit in duration_limits(annotation):
             if not limit.holds(updates):
                 message = f'{dotted_name(path)} = "{text}" comes to {updates} updates; it must be {limit}'

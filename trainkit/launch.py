@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from trainkit import checkpoint, resuming, rundir
 from trainkit.allocator import keep_pages
 from trainkit.build import Built, build
+from trainkit.console import say as console_say
 from trainkit.errors import Exit, TrainkitError
 from trainkit.loop import train
 from trainkit.manager import Plugins
@@ -25,6 +25,7 @@ from trainkit.recorder import Recorder
 from trainkit.restore import Continued
 from trainkit.run import Report, Run
 from trainkit.smoke import smoke as run_smoke
+from trainkit.verified import fitting
 
 
 class StoppedEarly(TrainkitError):
@@ -128,7 +129,7 @@ def launch(
 def _said_to(place: rundir.RunFolder) -> Callable[[str], None]:
     def say(text: str) -> None:
         place.log(text)
-        print(f"note: {text}", file=sys.stderr)
+        console_say(f"note: {text}")
 
     return say
 
@@ -145,7 +146,8 @@ def _run(
     recorder = Recorder(run, place)
     wake = None
     if found is not None:
-        recorder.restore(found.recorded)
+        with fitting(found.folder):
+            recorder.restore(found.recorded)
         wake = partial(found.wake, run)
     if profile:
         from trainkit.profile import measured
@@ -185,4 +187,4 @@ def _close(run: Run, report: Report, place: rundir.RunFolder, plugins: Plugins) 
         blamed = plugins.blame(error) or error
         with contextlib.suppress(OSError):
             place.log(f"after the run: {blamed}")
-        print(f"warning: the run is over and its report stands, but {blamed}", file=sys.stderr)
+        console_say(f"warning: the run is over and its report stands, but {blamed}")

@@ -14,6 +14,7 @@ from trainkit.errors import CheckpointError, Problem, RecipeError
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Run
 from trainkit.scheduled import set_values
+from trainkit.verified import fitting, must_fit
 
 _NEEDED = {
     *("step", "epoch", "batch_in_epoch", "skipped", "total_updates", "schedule_updates", "batches_per_epoch"),
@@ -63,6 +64,7 @@ class Continued:
 
     # ------------------------------------------------------------ while the run is built
 
+    @must_fit
     def schedule_updates(self, total: int) -> int:
         """``T`` as schedules see it, in a run that the recipe makes ``total`` updates long.
 
@@ -86,6 +88,7 @@ class Continued:
             self._refuse("run.duration", message, cure)
         return int(planned)
 
+    @must_fit
     def settle(self, run: Run) -> None:
         """Compare the hyperparameters of the groups as the recipe has them with those that the checkpoint knows.
 
@@ -182,6 +185,7 @@ class Continued:
 
     # ------------------------------------------------------------ when it is built
 
+    @must_fit
     def restore(self, run: Run) -> None:
         """Put weights, optimizer, loss scaler and counters back.
 
@@ -261,9 +265,11 @@ class Continued:
     def wake(self, run: Run) -> None:
         """Give plugins their state back, then the random generators, which nobody may use in between."""
         snapshot.restore_plugins(run, self.tensors, self.state)
-        checkpoint.restore_random_state(checkpoint.join_state(self.state["random"], self.tensors), run.device)
+        with fitting(self.folder):
+            checkpoint.restore_random_state(checkpoint.join_state(self.state["random"], self.tensors), run.device)
 
     @property
+    @must_fit
     def recorded(self) -> dict[str, Any]:
         """What the recorder goes on with."""
         keys = ("best", "newest", "seconds", "metrics_bytes", "tally")

@@ -11,12 +11,13 @@ import torch
 
 from trainkit import checkpoint
 from trainkit.clock import Span
-from trainkit.errors import CheckpointError, RecipeError, UsageError
+from trainkit.errors import CheckpointError, MachineError, RecipeError, UsageError
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, fill_toml, load_recipe, parse_toml, problem_at
 from trainkit.restore import Continued
 from trainkit.run import Run
-from trainkit.rundir import RunFolder
+from trainkit.rundir import RunFolder, check_links, read_text
+from trainkit.verified import fitting
 
 _SHOWN = 12  # differences that are named one by one
 _FREE = {"command"}  # of the environment: nothing depends on it
@@ -35,6 +36,7 @@ def recipe_of(path: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
         where = path.parent.parent if path.parent.name == "checkpoints" else None
         cure = f"resume takes the run folder: {where}" if where else "name a folder that 'run' made"
         raise UsageError(f"{path}: not a run folder (there is no {file}); {cure}")
+    check_links(path)
     if not checkpoint.newest_first(path / "checkpoints"):
         raise CheckpointError(
             f"{path}: the run ended before its first checkpoint; start it again with\n"
@@ -56,9 +58,13 @@ def find(place: RunFolder, recipe: Recipe) -> Continued | None:
     if not checkpoint.newest_first(parent):
         return None
     folder, tensors, state, refused = checkpoint.find_newest(parent)
-    found = Continued(folder, tensors, state, recipe)
+    with fitting(folder):
+        found = Continued(folder, tensors, state, recipe)
     found.refused.update(refused)
-    before = parse_toml((place.path / "recipe.toml").read_text(encoding="utf-8"), "recipe.toml")
+    try:
+        before = parse_toml(read_text(place.path / "recipe.toml"), "recipe.toml")
+    except (OSError, ValueError) as error:
+        raise MachineError(f"{place.path / 'recipe.toml'}: cannot be read: {error}") from error
     _check_fixed(before, recipe)
     found.notes += _changes(before, parse_toml(fill_toml(recipe), "the recipe"))
     if recipe.tables["run"]["threads"] is None:
@@ -129,8 +135,8 @@ def refuse_finished(place: RunFolder, found: Continued, run: Run) -> None:
         UsageError: saying how to lengthen it.
     """
     try:
-        status = json.loads((place.path / "report.json").read_text(encoding="utf-8"))["status"]
-    except (OSError, ValueError, KeyError, TypeError):
+        status = json.loads(read_text(place.path / "report.json"))["status"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return  # without its report a run is not over: the test may not be measured yet
     if status == "finished" and found.position >= run.total_updates:
         span = Span.parse(run.recipe["run"]["duration"])
@@ -145,8 +151,8 @@ def refuse_finished(place: RunFolder, found: Continued, run: Run) -> None:
 def environment_changes(place: RunFolder, now: Mapping[str, Any]) -> list[str]:
     """One line for each thing outside the recipe that has changed since the run's last process."""
     try:
-        before = json.loads((place.path / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        before = json.loads(read_text(place.path / "environment.json"))
+    except (OSError, ValueError, RecursionError):
         return ["environment.json cannot be read: what has changed outside the recipe is not known"]
     had, has = dict(_leaves(before, ())), dict(_leaves(now, ()))
     return [

@@ -17,7 +17,11 @@ from typing import Any, TextIO
 
 import filelock
 
-from trainkit.errors import MachineError
+from trainkit.errors import MachineError, printable
+from trainkit.files import NOFOLLOW, create, kind_of, links_out, read_regular
+
+_FILES = ("recipe.toml", "environment.json", "metrics.jsonl", "log.txt", "report.json", "best.json")
+_LONGEST = 16 * 1024**2  # of a file that is read whole, in bytes
 
 
 def runs_root() -> Path:
@@ -36,7 +40,9 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
+        # Whatever lies there, a file of a process that was killed or a link that somebody laid, is not written to.
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(create(temporary, os.O_WRONLY | os.O_EXCL), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -63,6 +69,34 @@ def plain_number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def check_links(path: Path) -> None:
+    """Refuse a run folder in which a name leads somewhere else: what is read or written would not be the run's.
+
+    Raises:
+        MachineError: naming the first such link, and what is no file or folder.
+    """
+    for link, target in links_out(path, "checkpoints"):
+        cure = "put what it leads to in its place, or remove it"
+        raise MachineError(f"{link}: it is a link out of the run folder, to {target}; {cure}")
+    for name in (".lock", *_FILES, "checkpoints"):
+        try:
+            kind = kind_of(os.lstat(path / name).st_mode)
+        except OSError:
+            continue
+        if kind != ("a folder" if name == "checkpoints" else ""):
+            raise MachineError(f"{path / name}: it is {kind or 'a file'}, not what a run has there; remove it")
+
+
+def read_text(path: Path) -> str:
+    """Read a small file of a run folder.
+
+    Raises:
+        ValueError: if it is no regular file, too long, or not UTF-8.
+        OSError: if it cannot be read.
+    """
+    return read_regular(path, _LONGEST).decode()
+
+
 class RunFolder:
     """A locked run folder.
 
@@ -80,6 +114,7 @@ class RunFolder:
         try:
             self._made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
+            check_links(path)
             self._lock = filelock.FileLock(path / ".lock")
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -118,16 +153,22 @@ class RunFolder:
     def log(self, text: str) -> None:
         """Append a line to ``log.txt``, with the time."""
         if self._log is None:
-            self._log = open(self.path / "log.txt", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+            self._log = self._appending("log.txt")
+        # A line that begins without a time belongs to the one before: no name that is shown can make up an entry.
+        text = printable(text).replace("\n", "\n    ")
         self._log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
 
     def metrics(self, line: Mapping[str, Any]) -> None:
         """Append an object to ``metrics.jsonl``; a reader sees whole lines only."""
         if self._metrics is None:
-            self._metrics = open(self.path / "metrics.jsonl", "a", encoding="utf-8", buffering=1)  # noqa: SIM115
+            self._metrics = self._appending("metrics.jsonl")
         text = json.dumps(line, allow_nan=False) + "\n"
         self._metrics.write(text)
         self.metrics_bytes += len(text.encode())
+
+    def _appending(self, name: str) -> TextIO:
+        number = create(self.path / name, os.O_WRONLY | os.O_APPEND)
+        return open(number, "a", encoding="utf-8", buffering=1)
 
     def cut(self, length: int) -> list[dict[str, Any]]:
         """Go back to when ``metrics.jsonl`` had so many bytes, and there was no report.
@@ -137,7 +178,10 @@ class RunFolder:
         """
         path = self.path / "metrics.jsonl"
         (self.path / "report.json").unlink(missing_ok=True)
-        text = path.read_bytes()[:length] if path.exists() else b""
+        text = b""
+        if path.exists():
+            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NOFOLLOW)) as file:
+                text = file.read(length)
         text = text[: text.rfind(b"\n") + 1]
         if path.exists():
             os.truncate(path, len(text))
@@ -145,9 +189,13 @@ class RunFolder:
         if len(text) < length:
             self.log(f"metrics.jsonl has {len(text)} bytes where the checkpoint knows of {length}: lines are missing")
         try:
-            return [json.loads(line) for line in text.splitlines()]
-        except ValueError as error:
+            lines = [json.loads(line) for line in text.splitlines()]
+        except (ValueError, RecursionError) as error:
             raise MachineError(f"{path}: a line is not JSON: {error}\n  put the line right, or remove it") from error
+        for number, line in enumerate(lines, 1):
+            if not _is_line(line):
+                raise MachineError(f"{path}:{number}: not a line that a run writes\n  put the line right, or remove it")
+        return lines
 
     def report(self, report: Mapping[str, Any]) -> None:
         """Write ``report.json``, which closes the run."""
@@ -169,6 +217,16 @@ class RunFolder:
             if file is not None:
                 file.close()
         self._lock.release()
+
+
+def _is_line(line: Any) -> bool:
+    """Whether it has step, epoch, time and split, and figures that are numbers or null."""
+    if not isinstance(line, dict) or not {"step", "epoch", "split", "time"} <= line.keys():
+        return False
+    figures = [value for key, value in line.items() if key != "split"]
+    return line["split"] in ("train", "val", "test") and all(
+        value is None or isinstance(value, int | float) for value in figures
+    )
 
 
 def environment(seed: int, device: str, command: str, distributions: Mapping[str, str]) -> dict[str, Any]:

@@ -93,7 +93,9 @@ def _images(root: Path, below: str) -> list[tuple[str, int, int]]:
         chosen = [
             (f"{below}/{entry.name}", entry.stat().st_size, entry.stat().st_mtime_ns)
             for entry in entries
-            if os.path.splitext(entry.name)[1].lower() in _SUFFIXES and not entry.name.startswith(".")
+            if os.path.splitext(entry.name)[1].lower() in _SUFFIXES
+            and not entry.name.startswith(".")
+            and entry.is_file()
         ]
     return sorted(chosen)
 

@@ -11,6 +11,7 @@ from trainkit.recipe.bases import open_recipe, packaged_recipes
 from trainkit.recipe.check import check_recipe
 from trainkit.recipe.compose import compose
 from trainkit.recipe.filled import FilledTables, Origin, Recipe, problem_at
+from trainkit.recipe.paths import data_roots
 from trainkit.recipe.positions import Source
 from trainkit.recipe.read import parse_text
 from trainkit.recipe.schema import json_schema
@@ -20,6 +21,7 @@ __all__ = [
     "FilledTables",
     "Origin",
     "Recipe",
+    "data_roots",
     "fill_toml",
     "json_schema",
     "load_recipe",

@@ -62,6 +62,9 @@ def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Sour
         if name.startswith(".."):
             raise RecipeError([Problem(place, f"{said} leaves the package's folder of recipes", "name a file in it")])
         return _read_packaged(f"{source.package}:{name}", place, plugins)
+    # A link of any name would show lines of what it leads to in messages: it must lead to a recipe too.
+    if not os.path.realpath(folder / base).endswith(".toml"):
+        raise RecipeError([Problem(place, f"{said} is a link to what is no .toml file", "put the recipe in its place")])
     try:
         return read_file(folder / base, _beside(source.name, base))
     except FileNotFoundError:

@@ -13,6 +13,7 @@ from trainkit.recipe.filled import FilledTables, Recipe
 from trainkit.recipe.find import find_component, installed_names
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.pairs import check_pairs, hook_order
+from trainkit.recipe.paths import check_paths
 from trainkit.recipe.read import unusable_values
 from trainkit.recipe.requires import check_requires
 from trainkit.recipe.text import Path, did_you_mean, header, nearest, plural, shown, shown_value
@@ -48,7 +49,7 @@ def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) 
     filled = FilledTables(checker.tables(), composed)
     recipe = Recipe(filled, checker.components, [], composed.name, checker.notes, plugins, checker.defaults)
     recipe.order, order_problems = hook_order(recipe)
-    found = [*problems, *checker.problems, *order_problems, *check_pairs(recipe)]
+    found = [*problems, *checker.problems, *order_problems, *check_pairs(recipe), *check_paths(recipe)]
     if not found:  # plugins may rely on tables that passed
         found = _ask_plugins(recipe)
     if found:

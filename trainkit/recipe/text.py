@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from trainkit.errors import printable
+from trainkit.errors import UNSAFE, printable
 from trainkit.settings import show_value
 
 Path = tuple[str | int, ...]
@@ -70,9 +70,9 @@ def toml_key(key: str) -> str:
 
 
 def show_key(key: str) -> str:
-    """Write a key in quotes, with every control character escaped."""
+    """Write a key or text in quotes, with every control character and mark that reorders text escaped."""
     escaped = key.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c >= " " and c != "\x7f" else f"\\u{ord(c):04x}" for c in escaped) + '"'
+    return '"' + "".join(f"\\u{ord(c):04x}" if ord(c) in UNSAFE else c for c in escaped) + '"'
 
 
 def dotted(path: Sequence[str | int]) -> str:
