@@ -46,3 +46,35 @@ def test_a_recipe_that_reacts_is_drawn_with_what_its_run_decided(maker, monkeypa
     monkeypatch.setattr(maker, "draw_preview", lambda run, file, title: drawn.update({file.name: run.events}))
     maker.draw("plateau", Plugins())
     assert {kind for _, kind in drawn["plateau.png"]} == {"plateau:reduce"}
+
+
+@pytest.fixture
+def page(maker, monkeypatch):
+    """Draws a recipe and returns the figure, which is written nowhere."""
+    from matplotlib.figure import Figure
+
+    pages = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: pages.append(self))
+
+    def page(name: str) -> Figure:
+        maker.draw(name, Plugins())
+        return pages.pop()
+
+    return page
+
+
+def test_a_panel_begins_at_zero_unless_that_would_flatten_its_curve(page):
+    rate, momentum = page("onecycle").axes
+    assert (rate.get_ylabel(), rate.get_ylim()[0]) == ("learning rate", 0)
+    assert momentum.get_ylabel() == "momentum"
+    assert 0.8 < momentum.get_ylim()[0] < 0.85
+    constant, sizes = page("growing_batch").axes
+    assert constant.get_ylim()[0] == sizes.get_ylim()[0] == 0
+
+
+def test_events_are_named_once_and_a_single_curve_not_at_all(page):
+    (panel,) = page("plateau").axes
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == ["plateau:reduce"]
+    assert len(panel.get_lines()) > 2
+    (panel,) = page("wsd").axes
+    assert panel.get_legend() is None
