@@ -82,7 +82,7 @@ FAILS = {
         "milestones must rise: 8 updates come after 8",
     ),
     "a milestone of no update": (
-        ('schedule={use="multistep", milestones=["1ep", "0.01ep"]}',),
+        ('schedule={use="multistep", milestones=["0.01ep", "1ep"]}',),
         RecipeError,
         "comes to 0 updates",
     ),
