@@ -26,6 +26,7 @@ VERBS = {
     "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
     "evaluate": ("RUN [--split SPLIT]", "measure a finished run on a split"),
     "predict": ("RUN [--split SPLIT] [--out FILE]", "write what a finished run predicts for a split"),
+    "import-weights": ("FILE --out FILE [--key KEY]", "make safetensors of another program's .pt, .pth or .bin file"),
     "doctor": ("", "check versions, devices, plugins and folders of this machine"),
 }
 OPTIONS = {
@@ -37,6 +38,7 @@ OPTIONS = {
     "--plot FILE": "(preview) draw the values over the whole run: .png, .svg or .pdf",
     "--metrics FILE": "(preview) play the figures of a metrics.jsonl, or of JSON, through the reactions",
     "--origin": "(fill) show where each value comes from instead",
+    "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
     "-p MODULE": "also use the plugin in this module or file; may be repeated",
     "--without PLUGIN": "leave an installed plugin out; may be repeated",
     "--json": "write one JSON object to standard output",
@@ -46,7 +48,7 @@ OPTIONS = {
     "--version": "show the version",
     "-h, --help": "show this text, or with a verb what it takes",
 }
-_TAKES_VALUE = ("--run-dir", "-p", "--without", "--split", "--out", "--at", "--plot", "--metrics")
+_TAKES_VALUE = ("--run-dir", "-p", "--without", "--split", "--out", "--at", "--plot", "--metrics", "--key")
 _SPLITS = ("train", "val", "test")
 
 
@@ -102,6 +104,12 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
     elif verb in ("evaluate", "predict"):
         parser.add_argument("run", metavar="RUN", help="run folder")
         parser.add_argument("--split", choices=_SPLITS, default="test", help="which samples; default: test")
+    elif verb == "import-weights":
+        parser.add_argument("file", metavar="FILE", help="what torch.save wrote")
+        parser.add_argument("--key", metavar="KEY", default="", help=_help("--key KEY"))
+        parser.add_argument(
+            "--out", metavar="FILE", required=True, help="a new .safetensors file, or the folder for it"
+        )
     if verb in ("schema", "predict"):
         parser.add_argument("--out", metavar="FILE", help="file to write")
     parser.add_argument("-p", action="append", default=[], metavar="MODULE", help=_help("-p MODULE"))

@@ -76,7 +76,7 @@ class Session:
             emit(make_parser(verb).format_help())
             return 0
         self.args = make_parser(verb).parse_intermixed_args(rest)
-        act: Callable[[], int] = getattr(self, f"_{verb}")
+        act: Callable[[], int] = getattr(self, f"_{verb.replace('-', '_')}")
         return act()
 
     def _act_without_verb(self) -> int:
@@ -295,6 +295,23 @@ class Session:
 
         self.args.quiet = True
         return diagnose(self.plugins(), self.json)
+
+    # ------------------------------------------------------------ weights of others
+
+    def _import_weights(self) -> int:
+        from pathlib import Path
+
+        from trainkit.import_weights import import_weights, show_imported
+
+        file = Path(self.args.file)
+        made = import_weights(file, Path(self.args.out), self.args.key)
+        show_imported(file, made, self.json)
+        if not self.json and not self.args.quiet:
+            where = f"; the table '{made.key}'" if made.key else ""
+            say(f"{len(made.tensors)} tensors written to {made.out}{where}")
+            if made.left_out:
+                say(f"left out, being no tensors: {', '.join(made.left_out[:12])}{', ...' * (len(made.left_out) > 12)}")
+        return 0
 
     # ------------------------------------------------------------ finished runs
 

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import math
+import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -109,7 +110,7 @@ def _manifest(data: bytes) -> dict[str, tuple[int, str]]:
     return known
 
 
-def tensors_in(data: bytes | memoryview) -> dict[str, tuple[str, tuple[int, ...]]]:
+def tensors_in(data: bytes | mmap.mmap) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each tensor of a file in the safetensors format, if the file is right to its last byte.
 
     Raises:
