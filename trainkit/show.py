@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from trainkit.errors import UsageError, printable
 from trainkit.manager import Plugins, hook_names
 from trainkit.settings import Setting, show_value
 from trainkit.tables import ADDED, COMPONENT_TABLES, INSIDE
+
+FEWEST_COUNTED = 10  # so many components with one prefix are a line of the whole list
 
 
 def show_list(plugins: Plugins, kind: str | None, as_json: bool) -> None:
@@ -30,16 +33,31 @@ def show_list(plugins: Plugins, kind: str | None, as_json: bool) -> None:
     listed = [
         (name if len(same) == 1 else f"{plugins.owner(component).package}:{name}", component)
         for one in kinds
-        for name, same in plugins.components(one).items()
+        # What a bridge brings, which has a prefix, comes after what has a name of its own.
+        for name, same in sorted(plugins.components(one).items(), key=lambda item: (":" in item[0], item[0]))
         for component in same
     ]
     if as_json:
         found = [_summary(name, component, plugins) for name, component in listed]
         emit_json({"components": found, "broken": [{"plugin": p.name, "error": p.error} for p in plugins.broken]})
     elif listed:
-        emit_table(("kind", "name", "what it is"), [(c.kind, name, _line(c)) for name, c in listed])
+        rows = [(c.kind, name, _line(c)) for name, c in listed]
+        emit_table(("kind", "name", "what it is"), rows if kind else _counted(rows))
     else:
         emit(f"no {kind} is installed" if kind else "no component is installed; `trainkit doctor` looks for the reason")
+
+
+def _counted(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The rows, those of each bridge as one that says how many there are."""
+    bridges = Counter((kind, name.partition(":")[0]) for kind, name, _ in rows if ":" in name)
+    shown: list[tuple[str, str, str]] = []
+    for kind, name, line in rows:
+        bridge = (kind, name.partition(":")[0])
+        if ":" not in name or bridges[bridge] < FEWEST_COUNTED:
+            shown.append((kind, name, line))
+        elif (kind, f"{bridge[1]}:...") not in [row[:2] for row in shown]:
+            shown.append((kind, f"{bridge[1]}:...", f"{bridges[bridge]} more: trainkit list {kind}"))
+    return shown
 
 
 def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> None:

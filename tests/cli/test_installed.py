@@ -18,7 +18,15 @@ COMPONENTS = [(kind, name) for kind in KINDS for name in INSTALLED.components(ki
 def test_list_shows_kind_name_and_help(trainkit):
     lines = trainkit("list").out.splitlines()
     assert lines[0].split() == ["kind", "name", "what", "it", "is"]
-    assert {tuple(line.split()[:2]) for line in lines[1:]} == set(COMPONENTS)
+    bare = {(kind, name) for kind, name in COMPONENTS if ":" not in name}
+    assert {tuple(line.split()[:2]) for line in lines[1:]} == bare | {("optimizer", "kozistr:...")}
+    assert sum("128 more: trainkit list optimizer" in line for line in lines) == 1
+
+
+def test_list_of_one_kind_names_what_bridges_bring_last(trainkit):
+    names = [line.split()[1] for line in trainkit("list", "optimizer").out.splitlines()[1:]]
+    assert set(names) == {name for kind, name in COMPONENTS if kind == "optimizer"}
+    assert [":" in name for name in names] == sorted(":" in name for name in names)
 
 
 def test_list_of_one_kind_as_json(trainkit):
