@@ -60,11 +60,11 @@ class Outcome:
 
     val: float
     test: float
-    epochs_to_goal: float
+    epochs_to_goal: float | None
     seconds: float
 
 
-FAILED = Outcome(0.0, 0.0, math.inf, math.nan)
+FAILED = Outcome(0.0, 0.0, None, 0.0)
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def train(plugins: Plugins, name: str, overrides: Sequence[str], seed: int, fold
     return Outcome(
         val=figures["val.accuracy"],
         test=figures["test.accuracy"],
-        epochs_to_goal=min(reached, default=math.inf),
+        epochs_to_goal=min(reached, default=None),
         seconds=seconds,
     )
 
@@ -182,7 +182,7 @@ def tables(pairs: dict[str, dict[str, Pair | None]]) -> str:
         return f"**{text}**" if id(pair) in leading else text
 
     def epochs(pair: Pair) -> str:
-        middle = statistics.median(run.epochs_to_goal for run in pair.runs)
+        middle = statistics.median(math.inf if run.epochs_to_goal is None else run.epochs_to_goal for run in pair.runs)
         return f"{middle:g}" if math.isfinite(middle) else "never"
 
     def seconds(pair: Pair) -> str:
@@ -214,8 +214,8 @@ def protocol(options: argparse.Namespace, spent: float) -> str:
         f"{options.tuning_seeds} tuning seeds each; then {options.seeds} other seeds at the lowest rate whose mean "
         "validation accuracy was at most one sample below the highest. All other settings are those of the recipe and "
         "were not tuned. In bold: the highest mean test accuracy, and all that lie within two standard errors of the "
-        "difference to it, but for pairs of which a run diverged (ended below 50 %). * marks a rate at the border of its "
-        "grid. Empty: the recipe has no schedule to replace. "
+        "difference to it, but for pairs of which a run diverged (ended below 50 %). * marks a rate at the border of "
+        "its grid. Empty: the recipe has no schedule to replace. "
         f"{spent:.0f} CPU seconds in all."
     )
 
