@@ -57,17 +57,10 @@ def _slot(state: dict[str, Any], name: str, like: Tensor) -> Tensor:
 class Hypergradient:
     """One learning rate a group, which follows its own gradient: ``lr += hyper_lr * (g . d)``, ``w -= lr d``.
 
-    ``d`` is the direction of the parameter's last update; one without a gradient, or without an update so far, has no
-    part in the sum. Each parameter's state holds the rate, in float64 on its device, so that it is saved with the
-    state and never read in between.
-
-    Args:
-        params: parameter groups; dicts with ``params`` and whatever overrides the defaults.
-        direction: what an update is, without the rate.
-        defaults: the numbers of every group, such as ``lr``.
-
-    Raises:
-        ValueError: if there is no parameter.
+    It is built and used like `trainkit.ElementwiseOptimizer`, with a direction in place of a rule. ``d`` is the
+    direction of the parameter's last update; one without a gradient, or without an update so far, has no part in the
+    sum. Each parameter's state holds the rate, in float64 on its device, so that it is saved with the state and never
+    read in between.
     """
 
     def __init__(self, params: Iterable[dict[str, Any]], direction: Direction, **defaults: Any) -> None:
@@ -79,11 +72,7 @@ class Hypergradient:
         self.state: dict[Tensor, dict[str, Any]] = {}
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """Make one update; parameters without a gradient are left alone.
-
-        Raises:
-            ValueError: for a sparse gradient.
-        """
+        """Make one update; parameters without a gradient are left alone, a sparse one is refused."""
         loss = closure() if closure is not None else None
         with torch.no_grad():
             for group in self.param_groups:
