@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,12 +237,3 @@ def intervals(run: Run) -> list[int]:
     """Updates between two points at which something is due."""
     names = ("log_every", "evaluate_every", "save_every")
     return [run.clock.updates_per_epoch, *(max(1, run.clock.updates(run.recipe["run"][name])) for name in names)]
-
-
-def parameter_table(run: Run) -> list[Mapping[str, Any]]:
-    """A row for each parameter group: its names, count of parameters, and numbers."""
-    rows: list[Mapping[str, Any]] = []
-    for group in run.optimizer.param_groups:
-        numbers = {key: value for key, value in group.items() if key not in ("params", "names", "lr_scale")}
-        rows.append({"names": group["names"], "parameters": sum(p.numel() for p in group["params"]), **numbers})
-    return rows
