@@ -15,7 +15,7 @@ from trainkit.arguments import OPTIONS, VERBS
 from trainkit.cli import main
 from trainkit.component import CAPABILITIES, GIVEN, OWNABLE
 from trainkit.errors import Exit
-from trainkit.manager import hook_names
+from trainkit.hooking import hook_names
 
 DOCS = Path(__file__).parents[1] / "docs"
 COMMAND_LINE = (DOCS / "command-line.md").read_text(encoding="utf-8")

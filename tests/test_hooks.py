@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainkit import hookspecs
-from trainkit.manager import hook_names
+from trainkit.hooking import hook_names
 
 FOLDER = Path(__file__).parent / "hooks"
 

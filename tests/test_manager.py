@@ -13,14 +13,8 @@ import pytest
 
 from trainkit import Component, PluginError, hookimpl
 from trainkit.errors import UsageError
-from trainkit.manager import (
-    Plugin,
-    Plugins,
-    has_hooks,
-    hook_names,
-    new_hook_manager,
-    run_hook_manager,
-)
+from trainkit.hooking import has_hooks, hook_names, new_hook_manager, run_hook_manager
+from trainkit.manager import Plugin, Plugins
 
 
 class Called:

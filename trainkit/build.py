@@ -25,8 +25,9 @@ from trainkit.evaluate import Defaults
 from trainkit.feed import make_feed
 from trainkit.fit import check_fit
 from trainkit.groups import GroupDefaults
+from trainkit.hooking import has_hooks, run_hook_manager
 from trainkit.instantiate import Builder
-from trainkit.manager import Plugins, has_hooks, run_hook_manager
+from trainkit.manager import Plugins
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Dataset, Run

@@ -1,4 +1,4 @@
-"""Plugins: found by entry point, imported when needed, and a fresh hook manager for each run. No globals."""
+"""Plugins: found by entry point, and imported when needed. No globals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import importlib.util
 import sys
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +17,9 @@ from typing import Any
 
 import pluggy
 
-from trainkit import hookspecs
 from trainkit.component import Component
 from trainkit.errors import PluginDefect, PluginError, UsageError
+from trainkit.hooking import new_hook_manager, unknown_hook
 
 GROUP = "trainkit"
 
@@ -235,7 +235,7 @@ def _load(plugin: Plugin) -> None:
         manager.register(module, plugin.name)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise PluginError(f"{plugin} cannot be used: {_pending(manager, error)}") from error
+        raise PluginError(f"{plugin} cannot be used: {unknown_hook(manager, error)}") from error
     listed: list[Any] = []
     for part in _guard(plugin, manager.hook.trainkit_components):
         if not isinstance(part, list | tuple):
@@ -257,61 +257,3 @@ def replace_plugin(component: Component, name: str) -> Component:
     known = copy.copy(component)  # dataclasses.replace would read the signature a second time
     object.__setattr__(known, "plugin", name)
     return known
-
-
-def _pending(manager: pluggy.PluginManager, error: pluggy.PluginValidationError) -> str:
-    import difflib
-
-    specs = hook_names()
-    for name in manager.hook.__dict__:
-        if name.startswith("trainkit_") and name not in specs:
-            near = difflib.get_close_matches(name, specs, 1)
-            return f"no hook named '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
-    return " ".join(str(error).split())
-
-
-def hook_names() -> list[str]:
-    """The names of all hooks, in the order a run calls them."""
-    return [name for name in vars(hookspecs) if name.startswith("trainkit_")]
-
-
-def new_hook_manager() -> pluggy.PluginManager:
-    """A hook manager that knows the specs and nothing else."""
-    manager = pluggy.PluginManager("trainkit")
-    manager.add_hookspecs(hookspecs)
-    return manager
-
-
-def has_hooks(built: object) -> bool:
-    """Whether an object's class implements hooks."""
-    return any(name.startswith("trainkit_") for name in dir(type(built)))
-
-
-def run_hook_manager(defaults: object, modules: Iterable[Plugin], built: Mapping[str, object]) -> pluggy.PluginManager:
-    """Make the hook manager of one run.
-
-    Args:
-        defaults: the core's own implementations, asked after all others.
-        modules: plugins that the recipe uses; their module-level hooks join.
-        built: built objects by label, in the order in which their hooks are to be called.
-
-    Raises:
-        PluginError: if an object implements a hook that does not exist, or asks for arguments it does not have.
-    """
-    manager = new_hook_manager()
-    manager.register(defaults, "trainkit")
-    for plugin in modules:
-        if plugin.module is not None:
-            manager.register(plugin.module, plugin.name)
-    # pluggy calls what was registered last first.
-    for label, thing in reversed(list(built.items())):
-        if has_hooks(thing):
-            try:
-                manager.register(thing, label)
-            except pluggy.PluginValidationError as error:
-                raise PluginError(f"{label} ({type(thing).__module__}): {' '.join(str(error).split())}") from error
-    try:
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        raise PluginError(_pending(manager, error)) from error
-    return manager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from trainkit.build import Built
-from trainkit.manager import hook_names
+from trainkit.hooking import hook_names
 from trainkit.recorder import Recorder
 from trainkit.run import Batch, StepResult
 

@@ -13,7 +13,8 @@ from trainkit.arguments import near
 from trainkit.component import CAPABILITIES, KINDS, Component
 from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import UsageError, printable
-from trainkit.manager import Plugins, hook_names
+from trainkit.hooking import hook_names
+from trainkit.manager import Plugins
 from trainkit.settings import Setting, show_value
 from trainkit.tables import ADDED, COMPONENT_TABLES, INSIDE
 

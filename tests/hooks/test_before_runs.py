@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from trainkit import RecipeError, hookimpl
-from trainkit.manager import Plugins, new_hook_manager
+from trainkit.hooking import new_hook_manager
+from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 from trainkit.run import Report
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from trainkit.component import Component
 from trainkit.errors import Place, PluginDefect, Problem, RecipeError
-from trainkit.manager import Plugins, new_hook_manager
+from trainkit.hooking import new_hook_manager
+from trainkit.manager import Plugins
 from trainkit.recipe.filled import FilledTables, Recipe
 from trainkit.recipe.find import find_component, installed_names
 from trainkit.recipe.merge import Composed

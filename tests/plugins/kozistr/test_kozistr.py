@@ -21,8 +21,9 @@ import trainkit_kozistr
 from trainkit import MachineError, Run, checkpoint, hookimpl
 from trainkit.component import Component
 from trainkit.errors import RecipeError
+from trainkit.hooking import has_hooks
 from trainkit.launch import launch
-from trainkit.manager import Plugins, has_hooks
+from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 from trainkit.snapshot import optimizer_state
 from trainkit_kozistr import facts

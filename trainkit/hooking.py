@@ -1,0 +1,73 @@
+"""Hook managers: one that knows the specs alone, and a fresh one for each run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from trainkit import hookspecs
+from trainkit.errors import PluginError
+
+if TYPE_CHECKING:
+    from trainkit.manager import Plugin
+
+
+def hook_names() -> list[str]:
+    """The names of all hooks, in the order a run calls them."""
+    return [name for name in vars(hookspecs) if name.startswith("trainkit_")]
+
+
+def new_hook_manager() -> pluggy.PluginManager:
+    """A hook manager that knows the specs and nothing else."""
+    manager = pluggy.PluginManager("trainkit")
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def has_hooks(built: object) -> bool:
+    """Whether an object's class implements hooks."""
+    return any(name.startswith("trainkit_") for name in dir(type(built)))
+
+
+def run_hook_manager(defaults: object, modules: Iterable[Plugin], built: Mapping[str, object]) -> pluggy.PluginManager:
+    """Make the hook manager of one run.
+
+    Args:
+        defaults: the core's own implementations, asked after all others.
+        modules: plugins that the recipe uses; their module-level hooks join.
+        built: built objects by label, in the order in which their hooks are to be called.
+
+    Raises:
+        PluginError: if an object implements a hook that does not exist, or asks for arguments it does not have.
+    """
+    manager = new_hook_manager()
+    manager.register(defaults, "trainkit")
+    for plugin in modules:
+        if plugin.module is not None:
+            manager.register(plugin.module, plugin.name)
+    # pluggy calls what was registered last first.
+    for label, thing in reversed(list(built.items())):
+        if has_hooks(thing):
+            try:
+                manager.register(thing, label)
+            except pluggy.PluginValidationError as error:
+                raise PluginError(f"{label} ({type(thing).__module__}): {' '.join(str(error).split())}") from error
+    try:
+        manager.checkunknown_hook()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(unknown_hook(manager, error)) from error
+    return manager
+
+
+def unknown_hook(manager: pluggy.PluginManager, error: pluggy.PluginValidationError) -> str:
+    """What is wrong with hooks that a manager refused, in one line: a misspelt name, or what pluggy says."""
+    import difflib
+
+    specs = hook_names()
+    for name in manager.hook.__dict__:
+        if name.startswith("trainkit_") and name not in specs:
+            near = difflib.get_close_matches(name, specs, 1)
+            return f"no hook named '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
+    return " ".join(str(error).split())
