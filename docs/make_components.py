@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trainkit.component import CAPABILITIES, KINDS, Component
+from trainkit.inner_tables import ADDED, GROUP_SETTINGS
 from trainkit.manager import Plugins
 from trainkit.settings import Setting, show_value
 from trainkit.show import example_toml
-from trainkit.tables import ADDED, COMPONENT_TABLES, GROUP_SETTINGS, RUN_SETTINGS, TOP_SETTINGS
+from trainkit.tables import COMPONENT_TABLES, RUN_SETTINGS, TOP_SETTINGS
 
 DOCS = Path(__file__).parent
 HEAD = """\

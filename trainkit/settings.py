@@ -62,7 +62,7 @@ class Nested:
         kind: the kind of component the table names.
         deferred: hand the factory a function that builds the component when called with what the core
             would give, instead of the built component; for composites that split what they are given.
-        adds: the core's settings that the table takes beside the component's own (`trainkit.tables.ADDED`). With
+        adds: the core's settings that the table takes beside the component's own (`trainkit.inner_tables.ADDED`). With
             ``phase`` that is ``length``, and the factory is handed a `Phase` of schedule and length.
     """
 

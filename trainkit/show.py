@@ -14,9 +14,10 @@ from trainkit.component import CAPABILITIES, KINDS, Component
 from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import UsageError, printable
 from trainkit.hooking import hook_names
+from trainkit.inner_tables import ADDED
 from trainkit.manager import Plugins
 from trainkit.settings import Setting, show_value
-from trainkit.tables import ADDED, COMPONENT_TABLES, INSIDE
+from trainkit.tables import COMPONENT_TABLES, INSIDE
 
 FEWEST_COUNTED = 10  # so many components with one prefix are a line of the whole list
 

@@ -9,6 +9,7 @@ from typing import Any
 from trainkit.component import Component
 from trainkit.errors import Place, PluginDefect, Problem, RecipeError
 from trainkit.hooking import new_hook_manager
+from trainkit.inner_tables import ADDED, GROUP_SETTINGS
 from trainkit.manager import Plugins
 from trainkit.recipe.filled import FilledTables, Recipe
 from trainkit.recipe.find import find_component, installed_names
@@ -21,15 +22,7 @@ from trainkit.recipe.text import Path, did_you_mean, header, nearest, plural, sh
 from trainkit.recipe.values import Part, Table, check_table, nested_values, plain
 from trainkit.settings import Setting
 from trainkit.strict import settings_model
-from trainkit.tables import (
-    ADDED,
-    COMPONENT_TABLES,
-    FORMAT_VERSION,
-    GROUP_SETTINGS,
-    RUN_SETTINGS,
-    TOP_SETTINGS,
-    TableKind,
-)
+from trainkit.tables import COMPONENT_TABLES, FORMAT_VERSION, RUN_SETTINGS, TOP_SETTINGS, TableKind
 
 SELECTORS = ("match", "type", "ndim")  # what a group says about the parameters it is for
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
 from trainkit.component import KINDS, Component
+from trainkit.inner_tables import ADDED, GROUP_SETTINGS
 from trainkit.manager import Plugins
 from trainkit.recipe.values import plain
 from trainkit.settings import Between, DurationType, Nested, Setting, is_union, split_annotated
-from trainkit.tables import ADDED, COMPONENT_TABLES, GROUP_SETTINGS, RUN_SETTINGS, TOP_SETTINGS
+from trainkit.tables import COMPONENT_TABLES, RUN_SETTINGS, TOP_SETTINGS
 
 _PLAIN = {bool: "boolean", int: "integer", float: "number"}
 _DURATION = r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?(ep|ba|sp|tok|dur)$"
