@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
     from trainkit.bridge import check_bridge as check_bridge
     from trainkit.component import Component as Component
+    from trainkit.dataset import Batch as Batch
+    from trainkit.dataset import Dataset as Dataset
+    from trainkit.dataset import DataSpec as DataSpec
+    from trainkit.dataset import Feed as Feed
+    from trainkit.dataset import Gatherable as Gatherable
+    from trainkit.dataset import Split as Split
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
     from trainkit.elementwise import Rule as Rule
@@ -41,15 +47,9 @@ if TYPE_CHECKING:
     from trainkit.protocols import Reaction as Reaction
     from trainkit.protocols import Schedule as Schedule
     from trainkit.recipe import problem_at as problem_at
-    from trainkit.run import Batch as Batch
-    from trainkit.run import Dataset as Dataset
-    from trainkit.run import DataSpec as DataSpec
-    from trainkit.run import Feed as Feed
-    from trainkit.run import Gatherable as Gatherable
     from trainkit.run import Metrics as Metrics
     from trainkit.run import Report as Report
     from trainkit.run import Run as Run
-    from trainkit.run import Split as Split
     from trainkit.run import StepResult as StepResult
     from trainkit.settings import Between as Between
     from trainkit.settings import Duration as Duration
@@ -70,6 +70,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "bridge": ("check_bridge",),
     "component": ("Component",),
+    "dataset": ("Batch", "DataSpec", "Dataset", "Feed", "Gatherable", "Split"),
     "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
     "errors": (
         "CheckpointError",
@@ -97,18 +98,7 @@ _MODULES = {
         "Schedule",
     ),
     "recipe": ("problem_at",),
-    "run": (
-        "Batch",
-        "DataSpec",
-        "Dataset",
-        "Feed",
-        "Gatherable",
-        "Metrics",
-        "Report",
-        "Run",
-        "Split",
-        "StepResult",
-    ),
+    "run": ("Metrics", "Report", "Run", "StepResult"),
     "settings": (
         "Between",
         "Duration",

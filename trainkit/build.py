@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.clock import Clock
 from trainkit.composite import batch_factor, make_parts
+from trainkit.dataset import Dataset
 from trainkit.device import Precision, choose_device, wants_channels_last
 from trainkit.errors import DataError, RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
@@ -30,7 +31,7 @@ from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, problem_at
-from trainkit.run import Dataset, Run
+from trainkit.run import Run
 from trainkit.steps import ClosureStep, EagerStep, HookStep, implemented
 from trainkit.timetable import make_reactions, make_schedules
 

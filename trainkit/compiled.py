@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainkit.dataset import Batch
 from trainkit.elementwise import ElementwiseOptimizer
 from trainkit.evaluate import loss_weight
 from trainkit.recipe import Recipe
-from trainkit.run import Batch, Run, StepResult
+from trainkit.run import Run, StepResult
 from trainkit.scheduled import set_values
 from trainkit.steps import EagerStep, implemented
 

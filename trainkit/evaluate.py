@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from trainkit.dataset import Batch
 from trainkit.hookspecs import hookimpl
-from trainkit.run import Batch, Metrics, Run
+from trainkit.run import Metrics, Run
 
 if TYPE_CHECKING:
     from trainkit.protocols import Loss, Metric

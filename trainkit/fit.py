@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainkit.dataset import Dataset
 from trainkit.errors import DataError, RecipeError
 from trainkit.recipe import Recipe, problem_at
-from trainkit.run import Dataset, Run
+from trainkit.run import Run
 
 SAMPLES = 2
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainkit.component import Component
+    from trainkit.dataset import Batch
     from trainkit.errors import Problem
-    from trainkit.run import Batch, Metrics, Report, Run, StepResult
+    from trainkit.run import Metrics, Report, Run, StepResult
 
 hookspec = pluggy.HookspecMarker("trainkit")
 hookimpl = pluggy.HookimplMarker("trainkit")

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from trainkit.build import Built
+from trainkit.dataset import Batch
 from trainkit.hooking import hook_names
 from trainkit.recorder import Recorder
-from trainkit.run import Batch, StepResult
+from trainkit.run import StepResult
 
 
 def measured(built: Built, recorder: Recorder) -> Built:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainkit.run import Batch, StepResult
+    from trainkit.dataset import Batch
+    from trainkit.run import StepResult
 
 Events = Sequence[tuple[int, str]]
 

@@ -1,12 +1,23 @@
-"""Plain dataclasses that travel between the core and plugins: what a run is made of, and what it yields."""
+"""Plain dataclasses that travel between the core and plugins: what a run is made of, and what it yields.
+
+Those of its data are in `trainkit.dataset`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+# Modules that are given a run and its batches find both here.
+from trainkit.dataset import Batch as Batch
+from trainkit.dataset import Dataset as Dataset
+from trainkit.dataset import DataSpec as DataSpec
+from trainkit.dataset import Feed as Feed
+from trainkit.dataset import Gatherable as Gatherable
+from trainkit.dataset import Split as Split
 
 if TYPE_CHECKING:
     import pluggy
@@ -17,133 +28,7 @@ if TYPE_CHECKING:
     from trainkit.device import Precision
     from trainkit.protocols import Events, Loss, Metric, Optimizer, Schedule
 
-Task = Literal["classification", "binary", "regression"]
 Metrics = dict[str, float]
-
-
-@dataclass(slots=True)
-class Batch:
-    """One batch as the model sees it.
-
-    Args:
-        inputs: ``(batch, ...)``, as `DataSpec.input_shape` says.
-        targets: ``(batch,)`` int64 classes; ``(batch, classes)`` float probabilities where augmentation mixes samples;
-            ``(batch,)`` or ``(batch, outputs)`` float for regression and binary targets.
-        index: ``(batch,)`` int64, each sample's number in its split.
-    """
-
-    inputs: Tensor
-    targets: Tensor
-    index: Tensor
-
-    def __iter__(self) -> Iterator[Tensor]:
-        """Inputs, targets, index, for unpacking."""
-        return iter((self.inputs, self.targets, self.index))
-
-    def __len__(self) -> int:
-        """Samples in the batch."""
-        return int(self.targets.shape[0])
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """What models, losses and metrics need to know of the data.
-
-    Args:
-        input_shape: shape of one sample as the model sees it: ``(features,)`` or ``(channels, height, width)``.
-        task: ``classification`` (one class of several), ``binary`` (one logit), ``regression``.
-        outputs: numbers the model gives for a sample: classes, 1 for binary, targets for regression.
-        classes: names of the classes in order; empty for regression.
-        class_counts: samples of each class in the training split; empty for regression.
-        sizes: samples in each split.
-        fingerprint: SHA-256 over the data's arrays, so that runs on different data can be told apart.
-        tokens_per_sample: tokens in one sample, for data that counts tokens.
-        target_mean: per output, what was subtracted from regression targets; empty where nothing was.
-        target_std: per output, what regression targets were divided by; empty where nothing was.
-    """
-
-    input_shape: tuple[int, ...]
-    task: Task
-    outputs: int
-    classes: tuple[str, ...] = ()
-    class_counts: tuple[int, ...] = ()
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    fingerprint: str = ""
-    tokens_per_sample: int | None = None
-    target_mean: tuple[float, ...] = ()
-    target_std: tuple[float, ...] = ()
-
-
-class Gatherable(Protocol):
-    """Anything that yields samples by number: a tensor, or an object that reads them from a file.
-
-    ``gatherable[index]`` with an int64 tensor ``(batch,)`` gives a tensor ``(batch, ...)``.
-    """
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: Tensor, /) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Split:
-    """The samples of one split, stored as they are kept; `Dataset.prepare` makes model inputs of them.
-
-    Args:
-        inputs: ``(samples, ...)``, often uint8 for images.
-        targets: ``(samples,)`` int64 classes, or float for regression and binary targets.
-    """
-
-    inputs: Gatherable
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What a data component returns.
-
-    Args:
-        spec: what models need to know.
-        splits: ``train`` always; ``val`` and ``test`` where there are such samples.
-        prepare: turns gathered inputs ``(batch, ...)`` into what the model sees, for example uint8 pixels into
-            standardised floats; ``None`` where they are stored ready. It must be picklable (streamed loading
-            sends it to worker processes) and must treat every sample by itself.
-    """
-
-    spec: DataSpec
-    splits: Mapping[str, Split]
-    prepare: Callable[[Tensor], Tensor] | None = None
-
-
-class Feed(Protocol):
-    """Batches of a data set in the order that seed and epoch say."""
-
-    batches_per_epoch: int
-    batch_size: int
-    spec: DataSpec
-
-    @property
-    def batch_sizes(self) -> tuple[int, int]:
-        """The smallest and the largest size of a training batch; they differ where a schedule sets it."""
-        ...
-
-    def batches_in(self, epoch: int) -> int:
-        """Training batches in that epoch: ``batches_per_epoch``, unless a schedule sets the batch size."""
-        ...
-
-    def samples_before(self, epoch: int, batch: int) -> int:
-        """How many samples of that epoch come before a batch."""
-        ...
-
-    def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from batch ``start`` on."""
-        ...
-
-    def evaluate(self, split: str) -> Iterator[Batch]:
-        """The batches of a split, in its own order."""
-        ...
 
 
 @dataclass

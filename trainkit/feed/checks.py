@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainkit.dataset import Dataset, Gatherable, Split
 from trainkit.errors import DataError, PluginDefect
 from trainkit.feed.pipeline import gather, guard
-from trainkit.run import Dataset, Gatherable, Split
 
 _CHUNK_BYTES = 16 << 20
 

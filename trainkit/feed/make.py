@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from trainkit.dataset import Dataset, Split
 from trainkit.errors import DataError
 from trainkit.feed.checks import check_dataset
 from trainkit.feed.pipeline import Plan, gather
 from trainkit.feed.resident import ResidentFeed
 from trainkit.feed.streamed import StreamedFeed
 from trainkit.protocols import Augmentation
-from trainkit.run import Dataset, Split
 
 Loading = Literal["auto", "resident", "streamed"]
 # Of the free memory of a CUDA device, the share that resident data may take; the rest is the model's.

@@ -11,11 +11,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from trainkit.dataset import Batch, Dataset, Gatherable, Split
 from trainkit.errors import DataError, PluginDefect, TrainkitError
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance, permutation
 from trainkit.protocols import Augmentation
-from trainkit.run import Batch, Dataset, Gatherable, Split
 
 Result = TypeVar("Result")
 

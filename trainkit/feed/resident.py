@@ -9,11 +9,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from trainkit.dataset import Batch, DataSpec, Gatherable, Split
 from trainkit.errors import MachineError
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance
 from trainkit.feed.pipeline import Plan, Planned, cut, gather, guard
-from trainkit.run import Batch, DataSpec, Gatherable, Split
 
 # Prepared inputs are kept where they are small; large ones stay as stored, often a quarter of the size.
 PREPARED_LIMIT = 256 << 20

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from trainkit.dataset import Batch, DataSpec
 from trainkit.errors import RunError, TrainkitError
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance
 from trainkit.feed.pipeline import Plan, Planned, gather
-from trainkit.run import Batch, DataSpec
 
 # A worker that gives nothing for so long hangs: on a dead network drive, say.
 TIMEOUT_S = 300
