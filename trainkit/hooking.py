@@ -55,7 +55,7 @@ def run_hook_manager(defaults: object, modules: Iterable[Plugin], built: Mapping
             except pluggy.PluginValidationError as error:
                 raise PluginError(f"{label} ({type(thing).__module__}): {' '.join(str(error).split())}") from error
     try:
-        manager.checkunknown_hook()
+        manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(unknown_hook(manager, error)) from error
     return manager
