@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 
 import trainkit_kozistr
-from trainkit import MachineError, Run, checkpoint, hookimpl
+from tests.plugins.conftest import closure_of, dense, digits, read, run_text
+from trainkit import MachineError, checkpoint
 from trainkit.component import Component
 from trainkit.errors import RecipeError
 from trainkit.hooking import has_hooks
-from trainkit.launch import launch
 from trainkit.manager import Plugins
-from trainkit.recipe import load_recipe
 from trainkit.snapshot import optimizer_state
 from trainkit_kozistr import facts
 from trainkit_kozistr.entries import entries
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 INSTALLED = importlib.util.find_spec("pytorch_optimizer") is not None
 needs_library = pytest.mark.skipif(not INSTALLED, reason="pytorch_optimizer is not installed")
 COMPONENTS: dict[str, Component] = {
@@ -36,14 +36,6 @@ COMPONENTS: dict[str, Component] = {
 }
 USABLE = sorted(COMPONENTS.keys() - facts.REFUSED.keys())
 UPDATES = 12
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # ---------------------------------------------------------------- the table
@@ -110,11 +102,7 @@ def test_a_licence_that_forbids_commercial_use_is_in_the_help(name):
 
 
 def model_of(name: str) -> nn.Module:
-    torch.manual_seed(5)
-    bias = "min_ndim" not in COMPONENTS[name].capabilities
-    return nn.Sequential(
-        nn.Linear(6, 16, bias=bias), nn.Tanh(), nn.Linear(16, 8, bias=bias), nn.Tanh(), nn.Linear(8, 3, bias=bias)
-    )
+    return dense(6, 16, 8, 3, bias="min_ndim" not in COMPONENTS[name].capabilities)
 
 
 def made(name: str, model: nn.Module, **changes: Any) -> Any:
@@ -139,20 +127,11 @@ def train(name: str, model: nn.Module, optimizer: Any, updates: range) -> None:
     for number in updates:
         torch.manual_seed(1000 + number)  # as a checkpoint would restore it
         numpy.random.seed(1000 + number)
-        generator = torch.Generator().manual_seed(number)
-        inputs = torch.randn(12, 6, generator=generator)
-
-        def loss(inputs: Tensor = inputs) -> Tensor:
-            optimizer.zero_grad()
-            outputs = model(inputs)
-            value = outputs.square().mean() + outputs.sum() * 0.01
-            value.backward()
-            return value.detach()
-
+        closure = closure_of(model, optimizer, number)
         if COMPONENTS[name].capabilities.get("needs_closure"):
-            optimizer.step(loss)
+            optimizer.step(closure)
         else:
-            loss()
+            closure()
             optimizer.step()
 
 
@@ -267,58 +246,15 @@ def test_another_library_than_the_table_knows_is_a_machine_error(monkeypatch):
 
 # ---------------------------------------------------------------- whole recipes
 
-RECIPE = """\
-recipe = 1
-seed = 3
-logger = []
-[run]
-duration = "{updates}ba"
-device = "cpu"
-threads = 1
-evaluate_every = "6ba"
-save_every = "6ba"
-[data]
-use = "digits"
-batch_size = 128
-[model]
-use = "linear"
-[loss]
-use = "cross_entropy"
-[[metric]]
-use = "accuracy"
-[optimizer]
-use = "{use}"
-"""
 
-
-class Catch:
-    """Keeps the run, and ends it as a signal would after ``stop`` updates."""
-
-    def __init__(self, stop: int = -1) -> None:
-        self.stop = stop
-
-    @hookimpl
-    def trainkit_run_start(self, run: Run) -> None:
-        self.run = run
-
-    @hookimpl
-    def trainkit_step_end(self, run: Run) -> None:
-        if run.step == self.stop:
-            run.stop_reason, run.interrupted = "signal TEST", True
-
-
-def recipe_of(folder: Path, use: str, *changes: str, updates: int = 24) -> Any:
-    (folder / "r.toml").write_text(RECIPE.format(use=use, updates=updates), encoding="utf-8")
-    plugins = Plugins()
-    return load_recipe(folder / "r.toml", changes, plugins), plugins
+def text_of(use: str, updates: int = 24) -> str:
+    return digits(f'use = "{use}"', run=f'duration = "{updates}ba"\nevaluate_every = "6ba"\nsave_every = "6ba"')
 
 
 @needs_library
 @pytest.mark.parametrize("name", ["soap", "ademamix", "kron", "madgrad", "emonavi", "aggmo"])
 def test_a_recipe_trains_with_it_and_its_checkpoints_hold_its_state(tmp_path, name):
-    recipe, plugins = recipe_of(tmp_path, f"kozistr:{name}", "optimizer.lr=0.02")
-    catch = Catch()
-    report = launch(recipe, plugins, folder=tmp_path / "run", listeners=[catch])
+    report, _ = run_text(tmp_path, text_of(f"kozistr:{name}"), "optimizer.lr=0.02")
     assert report.metrics["val.accuracy"] > 0.7
     _, _, state = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
     assert set(state["optimizer"]) == {"head.weight", "head.bias"}
@@ -336,10 +272,9 @@ def test_a_recipe_trains_with_it_and_its_checkpoints_hold_its_state(tmp_path, na
 )
 def test_an_interrupted_run_continues_bit_for_bit(tmp_path, use, changes):
     shas = []
-    for folder, stop, resume in (("straight", -1, False), ("run", 5, False), ("run", -1, True)):
+    for folder, stop, resume in (("straight", None, False), ("run", 5, False), ("run", None, True)):
         changed = "run.save_every=1ba", "model={use='mlp', widths=[16]}", *changes
-        recipe, plugins = recipe_of(tmp_path, use, *changed, updates=14)
-        report = launch(recipe, plugins, folder=tmp_path / folder, listeners=[Catch(stop)], resume=resume)
+        report, _ = run_text(tmp_path, text_of(use, 14), *changed, name=folder, stop=stop, resume=resume)
         shas.append(report.weights_sha256)
     assert shas[2] == shas[0] != shas[1]
     _, _, state = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
@@ -372,14 +307,14 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path, use, changes):
 )
 def test_impossible_recipes_are_problems(tmp_path, use, changes, message):
     with pytest.raises(RecipeError) as caught:
-        recipe_of(tmp_path, use, *changes)
+        read(tmp_path, text_of(use), *changes)
     assert message in str(caught.value)
 
 
 def test_where_the_library_is_missing_the_command_that_installs_it_is_shown(tmp_path, monkeypatch):
     monkeypatch.setattr("trainkit.component._installed", lambda library: library != "pytorch_optimizer")
     with pytest.raises(RecipeError) as caught:
-        recipe_of(tmp_path, "kozistr:soap")
+        read(tmp_path, text_of("kozistr:soap"))
     assert "needs the library 'pytorch_optimizer'" in str(caught.value)
     assert f"pip install 'pytorch_optimizer=={trainkit_kozistr.VERSION}'" in str(caught.value)
     assert caught.value.exit_code == 3

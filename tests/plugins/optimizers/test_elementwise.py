@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import trainkit_optimizers as ours
+from tests.plugins.conftest import dense
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 UPDATES = 30
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"lr": 0.1}),
@@ -28,14 +30,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 Groups = Callable[[nn.Module], list[dict[str, Any]]]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def pair(case: str, groups: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -> tuple[Any, Any]:
     name, settings = CASES[case]
     mine = getattr(ours, name.lower())(groups[0], **settings)
@@ -43,8 +37,7 @@ def pair(case: str, groups: tuple[list[dict[str, Any]], list[dict[str, Any]]]) -
 
 
 def mlp(dtype: torch.dtype = torch.float32) -> nn.Module:
-    torch.manual_seed(5)
-    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3)).to(dtype)
+    return dense(6, 16, 8, 3, dtype=dtype)
 
 
 def whole(model: nn.Module) -> list[dict[str, Any]]:

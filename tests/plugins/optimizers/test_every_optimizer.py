@@ -6,7 +6,6 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import trainkit_optimizers as ours
-from trainkit import Run, checkpoint, hookimpl
+from tests.plugins.conftest import assert_same, dense, digits, load, read, run_text, save, two_groups, whole
+from trainkit import checkpoint
 from trainkit.component import Component
 from trainkit.errors import RecipeError
 from trainkit.launch import launch
-from trainkit.manager import Plugins
-from trainkit.recipe import load_recipe
-from trainkit.snapshot import optimizer_state
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 COMPONENTS: dict[str, Component] = {part.name: part for part in ours.trainkit_components() if part.kind == "optimizer"}
 # Factory, settings, name in torch.optim and what is written there besides; no name: torch has none.
 CASES: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
@@ -67,14 +65,6 @@ AGREEING = [case for case, (_, _, name, _) in CASES.items() if name]
 EXACT = [case for case in AGREEING if case.split()[0] not in ("nadam", "nadamw", "radam")]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def settings_of(case: str) -> dict[str, Any]:
     """The settings of any case of the three tables."""
     if case in CASES:
@@ -89,23 +79,10 @@ def make(case: str, groups: list[dict[str, Any]]) -> Any:
 
 def model_of(case: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A model that the case's optimizer takes, always with the same weights."""
-    torch.manual_seed(5)
     if case == "sparse_adam":
+        torch.manual_seed(5)
         return nn.Sequential(nn.Embedding(12, 4, sparse=True), nn.Embedding(12, 4, sparse=True)).to(dtype)
-    bias = case != "muon"
-    layers = nn.Linear(6, 16, bias=bias), nn.Tanh(), nn.Linear(16, 8, bias=bias), nn.Tanh(), nn.Linear(8, 3, bias=bias)
-    return nn.Sequential(*layers).to(dtype)
-
-
-def whole(model: nn.Module) -> list[dict[str, Any]]:
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    return [{"params": list(parameters), "names": list(names)}]
-
-
-def two_groups(model: nn.Module, **overrides: Any) -> list[dict[str, Any]]:
-    (group,) = whole(model)
-    first = {"params": group["params"][:1], "names": group["names"][:1], **overrides}
-    return [first, {"params": group["params"][1:], "names": group["names"][1:]}]
+    return dense(6, 16, 8, 3, bias=case != "muon", dtype=dtype)
 
 
 def gradients(model: nn.Module, number: int) -> None:
@@ -131,30 +108,9 @@ def train(model: nn.Module, optimizer: Any, updates: range, between: Between | N
         optimizer.step()
 
 
-def save(optimizer: Any) -> tuple[Any, dict[str, Tensor]]:
-    """The state by name as a checkpoint holds it: plain data, and tensors apart."""
-    tensors: dict[str, Tensor] = {}
-    plain = checkpoint.split_state(optimizer_state(optimizer), "optimizer", tensors)
-    return plain, {name: tensor.clone() for name, tensor in tensors.items()}
-
-
-def load(optimizer: Any, saved: tuple[Any, dict[str, Tensor]]) -> None:
-    """Put a saved state into another optimizer, by name."""
-    by_name = checkpoint.join_state(*saved)
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["names"], group["params"], strict=True):
-            if name in by_name:
-                optimizer.state[parameter] = by_name[name]
-
-
 def assert_near(one: nn.Module, other: nn.Module, relative: float, least: float) -> None:
     for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=relative, atol=least, msg=lambda text, name=name: f"{name}: {text}")
-
-
-def assert_same(one: nn.Module, other: nn.Module) -> None:
-    for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b), f"{name} differs by {(a - b).abs().max():g}"
 
 
 def theirs(case: str, groups: list[dict[str, Any]]) -> Any:
@@ -476,26 +432,6 @@ def test_building_and_stepping_rules_leaves_the_compiler_unimported():
     assert done.returncode == 0, done.stderr
 
 
-RECIPE = """\
-recipe = 1
-seed = 3
-logger = []
-[run]
-duration = "3ep"
-device = "cpu"
-threads = 1
-[data]
-use = "digits"
-batch_size = 128
-[model]
-use = "linear"
-[loss]
-use = "cross_entropy"
-[[metric]]
-use = "accuracy"
-[optimizer]
-use = "{name}"
-"""
 # Rates at which a linear layer learns the digits within three epochs.
 RATES = {
     "adagrad": 0.1,
@@ -512,16 +448,8 @@ RATES = {
 }
 
 
-class Catch:
-    @hookimpl
-    def trainkit_run_start(self, run: Run) -> None:
-        self.run = run
-
-
-def recipe_of(folder: Path, name: str, *changes: str) -> Any:
-    (folder / "r.toml").write_text(RECIPE.format(name=name), encoding="utf-8")
-    plugins = Plugins()
-    return load_recipe(folder / "r.toml", changes, plugins), plugins
+def text_of(name: str) -> str:
+    return digits(f'use = "{name}"')
 
 
 @pytest.mark.parametrize("name", sorted(set(COMPONENTS) - {"sparse_adam", "lbfgs"}))
@@ -529,24 +457,18 @@ def test_it_learns_the_digits_through_a_recipe(tmp_path, name):
     changes = [f"optimizer.lr={RATES.get(name, 0.02 if name != 'adadelta' else 1.0)}"]
     if name in ("muon", "lars"):  # lars moves biases at the rate itself, which is large
         changes.append("model.bias=false")
-    recipe, plugins = recipe_of(tmp_path, name, *changes)
-    catch = Catch()
-    report = launch(recipe, plugins, folder=tmp_path / "run", listeners=[catch])
+    report, run = run_text(tmp_path, text_of(name), *changes)
     assert report.metrics["val.accuracy"] > 0.8
-    groups = catch.run.optimizer.param_groups
-    assert sorted(name for group in groups for name in group["names"]) == sorted(
-        dict(catch.run.model.named_parameters())
-    )
-    launch(recipe, plugins, smoke=True)
+    groups = run.optimizer.param_groups
+    assert sorted(name for group in groups for name in group["names"]) == sorted(dict(run.model.named_parameters()))
+    launch(*read(tmp_path, text_of(name), *changes), smoke=True)
 
 
 def test_a_wrapped_optimizers_state_is_in_the_checkpoint_by_name(tmp_path):
-    recipe, plugins = recipe_of(tmp_path, "rprop", "run.duration=2ba")
-    catch = Catch()
-    launch(recipe, plugins, folder=tmp_path / "run", listeners=[catch])
+    _, run = run_text(tmp_path, text_of("rprop"), "run.duration=2ba")
     _, tensors, state = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
-    weight = catch.run.model.head.weight
-    assert torch.equal(tensors["optimizer/head.weight/prev"], catch.run.optimizer.state[weight]["prev"])
+    weight = run.model.head.weight
+    assert torch.equal(tensors["optimizer/head.weight/prev"], run.optimizer.state[weight]["prev"])
     assert set(state["optimizer"]) == {"head.weight", "head.bias"}
 
 
@@ -566,15 +488,14 @@ def test_a_wrapped_optimizers_state_is_in_the_checkpoint_by_name(tmp_path):
 )
 def test_impossible_settings_are_problems(tmp_path, name, changes, message):
     with pytest.raises(RecipeError) as caught:
-        recipe_of(tmp_path, name, *changes)
+        read(tmp_path, text_of(name), *changes)
     assert message in str(caught.value)
 
 
 def test_a_rule_makes_the_same_run_in_compiled_form(tmp_path):
     weights = []
     for number, compiled in enumerate(["false", "step"]):
-        recipe, plugins = recipe_of(tmp_path, "radam", "run.duration=4ba", f"run.compile={compiled}")
-        catch = Catch()
-        launch(recipe, plugins, folder=tmp_path / f"run{number}", listeners=[catch])
-        weights.append(catch.run.model.head.weight.detach())
+        changes = "run.duration=4ba", f"run.compile={compiled}"
+        _, run = run_text(tmp_path, text_of("radam"), *changes, name=f"run{number}")
+        weights.append(run.model.head.weight.detach())
     torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)

@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import trainkit_optimizers as ours
+from tests.plugins.conftest import dense, digits, load, read, save, train, whole
 from trainkit import checkpoint
 from trainkit.cli import main
 from trainkit.errors import RecipeError
-from trainkit.manager import Plugins
-from trainkit.recipe import load_recipe
-from trainkit.snapshot import optimizer_state
 
 Numbers = list[Decimal]
 FACTORIES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -28,15 +26,8 @@ FACTORIES: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "adam_hd": (ours.adam_hd, {"lr": 0.1, "hyper_lr": 1e-3}),
     "adam_hd decay": (ours.adam_hd, {"lr": 0.1, "hyper_lr": 1e-3, "betas": (0.8, 0.99), "weight_decay": 0.1}),
 }
+pytestmark = pytest.mark.usefixtures("one_thread")
 UPDATES = range(12)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 # ---------------------------------------------------------------- 50 digits
@@ -114,33 +105,12 @@ def test_the_first_values_by_hand():
 
 
 def model_of(dtype: torch.dtype = torch.float32) -> nn.Module:
-    torch.manual_seed(5)
-    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3)).to(dtype)
-
-
-def whole(model: nn.Module) -> list[dict[str, Any]]:
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    return [{"params": list(parameters), "names": list(names)}]
+    return dense(6, 16, 3, dtype=dtype)
 
 
 def make(case: str, groups: list[dict[str, Any]]) -> Any:
     factory, settings = FACTORIES[case]
     return factory(groups, **{**settings, "lr": 0.02})
-
-
-def train(model: nn.Module, optimizer: Any, updates: range) -> None:
-    for number in updates:
-        generator = torch.Generator().manual_seed(number)
-        inputs = torch.randn(12, 6, generator=generator).to(next(model.parameters()).dtype)
-
-        def closure(inputs: Tensor = inputs) -> Tensor:
-            optimizer.zero_grad()
-            outputs = model(inputs)
-            loss = outputs.square().mean() + outputs.sum() * 0.01
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
 
 
 @pytest.mark.parametrize("case", FACTORIES)
@@ -195,15 +165,10 @@ def test_stopped_saved_loaded_and_gone_on_equals_straight_through(case, stop, po
     train(straight, whole_way, UPDATES)
     first = make(case, whole(stopped))
     train(stopped, first, range(stop))
-    tensors: dict[str, Tensor] = {}
-    saved = json.loads(json.dumps(checkpoint.split_state(optimizer_state(first), "optimizer", tensors)))
-    rate = first.param_groups[0]["lr"]
-    copies = {name: tensor.clone() for name, tensor in tensors.items()}
+    saved, rate = save(first), first.param_groups[0]["lr"]
     resumed.load_state_dict(stopped.state_dict())
     second = make(case, whole(resumed))
-    by_name = checkpoint.join_state(saved, copies)
-    for name, parameter in resumed.named_parameters() if stop else ():
-        second.state[parameter] = by_name[name]
+    load(second, saved)
     if policy == "groups too":
         second.param_groups[0]["lr"] = rate.clone()
     train(resumed, second, range(stop, len(UPDATES)))
@@ -249,33 +214,17 @@ def test_what_it_refuses():
 
 # ---------------------------------------------------------------- whole recipes
 
-RECIPE = """\
-recipe = 1
-seed = 3
-logger = []
-[run]
-duration = "4ep"
-device = "cpu"
-threads = 1
-log_every = "1ba"
-[data]
-use = "digits"
-batch_size = 128
-[model]
-use = "mlp"
-widths = [16]
-[loss]
-use = "cross_entropy"
-[[metric]]
-use = "accuracy"
-[optimizer]
+RECIPE = digits(
+    """\
 use = "sgd_hd"
 lr = 0.1
 hyper_lr = 0.5
 [[optimizer.group]]
 match = "head.*"
-lr_scale = 0.5
-"""
+lr_scale = 0.5""",
+    run='duration = "4ep"\nlog_every = "1ba"',
+    model='use = "mlp"\nwidths = [16]',
+)
 
 
 def test_the_rate_of_every_group_is_logged_as_it_was_used(tmp_path, monkeypatch):
@@ -319,12 +268,10 @@ def test_adam_too_learns_the_digits(tmp_path, monkeypatch):
     ],
 )
 def test_impossible_settings_are_problems(tmp_path, changes, message):
-    (tmp_path / "r.toml").write_text(RECIPE, encoding="utf-8")
     with pytest.raises(RecipeError) as caught:
-        load_recipe(tmp_path / "r.toml", changes, Plugins())
+        read(tmp_path, RECIPE, *changes)
     assert message in str(caught.value)
 
 
 def test_a_constant_schedule_without_warmup_may_be_written(tmp_path):
-    (tmp_path / "r.toml").write_text(RECIPE, encoding="utf-8")
-    load_recipe(tmp_path / "r.toml", ["schedule.use=constant", "schedule.warmup=0ep"], Plugins())
+    read(tmp_path, RECIPE, "schedule.use=constant", "schedule.warmup=0ep")

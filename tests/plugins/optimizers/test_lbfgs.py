@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 
-from trainkit import Run, hookimpl
+from tests.plugins.conftest import Catch
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
@@ -37,12 +37,6 @@ use = "mse"
 [optimizer]
 use = "lbfgs"
 """
-
-
-class Catch:
-    @hookimpl
-    def trainkit_run_start(self, run: Run) -> None:
-        self.run = run
 
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(120, 1), (40, 3), (50, 3)])

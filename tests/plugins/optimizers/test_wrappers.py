@@ -14,88 +14,40 @@ import torch
 from torch import Tensor, nn
 
 import trainkit_optimizers as ours
-from trainkit import OptimizerWrapper, Run, RunError, checkpoint, hookimpl
+from tests.plugins.conftest import (
+    Catch,
+    assert_same,
+    closure_of,
+    dense,
+    digits,
+    load,
+    read,
+    save,
+    train,
+    two_groups,
+    whole,
+)
+from trainkit import OptimizerWrapper, RunError, checkpoint, hookimpl
 from trainkit.cli import main
 from trainkit.component import Component
 from trainkit.errors import RecipeError
 from trainkit.launch import launch
-from trainkit.manager import Plugins
-from trainkit.recipe import load_recipe
 from trainkit.run_text import group_lines
-from trainkit.snapshot import optimizer_state
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 OPTIMIZERS: dict[str, Component] = {c.name: c for c in ours.trainkit_components() if c.kind == "optimizer"}
 SHARP = ["sam", "asam"]
 UPDATES = range(12)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def model_of(dtype: torch.dtype = torch.float32) -> nn.Module:
-    torch.manual_seed(5)
-    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3)).to(dtype)
-
-
-def whole(model: nn.Module) -> list[dict[str, Any]]:
-    names, parameters = zip(*model.named_parameters(), strict=True)
-    return [{"params": list(parameters), "names": list(names)}]
-
-
-def two_groups(model: nn.Module, **overrides: Any) -> list[dict[str, Any]]:
-    (group,) = whole(model)
-    first = {"params": group["params"][:1], "names": group["names"][:1], **overrides}
-    return [first, {"params": group["params"][1:], "names": group["names"][1:]}]
-
-
-def closure_of(model: nn.Module, optimizer: Any, number: int) -> Callable[[], Tensor]:
-    """Loss and gradients of update ``number`` where the weights are now."""
-    generator = torch.Generator().manual_seed(number)
-    inputs = torch.randn(12, 6, generator=generator).to(next(model.parameters()).dtype)
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        outputs = model(inputs)
-        loss = outputs.square().mean() + outputs.sum() * 0.01
-        loss.backward()
-        return loss.detach()
-
-    return closure
-
-
-def train(model: nn.Module, optimizer: Any, updates: range) -> list[float]:
-    return [float(optimizer.step(closure_of(model, optimizer, number))) for number in updates]
+    return dense(6, 16, 3, dtype=dtype)
 
 
 def wrapped(case: str, optimizer: Any, model: nn.Module) -> Any:
     if case == "lookahead":
         return ours.lookahead(optimizer, k=3, alpha=0.4)
     return ours.sam(optimizer, model, rho=0.2) if case == "sam" else ours.asam(optimizer, model)
-
-
-def assert_same(one: nn.Module, other: nn.Module) -> None:
-    for (name, a), b in zip(one.named_parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b), f"{name} differs by {(a - b).abs().max():g}"
-
-
-def save(optimizer: Any) -> tuple[Any, dict[str, Tensor]]:
-    """The state by name as a checkpoint holds it: plain data, and tensors apart."""
-    tensors: dict[str, Tensor] = {}
-    plain = checkpoint.split_state(optimizer_state(optimizer), "optimizer", tensors)
-    return json.loads(json.dumps(plain)), {name: tensor.clone() for name, tensor in tensors.items()}
-
-
-def load(optimizer: Any, saved: tuple[Any, dict[str, Tensor]]) -> None:
-    by_name = checkpoint.join_state(*saved)
-    for group in optimizer.param_groups:
-        for name, parameter in zip(group["names"], group["params"], strict=True):
-            if name in by_name:
-                optimizer.state[parameter] = by_name[name]
 
 
 # ---------------------------------------------------------------- formulas
@@ -419,59 +371,32 @@ def test_sparse_gradients_are_refused():
 
 # ---------------------------------------------------------------- whole recipes
 
-RECIPE = """\
-recipe = 1
-seed = 3
-logger = []
-[run]
-duration = "3ep"
-device = "cpu"
-threads = 1
-[data]
-use = "digits"
-batch_size = 128
-[model]
-use = "linear"
-[loss]
-use = "cross_entropy"
-[[metric]]
-use = "accuracy"
-[optimizer]
-use = "sgd"
-lr = 0.5
-[[optimizer.wrap]]
-use = "{name}"
-"""
+
+def text_of(name: str) -> str:
+    return digits(f'use = "sgd"\nlr = 0.5\n[[optimizer.wrap]]\nuse = "{name}"')
 
 
-class Catch:
-    """Keeps the run, and counts what its gradients are shown to."""
+class Shown(Catch):
+    """Counts, too, what its gradients are shown to."""
 
     shown = 0
-
-    @hookimpl
-    def trainkit_run_start(self, run: Run) -> None:
-        self.run = run
 
     @hookimpl
     def trainkit_gradients(self, gradients: Any) -> None:
         self.shown += 1
 
 
-def go(folder: Path, name: str, *changes: str, catch: Any = None) -> Catch:
-    folder.mkdir(exist_ok=True)
-    (folder / "r.toml").write_text(RECIPE.format(name=name), encoding="utf-8")
-    plugins, caught = Plugins(), catch or Catch()
-    recipe = load_recipe(folder / "r.toml", changes, plugins)
+def go(folder: Path, name: str, *changes: str, catch: Any = None) -> Shown:
+    caught = catch or Shown()
     count = len(list(folder.glob("run*")))
-    launch(recipe, plugins, folder=folder / f"run{count}", listeners=[caught])
+    launch(*read(folder, text_of(name), *changes), folder=folder / f"run{count}", listeners=[caught])
     return caught
 
 
 @pytest.mark.parametrize("name", ["lookahead", *SHARP])
 def test_it_trains_from_the_command_line(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    Path("r.toml").write_text(RECIPE.format(name=name), encoding="utf-8")
+    Path("r.toml").write_text(text_of(name), encoding="utf-8")
     assert main(["run", "r.toml", "--run-dir", "out", "-q"]) == 0
     report = json.loads(Path("out/report.json").read_text(encoding="utf-8"))
     assert report["metrics"]["val.accuracy"] > 0.8
@@ -509,7 +434,7 @@ def test_hooks_see_the_gradients_of_the_update_alone(tmp_path):
     caught = go(tmp_path, "sam", "run.duration=3ba")
     assert caught.shown == 3
 
-    class Halve(Catch):
+    class Halve(Shown):
         @hookimpl
         def trainkit_gradients(self, gradients: Any) -> None:
             for gradient in gradients:
@@ -559,9 +484,8 @@ def test_several_are_wrapped_from_the_inside_out(tmp_path):
     ],
 )
 def test_impossible_settings_are_problems(tmp_path, name, changes, message):
-    (tmp_path / "r.toml").write_text(RECIPE.format(name=name), encoding="utf-8")
     with pytest.raises(RecipeError) as caught:
-        load_recipe(tmp_path / "r.toml", changes, Plugins())
+        read(tmp_path, text_of(name), *changes)
     assert message in str(caught.value)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,63 +14,11 @@ pytest.importorskip("prodigyopt", reason="prodigyopt is not installed")
 import prodigyopt
 
 import trainkit_prodigy as ours
-from trainkit import MachineError, Run, StepResult, hookimpl
+from tests.plugins.conftest import dense, digits, read, run_text
+from trainkit import MachineError
 from trainkit.errors import RecipeError
-from trainkit.launch import launch
-from trainkit.manager import Plugins
-from trainkit.recipe import load_recipe
 
-RECIPE = """\
-recipe = 1
-seed = 3
-logger = []
-[run]
-duration = "3ep"
-device = "cpu"
-threads = 1
-save_every = "1ba"
-[data]
-use = "digits"
-batch_size = 64
-[model]
-use = "linear"
-[loss]
-use = "cross_entropy"
-[[metric]]
-use = "accuracy"
-[optimizer]
-use = "prodigy"
-weight_decay = 0.01
-"""
-
-
-class Catch:
-    """Keeps the run, and ends it as a signal would after ``stop`` updates."""
-
-    def __init__(self, stop: int = -1) -> None:
-        self.stop = stop
-
-    @hookimpl
-    def trainkit_run_start(self, run: Run) -> None:
-        self.run = run
-
-    @hookimpl
-    def trainkit_step_end(self, run: Run, result: StepResult) -> None:
-        if run.step == self.stop:
-            run.stop_reason, run.interrupted = "signal TEST", True
-
-
-def recipe_of(folder: Path, *changes: str) -> Any:
-    (folder / "r.toml").write_text(RECIPE, encoding="utf-8")
-    plugins = Plugins()
-    return load_recipe(folder / "r.toml", changes, plugins), plugins
-
-
-def trained(folder: Path, *changes: str, name: str = "run", stop: int = -1, **more: Any) -> tuple[Any, Run]:
-    recipe, plugins = recipe_of(folder, *changes)
-    catch = Catch(stop)
-    report = launch(recipe, plugins, folder=folder / name, listeners=[catch], **more)
-    return report, catch.run
+RECIPE = digits('use = "prodigy"\nweight_decay = 0.01', run='duration = "3ep"\nsave_every = "1ba"', batch_size=64)
 
 
 def test_defaults_are_those_of_the_library():
@@ -87,11 +34,7 @@ def test_defaults_are_those_of_the_library():
     "settings", [{}, {"weight_decay": 0.1}, {"safeguard_warmup": True, "slice_p": 3, "beta3": 0.9}]
 )
 def test_updates_are_the_librarys_and_nothing_is_printed(settings, capsys):
-    def net() -> nn.Module:
-        torch.manual_seed(5)
-        return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
-
-    mine, reference = net(), net()
+    mine, reference = dense(4, 8, 2), dense(4, 8, 2)
     optimizer = ours.prodigy([{"params": list(mine.parameters())}], **settings)
     assert capsys.readouterr().out == ""
     other = prodigyopt.Prodigy(list(reference.parameters()), **settings)
@@ -105,10 +48,10 @@ def test_updates_are_the_librarys_and_nothing_is_printed(settings, capsys):
 
 
 def test_it_learns_and_an_interrupted_run_continues_bit_for_bit(tmp_path):
-    straight, run = trained(tmp_path, name="straight")
+    straight, run = run_text(tmp_path, RECIPE, name="straight")
     assert straight.metrics["val.accuracy"] > 0.8
-    trained(tmp_path, stop=11)
-    resumed, other = trained(tmp_path, resume=True)
+    run_text(tmp_path, RECIPE, stop=11)
+    resumed, other = run_text(tmp_path, RECIPE, resume=True)
     assert resumed.weights_sha256 == straight.weights_sha256
     assert resumed.metrics == straight.metrics
     for key in ("d", "d_max", "d_numerator", "d_denom", "k"):
@@ -130,7 +73,7 @@ def test_it_learns_and_an_interrupted_run_continues_bit_for_bit(tmp_path):
 )
 def test_impossible_pairs_are_problems(tmp_path, changes, message):
     with pytest.raises(RecipeError) as caught:
-        recipe_of(tmp_path, *changes)
+        read(tmp_path, RECIPE, *changes)
     assert message in str(caught.value)
 
 
@@ -143,7 +86,7 @@ def test_impossible_pairs_are_problems(tmp_path, changes, message):
     ],
 )
 def test_possible_pairs_are_none(tmp_path, changes):
-    trained(tmp_path, *changes, "run.duration=3ba")
+    run_text(tmp_path, RECIPE, *changes, "run.duration=3ba")
 
 
 def test_another_version_of_the_library_is_a_machine_error(monkeypatch):

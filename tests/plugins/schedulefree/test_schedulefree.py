@@ -16,85 +16,33 @@ pytest.importorskip("schedulefree", reason="schedulefree is not installed")
 import schedulefree
 
 import trainkit_schedulefree as ours
-from trainkit import MachineError, Run, StepResult, checkpoint, hookimpl, renew_batch_norm
+from tests.plugins.conftest import dense, digits, read, run_text
+from trainkit import MachineError, Report, Run, checkpoint, renew_batch_norm
 from trainkit.errors import RecipeError
 from trainkit.finished import evaluate_run, open_run, predict_run
-from trainkit.launch import launch
 from trainkit.manager import Plugins
-from trainkit.recipe import load_recipe
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = {
     "schedulefree_adamw": schedulefree.AdamWScheduleFree,
     "schedulefree_radam": schedulefree.RAdamScheduleFree,
     "schedulefree_sgd": schedulefree.SGDScheduleFree,
 }
-RECIPE = """\
-recipe = 1
-seed = 3
-logger = []
-[run]
-duration = "3ep"
-device = "cpu"
-threads = 1
-[data]
-use = "digits"
-batch_size = 256
-[model]
-use = "mlp"
-widths = [16]
-norm = "batch"
-[loss]
-use = "cross_entropy"
-[[metric]]
-use = "accuracy"
-[optimizer]
-use = "{use}"
-lr = {lr}
-weight_decay = 0.01
-"""
 RATES = {"schedulefree_adamw": 0.01, "schedulefree_radam": 0.1, "schedulefree_sgd": 2.0}
 
 
-class Catch:
-    """Keeps the run, and ends it as a signal would after ``stop`` updates."""
-
-    def __init__(self, stop: int = -1) -> None:
-        self.stop = stop
-
-    @hookimpl
-    def trainkit_run_start(self, run: Run) -> None:
-        self.run = run
-
-    @hookimpl
-    def trainkit_step_end(self, run: Run, result: StepResult) -> None:
-        if run.step == self.stop:
-            run.stop_reason, run.interrupted = "signal TEST", True
+def text_of(use: str) -> str:
+    """The recipe of an optimizer, with a model whose BatchNorm statistics are those of its weights."""
+    lines = f'use = "{use}"\nlr = {RATES.get(use, 0.01)}\nweight_decay = 0.01'
+    return digits(lines, batch_size=256, model='use = "mlp"\nwidths = [16]\nnorm = "batch"')
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def recipe_of(folder: Path, use: str, *changes: str) -> Any:
-    (folder / "r.toml").write_text(RECIPE.format(use=use, lr=RATES.get(use, 0.01)), encoding="utf-8")
-    plugins = Plugins()
-    return load_recipe(folder / "r.toml", changes, plugins), plugins
-
-
-def trained(folder: Path, use: str, *changes: str, name: str = "run", stop: int = -1, **more: Any) -> tuple[Any, Run]:
-    recipe, plugins = recipe_of(folder, use, *changes)
-    catch = Catch(stop)
-    report = launch(recipe, plugins, folder=folder / name, listeners=[catch], **more)
-    return report, catch.run
+def trained(folder: Path, use: str, *changes: str, **options: Any) -> tuple[Report, Run]:
+    return run_text(folder, text_of(use), *changes, **options)
 
 
 def model() -> nn.Module:
-    torch.manual_seed(5)
-    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    return dense(4, 8, 2)
 
 
 def descend(net: nn.Module, optimizer: Any, updates: int = 10) -> None:
@@ -225,14 +173,14 @@ def test_a_frozen_part_has_no_average_and_keeps_its_weights(tmp_path):
 )
 def test_impossible_pairs_are_problems(tmp_path, use, changes, message):
     with pytest.raises(RecipeError) as caught:
-        recipe_of(tmp_path, use, *changes)
+        read(tmp_path, text_of(use), *changes)
     assert message in str(caught.value)
 
 
 def test_a_schedule_of_what_the_average_is_made_with_is_a_problem(tmp_path):
     change = 'schedule.also=[{use="linear", target="betas.0", end=0.5}]'
     with pytest.raises(RecipeError, match=r"works out its average with 'betas\.0'"):
-        recipe_of(tmp_path, "schedulefree_adamw", change)
+        read(tmp_path, text_of("schedulefree_adamw"), change)
 
 
 def test_a_warm_up_of_the_schedule_is_the_librarys_own(tmp_path):
