@@ -9,7 +9,9 @@ import sys
 def _leave_working_directory() -> None:
     """Take the entry that ``-m`` put first off ``sys.path``: what runs must not depend on the folder one stands in.
 
-    The same folder may be on the path a second time because an editable install put it there; that one stays.
+    The same folder may be on the path a second time because an editable install put it there; that one stays. An empty
+    part of PYTHONPATH, as ``PYTHONPATH=$PYTHONPATH:/more`` often leaves one, means the working directory too, and goes,
+    unless trainkit itself lies there.
     """
     if sys.flags.safe_path or not sys.path:
         return
@@ -21,10 +23,14 @@ def _leave_working_directory() -> None:
         del sys.path[0]
     while "" in sys.path:
         sys.path.remove("")
+    given = os.environ.get("PYTHONPATH", "")
+    if given and {"", os.curdir} & set(given.split(os.pathsep)):
+        home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        if os.path.realpath(home) not in here:
+            sys.path[:] = [entry for entry in sys.path if entry not in here]
 
 
-if __name__ == "__main__":
-    _leave_working_directory()
+_leave_working_directory()
 
 # Importing torch would otherwise import every installed package that calls itself a backend of it.
 os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")

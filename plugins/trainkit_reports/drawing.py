@@ -30,12 +30,21 @@ def draw(history: Sequence[Mapping[str, Any]], metrics: Sequence[str], path: Pat
         path: the picture.
         title: what stands above it.
     """
+    import matplotlib
+
+    # A matplotlibrc of the folder one stands in, which may be a stranger's, has no say.
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        _draw(history, metrics, path, title)
+
+
+def _draw(history: Sequence[Mapping[str, Any]], metrics: Sequence[str], path: Path, title: str) -> None:
     # The object interface: pyplot would pick a window system and keep figures in a global list.
     from matplotlib.figure import Figure
 
     figures = ["loss", *metrics][:MOST_PANELS]
     page = Figure(figsize=(5.2 * len(figures), 6.4), layout="constrained")
-    page.suptitle(title.replace("$", r"\$"))
+    page.suptitle(_plain(title))
     grid = page.add_gridspec(2, len(figures), height_ratios=(3, 1))
     for column, figure in enumerate(figures):
         axes = page.add_subplot(grid[0, column])
@@ -51,7 +60,7 @@ def draw(history: Sequence[Mapping[str, Any]], metrics: Sequence[str], path: Pat
         positive = [line[figure] for line in history if _has(line, line["split"], figure)]
         if figure == "loss" and positive and min(positive) > 0 and max(positive) > 20 * min(positive):
             axes.set_yscale("log")
-        axes.set_title(figure)
+        axes.set_title(_plain(figure))
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
@@ -67,13 +76,18 @@ def _learning_rate(axes: Any, history: Sequence[Mapping[str, Any]]) -> None:
         points = [(line["epoch"], line[label]) for line in history if line.get(label) is not None]
         if points not in drawn:  # groups that share one rate are one curve
             drawn.append(points)
-            axes.plot(*zip(*points, strict=True), label=label, drawstyle="steps-pre")
+            axes.plot(*zip(*points, strict=True), label=_plain(label), drawstyle="steps-pre")
     axes.set_title("learning rate of the last update")
     axes.set_xlabel("epoch")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     if len(drawn) > 1:
         axes.legend()
+
+
+def _plain(text: str) -> str:
+    """A name as it is: no formula, and no mark that would turn or move other text."""
+    return "".join(character if character.isprintable() else "?" for character in text).replace("$", r"\$")
 
 
 def _has(line: Mapping[str, Any], split: str, figure: str) -> bool:

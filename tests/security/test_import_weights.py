@@ -1,4 +1,4 @@
-"""``trainkit import-weights``: another program's pickle is read in a process apart, and nothing else of it comes out."""
+"""``trainkit import-weights``: a pickle is read in a process apart, and nothing but its tensors comes out."""
 
 from __future__ import annotations
 
@@ -70,8 +70,9 @@ def test_the_process_apart_can_start_nothing_even_where_the_guard_fails(tmp_path
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Code(tmp_path / "mark")))
     code = (
         "import pickle, socket, sys\nfrom trainkit import foreign\nforeign.shut(0)\n"
-        "for attempt in (lambda: pickle.load(open('evil.pkl', 'rb')), lambda: socket.socket(), lambda: open('x', 'w'),\n"
-        "                lambda: __import__('os').system('touch mark'), lambda: __import__('os').fork()):\n"
+        "import os\n"
+        "for attempt in (lambda: pickle.load(open('evil.pkl', 'rb')), socket.socket, lambda: open('x', 'w'),\n"
+        "                lambda: os.system('touch mark'), os.fork):\n"
         "    try:\n        attempt()\n    except foreign.Refused as error:\n        print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -124,7 +125,7 @@ def test_names_that_are_wrong_are_told_before_anything_is_read(tmp_path, monkeyp
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_files_without_one_table_of_weights_are_refused(loaded, key, reason):
-    with pytest.raises(foreign.Refused, match=".") as caught:
+    with pytest.raises(foreign.Refused) as caught:
         foreign.weights_in(loaded, key)
     assert reason in str(caught.value)
 
