@@ -15,7 +15,7 @@ from trainkit import run_text
 from trainkit.clock import Clock
 from trainkit.console import aligned, is_terminal
 from trainkit.display import Display
-from trainkit.manager import hook_names, new_hook_manager
+from trainkit.hooking import hook_names, new_hook_manager
 from trainkit.run import Report
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from trainkit.component import KINDS
-from trainkit.manager import Plugins, hook_names
+from trainkit.hooking import hook_names
+from trainkit.manager import Plugins
 
 INSTALLED = Plugins()
 COMPONENTS = [(kind, name) for kind in KINDS for name in INSTALLED.components(kind)]

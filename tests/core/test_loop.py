@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trainkit import hookimpl
-from trainkit.manager import hook_names
+from trainkit.hooking import hook_names
 
 NOT_IN_A_RUN = {"trainkit_components", "trainkit_check_recipe", "trainkit_trial_end", "trainkit_restore"}
 
