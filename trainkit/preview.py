@@ -134,7 +134,7 @@ def play(run: Run, file: Path) -> None:
             seen += sum(name in figures for name in monitors)
             run.step = step
             run.reactions.observe(run, figures)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         cure = 'name a metrics.jsonl, or JSON such as {"val.loss": [1.0, 0.8]}'
         raise UsageError(f"--metrics {file}: cannot be read: {type(error).__name__}: {error}; {cure}") from error
     finally:
