@@ -6,23 +6,21 @@ import hashlib
 import json
 import os
 import random
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-from safetensors import SafetensorError
-from safetensors import torch as safetensors
 from torch import Tensor, nn
 
+from trainkit import store
 from trainkit.errors import CheckpointError
-from trainkit.rundir import sync_folder
-from trainkit.verified import MANIFEST, STATE, TENSORS, read_checkpoint
+from trainkit.store import folder_name, newest_first, prune, set_aside, tidy
+from trainkit.verified import STATE, TENSORS, read_checkpoint
 
-FORMAT = 1
-SPARE = ".spare"
+__all__ = ["folder_name", "newest_first", "prune", "set_aside", "tidy"]  # of the store, for those who have a checkpoint
+_SMALL = 1 << 16  # bytes of a tensor that is joined with others before it is written
 _DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -35,6 +33,7 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_OF_NAME = {name: dtype for dtype, name in _DTYPES.items()}
 
 
 def can_save(tensor: Tensor) -> bool:
@@ -62,13 +61,8 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def folder_name(step: int) -> str:
-    """The folder of the checkpoint made after ``step`` updates."""
-    return f"step-{step:012d}"
-
-
 def save(parent: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> Path:
-    """Write a checkpoint: everything into a temporary folder, each file made durable, then one rename.
+    """Write a checkpoint, and come back when it is durable.
 
     Args:
         parent: the run's ``checkpoints`` folder.
@@ -82,39 +76,27 @@ def save(parent: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
     Raises:
         OSError: if the disk refuses; older checkpoints are untouched.
     """
-    # Plain text paths: at the end of a short epoch, path objects would cost as much as the writing.
-    top = os.fspath(parent)
-    os.makedirs(top, exist_ok=True)
-    final, temporary = os.path.join(top, folder_name(step)), os.path.join(top, f".tmp-{step}-{os.getpid()}")
-    if os.path.exists(temporary):
-        shutil.rmtree(temporary)
-    try:
-        # Writing over the files of a checkpoint that is no longer wanted costs half of making new ones.
-        os.rename(os.path.join(top, SPARE), temporary)
-    except OSError:
-        os.mkdir(temporary)
-    try:
-        contents = {TENSORS: to_safetensors(tensors), STATE: json.dumps(state, allow_nan=False).encode()}
-        files = {}
-        for name, data in contents.items():
-            _write_durably(os.path.join(temporary, name), data)
-            files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        line = json.dumps({"files": files, "format": FORMAT, "step": step}, sort_keys=True, separators=(",", ":"))
-        check = hashlib.sha256(line.encode()).hexdigest()
-        _write_durably(os.path.join(temporary, MANIFEST), f"{line}\n{check}\n".encode())
-        sync_folder(temporary)
-        if os.path.exists(final):  # the same step was saved before, by this run
-            shutil.rmtree(final)
-        os.rename(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(top)
-    return Path(final)
+    layout = Layout(tensors)
+    contents = {TENSORS: layout.parts(tensors), STATE: [state_text(state)]}
+    return Path(store.write(os.fspath(parent), step, contents))
+
+
+def state_text(state: Mapping[str, Any]) -> bytes:
+    """The contents of ``state.json``."""
+    return json.dumps(state, allow_nan=False).encode()
 
 
 def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
-    """The tensors in the safetensors format, names in order.
+    """The tensors in the safetensors format.
+
+    Raises:
+        TypeError: naming a tensor of a type that the format does not know.
+    """
+    return b"".join(Layout(tensors).parts(tensors))
+
+
+class Layout:
+    """Where each of some tensors lies in a file of the safetensors format: the widest types first, then by name.
 
     The library's own writer refuses tensors that share memory, as tied weights and views do, and costs several times
     this for a small model.
@@ -124,31 +106,42 @@ def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
 
     Source: the format's description, github.com/huggingface/safetensors#format.
     """
-    header: dict[str, Any] = {}
-    parts, end = [], 0
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        if not can_save(tensor):
-            raise TypeError(f"{name}: tensors of {tensor.dtype} cannot be saved; use {', '.join(map(str, _DTYPES))}")
-        data = raw_bytes(tensor)
-        start, end = end, end + len(data)
-        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
-        parts.append(data)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of eight
-    return b"".join([len(text).to_bytes(8, "little"), text, *parts])
 
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, tensor in tensors.items():
+            if not can_save(tensor):
+                known = ", ".join(map(str, _DTYPES))
+                raise TypeError(f"{name}: tensors of {tensor.dtype} cannot be saved; use {known}")
+        # In this order every tensor begins at a multiple of its type's width.
+        self.names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, name))
+        self.spans: list[tuple[int, int]] = []
+        header: dict[str, Any] = {}
+        end = 0
+        for name in self.names:
+            tensor = tensors[name]
+            start, end = end, end + tensor.numel() * tensor.itemsize
+            self.spans.append((start, end))
+            header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self.header = len(text).to_bytes(8, "little") + text
+        self.length = len(self.header) + end
 
-def _write_durably(path: str, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(handle, left) :]
-        os.ftruncate(handle, len(data))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def parts(self, tensors: Mapping[str, Tensor]) -> list[bytes | memoryview]:
+        """The file's contents, without a copy of what lies in the processor's memory row by row."""
+        found: list[bytes | memoryview] = [self.header]
+        small: list[bytes] = []
+        for name in self.names:
+            tensor = tensors[name]
+            if tensor.numel() * tensor.itemsize < _SMALL:
+                small.append(raw_bytes(tensor))
+                continue
+            if small:
+                found.append(b"".join(small))
+                small = []
+            flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
+            found.append(memoryview(flat.numpy()))
+        return [*found, b"".join(small)]
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -158,15 +151,19 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: if anything is missing or differs from the manifest; the message names the file.
     """
     data, state = read_checkpoint(folder)
-    try:
-        return safetensors.load(data), state
-    except (SafetensorError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / TENSORS}: cannot be read: {error}") from error
-
-
-def newest_first(parent: Path) -> list[Path]:
-    """Checkpoint folders, the newest first; by their number, since clocks are not trusted."""
-    return sorted((path for path in parent.glob("step-*") if path.is_dir()), reverse=True)
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(bytes(data[8:start]))  # `read_checkpoint` has found it right
+    whole = torch.frombuffer(data, dtype=torch.uint8)
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        dtype, flat = _OF_NAME[entry["dtype"]], whole[start + begin : start + end]
+        if (start + begin) % dtype.itemsize:  # another program's order
+            flat = flat.clone()
+        tensors[name] = flat.view(dtype).reshape(entry["shape"])
+    return tensors, state
 
 
 def load_newest(parent: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
@@ -191,36 +188,6 @@ def find_newest(parent: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any], 
         except CheckpointError as error:
             refused[folder] = str(error)
     raise CheckpointError("\n".join([f"{parent}: no usable checkpoint", *refused.values()]))
-
-
-def prune(parent: Path, keep: int, best: str | None) -> None:
-    """Remove checkpoints older than the newest ``keep``, except the best one."""
-    top = os.fspath(parent)
-    listed = os.listdir(top)
-    spare = os.path.join(top, SPARE)
-    for name in sorted((name for name in listed if name.startswith("step-")), reverse=True)[keep:]:
-        if name != best:
-            if not os.path.exists(spare):
-                os.rename(os.path.join(top, name), spare)
-                continue
-            doomed = os.path.join(top, f".del-{name}")
-            os.rename(os.path.join(top, name), doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
-
-
-def tidy(parent: Path) -> None:
-    """Remove what is kept between saves only, and what a killed process left; under the run folder's lock."""
-    for pattern in (SPARE, ".tmp-*", ".del-*"):
-        for path in parent.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def set_aside(folder: Path) -> Path:
-    """Rename a checkpoint that was refused, so that it counts no more and can still be looked at."""
-    number = 0
-    while (aside := folder.with_name(f"refused-{folder.name}{f'-{number}' if number else ''}")).exists():
-        number += 1
-    return folder.rename(aside)
 
 
 # ---------------------------------------------------------------- plain data and random state
@@ -277,15 +244,31 @@ def random_state(device: torch.device) -> dict[str, Any]:
     return state
 
 
+def random_generators(device: torch.device) -> tuple[Any, ...]:
+    """The state of every global random generator as it is, for `put_back_generators` in the same process."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return random.getstate(), numpy.random.get_state(), torch.get_rng_state(), cuda
+
+
+def put_back_generators(state: tuple[Any, ...], device: torch.device) -> None:
+    """Undo what was drawn since `random_generators`."""
+    random.setstate(state[0])
+    numpy.random.set_state(state[1])
+    torch.set_rng_state(state[2])
+    if state[3] is not None:
+        torch.cuda.set_rng_state(state[3], device)
+
+
 def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     """Set every global random generator to what `random_state` gave."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal.tolist()), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
     numpy.random.set_state((kind, keys.numpy().astype(numpy.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
+    # Copies: torch reads the state as a C structure, and the process dies where a part of a file has an odd address.
+    torch.set_rng_state(state["torch"].clone())
     if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+        torch.cuda.set_rng_state(state["cuda"].clone(), device)
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "model/") -> None:

@@ -75,6 +75,17 @@ def create(path: Path | str, flags: int = os.O_WRONLY | os.O_TRUNC) -> int:
     return os.open(path, flags | os.O_CREAT | NOFOLLOW | _QUIET, 0o666)
 
 
+def sync_folder(path: Path | str) -> None:
+    """Make names in a folder durable, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def links_out(folder: Path, *inside: str) -> Iterator[tuple[Path, str]]:
     """Names in a folder, and in the folders ``inside`` it, that are links to elsewhere: the path, where it leads.
 

@@ -13,12 +13,13 @@ import json
 import math
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from trainkit.errors import CheckpointError, TrainkitError
-from trainkit.files import Unfit, kind_of, read_regular
+from trainkit.files import Unfit, kind_of, open_regular, read_regular
 
 TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST"
 MAX_MANIFEST = 64 * 1024
@@ -26,13 +27,18 @@ MAX_STATE = 256 * 1024**2
 MAX_HEADER = 32 * 1024**2
 MAX_THREADS = 1024
 MAX_DEPTH = 64
+MIN_PIECE, MAX_PIECES = 8 * 1024**2, 256
+_AT_ONCE = 1 << 20  # bytes that are read, then hashed while they are still in the processor's cache
+MIN_PIECE, MAX_PIECES = 8 * 1024**2, 256
+_AT_ONCE = 1 << 20  # bytes that are read, then hashed while they are still in the processor's cache
+_AT_ANY_PLACE = hasattr(os, "preadv")
 MAX_EMPTY = 2**31  # elements that the other dimensions of an empty tensor may come to
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _SYSTEM = (".nfs", ".DS_Store")  # what file systems and desktops leave in any folder
 
 
-def read_checkpoint(folder: Path) -> tuple[bytes, dict[str, Any]]:
+def read_checkpoint(folder: Path) -> tuple[memoryview, dict[str, Any]]:
     """The bytes of a checkpoint's tensors, in a file that `tensors_in` has found right, and its state.
 
     The bytes that were verified are those that are returned: no file is opened twice.
@@ -40,45 +46,135 @@ def read_checkpoint(folder: Path) -> tuple[bytes, dict[str, Any]]:
     Raises:
         CheckpointError: naming the file and what is wrong with it.
     """
-    file = folder
-    try:
-        if kind := kind_of(os.lstat(folder).st_mode):
-            if kind != "a folder":
-                raise Unfit(f"it is {kind}, not a folder")
-        else:
-            raise Unfit("it is a file, not a folder")
+    with _Reading(folder) as reading:
+        known = reading.manifest()
+        text, data = (reading.whole(name, known[name]) for name in (STATE, TENSORS))
+        reading.file = folder / TENSORS
+        names = set(tensors_in(data))
+        reading.file = folder / STATE
+        state = _object(bytes(text))
+        _check_state(state, names)
+        return data, state
+    raise AssertionError("what is wrong is raised above")
+
+
+def check_files(folder: Path) -> None:
+    """Compare every byte of a checkpoint with its manifest, and keep none of them.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    with _Reading(folder) as reading:
+        known = reading.manifest()
+        for name in (STATE, TENSORS):
+            reading.whole(name, known[name], keep=False)
+
+
+class Sums(NamedTuple):
+    """What a manifest says of a file: its length, and the SHA-256 of each piece."""
+
+    length: int
+    piece: int
+    sums: list[str]
+
+
+def piece_of(length: int) -> int:
+    """How many bytes have a SHA-256 of their own: several processors check a large file together."""
+    return max(MIN_PIECE, -(-length // MAX_PIECES))
+
+
+class _Reading:
+    """A checkpoint's folder while it is read; errors name the file that was last looked at."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = self.file = folder
+
+    def __enter__(self) -> _Reading:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
+        match error:
+            case FileNotFoundError():
+                raise CheckpointError(f"{self.file}: not a whole checkpoint: there is no such file") from None
+            case OSError():
+                raise CheckpointError(f"{self.file}: cannot be read: {error.strerror or error}") from error
+            case MemoryError():
+                raise CheckpointError(f"{self.file}: there is not enough memory to read it") from error
+            case ValueError() | RecursionError():
+                raise CheckpointError(f"{self.file}: {error}") from error
+
+    def manifest(self) -> dict[str, Sums]:
+        """Check what lies in the folder, and the manifest itself."""
+        folder = self.folder
+        kind = kind_of(os.lstat(folder).st_mode) or "a file"
+        if kind != "a folder":
+            raise Unfit(f"it is {kind}, not a folder")
         names = {name for name in os.listdir(folder) if not name.startswith(_SYSTEM)}
         if extra := sorted(names - {TENSORS, STATE, MANIFEST}):
-            file = folder / extra[0]
+            self.file = folder / extra[0]
             raise Unfit("a checkpoint has no such file")
-        file = folder / MANIFEST
-        known = _manifest(read_regular(file, MAX_MANIFEST))
-        contents = {}
-        for name, most in ((STATE, MAX_STATE), (TENSORS, memory())):
-            file = folder / name
-            length, checksum = known[name]
-            if length > most:
-                raise Unfit(f"the manifest gives it {length:,} bytes, and it may have {most:,} here")
-            data = read_regular(file, length)
-            if len(data) != length:
-                raise Unfit(f"the file is damaged (it has {len(data):,} bytes, the manifest says {length:,})")
-            if hashlib.sha256(data).hexdigest() != checksum:
+        self.file = folder / MANIFEST
+        step, known = _manifest(read_regular(self.file, MAX_MANIFEST))
+        # A power cut may undo a renaming: then the folder of an older checkpoint holds what was written over it.
+        if re.fullmatch(r"step-\d{12,}", folder.name) and step != int(folder.name.removeprefix("step-")):
+            raise Unfit(f"it is the checkpoint of step {_cut(step)}, in the folder of another")
+        return known
+
+    def whole(self, name: str, known: Sums, keep: bool = True) -> memoryview:
+        """The bytes of a file, which are those that the manifest means; nothing of them if they are not kept."""
+        self.file = self.folder / name
+        most = MAX_STATE if name == STATE else memory()
+        if known.length > most:
+            raise Unfit(f"the manifest gives it {known.length:,} bytes, and it may have {most:,} here")
+        number, length = open_regular(self.file, known.length)
+        try:
+            if length != known.length:
+                raise Unfit(f"the file is damaged (it has {length:,} bytes, the manifest says {known.length:,})")
+            data = _room(length if keep else 0)
+
+            def sum_of(start: int) -> str:
+                end = min(start + known.piece, length)
+                digest = hashlib.sha256()
+                spare = b"" if keep else bytearray(min(_AT_ONCE, end - start))
+                while start < end:
+                    part = data[start : min(start + _AT_ONCE, end)] if keep else memoryview(spare)[: end - start]
+                    count = _read_at(number, part, start)
+                    if not count:
+                        raise Unfit("the file is damaged (it has become shorter)")
+                    digest.update(part[:count])
+                    start += count
+                return digest.hexdigest()
+
+            starts = range(0, max(length, 1), known.piece)
+            if len(starts) == 1 or not _AT_ANY_PLACE:
+                sums = [sum_of(start) for start in starts]
+            else:
+                from concurrent.futures import ThreadPoolExecutor
+
+                with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1, 16)) as threads:
+                    sums = list(threads.map(sum_of, starts))
+            if sums != known.sums:
                 raise Unfit("the file is damaged (its SHA-256 is not the manifest's)")
-            contents[name] = data
-        file = folder / TENSORS
-        names = set(tensors_in(contents[TENSORS]))
-        file = folder / STATE
-        state = _object(contents[STATE])
-        _check_state(state, names)
-        return contents[TENSORS], state
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: not a whole checkpoint: there is no such file") from None
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise CheckpointError(f"{file}: there is not enough memory to read it") from error
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{file}: {error}") from error
+            return data
+        finally:
+            os.close(number)
+
+
+def _room(length: int) -> memoryview:
+    import numpy
+
+    # numpy asks the kernel for large pages: clearing small ones takes longer than reading.
+    return memoryview(numpy.empty(length, numpy.uint8))
+
+
+def _read_at(number: int, part: memoryview, start: int) -> int:
+    """Fill a part from a place in a file, as far as one call goes; say how far."""
+    if _AT_ANY_PLACE:
+        return os.preadv(number, [part], start)
+    os.lseek(number, start, os.SEEK_SET)
+    data = os.read(number, len(part))
+    part[: len(data)] = data
+    return len(data)
 
 
 def memory() -> int:
@@ -89,8 +185,8 @@ def memory() -> int:
         return 2**40
 
 
-def _manifest(data: bytes) -> dict[str, tuple[int, str]]:
-    """Length and SHA-256 of each file, of a manifest whose own checksum is right."""
+def _manifest(data: bytes) -> tuple[Any, dict[str, Sums]]:
+    """The step, and length and SHA-256 of each file, of a manifest whose own checksum is right."""
     lines = data.split(b"\n")
     if len(lines) != 3 or lines[2] or hashlib.sha256(lines[0]).hexdigest().encode() != lines[1]:
         raise Unfit("the manifest is damaged")
@@ -103,14 +199,18 @@ def _manifest(data: bytes) -> dict[str, tuple[int, str]]:
     files = found.get("files")
     for name in (TENSORS, STATE):
         entry = files.get(name) if isinstance(files, dict) else None
-        length, checksum = (entry.get("bytes"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
-        if type(length) is not int or length < 0 or not isinstance(checksum, str):
+        entry = entry if isinstance(entry, dict) else {}
+        length, sums = entry.get("bytes"), entry.get("sha256")
+        if type(length) is not int or length < 0 or not (isinstance(sums, str) or _is_names(sums)):
             raise Unfit(f"the manifest is of another form: it lacks bytes and sha256 of {name}")
-        known[name] = length, checksum
-    return known
+        piece = entry.get("piece") if isinstance(sums, list) else max(length, 1)
+        if type(piece) is not int or piece < 1 or (isinstance(sums, list) and len(sums) != -(-length // piece)):
+            raise Unfit(f"the manifest is of another form: piece and sha256 of {name} do not fit its bytes")
+        known[name] = Sums(length, piece, sums if isinstance(sums, list) else [sums])
+    return found.get("step"), known
 
 
-def tensors_in(data: bytes | mmap.mmap) -> dict[str, tuple[str, tuple[int, ...]]]:
+def tensors_in(data: bytes | memoryview | mmap.mmap) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each tensor of a file in the safetensors format, if the file is right to its last byte.
 
     Raises:
@@ -208,6 +308,13 @@ def _is_tables(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
+def _is_best(value: Any) -> bool:
+    if not isinstance(value, dict) or not _is_count(value.get("step")) or not isinstance(value.get("metric"), str):
+        return False
+    figure = value.get("value")
+    return type(figure) in (int, float) or (isinstance(figure, dict) and set(figure) == {"__float__"})
+
+
 # Keys that some version of trainkit has written, where they are there; what they must be.
 _FORMS: Mapping[str, tuple[Any, str]] = {
     **dict.fromkeys(
@@ -218,13 +325,36 @@ _FORMS: Mapping[str, tuple[Any, str]] = {
     "threads": (lambda value: _is_count(value) and 1 <= value <= MAX_THREADS, f"a number from 1 to {MAX_THREADS}"),
     "device": (lambda value: isinstance(value, str), "text"),
     "on_cpu": (_is_names, "a list of names"),
-    "optimizer": (lambda value: isinstance(value, dict), "a table"),
+    "optimizer": (
+        lambda value: isinstance(value, dict) and all(isinstance(entry, dict) and entry for entry in value.values()),
+        "a table of tables",
+    ),
     "plugins": (lambda value: isinstance(value, dict), "a table"),
     "random": (lambda value: isinstance(value, dict), "a table"),
     "bases": (_is_tables, "a list of tables"),
+    "best": (
+        lambda value: (
+            value is None
+            or (
+                isinstance(value, dict)
+                and (_is_count(value.get("step")), isinstance(value.get("metric"), str)) == (True, True)
+                and isinstance(value.get("value"), dict)
+                and "__float__" in value["value"]
+            )
+        ),
+        "null, or a table with step, metric and value",
+    ),
+    "strides": (
+        lambda value: isinstance(value, dict) and all(map(_counts, value.values())),
+        "a table of lists of whole numbers",
+    ),
     "groups": (
         lambda value: _is_tables(value) and all(_is_names(group.get("names")) for group in value),
         "a list of tables with names",
+    ),
+    "best": (
+        lambda value: value is None or _is_best(value),
+        "a table of step, metric and value",
     ),
     "events": (
         lambda value: isinstance(value, list) and all(isinstance(e, list) and e and _is_count(e[0]) for e in value),

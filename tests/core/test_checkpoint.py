@@ -236,7 +236,7 @@ def test_a_run_on_a_full_disk_ends_with_the_older_checkpoint_whole(train, tmp_pa
 
     fill = Fill()
     with monkeypatch.context() as patched, pytest.raises((MachineError, OSError)) as raised:
-        train(listeners=[fill])
+        train("run.save_in_background=false", listeners=[fill])
     assert fill.step == 16, "the second save was tried"
     assert isinstance(raised.value, MachineError), "an error on the way out must not hide what happened"
     assert raised.value.exit_code == 3

@@ -1,0 +1,117 @@
+"""A process that has imported torch once and forks a child for each job, so that a run costs a tenth of a second.
+
+`Zygote` starts it and talks with it: one line of JSON for each job, one for each answer. Children are killed, die by
+themselves, or end; whoever started them asks for their exit code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+class Zygote:
+    """The process, seen from outside."""
+
+    def __enter__(self) -> Zygote:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.soak.zygote"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def _ask(self, question: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("the process that starts runs has ended")
+        return json.loads(answer)
+
+    def start(self, words: list[str], **faults: Any) -> int:
+        """Start ``trainkit`` with these words, and say its process.
+
+        Args:
+            words: the command line.
+            faults: what `tests.soak.faults.arm` takes, and ``log``, the file that takes what it says.
+        """
+        return int(self._ask({"words": words, "faults": faults}))
+
+    def wait(self, process: int) -> int:
+        """The exit code of a process that `start` gave; negative for a signal."""
+        return int(self._ask({"wait": process}))
+
+    def run(self, words: list[str], **faults: Any) -> int:
+        """Start and wait."""
+        return self.wait(self.start(words, **faults))
+
+
+def child(words: list[str], faults: dict[str, Any]) -> int:
+    """What a forked child does."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    number = os.open(faults.pop("log", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(number, stream)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
+    from tests.soak.faults import arm
+    from trainkit.cli import main
+
+    seconds = faults.pop("seconds", "")
+    with arm(**faults):
+        begun, worked = time.perf_counter(), time.process_time()
+        code = main(words)
+        took = time.perf_counter() - begun, time.process_time() - worked
+    if seconds:
+        Path(seconds).write_text(f"{took[0]} {took[1]}", encoding="utf-8")
+    return code
+
+
+def serve() -> None:
+    """Answer until the input ends."""
+    import torch
+
+    import tests.soak.faults  # noqa: F401 - so that children have it
+    import trainkit.launch  # noqa: F401
+
+    torch.set_num_threads(1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    for line in sys.stdin:
+        question = json.loads(line)
+        if "wait" in question:
+            _, status = os.waitpid(question["wait"], 0)
+            answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+            continue
+        if (process := os.fork()) == 0:
+            code = 70
+            with contextlib.suppress(BaseException):
+                code = child(question["words"], question["faults"])
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        answers.write(f"{process}\n")
+
+
+if __name__ == "__main__":
+    serve()
