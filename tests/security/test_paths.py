@@ -65,7 +65,8 @@ def test_paths_within_are_read(place, capsys, path):
     "path",
     [
         *("../secret.csv", "inner/../../secret.csv", "{tmp}/secret.csv", "link.csv", "out/secret.csv"),
-        *("/etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/environ", "~/secret.csv", "..", "/", "inner/../../home2/x"),
+        *("/etc/passwd", "/dev/zero", "/dev/stdin", "/proc/self/environ", "~/secret.csv"),
+        *("..", "/", "inner/../../home2/x"),
     ],
 )  # fmt: skip
 def test_paths_that_lead_out_are_a_problem_with_its_line(place, capsys, path):

@@ -214,7 +214,7 @@ def texts(count: int, seed: int) -> Iterator[tuple[str, str]]:
 
 
 def check(count: int, seed: int) -> list[str]:
-    """Validate, fill and preview ``count`` recipes, and say for each failure which one.
+    """Validate or fill ``count`` recipes, and say for each failure which one.
 
     Args:
         count: how many.
@@ -228,10 +228,10 @@ def check(count: int, seed: int) -> list[str]:
             furnish(Path(place))
             for number, (what, text) in enumerate(texts(count, seed)):
                 Path("r.toml").write_bytes(text.encode("utf-8", "surrogatepass"))
-                for verb in ("validate", "fill"):
-                    said = answer([verb, "r.toml"])
-                    if said:
-                        failures.append(f"seed {seed}, recipe {number}, {verb}, {what}: {said}\n{text[:1500]}")
+                verb = ("fill", "validate")[number // 3 % 2]
+                said = answer([verb, "r.toml"])
+                if said:
+                    failures.append(f"seed {seed}, recipe {number}, {verb}, {what}: {said}\n{text[:1500]}")
         finally:
             os.chdir(before)
     return failures
