@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from trainkit.settings import Period as Period
     from trainkit.settings import Positive as Positive
     from trainkit.settings import PositiveInt as PositiveInt
+    from trainkit.settings import Resume as Resume
     from trainkit.weights import exchanged as exchanged
     from trainkit.weights import renew_batch_norm as renew_batch_norm
     from trainkit.weights import weights_of as weights_of
@@ -109,6 +110,7 @@ _MODULES = {
         "Period",
         "Positive",
         "PositiveInt",
+        "Resume",
     ),
     "weights": ("exchanged", "renew_batch_norm", "weights_of"),
     "wrapping": ("OptimizerWrapper",),
@@ -152,6 +154,7 @@ __all__ = [
     "Reaction",
     "RecipeError",
     "Report",
+    "Resume",
     "Rule",
     "Run",
     "RunError",

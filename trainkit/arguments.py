@@ -19,6 +19,10 @@ VERBS = {
         "show every scheduled value over the run, and what looks wrong with it",
     ),
     "resume": ("RUN [key=value ...]", "continue a run from its newest checkpoint, bit for bit"),
+    "verify-resume": (
+        "RECIPE [key=value ...] [--updates N]",
+        "kill and continue a short run of the recipe, and say whether it ends alike",
+    ),
     "list": ("[KIND | recipes]", "list components, or packaged recipes"),
     "describe": ("KIND NAME", "show a component: settings, types, defaults, an example"),
     "hooks": ("", "list the hooks that a plugin can implement"),
@@ -32,11 +36,15 @@ VERBS = {
 OPTIONS = {
     "--run-dir DIR": "(run) the run folder; default: a new one under TRAINKIT_RUNS, else under runs",
     "--resume": "(run) continue the run in --run-dir; where there is none, begin it",
+    "--fresh": "(run) begin anew in --run-dir; the run that it holds is kept aside, in .old-1",
+    "--extend TIME": "(resume) make the run longer by 20ep, or 0.5dur: half as long again; schedules keep their plan",
+    "--accept-drift": "(run, resume) continue although versions or device have changed, or state would be lost",
     "--smoke": "(run) two updates, one evaluation, one save and load, in seconds",
     "--profile": "(run, resume) show afterwards where the time of an update went",
     "--at TIMES": "(preview) times to show, such as 0,137,2ep,0.5dur; a bare number counts updates",
     "--plot FILE": "(preview) draw the values over the whole run: .png, .svg or .pdf",
     "--metrics FILE": "(preview) play the figures of a metrics.jsonl, or of JSON, through the reactions",
+    "--updates N": "(verify-resume) length of the trial; default: about a dozen, past the end of a short epoch",
     "--origin": "(fill) show where each value comes from instead",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
     "-p MODULE": "also use the plugin in this module or file; may be repeated",
@@ -48,7 +56,10 @@ OPTIONS = {
     "--version": "show the version",
     "-h, --help": "show this text, or with a verb what it takes",
 }
-_TAKES_VALUE = ("--run-dir", "-p", "--without", "--split", "--out", "--at", "--plot", "--metrics", "--key")
+_TAKES_VALUE = (
+    *("-p", "--without", "--run-dir", "--extend", "--updates"),
+    *("--at", "--plot", "--metrics", "--split", "--out", "--key"),
+)
 _SPLITS = ("train", "val", "test")
 
 
@@ -81,16 +92,20 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.set_defaults(verb=verb)
-    if verb in ("run", "validate", "fill", "preview"):
+    if verb in ("run", "validate", "fill", "preview", "verify-resume"):
         parser.add_argument("words", nargs="*", metavar="RECIPE | key=value", help="recipe, and values to set in it")
     if verb == "run":
         parser.add_argument("--run-dir", metavar="DIR", help=_help("--run-dir DIR"))
         parser.add_argument("--resume", action="store_true", help=_help("--resume"))
+        parser.add_argument("--fresh", action="store_true", help=_help("--fresh"))
         parser.add_argument("--smoke", action="store_true", help=_help("--smoke"))
         parser.add_argument("--profile", action="store_true", help=_help("--profile"))
     elif verb == "resume":
         parser.add_argument("words", nargs="*", metavar="RUN | key=value", help="run folder, and values to change")
+        parser.add_argument("--extend", metavar="TIME", help=_help("--extend TIME"))
         parser.add_argument("--profile", action="store_true", help=_help("--profile"))
+    elif verb == "verify-resume":
+        parser.add_argument("--updates", type=int, default=0, metavar="N", help=_help("--updates N"))
     elif verb == "preview":
         parser.add_argument("--at", metavar="TIMES", help=_help("--at TIMES"))
         parser.add_argument("--plot", metavar="FILE", help=_help("--plot FILE"))
@@ -112,6 +127,8 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         )
     if verb in ("schema", "predict"):
         parser.add_argument("--out", metavar="FILE", help="file to write")
+    if verb in ("run", "resume"):
+        parser.add_argument("--accept-drift", action="store_true", help=_help("--accept-drift"))
     parser.add_argument("-p", action="append", default=[], metavar="MODULE", help=_help("-p MODULE"))
     parser.add_argument("--without", action="append", default=[], metavar="PLUGIN", help=_help("--without PLUGIN"))
     parser.add_argument("--json", action="store_true", help=_help("--json"))

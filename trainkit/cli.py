@@ -110,14 +110,14 @@ class Session:
 
     # ------------------------------------------------------------ recipes
 
-    def _recipe(self) -> Recipe:
+    def _recipe(self, more: Sequence[str] = ()) -> Recipe:
         from trainkit.recipe import load_recipe
 
         sources, overrides = split_words(self.args.words)
         if len(sources) != 1:
             got = ", ".join(sources) or "none"
             raise usage_error(f"{self.args.verb} takes one recipe and any number of key=value, got recipes: {got}")
-        recipe = load_recipe(sources[0], overrides, self.plugins())
+        recipe = load_recipe(sources[0], [*overrides, *more], self.plugins())
         self._show_notes(recipe)
         return recipe
 
@@ -131,6 +131,11 @@ class Session:
 
         if self.args.resume and not self.args.run_dir:
             raise usage_error("--resume needs --run-dir DIR: the folder of the run to continue")
+        if self.args.fresh and not self.args.run_dir:
+            raise usage_error("--fresh needs --run-dir DIR: the folder whose run is put aside")
+        if self.args.fresh and (self.args.resume or self.args.smoke):
+            other = "--resume" if self.args.resume else "--smoke"
+            raise usage_error(f"--fresh begins a run anew, which {other} does not: name one of them")
         if self.args.resume and self.args.smoke:
             raise usage_error("--smoke leaves nothing behind that --resume could continue: name one of them")
         recipe = self._recipe()
@@ -144,7 +149,7 @@ class Session:
         folder, plugins = _run_folder(runs[0]), self.plugins()
         from trainkit.resuming import recipe_of
 
-        recipe = recipe_of(folder, overrides, plugins)
+        recipe = recipe_of(folder, overrides, plugins, self.args.extend or "")
         self._show_notes(recipe)
         return self._train(recipe, folder, True)
 
@@ -168,6 +173,8 @@ class Session:
                 smoke=smoke,
                 profile=self.args.profile,
                 resume=resume,
+                fresh=getattr(self.args, "fresh", False),
+                accept_drift=self.args.accept_drift,
             )
         finally:
             display.close()
@@ -246,6 +253,25 @@ class Session:
             if plot is not None:
                 say(f"picture written to {plot}")
         return 0
+
+    def _verify_resume(self) -> int:
+        from trainkit.verify_resume import CHANGES, verify
+
+        recipe = self._recipe(CHANGES)
+        from trainkit.display import Display
+
+        if self.args.updates < 0:
+            raise usage_error(f"--updates {self.args.updates}: write the length of the trial in updates")
+        display = Display(-1 if self.args.quiet else 0)
+        try:
+            verdict = verify(recipe, self.args.p, self.args.without, self.args.updates, display.progress)
+        finally:
+            display.close()
+        if self.json:
+            emit_json(verdict.as_dict())
+        else:
+            emit("\n".join(verdict.lines()))
+        return 0 if verdict.equal else 1
 
     def _schema(self) -> int:
         from trainkit.recipe import json_schema

@@ -104,6 +104,8 @@ def measure(run: Run, split: str, keep: Callable[[Batch, Tensor], object] | None
 class Defaults:
     """The core's own implementations of hooks, asked after all plugins."""
 
+    stateless = True
+
     @hookimpl(trylast=True)
     def trainkit_evaluate(self, run: Run, split: str) -> Metrics:
         return measure(run, split)

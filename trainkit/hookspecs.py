@@ -243,7 +243,9 @@ def trainkit_stop_reason(run: Run, metrics: Metrics) -> str | None:
 def trainkit_save(run: Run) -> Mapping[str, Any] | None:
     """Give the state that a continued run needs of this object.
 
-    Called at each save, on a step boundary, after the evaluation that is due there.
+    Called at each save, on a step boundary, after the evaluation that is due there. An object that sees the
+    training through other hooks implements this and ``trainkit_restore``, or says ``stateless = True``: a continued run
+    refuses otherwise.
 
     Returns:
         Tensors, numbers, text, lists and dicts with text keys; ``None`` for an object without state. What is given must

@@ -15,7 +15,9 @@ from trainkit import checkpoint, resuming, rundir
 from trainkit.allocator import keep_pages
 from trainkit.build import Built, build
 from trainkit.console import say as console_say
+from trainkit.environment import environment
 from trainkit.errors import Exit, TrainkitError
+from trainkit.history import remember
 from trainkit.loop import train
 from trainkit.manager import Plugins
 from trainkit.outcome import named, report_of
@@ -25,6 +27,7 @@ from trainkit.recorder import Recorder
 from trainkit.restore import Continued
 from trainkit.run import Report, Run
 from trainkit.smoke import smoke as run_smoke
+from trainkit.stateful import mute
 from trainkit.verified import fitting
 
 
@@ -76,6 +79,8 @@ def launch(
     smoke: bool = False,
     profile: bool = False,
     resume: bool = False,
+    fresh: bool = False,
+    accept_drift: bool = False,
 ) -> Report:
     """Run a recipe from an empty folder, or from the newest checkpoint of a run that has not ended, to its report.
 
@@ -90,6 +95,8 @@ def launch(
         profile: measure where the time goes, into ``run.profile``.
         resume: continue the run that ``folder`` holds, bit for bit as if it had not been interrupted; where it holds
             none, or one that ended before its first checkpoint, start from the beginning.
+        fresh: put a run that ``folder`` holds aside, and start from the beginning.
+        accept_drift: continue the run also where what it runs on has changed, or an object's state would be lost.
 
     Returns:
         How the run ended: finished, stopped by the recipe, or interrupted by a signal.
@@ -100,7 +107,7 @@ def launch(
     if smoke:
         return run_smoke(recipe, plugins, listeners, progress)
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
-    with Signals() as signals, rundir.RunFolder(path, resume) as place:
+    with Signals() as signals, rundir.RunFolder(path, resume, fresh) as place:
         started = False
         try:
             found = resuming.find(place, recipe) if place.continues else None
@@ -114,10 +121,19 @@ def launch(
                 raise StoppedEarly(f"stopped by {signals.name} before the first update; nothing was written")
             signals.run = run
             signals.wish()
-            environment = _environment(recipe, run, command)
+            now = _environment(recipe, run, command)
+            differs: dict[str, tuple[Any, Any]] = {}
+            if found is not None:
+                differs = resuming.check_environment(place, found, now, accept_drift)
+                resuming.check_state(run, found, plugins, accept_drift)
             if place.continues:
-                resuming.begin(place, found, environment, run.say)
-            place.describe(fill_toml(recipe), environment)
+                resuming.begin(place, found, run.say)
+            elif (aside := place.clear()) is not None:
+                run.say(f"the run that was here is kept in {aside}; this one starts from the beginning")
+            if found is None and (lost := mute(run)):
+                run.say(resuming.lost_state(run, plugins, lost))
+            _remember(place, run, found, now, differs)
+            place.describe(fill_toml(recipe), now)
             started = True
             with keep_pages(run.recipe["run"]["keep_pages"]):
                 return _run(built, place, plugins, profile, found)
@@ -135,8 +151,28 @@ def _said_to(place: rundir.RunFolder) -> Callable[[str], None]:
 
 
 def _environment(recipe: Recipe, run: Run, command: str) -> dict[str, Any]:
-    distributions = {plugin.distribution: plugin.version for plugin in recipe.plugins_in_use()}
-    return rundir.environment(run.seed, str(run.device), command, distributions)
+    versions = dict(plugin.recorded_version for plugin in recipe.plugins_in_use())
+    return environment(run.seed, str(run.device), command, versions, run.precision.name)
+
+
+def _remember(
+    place: rundir.RunFolder,
+    run: Run,
+    found: Continued | None,
+    now: dict[str, Any],
+    differs: dict[str, tuple[Any, Any]],
+) -> None:
+    """Add this process to the run's history."""
+    command = now["command"]
+    if found is None:
+        remember(place.path, "start", 0, command, environment=now)
+        return
+    more = {
+        "checkpoint": found.folder.name,
+        "changed": {change.key: {"was": change.was, "is": change.now, "rule": change.rule} for change in found.changes},
+        "accepted": {key: {"was": was, "is": value} for key, (was, value) in differs.items()},
+    }
+    remember(place.path, "resume", run.step, command, **more)
 
 
 def _run(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -48,6 +50,20 @@ class Plugin:
     def package(self) -> str:
         """The top-level package, which ``package:name`` in a recipe refers to."""
         return self.module_name.split(".")[0]
+
+    @property
+    def recorded_version(self) -> tuple[str, str]:
+        """What tells whether it has changed: its distribution and version, or its name and a hash of its files."""
+        file = getattr(self.module, "__file__", None)
+        if self.version != "not installed" or not file:
+            return self.distribution, self.version
+        place = Path(file)
+        files = sorted(place.parent.rglob("*.py")) if place.name == "__init__.py" else [place]
+        digest = hashlib.sha256()
+        for path in files:
+            with contextlib.suppress(OSError):
+                digest.update(path.read_bytes())
+        return self.name, f"sha256:{digest.hexdigest()[:16]}"
 
     def __str__(self) -> str:
         return f"plugin '{self.name}' ({self.distribution} {self.version})"

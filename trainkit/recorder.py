@@ -170,6 +170,9 @@ class Recorder:
             state: the checkpoint's; the run itself stands there already.
         """
         self.best, self.newest = state["best"], dict(state["newest"])
+        if self.best is not None and self.best["metric"] != self.monitor:
+            self.run.say(f"the best {self.best['metric']} no longer counts: {self.monitor} is looked at from here on")
+            self.best = None
         self.started -= state["seconds"]
         self.run.history.extend(self.folder.cut(state["metrics_bytes"]))
         self.tally.restore(state["tally"])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainkit import checkpoint, snapshot
+from trainkit.changes import Change
 from trainkit.errors import CheckpointError, Problem, RecipeError
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Run
@@ -53,6 +54,7 @@ class Continued:
         self.state = state
         self.tables = recipe.tables
         self.settings: Mapping[str, Any] = recipe.tables["run"]
+        self.changes: list[Change] = []
         self.notes: list[str] = []
         self.matched = ""
         self.refused: dict[Path, str] = {}  # newer checkpoints that do not verify, and why
@@ -200,6 +202,7 @@ class Continued:
         if scaler := checkpoint.join_state(state["scaler"], self.tensors):
             run.precision.scaler.load_state_dict(scaler)
         run.step, run.skipped = state["step"], state["skipped"]
+        run.skipped_in_a_row = state.get("skipped_in_a_row", 0)  # not in checkpoints of before it was saved
         run.epoch, run.batch_in_epoch = state["epoch"], state["batch_in_epoch"]
         if run.batch_in_epoch >= run.feed.batches_in(run.epoch):
             run.epoch, run.batch_in_epoch = run.epoch + 1, 0

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainkit import checkpoint
+from trainkit import changes, checkpoint
 from trainkit.clock import Span
-from trainkit.errors import CheckpointError, MachineError, RecipeError, UsageError
+from trainkit.environment import drift
+from trainkit.errors import CheckpointError, MachineError, PluginError, UsageError
 from trainkit.manager import Plugins
-from trainkit.recipe import Recipe, fill_toml, load_recipe, parse_toml, problem_at
+from trainkit.recipe import Recipe, fill_toml, load_recipe, parse_toml
 from trainkit.restore import Continued
 from trainkit.run import Run
 from trainkit.rundir import RunFolder, check_links, read_text
+from trainkit.stateful import hooked, mute
 from trainkit.verified import fitting
 
-_SHOWN = 12  # differences that are named one by one
-_FREE = {"command"}  # of the environment: nothing depends on it
 
-
-def recipe_of(path: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+def recipe_of(path: Path, overrides: Sequence[str], plugins: Plugins, extend: str = "") -> Recipe:
     """The recipe that a run folder holds, with changes, for ``trainkit resume``.
 
+    Args:
+        path: the run folder.
+        overrides: changes, as ``key=value``.
+        plugins: the plugins of this process.
+        extend: how much longer the run is to be, such as ``20ep``; schedules keep the old length unless ``overrides``
+            or the recipe say another ``run.on_length_change``.
+
     Raises:
-        UsageError: if it is no run folder.
+        UsageError: if it is no run folder, or ``extend`` fits neither the run nor the other changes.
         CheckpointError: if the run has no checkpoint yet.
         RecipeError: if the recipe, as changed, has problems.
     """
@@ -38,11 +44,37 @@ def recipe_of(path: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
         raise UsageError(f"{path}: not a run folder (there is no {file}); {cure}")
     check_links(path)
     if not checkpoint.newest_first(path / "checkpoints"):
+        _check_none_lost(path)
         raise CheckpointError(
             f"{path}: the run ended before its first checkpoint; start it again with\n"
             f"  trainkit run {file} --run-dir {path} --resume"
         )
+    if extend:
+        overrides = [*overrides, *_longer(load_recipe(file, overrides, plugins), overrides, extend)]
     return load_recipe(file, overrides, plugins)
+
+
+def _longer(recipe: Recipe, overrides: Sequence[str], extend: str) -> list[str]:
+    """The changes that make a run longer.
+
+    Raises:
+        UsageError: if that cannot be said in the unit of ``run.duration``.
+    """
+    settings = recipe.tables["run"]
+    before = Span.parse(settings["duration"])
+    try:
+        more = Span.parse(extend)
+    except ValueError as error:
+        raise UsageError(f"--extend {extend}: {error}") from error
+    if any(change.replace(" ", "").startswith("run.duration=") for change in overrides):
+        raise UsageError("--extend adds to run.duration, which is given as well: name one of them")
+    if not more.amount:
+        raise UsageError(f"--extend {extend}: write more than nothing")
+    if more.unit not in (before.unit, "dur"):
+        raise UsageError(f'--extend {extend}: run.duration is "{before}"; write {before.unit}, or a share of it in dur')
+    amount = before.amount + (before.amount * more.amount if more.unit == "dur" else more.amount)
+    word = settings["on_length_change"]
+    return [f"run.duration={Span(amount, before.unit)}", *(["run.on_length_change=keep"] if word == "error" else [])]
 
 
 def find(place: RunFolder, recipe: Recipe) -> Continued | None:
@@ -56,8 +88,12 @@ def find(place: RunFolder, recipe: Recipe) -> Continued | None:
     """
     parent = place.path / "checkpoints"
     if not checkpoint.newest_first(parent):
+        _check_none_lost(place.path)
         return None
-    folder, tensors, state, refused = checkpoint.find_newest(parent)
+    try:
+        folder, tensors, state, refused = checkpoint.find_newest(parent)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}\n  to begin again, and keep what is there aside: --fresh") from error
     with fitting(folder):
         found = Continued(folder, tensors, state, recipe)
     found.refused.update(refused)
@@ -65,67 +101,12 @@ def find(place: RunFolder, recipe: Recipe) -> Continued | None:
         before = parse_toml(read_text(place.path / "recipe.toml"), "recipe.toml")
     except (OSError, ValueError) as error:
         raise MachineError(f"{place.path / 'recipe.toml'}: cannot be read: {error}") from error
-    _check_fixed(before, recipe)
-    found.notes += _changes(before, parse_toml(fill_toml(recipe), "the recipe"))
+    found.changes += changes.compare(before, parse_toml(fill_toml(recipe), "the recipe"), recipe)
+    changes.refuse(found.changes, before, recipe)
+    found.notes += changes.lines(found.changes)
     if recipe.tables["run"]["threads"] is None:
         torch.set_num_threads(state["threads"])
     return found
-
-
-def _check_fixed(before: Mapping[str, Any], recipe: Recipe) -> None:
-    """What no checkpoint can be continued with: another optimizer, another seed.
-
-    Raises:
-        RecipeError: naming what has changed.
-    """
-    problems = []
-    now = recipe.tables
-    if now["seed"] != before.get("seed"):
-        began = f"the run began with {before.get('seed')}"
-        message = f"seed = {now['seed']}, and {began}: the order of samples follows from it"
-        problems.append(problem_at(now, "seed", message, "keep the seed, or start a new run"))
-    had, has = list(_uses(before.get("optimizer", {}))), list(_uses(now["optimizer"]))
-    if had != has:
-        message = f"the optimizer is {' with '.join(has)}; the checkpoint holds the state of {' with '.join(had)}"
-        problems.append(problem_at(now, "optimizer.use", message, "keep the optimizer, or start a new run"))
-    if problems:
-        raise RecipeError(problems)
-
-
-def _uses(table: Any) -> Iterator[str]:
-    """Every component that a table names, in order."""
-    if isinstance(table, Mapping):
-        if isinstance(table.get("use"), str):
-            yield f"'{table['use']}'"
-        for value in table.values():
-            yield from _uses(value)
-    elif isinstance(table, list):
-        for item in table:
-            yield from _uses(item)
-
-
-def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """One line for each key of a recipe that is new, gone or has another value."""
-    had, has = dict(_leaves(before, ())), dict(_leaves(now, ()))
-    lines = []
-    for key in dict.fromkeys([*has, *had]):
-        if had.get(key) != has.get(key):
-            was = json.dumps(had[key]) if key in had else "unset"
-            now_is = json.dumps(has[key]) if key in has else "unset"
-            lines.append(f"the recipe has changed: {key} = {now_is} (was {was})")
-    rest = len(lines) - _SHOWN
-    return lines if rest <= 0 else [*lines[:_SHOWN], f"the recipe has changed in {rest} more keys"]
-
-
-def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _leaves(item, (*path, str(key)))
-    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for number, item in enumerate(value):
-            yield from _leaves(item, (*path, str(number)))
-    else:
-        yield ".".join(path), value
 
 
 def refuse_finished(place: RunFolder, found: Continued, run: Run) -> None:
@@ -148,29 +129,69 @@ def refuse_finished(place: RunFolder, found: Continued, run: Run) -> None:
         )
 
 
-def environment_changes(place: RunFolder, now: Mapping[str, Any]) -> list[str]:
-    """One line for each thing outside the recipe that has changed since the run's last process."""
+def check_environment(
+    place: RunFolder, found: Continued, now: Mapping[str, Any], accept: bool
+) -> dict[str, tuple[Any, Any]]:
+    """What has changed outside the recipe since the run's last process and may change numbers: ``{key: (was, is)}``.
+
+    Raises:
+        MachineError: if there is anything and ``accept`` is not given.
+    """
+    changed = {change.key: change for change in found.changes}
     try:
         before = json.loads(read_text(place.path / "environment.json"))
-    except (OSError, ValueError, RecursionError):
-        return ["environment.json cannot be read: what has changed outside the recipe is not known"]
-    had, has = dict(_leaves(before, ())), dict(_leaves(now, ()))
-    return [
-        f"the environment has changed: {key} is {has.get(key, 'absent')}, was {had.get(key, 'absent')}"
-        for key in dict.fromkeys([*has, *had])
-        if had.get(key) != has.get(key) and key not in _FREE
+        differs = drift(before, now, changed)
+    except (OSError, ValueError, RecursionError, AttributeError):
+        differs = {"environment.json": ("not readable", "written anew")}
+    said = [
+        f"the environment has changed: {key} is {_shown(has)}, was {_shown(had)}" for key, (had, has) in differs.items()
     ]
+    if said and not accept:
+        cure = "results may differ from those of the uninterrupted run; put it back, or go on with --accept-drift"
+        raise MachineError(
+            "\n".join([f"{place.path}: the run was not continued", *(f"  {line}" for line in said), f"  {cure}"])
+        )
+    found.notes[:0] = said
+    return differs
 
 
-def begin(
-    place: RunFolder, found: Continued | None, environment: Mapping[str, Any], say: Callable[[str], None]
-) -> None:
+def _shown(value: Any) -> str:
+    return "absent" if value is None else str(value)
+
+
+def check_state(run: Run, found: Continued, plugins: Plugins, accept: bool) -> None:
+    """Refuse to lose state: whatever sees the training must save what it holds, or say that it holds nothing.
+
+    Raises:
+        PluginError: naming plugins and objects, if ``accept`` is not given.
+    """
+    if not (lost := mute(run)):
+        return
+    text = lost_state(run, plugins, lost)
+    if not accept:
+        raise PluginError(f"{text}\n  to go on without what it holds: --accept-drift")
+    found.notes.append(text)
+
+
+def lost_state(run: Run, plugins: Plugins, labels: Sequence[str]) -> str:
+    """Name what would lose its state, with the plugin that it comes from."""
+    parts, named = dict(hooked(run.hook)), []
+    for label in labels:
+        module = getattr(parts[label], "__name__", None) or type(parts[label]).__module__
+        owner = next((plugin for plugin in plugins.plugins if plugin.package == module.split(".")[0]), None)
+        named.append(f"{label} of {owner}" if owner else label)
+    return (
+        f"a continued run would lose the state of {', '.join(named)}: it has hooks that see the training, and neither "
+        "saves what it holds (trainkit_save, trainkit_restore) nor says stateless = True"
+    )
+
+
+def begin(place: RunFolder, found: Continued | None, say: Callable[[str], None]) -> None:
     """Say what has changed, and clear the folder of what does not count, when it is certain that the run goes on.
 
     Args:
         place: the run folder.
         found: what the run goes on from; ``None`` if it begins again.
-        environment: as it is now.
         say: tells the user.
     """
     parent = place.path / "checkpoints"
@@ -182,7 +203,27 @@ def begin(
         return
     for folder, why in found.refused.items():
         say(f"a checkpoint is refused, and renamed to {checkpoint.set_aside(folder).name}: {why}")
-    for note in [*environment_changes(place, environment), *found.notes]:
+    for note in found.notes:
         say(note)
     say(f"the run goes on from update {found.position}")
     place.log(found.matched)
+
+
+def _check_none_lost(path: Path) -> None:
+    """A run without checkpoints begins again; one that had some and lost them does not.
+
+    Raises:
+        CheckpointError: naming what shows that there were checkpoints.
+    """
+    lines = [f"{folder}: was refused before" for folder in sorted((path / "checkpoints").glob("refused-step-*"))]
+    if (path / "best.json").exists():
+        lines.append(f"{path / 'best.json'}: names a checkpoint, which is not there")
+    try:
+        status = json.loads(read_text(path / "report.json"))["status"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        status = "failed"  # before its first checkpoint, or with no report at all
+    if status != "failed":
+        lines.append(f"{path / 'report.json'}: the run is {status}, and its checkpoints are not there")
+    if lines:
+        cure = f"  to begin again, and keep what is there aside: --run-dir {path} --fresh"
+        raise CheckpointError("\n".join([f"{path / 'checkpoints'}: no usable checkpoint", *lines, cure]))

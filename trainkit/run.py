@@ -124,6 +124,7 @@ class Run:
         epoch: epochs begun and not ended, from 0.
         batch_in_epoch: loader batches already taken in this epoch.
         skipped: updates left out because they were not finite.
+        skipped_in_a_row: how many of those were the newest updates tried.
         events: decisions taken from metrics, as ``(t, kind)``; kept in the checkpoint.
         history: every line of ``metrics.jsonl`` so far.
         stop_reason: set by whoever wants the run to end at the next step boundary.
@@ -153,6 +154,7 @@ class Run:
     epoch: int = 0
     batch_in_epoch: int = 0
     skipped: int = 0
+    skipped_in_a_row: int = 0
     events: list[tuple[int, str]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     stop_reason: str | None = None

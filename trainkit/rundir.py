@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import platform
 import re
 import secrets
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +18,15 @@ import filelock
 from trainkit.errors import MachineError, printable
 from trainkit.files import NOFOLLOW, create, kind_of, links_out, read_regular
 
-_FILES = ("recipe.toml", "environment.json", "metrics.jsonl", "log.txt", "report.json", "best.json")
+RUN_FILES = (
+    "recipe.toml",
+    "environment.json",
+    "history.jsonl",
+    "metrics.jsonl",
+    "log.txt",
+    "report.json",
+    "best.json",
+)
 _LONGEST = 16 * 1024**2  # of a file that is read whole, in bytes
 
 
@@ -78,7 +84,7 @@ def check_links(path: Path) -> None:
     for link, target in links_out(path, "checkpoints"):
         cure = "put what it leads to in its place, or remove it"
         raise MachineError(f"{link}: it is a link out of the run folder, to {target}; {cure}")
-    for name in (".lock", *_FILES, "checkpoints"):
+    for name in (".lock", *RUN_FILES, "checkpoints"):
         try:
             kind = kind_of(os.lstat(path / name).st_mode)
         except OSError:
@@ -97,20 +103,58 @@ def read_text(path: Path) -> str:
     return read_regular(path, _LONGEST).decode()
 
 
+OLD = ".old-"  # what a run is put aside in, within its folder
+
+
+def holds_a_run(path: Path) -> bool:
+    """Whether a folder holds a run, or what is left of one, and nothing else."""
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return "recipe.toml" in names or (bool(names) and all(name in (*RUN_FILES, "checkpoints") for name in names))
+
+
+def put_aside(path: Path) -> Path | None:
+    """Move everything in a run folder into a new folder ``.old-1``, ``.old-2`` ... within it.
+
+    The recipe goes last: a folder ``.old-n`` that has none was left by a process that was killed here, and is filled
+    on. Until then nobody begins a run here without being told to.
+
+    Args:
+        path: the run folder, which the caller has locked.
+
+    Returns:
+        Where it now lies; ``None`` if there was nothing.
+    """
+    names = sorted(name for name in os.listdir(path) if name != ".lock" and not name.startswith(OLD))
+    if not names:
+        return None
+    number = max((int(p.name[len(OLD) :]) for p in path.glob(f"{OLD}*") if p.name[len(OLD) :].isdigit()), default=0)
+    aside = path / f"{OLD}{number}"
+    if not number or (aside / "recipe.toml").exists() or any((aside / name).exists() for name in names):
+        aside = path / f"{OLD}{number + 1}"
+        aside.mkdir()
+    for name in sorted(names, key=lambda name: name == "recipe.toml"):
+        os.rename(path / name, aside / name)
+    sync_folder(aside)
+    sync_folder(path)
+    return aside
+
+
 class RunFolder:
     """A locked run folder.
 
     Args:
         path: the folder; made if it does not exist.
         resume: whether it may hold a run, which is to be continued.
+        fresh: whether it may hold a run, which is to be put aside (`clear`) when the new one is certain to begin.
 
     Raises:
         MachineError: if another process holds it, if it holds a run and must not, or something else than a run, or if
             it cannot be written.
     """
 
-    def __init__(self, path: Path, resume: bool = False) -> None:
+    def __init__(self, path: Path, resume: bool = False, fresh: bool = False) -> None:
         self.path = path
+        self._held: list[str] | None = None  # lines of a log that must not become those of the run put aside
         try:
             self._made = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
@@ -126,14 +170,17 @@ class RunFolder:
         names = set(os.listdir(path))
         self.continues = resume and "recipe.toml" in names
         # A run that was killed before its recipe was written leaves no more than hidden files and a log.
-        spared = {name for name in names if name.startswith(".") or name == "log.txt"} if resume else {".lock"}
-        if not self.continues and names - spared:
+        spared = {name for name in names if name.startswith(".") or name == "log.txt"} if resume or fresh else {".lock"}
+        if fresh and holds_a_run(path):
+            self._held = []
+        elif not self.continues and {name for name in names if not name.startswith(OLD)} - spared:
             self._lock.release()
             message = "the folder is not empty; name a new one with --run-dir"
             if resume:
                 message = "there is no run to continue (no recipe.toml), and the folder is not empty"
             elif "recipe.toml" in names:
-                message = "the folder is not empty, it holds a run: continue that with --resume, or name a new one"
+                cure = "continue that with --resume, put it aside with --fresh, or name a new one"
+                message = f"the folder is not empty, it holds a run: {cure}"
             raise MachineError(f"{path}: {message}")
         self.metrics_bytes = 0
         self._metrics: TextIO | None = None
@@ -152,6 +199,9 @@ class RunFolder:
 
     def log(self, text: str) -> None:
         """Append a line to ``log.txt``, with the time."""
+        if self._held is not None:
+            self._held.append(text)
+            return
         if self._log is None:
             self._log = self._appending("log.txt")
         # A line that begins without a time belongs to the one before: no name that is shown can make up an entry.
@@ -169,6 +219,16 @@ class RunFolder:
     def _appending(self, name: str) -> TextIO:
         number = create(self.path / name, os.O_WRONLY | os.O_APPEND)
         return open(number, "a", encoding="utf-8", buffering=1)
+
+    def clear(self) -> Path | None:
+        """Put the run aside that lies here and that a new one takes the place of; say where."""
+        if self._held is None:
+            return None
+        aside, held = put_aside(self.path), self._held
+        self._held = None
+        for text in held:
+            self.log(text)
+        return aside
 
     def cut(self, length: int) -> list[dict[str, Any]]:
         """Go back to when ``metrics.jsonl`` had so many bytes, and there was no report.
@@ -204,7 +264,7 @@ class RunFolder:
     def discard(self) -> None:
         """Remove the folder of a run that never started; what a run that is continued has made stays."""
         self.close()
-        if self.continues:
+        if self.continues or self._held is not None:
             return
         for name in ("recipe.toml", "environment.json", "log.txt", ".lock"):
             (self.path / name).unlink(missing_ok=True)
@@ -227,27 +287,3 @@ def _is_line(line: Any) -> bool:
     return line["split"] in ("train", "val", "test") and all(
         value is None or isinstance(value, int | float) for value in figures
     )
-
-
-def environment(seed: int, device: str, command: str, distributions: Mapping[str, str]) -> dict[str, Any]:
-    """What ``environment.json`` holds: everything outside the recipe that results can depend on."""
-    import numpy
-    import torch
-
-    import trainkit
-
-    cuda = device.startswith("cuda")
-    return {
-        "trainkit": trainkit.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "plugins": dict(sorted(distributions.items())),
-        "device": device,
-        "device_name": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "seed": seed,
-        "command": command or " ".join(sys.argv),
-    }

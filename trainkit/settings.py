@@ -71,6 +71,26 @@ class Nested:
     adds: str = ""
 
 
+ResumeRule: TypeAlias = Literal["fixed", "changeable", "restart", "checked"]
+
+
+@dataclass(frozen=True)
+class Resume:
+    """What a continued run does where the setting has changed: ``Annotated[Fraction, Resume("changeable")]``.
+
+    Without it the kind of the component decides: those of a model are fixed, an optimizer's and the data's are
+    checked against the checkpoint, all others are changeable.
+
+    Args:
+        rule: ``fixed``: refused, since state in the checkpoint fits the old value alone. ``changeable``: the new value
+            counts from there on. ``restart``: how a process carries the run out; the next one takes the new value, and
+            numbers may be rounded otherwise. ``checked``: it is what the run has that is compared with the checkpoint,
+            and ``run.on_conflict`` says what counts.
+    """
+
+    rule: ResumeRule
+
+
 class DurationType:
     """Marks a setting as a duration; the factory receives it as a whole number of updates."""
 
@@ -106,6 +126,11 @@ class Setting:
     def type_text(self) -> str:
         """The type in a user's words, such as ``number from 0 to 1``."""
         return describe_type(self.annotation)
+
+    @property
+    def resume(self) -> ResumeRule | None:
+        """What it says about being changed in a continued run; ``None`` leaves that to its kind."""
+        return next((m.rule for m in split_annotated(self.annotation)[1] if isinstance(m, Resume)), None)
 
     @property
     def nested(self) -> Nested | None:

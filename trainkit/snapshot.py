@@ -68,6 +68,7 @@ def capture(run: Run, recorded: Mapping[str, Any]) -> tuple[dict[str, Tensor], d
         "epoch": run.epoch,
         "batch_in_epoch": run.batch_in_epoch,
         "skipped": run.skipped,
+        "skipped_in_a_row": run.skipped_in_a_row,
         "total_updates": run.total_updates,
         "schedule_updates": run.schedule_updates,
         "batches_per_epoch": run.feed.batches_per_epoch,

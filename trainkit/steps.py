@@ -74,7 +74,6 @@ class EagerStep:
         self.scaler = run.precision.scaler
         self.plain = run.precision.name == "float32" and not self.gradients_hook and not self.skip
         self.parameters: list[Tensor] = [p for group in run.optimizer.param_groups for p in group["params"]]
-        self._skipped_in_a_row = 0
 
     def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
         """Make the updates of one call, as `StepProgram` says."""
@@ -144,8 +143,8 @@ class EagerStep:
                 finite = self.scaler.get_scale() >= before
             else:
                 optimizer.step()
-        self._skipped_in_a_row = 0 if finite else self._skipped_in_a_row + 1
-        if self._skipped_in_a_row >= SKIPS_IN_A_ROW:
+        self.run.skipped_in_a_row = 0 if finite else self.run.skipped_in_a_row + 1
+        if self.run.skipped_in_a_row >= SKIPS_IN_A_ROW:
             raise RunError(
                 f"{SKIPS_IN_A_ROW} updates in a row had gradients that are not finite, up to update {self.run.step}\n"
                 '  lower the learning rate, add [[callback]] use = "clip_norm", or use precision = "float32"'

@@ -14,6 +14,7 @@ from trainkit import hookimpl
 class GradientCentralization:
     """See `trainkit_callbacks.gradient_centralization`."""
 
+    stateless = True
     conv_only: bool
 
     @hookimpl

@@ -16,6 +16,7 @@ from trainkit_callbacks.names import matches, refuse_strangers
 class ClipNorm:
     """See `trainkit_callbacks.clip_norm`."""
 
+    stateless = True
     max_norm: float
 
     @hookimpl
@@ -32,6 +33,7 @@ class ClipNorm:
 class ClipValue:
     """See `trainkit_callbacks.clip_value`."""
 
+    stateless = True
     max_value: float
 
     @hookimpl
@@ -42,6 +44,8 @@ class ClipValue:
 
 class AdaptiveClip:
     """See `trainkit_callbacks.agc`."""
+
+    stateless = True  # parameters alone, found again at the start
 
     def __init__(self, clipping: float, eps: float, skip: Sequence[str]) -> None:
         self.clipping = clipping

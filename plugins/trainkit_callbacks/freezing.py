@@ -18,6 +18,8 @@ class Freeze:
     each update: there is no state, so a continued run has what an uninterrupted one has.
     """
 
+    stateless = True
+
     def __init__(self, match: Sequence[str], unfreeze: Mapping[str, int], fix_batch_norm: bool) -> None:
         self.match = match
         self.unfreeze = unfreeze

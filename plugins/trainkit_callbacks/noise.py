@@ -19,6 +19,7 @@ class GradientNoise:
     It cannot be compiled: traced, one update's noise would be that of every update.
     """
 
+    stateless = True  # the noise is a function of seed and update
     seed: int
     eta: float
     gamma: float

@@ -51,6 +51,8 @@ class EarlyStop:
 class TimeLimit:
     """See `trainkit_callbacks.time_limit`."""
 
+    stateless = True  # the limit is one for each process
+
     def __init__(self, minutes: float) -> None:
         self.minutes = minutes
         self.started = time.monotonic()

@@ -46,7 +46,11 @@ ONE_LR = ("dadaptadagrad", "dadaptadam", "dadaptadan", "dadaptlion", "dadaptsgd"
 # Numbers that change from update to update and belong to no parameter: in the state under a name of their own ...
 LOOSE = ("emofact", "emolynx", "emonavi", "madgrad", "spam")
 # ... or in attributes of the optimizer.
-ATTRIBUTES: Mapping[str, tuple[str, ...]] = {"emofact": ("prev_loss",), "stablespam": ("total_step",)}
+ATTRIBUTES: Mapping[str, tuple[str, ...]] = {
+    "emofact": ("prev_loss",),
+    "ranger21": ("lookahead_step", "current_lr"),
+    "stablespam": ("total_step",),
+}
 # Settings of groups that no checkpoint can hold as they are; they come from the library again.
 CONSTANTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(MUON, ("ns_coeffs",)),

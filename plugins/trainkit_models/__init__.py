@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from trainkit import Between, Component, DataSpec, Positive, PositiveInt, hookimpl
+from trainkit import Between, Component, DataSpec, Positive, PositiveInt, Resume, hookimpl
 
 if TYPE_CHECKING:
     from torch import nn
 
 Activation: TypeAlias = Literal["relu", "gelu", "silu", "tanh"]
 # Dropping everything would leave nothing to learn from.
-DropRate: TypeAlias = Annotated[float, Between(0, 1, high_open=True)]
+DropRate: TypeAlias = Annotated[float, Between(0, 1, high_open=True), Resume("changeable")]
 
 
 def linear(data_spec: DataSpec, /, *, bias: bool = True) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from trainkit import Between, NonNegative, Positive
+from trainkit import Between, NonNegative, Positive, Resume
 
 if TYPE_CHECKING:
     from trainkit import Optimizer
@@ -21,7 +21,7 @@ def rmsprop(
     eps: Positive = 1e-8,
     weight_decay: NonNegative = 0.0,
     momentum: Share = 0.0,
-    centered: bool = False,
+    centered: Annotated[bool, Resume("fixed")] = False,  # it decides what the state holds
 ) -> Optimizer:
     """RMSprop: the gradient divided by the root of its mean square.
 

@@ -184,8 +184,6 @@ UNUSABLE = re.compile(
 
 @pytest.mark.parametrize("component", components("optimizer"))
 def test_every_optimizer(tmp_path, component):
-    if component.name == "kozistr:ranger21":
-        pytest.xfail("it keeps its rate and Lookahead's count outside its state and groups")
     table = table_of(component)
     variants = PLAINER
     if component.capabilities.get("sparse"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -74,9 +75,12 @@ Go = Callable[..., Done]
 def go(load, plugins, tmp_path) -> Go:
     """Train the small recipe with changes in a folder, from wherever that stands, until an update."""
 
-    def go(*changes: str, stop: int | None = None, folder: str = "run", listeners: Any = (), more: str = "") -> Done:
+    def go(
+        *changes: str, stop: int | None = None, folder: str = "run", listeners: Any = (), more: str = "", **how: Any
+    ) -> Done:
         catch, path = Stop(stop), tmp_path / folder
-        report = launch(load(*changes, more=more), plugins, folder=path, listeners=[*listeners, catch], resume=True)
+        how = {"resume": True} | how
+        report = launch(load(*changes, more=more), plugins, folder=path, listeners=[*listeners, catch], **how)
         return Done(path, report, catch.run)
 
     return go
@@ -290,10 +294,19 @@ def test_weights_of_another_shape_are_named(go):
     before = go(stop=5)
     kept = (before.folder / "metrics.jsonl").read_bytes()
     with pytest.raises(
+        RecipeError, match=r"model.widths = \[9\], and the run has \[8\]: the checkpoint holds the weights"
+    ):
+        go("model.widths=[9]", "run.on_conflict=recipe")
+    known = (before.folder / "recipe.toml").read_text(encoding="utf-8")
+    other = known.replace("widths = [8]", "widths = [9]")
+    assert other != known
+    (before.folder / "recipe.toml").write_text(other, encoding="utf-8")
+    with pytest.raises(
         CheckpointError, match=r"body.0.weight is \(8, 6\) torch.float32, the model's \(9, 6\)"
     ) as raised:
         go("model.widths=[9]", "run.on_conflict=recipe")
     assert raised.value.exit_code == 5
+    (before.folder / "recipe.toml").write_text(known, encoding="utf-8")
     assert (before.folder / "metrics.jsonl").read_bytes() == kept, "nothing was touched"
     assert go().report.status == "finished"
 
@@ -470,8 +483,12 @@ def test_what_has_changed_outside_the_recipe_is_listed(go, capsys):
     written = done.folder / "environment.json"
     known = json.loads(written.read_text(encoding="utf-8"))
     written.write_text(json.dumps(known | {"torch": "1.0", "command": "other"}), encoding="utf-8")
+    with pytest.raises(MachineError, match=f"torch is {re.escape(torch.__version__)}, was 1.0") as raised:
+        go()
+    assert "--accept-drift" in str(raised.value)
+    assert json.loads(written.read_text(encoding="utf-8"))["torch"] == "1.0", "nothing was touched"
     capsys.readouterr()
-    go()
+    go(accept_drift=True)
     told = capsys.readouterr().err
     assert f"the environment has changed: torch is {torch.__version__}, was 1.0" in told
     assert "command" not in told
@@ -524,7 +541,7 @@ def test_a_folder_with_something_else_is_refused(go, tmp_path):
 
 def test_without_the_word_a_run_is_not_continued(go, load, plugins):
     done = go(stop=5)
-    with pytest.raises(MachineError, match="it holds a run: continue that with --resume, or name a new one"):
+    with pytest.raises(MachineError, match="it holds a run: continue that with --resume, put it aside with --fresh"):
         launch(load(), plugins, folder=done.folder)
 
 

@@ -183,6 +183,7 @@ def test_a_finished_folder_holds_what_the_design_lists_and_no_leftovers(train):
         "checkpoints",
         "curves.png",
         "environment.json",
+        "history.jsonl",
         "log.txt",
         "metrics.jsonl",
         "recipe.toml",

@@ -1,0 +1,44 @@
+"""Who holds state and who says so: what neither saves it nor declares itself stateless cannot be continued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from trainkit.run import Run
+
+# Hooks that see the training go by: whoever implements one may keep something from one call to the next.
+WATCHING = (
+    "trainkit_epoch_start",
+    "trainkit_train_step",
+    "trainkit_loss",
+    "trainkit_gradients",
+    "trainkit_step_end",
+    "trainkit_figures",
+    "trainkit_evaluate",
+    "trainkit_epoch_end",
+    "trainkit_stop_reason",
+)
+
+
+def hooked(hook: Any, names: tuple[str, ...] = WATCHING) -> Iterator[tuple[str, Any]]:
+    """Every object that implements one of the hooks, with its label, once."""
+    seen: set[str] = set()
+    for name in names:
+        for impl in getattr(hook, name).get_hookimpls():
+            if impl.plugin_name not in seen:
+                seen.add(impl.plugin_name)
+                yield impl.plugin_name, impl.plugin
+
+
+def speaks(part: Any) -> bool:
+    """Whether an object or module saves its state and takes it back, or says ``stateless = True``."""
+    if getattr(part, "stateless", False) is True:
+        return True
+    return all(callable(getattr(part, name, None)) for name in ("trainkit_save", "trainkit_restore"))
+
+
+def mute(run: Run) -> list[str]:
+    """What of a run may hold state that no checkpoint has, by label; what a program lent it is the program's own."""
+    parts = hooked(run.hook)
+    return [label for label, part in parts if not label.startswith("listener.") and not speaks(part)]
