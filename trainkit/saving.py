@@ -24,6 +24,8 @@ from trainkit.errors import MachineError
 from trainkit.rundir import write_atomically
 from trainkit.verified import STATE, TENSORS
 
+_SMALL = 1 << 18  # numbers
+
 
 class Copy:
     """Memory for the tensors of one checkpoint after the other, laid out as the file that they become.
@@ -138,7 +140,11 @@ class Saver:
         self.wait()
         text = state_text(state)
         tensor_parts: Sequence[store.Buffer]
-        tensor_parts = [self._copy.take(tensors)] if self.background else Layout(tensors).parts(tensors)
+        # What is small is copied in any case: one copy costs less than a hundred views.
+        if self.background or sum(tensor.numel() for tensor in tensors.values()) < _SMALL:
+            tensor_parts = [self._copy.take(tensors)]
+        else:
+            tensor_parts = Layout(tensors).parts(tensors)
         job = Job(step, {TENSORS: tensor_parts, STATE: [text]}, durable, best, best_name)
         if not self.background:
             self._write(job)

@@ -125,7 +125,7 @@ def _make(parent: str, temporary: str) -> bool:
     try:
         os.mkdir(temporary)
     except FileNotFoundError:
-        os.mkdir(parent)
+        os.makedirs(parent, exist_ok=True)
         sync_folder(os.path.dirname(parent) or ".")
         os.mkdir(temporary)
     return True

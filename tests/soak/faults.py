@@ -65,9 +65,10 @@ class Saves:
             self.call += 1
             number = self.call
             instead = self.at("before", self.save, number, name, args)
-            result = real(*args, **named) if instead is None else instead
-            self.at("after", self.save, number, name, args)
-            return result
+            try:
+                return real(*args, **named) if instead is None else instead
+            finally:
+                self.at("after", self.save, number, name, args)
 
         return call
 

@@ -1,0 +1,53 @@
+"""A tenth of the soak, for the promises that rest on checkpoints; `python -m tests.soak` has all of it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.soak import clocks, damage, deaths, disk, kills, power_loss, races
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked")
+
+
+def test_runs_that_are_killed_at_random_instants_end_as_if_they_had_not_been():
+    assert kills.check(15, 1) == []
+
+
+def test_a_process_may_die_at_every_call_of_a_save():
+    assert deaths.check(24, 1) == []
+
+
+def test_acknowledged_checkpoints_survive_the_loss_of_power():
+    assert power_loss.check(200, 1) == []
+
+
+def test_without_fsync_they_do_not_which_shows_that_the_test_would_notice():
+    assert len(power_loss.check(40, 1, fsync=False)) > 10
+
+
+def test_a_disk_that_refuses_costs_no_checkpoint():
+    assert disk.check(24, 1) == []
+
+
+def test_a_run_on_a_small_disk_ends_with_a_checkpoint_and_goes_on_when_there_is_room():
+    failures = disk.small_disk(1)
+    if failures is None:
+        pytest.skip("no file system can be mounted here")
+    assert failures == []
+
+
+def test_any_damage_is_noticed_and_the_checkpoint_before_is_used():
+    assert damage.check(300, 1) == []
+
+
+def test_clocks_that_are_wrong_change_nothing():
+    assert clocks.check(4, 1) == []
+
+
+def test_of_processes_that_begin_at_once_one_runs():
+    assert races.check(4, 1) == []
