@@ -16,6 +16,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from trainkit import microbatch
 from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.clock import Clock
 from trainkit.composite import batch_factor, make_parts
@@ -29,6 +30,7 @@ from trainkit.groups import GroupDefaults
 from trainkit.hooking import has_hooks, run_hook_manager
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
+from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Run
@@ -101,7 +103,7 @@ def build(
     augmentations = [builder.make("data", "augment", i, data_spec=spec) for i in range(len(tables["data"]["augment"]))]
     feeding = {key: tables["data"][key] for key in _FEED_SETTINGS}
     try:
-        feed = make_feed(dataset, **feeding, augmentations=augmentations, seed=seed, device=device)
+        feed = make_feed(dataset, **feeding, augmentations=augmentations, seed=seed, device=device, say=say)
     except DataError as error:
         message, _, cure = str(error).partition("\n")
         raise RecipeError([problem_at(tables, "data", f"[data] {message}", cure.strip())]) from error
@@ -158,6 +160,7 @@ def build(
     run.schedules = make_schedules(builder, run, reactions, callbacks)
     compiled = torch.compile(model) if settings["compile"] == "model" else model
     run.forward = _in_layout(compiled) if channels_last else compiled
+    microbatch.begin(recipe, run)
     seed_everything(seed, "run")
     model.train()
     return Built(run, make_program(recipe, run))
@@ -168,7 +171,7 @@ def _blaming(plugins: Plugins) -> Iterator[None]:
     """Name the plugin whose hook raised."""
     try:
         yield
-    except TrainkitError:
+    except (TrainkitError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         if (defect := plugins.blame(error, "building the run")) is None:
@@ -176,7 +179,7 @@ def _blaming(plugins: Plugins) -> Iterator[None]:
         raise defect from error
 
 
-_FEED_SETTINGS = ("batch_size", "eval_batch_size", "loading", "workers", "shuffle", "drop_last")
+_FEED_SETTINGS = ("batch_size", "eval_batch_size", "loading", "workers", "worker_timeout", "shuffle", "drop_last")
 
 
 def make_clock(builder: Builder, batches: int, batch_size: int, tokens: int | None) -> Clock:
@@ -221,8 +224,9 @@ def make_program(recipe: Recipe, run: Run) -> StepProgram:
     """Choose how updates are executed."""
     keep_outputs = bool(run.metrics)
     program: StepProgram
+    parted = run.recipe["run"]["microbatch"] is not None
     if any(part.capabilities.get("needs_closure") for _, part in recipe.making_updates()):
-        program = ClosureStep(run, keep_outputs)
+        program = (MicrobatchedClosureStep if parted else ClosureStep)(run, keep_outputs)
     elif run.recipe["run"]["compile"] == "step":
         from trainkit.compiled import CompiledStep, choose_updates_per_call, untraceable
 
@@ -231,7 +235,7 @@ def make_program(recipe: Recipe, run: Run) -> StepProgram:
         wanted = wanted or choose_updates_per_call(run, intervals(run))
         program = CompiledStep(run, keep_outputs, wanted, untraceable(recipe, run))
     else:
-        program = EagerStep(run, keep_outputs)
+        program = (MicrobatchedStep if parted else EagerStep)(run, keep_outputs)
     return HookStep(run, program) if implemented(run, "trainkit_train_step") else program
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trainkit.errors import Problem
     from trainkit.manager import Plugins
     from trainkit.recipe import Recipe
+    from trainkit.signals import Signals
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,27 +139,37 @@ class Session:
             raise usage_error(f"--fresh begins a run anew, which {other} does not: name one of them")
         if self.args.resume and self.args.smoke:
             raise usage_error("--smoke leaves nothing behind that --resume could continue: name one of them")
-        recipe = self._recipe()
-        return self._train(recipe, Path(self.args.run_dir) if self.args.run_dir else None, self.args.resume)
+        from trainkit.signals import Signals
+
+        with Signals() as signals:
+            with signals.at_once():
+                recipe = self._recipe()
+            folder = Path(self.args.run_dir) if self.args.run_dir else None
+            return self._train(recipe, folder, self.args.resume, signals)
 
     def _resume(self) -> int:
         runs, overrides = split_words(self.args.words)
         if len(runs) != 1:
             got = ", ".join(runs) or "none"
             raise usage_error(f"resume takes one run folder and any number of key=value, got folders: {got}")
-        folder, plugins = _run_folder(runs[0]), self.plugins()
-        from trainkit.resuming import recipe_of
+        from trainkit.signals import Signals
 
-        recipe = recipe_of(folder, overrides, plugins, self.args.extend or "")
-        self._show_notes(recipe)
-        return self._train(recipe, folder, True)
+        with Signals() as signals:
+            with signals.at_once():
+                folder, plugins = _run_folder(runs[0]), self.plugins()
+                from trainkit.resuming import recipe_of
 
-    def _train(self, recipe: Recipe, folder: Path | None, resume: bool) -> int:
+                recipe = recipe_of(folder, overrides, plugins, self.args.extend or "")
+                self._show_notes(recipe)
+            return self._train(recipe, folder, True, signals)
+
+    def _train(self, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
         from trainkit.errors import Exit
 
         assert self.loaded is not None
-        from trainkit.display import Display
-        from trainkit.launch import launch
+        with signals.at_once():  # torch takes seconds to import
+            from trainkit.display import Display
+            from trainkit.launch import launch
 
         smoke: bool = getattr(self.args, "smoke", False)  # `resume` has no such option
         display = Display(-1 if self.args.quiet else self.args.verbose, str(recipe.path))
@@ -175,6 +186,7 @@ class Session:
                 resume=resume,
                 fresh=getattr(self.args, "fresh", False),
                 accept_drift=self.args.accept_drift,
+                signals=signals,
             )
         finally:
             display.close()

@@ -125,6 +125,10 @@ class RunError(TrainkitError):
     exit_code = Exit.FAILED
 
 
+class NotFinite(RunError):
+    """A loss, a weight or state of the run is NaN or infinite; the checkpoints hold what was before it."""
+
+
 class CheckpointError(TrainkitError):
     """No usable checkpoint where one was asked for."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from trainkit.dataset import Batch
 from trainkit.hookspecs import hookimpl
 from trainkit.run import Metrics, Run
+from trainkit.signals import cut_short
 
 if TYPE_CHECKING:
     from trainkit.protocols import Loss, Metric
@@ -72,12 +73,17 @@ class Meter:
 
 
 def outputs_of(run: Run, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
-    """Model outputs batch by batch, in evaluation mode and without gradients; training mode is put back."""
+    """Model outputs batch by batch, in evaluation mode and without gradients; training mode is put back.
+
+    Raises:
+        CutShort: between two batches, if a signal has come and the evaluation can be made when the run goes on.
+    """
     training = run.model.training
     run.model.eval()
     try:
         with torch.inference_mode(), run.precision.context():
             for batch in batches:
+                cut_short(run)
                 yield batch, run.forward(batch.inputs)
     finally:
         run.model.train(training)

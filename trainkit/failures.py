@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainkit.console import emit_json, say
 from trainkit.errors import Exit, RecipeError, TrainkitError, printable
+from trainkit.signals import StopNow
 
 if TYPE_CHECKING:
     from trainkit.cli import Session
@@ -49,6 +50,8 @@ def report_failure(error: BaseException, session: Session) -> int:
 
 def explain(error: BaseException, session: Session) -> tuple[str, Exit]:
     """The message and the exit code of an error."""
+    if isinstance(error, StopNow):
+        error = error.told
     if isinstance(error, TrainkitError):
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):

@@ -203,6 +203,9 @@ def trainkit_evaluate(run: Run, split: str) -> Metrics | None:
     all plugins; wrappers (``hookimpl(wrapper=True)``) may exchange the weights around it. For ``predict`` the core's
     evaluation stands before the plugins' instead, within all wrappers, and keeps the outputs.
 
+    A signal ends it between two batches with an exception. What a wrapper exchanged it puts back in ``finally``; the
+    evaluation is made again when the run goes on, so that nothing may be counted before it has ended.
+
     Args:
         run: the run; no hook may leave ``run.model`` in evaluation mode.
         split: ``val`` or ``test``; ``train`` where a user asks for it.
@@ -249,7 +252,8 @@ def trainkit_save(run: Run) -> Mapping[str, Any] | None:
 
     Returns:
         Tensors, numbers, text, lists and dicts with text keys; ``None`` for an object without state. What is given must
-        be taken back by ``trainkit_restore``.
+        be taken back by ``trainkit_restore``. Tensors must be finite: one that is not ends the run as a weight does; a
+        plain number may be infinite.
     """
 
 

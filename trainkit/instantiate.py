@@ -74,9 +74,11 @@ class Builder:
             # What a factory refuses is the recipe's to put right: a value out of its range, data it cannot use.
             message, _, cure = str(error).partition("\n")
             raise RecipeError([problem_at(self.tables, path, f"{what}: {message}", cure.strip())]) from error
-        except TrainkitError:
+        except (TrainkitError, MemoryError):
             raise
         except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError":  # torch's, told by name: recipes are checked without it
+                raise
             owner = self.plugins.owner(component)
             raise self.plugins.blame(error, f"building {what}") or PluginDefect(
                 f"{owner} while building {what}: {type(error).__name__}: {error}"

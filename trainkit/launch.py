@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from trainkit import checkpoint, resuming, rundir
@@ -16,56 +13,22 @@ from trainkit.allocator import keep_pages
 from trainkit.build import Built, build
 from trainkit.console import say as console_say
 from trainkit.environment import environment
-from trainkit.errors import Exit, TrainkitError
+from trainkit.errors import NotFinite, RunError, TrainkitError
 from trainkit.history import remember
 from trainkit.loop import train
 from trainkit.manager import Plugins
-from trainkit.outcome import named, report_of
+from trainkit.microbatch import out_of_memory
+from trainkit.outcome import failure_report, named, report_of
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import Recipe, fill_toml
 from trainkit.recorder import Recorder
 from trainkit.restore import Continued
-from trainkit.run import Report, Run
+from trainkit.rollback import GoBack, Rollbacks
+from trainkit.run import Report, Run, Status
+from trainkit.signals import CutShort, Signals, StopNow
 from trainkit.smoke import smoke as run_smoke
 from trainkit.stateful import mute
 from trainkit.verified import fitting
-
-
-class StoppedEarly(TrainkitError):
-    """A signal came before the run had started; nothing was written."""
-
-    exit_code = Exit.STOPPED
-
-
-class Signals:
-    """Turns the first SIGINT or SIGTERM into a wish to stop, and the second into the end of the process."""
-
-    def __init__(self) -> None:
-        self.name = ""
-        self.run: Run | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        # Only the main thread may set handlers; elsewhere the embedding program owns the signals.
-        with contextlib.suppress(ValueError):
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.name:
-            os._exit(128 + number)
-        self.name = signal.Signals(number).name
-        self.wish()
-
-    def wish(self) -> None:
-        """Tell the run, if there is one yet, to stop at the next step boundary."""
-        if self.name and self.run is not None:
-            self.run.stop_reason, self.run.interrupted = f"signal {self.name}", True
 
 
 def launch(
@@ -81,6 +44,8 @@ def launch(
     resume: bool = False,
     fresh: bool = False,
     accept_drift: bool = False,
+    signals: Signals | None = None,
+    back: Rollbacks | None = None,
 ) -> Report:
     """Run a recipe from an empty folder, or from the newest checkpoint of a run that has not ended, to its report.
 
@@ -97,6 +62,8 @@ def launch(
             none, or one that ended before its first checkpoint, start from the beginning.
         fresh: put a run that ``folder`` holds aside, and start from the beginning.
         accept_drift: continue the run also where what it runs on has changed, or an object's state would be lost.
+        signals: what catches signals already; by default they are caught from here to the end of the run.
+        back: the rollbacks of this run in this process; of no use to others.
 
     Returns:
         How the run ended: finished, stopped by the recipe, or interrupted by a signal.
@@ -104,21 +71,25 @@ def launch(
     Raises:
         TrainkitError: whatever kept the run from starting or made it fail; its exit code says which.
     """
+    signals, back = signals or Signals(), back or Rollbacks()
     if smoke:
-        return run_smoke(recipe, plugins, listeners, progress)
+        try:
+            with signals, signals.at_once():
+                return run_smoke(recipe, plugins, listeners, progress)
+        except StopNow as stop:
+            raise stop.told from None
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
-    with Signals() as signals, rundir.RunFolder(path, resume, fresh) as place:
+    with contextlib.suppress(GoBack), signals, rundir.RunFolder(path, resume, fresh) as place:
         started = False
         try:
-            found = resuming.find(place, recipe) if place.continues else None
-            hold = () if found is None else (found.schedule_updates, found.settle)
-            built = build(recipe, plugins, path, progress, listeners, _said_to(place), *hold)
-            run = built.run
-            if found is not None:
-                resuming.refuse_finished(place, found, run)
-                found.restore(run)
-            if signals.name:
-                raise StoppedEarly(f"stopped by {signals.name} before the first update; nothing was written")
+            with signals.at_once(*(["while the run went back to a checkpoint"] if back.factors else [])):
+                found = resuming.find(place, recipe) if place.continues else None
+                hold = () if found is None else (found.schedule_updates, found.settle)
+                built = build(recipe, plugins, path, progress, listeners, _said_to(place), *hold)
+                run = built.run
+                if found is not None:
+                    resuming.refuse_finished(place, found, run)
+                    found.restore(run)
             signals.run = run
             signals.wish()
             now = _environment(recipe, run, command)
@@ -135,11 +106,36 @@ def launch(
             _remember(place, run, found, now, differs)
             place.describe(fill_toml(recipe), now)
             started = True
+            back.apply(run)
             with keep_pages(run.recipe["run"]["keep_pages"]):
-                return _run(built, place, plugins, profile, found)
+                return _run(built, place, plugins, profile, back, found)
+        except StopNow as stop:
+            raise stop.told from None
+        except Exception as error:
+            if isinstance(error, TrainkitError) or not out_of_memory(error):
+                raise
+            raise RunError(
+                f"out of memory while the run was built: {(str(error) or 'no message').splitlines()[0]}\n"
+                "  lower data.batch_size or data.eval_batch_size, or set data.loading=streamed"
+            ) from error
         finally:
             if not started:
                 place.discard()
+    # The run goes back: built anew, as one that is continued, no part of it can have kept what is not finite.
+    del built, run, found
+    return launch(
+        recipe,
+        plugins,
+        folder=path,
+        listeners=listeners,
+        progress=progress,
+        command=command,
+        profile=profile,
+        resume=True,
+        accept_drift=True,
+        signals=signals,
+        back=back,
+    )
 
 
 def _said_to(place: rundir.RunFolder) -> Callable[[str], None]:
@@ -176,7 +172,12 @@ def _remember(
 
 
 def _run(
-    built: Built, place: rundir.RunFolder, plugins: Plugins, profile: bool, found: Continued | None = None
+    built: Built,
+    place: rundir.RunFolder,
+    plugins: Plugins,
+    profile: bool,
+    back: Rollbacks,
+    found: Continued | None = None,
 ) -> Report:
     run = built.run
     recorder = Recorder(run, place)
@@ -189,30 +190,61 @@ def _run(
         from trainkit.profile import measured
 
         built = measured(built, recorder)
-    place.log(f"start: {run.total_updates} updates on {run.device}, {run.precision.name}")
     try:
-        try:
-            train(run, built.program, recorder, wake)
-            # A signal that comes while the test is measured finds nothing left to interrupt.
-            stopped, interrupted = run.stop_reason, run.interrupted
-            if not interrupted and "test" in run.feed.spec.sizes:
-                recorder.evaluate("test")
-        except Exception as error:
-            raise named(error, plugins, run) from error
-    except TrainkitError as error:
-        report = report_of(recorder, "failed", str(error))
+        place.log(f"start: {run.total_updates} updates on {run.device}, {run.precision.name}")
+        status, reason = _trained(built, recorder, wake, plugins)
+        report = report_of(recorder, status, reason)
+        place.report(report.as_dict())
+        with contextlib.suppress(OSError):  # the report says the same
+            place.log(f"{report.status}: {report.reason}")
+    except (TrainkitError, OSError) as error:
+        error = named(error, plugins, run)
+        if isinstance(error, NotFinite):
+            try:
+                back.add(error, run)
+            except RunError as used_up:
+                error = used_up
+            else:
+                back.forget(place.path / "checkpoints")
+                raise GoBack from error
+        report = failure_report(recorder, str(error))
         with contextlib.suppress(OSError):  # a full disk has no room for these either
             place.log(f"failed: {error}")
             place.report(report.as_dict())
         _close(run, report, place, plugins)
-        raise
-    status = "interrupted" if interrupted else "stopped" if stopped else "finished"
-    report = report_of(recorder, status, stopped or "all planned updates made")
-    place.report(report.as_dict())
-    place.log(f"{report.status}: {report.reason}")
+        raise error
     checkpoint.tidy(place.path / "checkpoints")
     _close(run, report, place, plugins)
     return report
+
+
+def _trained(built: Built, recorder: Recorder, wake: Callable[[], None] | None, plugins: Plugins) -> tuple[Status, str]:
+    """Train, and measure the test; how the run ended and why.
+
+    Raises:
+        TrainkitError: if it failed.
+    """
+    run = built.run
+    try:
+        train(run, built.program, recorder, wake)
+        stopped, interrupted = run.stop_reason, run.interrupted
+        if not interrupted and "test" in run.feed.spec.sizes:
+            recorder.evaluate("test")
+    except CutShort:
+        if stopped:  # by the recipe, before the signal
+            return "stopped", f"{stopped}; a signal came while the test was measured: 'trainkit evaluate' measures it"
+        return "interrupted", "a signal came while the test was measured; all planned updates are made"
+    except (Exception, SystemExit) as error:
+        said = named(error, plugins, run)
+        # Ctrl-C reaches compilers and other helpers too, whose end the run may notice before its next step boundary.
+        if run.interrupted and not isinstance(error, TrainkitError | OSError | MemoryError):
+            return "interrupted", f"{run.stop_reason}; the update that it met was not made: {said}"
+        raise said from error
+    finally:
+        recorder.close()
+    return ("interrupted" if interrupted else "stopped" if stopped else "finished"), (
+        stopped or "all planned updates made"
+    )
 
 
 def _close(run: Run, report: Report, place: rundir.RunFolder, plugins: Plugins) -> None:

@@ -8,6 +8,7 @@ from itertools import islice
 from trainkit.protocols import StepProgram
 from trainkit.recorder import Recorder
 from trainkit.run import Batch, Run
+from trainkit.signals import CutShort
 from trainkit.steps import implemented
 
 
@@ -32,6 +33,8 @@ def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[],
         hook.trainkit_epoch_start(run=run)
     if wake is not None:
         wake()
+    if recorder.cut is not None:  # a signal had cut the evaluation at this update short
+        within = not do_what_is_due(run, recorder)
     while run.position < run.total_updates and run.stop_reason is None:
         if not within:
             hook.trainkit_epoch_start(run=run)
@@ -44,24 +47,44 @@ def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[],
             recorder.tally.add(result)
             if step_end is not None:
                 step_end(run=run, result=result)
-            if run.position < recorder.next_due and run.stop_reason is None:
+            if run.position < recorder.next_due and run.stop_reason is None and not recorder.saver.failed:
                 continue
-            evaluated = recorder.log_and_evaluate()
-            ended = run.batch_in_epoch >= run.feed.batches_in(run.epoch)
-            if ended:
-                hook.trainkit_epoch_end(run=run, metrics=recorder.newest)
-            # Asked even where the run stops anyway: who counts evaluations must see them all. What the recipe asks for
-            # counts before a signal, after which the run would be continued.
-            reason = hook.trainkit_stop_reason(run=run, metrics=recorder.newest) if evaluated or ended else None
-            if reason is not None:
-                run.stop_reason, run.interrupted = reason, False
-            if ended:
-                run.epoch, run.batch_in_epoch = run.epoch + 1, 0
-            recorder.save_if_due()
+            ended = do_what_is_due(run, recorder)
             if ended or run.stop_reason is not None or run.position >= run.total_updates:
                 break
     if run.stop_reason is not None:
         recorder.save()  # a signal may have come after the last save; nothing happens where it did not
+    recorder.finish()
+    if run.interrupted and run.position >= run.total_updates and recorder.cut is None:
+        run.stop_reason, run.interrupted = None, False  # nothing is left that the signal could have interrupted
+
+
+def do_what_is_due(run: Run, recorder: Recorder) -> bool:
+    """Log, evaluate, end the epoch, ask for reasons to stop, and save, as far as each is due at this update.
+
+    Where a signal cuts the evaluation short, a checkpoint is saved that knows what is still due here.
+
+    Returns:
+        Whether an epoch has ended.
+    """
+    hook = run.hook
+    try:
+        evaluated = recorder.log_and_evaluate()
+    except CutShort:
+        recorder.save_and_leave()
+        return False
+    ended = run.batch_in_epoch >= run.feed.batches_in(run.epoch)
+    if ended:
+        hook.trainkit_epoch_end(run=run, metrics=recorder.newest)
+    # Asked even where the run stops anyway: who counts evaluations must see them all. What the recipe asks for counts
+    # before a signal, after which the run would be continued.
+    reason = hook.trainkit_stop_reason(run=run, metrics=recorder.newest) if evaluated or ended else None
+    if reason is not None:
+        run.stop_reason, run.interrupted = reason, False
+    if ended:
+        run.epoch, run.batch_in_epoch = run.epoch + 1, 0
+    recorder.save_if_due()
+    return ended
 
 
 def calls(run: Run, updates_per_call: int, recorder: Recorder) -> Iterator[list[list[Batch]]]:

@@ -143,12 +143,13 @@ class Plugins:
         """The plugin that supplies a component."""
         return next(plugin for plugin in self.plugins if plugin.name == component.plugin)
 
-    def blame(self, error: BaseException, doing: str = "") -> PluginDefect | None:
+    def blame(self, error: BaseException, doing: str = "", at: str = "") -> PluginDefect | None:
         """Name the plugin in whose code an exception was raised, with hook, file and line.
 
         Args:
             error: the exception, with its traceback.
             doing: what the core was doing, if no hook is on the stack.
+            at: how far the run had come, such as ``at update 12 (epoch 1)``.
 
         Returns:
             The message to show, or ``None`` where no plugin's frame is on the traceback.
@@ -170,7 +171,7 @@ class Plugins:
         text = str(error) or "no message"
         return PluginDefect(
             f"{plugin}{where}: {type(error).__name__}: {text}\n"
-            f"  raised at {file}:{line}\n"
+            f"  raised at {file}:{line}{', ' if at else ''}{at}\n"
             f"  this is a defect of {plugin.distribution}; --traceback shows the whole stack"
         )
 

@@ -9,12 +9,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainkit import checkpoint, snapshot
-from trainkit.errors import MachineError, PluginDefect, RunError
+from trainkit.errors import NotFinite, PluginDefect
 from trainkit.run import Metrics, Run
 from trainkit.rundir import RunFolder, plain_number, write_atomically
+from trainkit.saving import Saver
 from trainkit.scheduled import values_at
+from trainkit.signals import CutShort
+from trainkit.stateful import Attributes
 from trainkit.tally import Tally
 from trainkit.targets import BATCH_SIZE
+from trainkit.weights import not_finite
 
 _LINE = ("step", "epoch", "split", "time")  # what every line of metrics.jsonl begins with
 
@@ -31,6 +35,7 @@ class Recorder:
         self.run = run
         self.folder = folder
         self.tally = Tally(run)
+        self.attributes = Attributes(run)
         self.newest: Metrics = {}
         self.best: dict[str, Any] | None = None
         self.started = time.monotonic()
@@ -38,8 +43,10 @@ class Recorder:
         self.monitor: str = settings["monitor"]
         self._every = {what: run.clock.interval(settings[f"{what}_every"]) for what in ("log", "evaluate", "save")}
         self._saved_at = -1
+        self.cut: Metrics | None = None  # where an evaluation was cut short: the figures of the log line before it
         self._said_not_finite = False
         self._best_checkpoint: str | None = None
+        self.saver = Saver(folder.path / "checkpoints", settings["keep"], settings["save_in_background"])
         self._epoch_end = 0
         self._plan()
 
@@ -62,17 +69,35 @@ class Recorder:
         return self._every[what].at(position) or position >= self.run.total_updates
 
     def log_and_evaluate(self) -> bool:
-        """Write the log line and make the evaluation that are due here; say whether there was an evaluation."""
+        """Write the log line and make the evaluation that are due here; say whether there was an evaluation.
+
+        Raises:
+            CutShort: if a signal has come: the run stands after the log line and before the evaluation.
+        """
+        self.saver.check()
         run = self.run
-        fresh: Metrics = {}
-        if self._is_due("log"):
+        again, fresh = self.cut is not None, dict(self.cut or {})
+        if not again and self._is_due("log"):
             fresh |= self._log()
         evaluated = self._is_due("evaluate") and "val" in run.feed.spec.sizes
         if evaluated:
-            fresh |= self.evaluate("val")
+            drawn = checkpoint.random_generators(run.device)
+            try:
+                fresh |= self.evaluate("val")
+            except CutShort:
+                checkpoint.put_back_generators(drawn, run.device)
+                self.cut = fresh
+                raise
             self._compare()
+        if again:  # the checkpoint that was saved here does not hold the evaluation
+            self.cut, self._saved_at = None, -1
         run.reactions.observe(run, fresh)
         return evaluated
+
+    def save_and_leave(self) -> None:
+        """Save within what is due here, when the run is to stop, and write the line that the report needs."""
+        self.save()
+        self._log()
 
     def _log(self) -> Metrics:
         run = self.run
@@ -145,8 +170,9 @@ class Recorder:
         """Save where it is due, at the best evaluation so far, and before the run ends; then plan on."""
         run = self.run
         is_best = self.best is not None and self.best["step"] == run.step
-        if self._is_due("save") or is_best or run.stop_reason is not None:
-            self.save(is_best)
+        due = self._is_due("save") or is_best
+        if due or run.stop_reason is not None:
+            self.save(is_best, due)
         if run.stop_reason is not None:
             # For the report. It comes after the checkpoint, which holds what was measured: a continued run goes on with
             # it as if nothing had happened, and this line is cut off.
@@ -160,7 +186,9 @@ class Recorder:
             "newest": self.newest,
             "seconds": self.seconds,
             "metrics_bytes": self.folder.metrics_bytes,
+            "cut": self.cut,
             "tally": self.tally.save(),
+            "unsaved": self.attributes.changed(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -175,8 +203,10 @@ class Recorder:
             self.best = None
         self.started -= state["seconds"]
         self.run.history.extend(self.folder.cut(state["metrics_bytes"]))
+        self.cut = state.get("cut")
         self.tally.restore(state["tally"])
         self._saved_at = self.run.position
+        self.saver.resumed_from(checkpoint.folder_name(self.run.step))
         name = checkpoint.folder_name(self.best["step"]) if self.best is not None else ""
         if name and (self.folder.path / "checkpoints" / name).is_dir():
             self._point_at_best(name)
@@ -188,34 +218,60 @@ class Recorder:
         """Let ``best.json`` name a checkpoint, which pruning then leaves alone."""
         assert self.best is not None
         self._best_checkpoint = name
-        write_atomically(self.folder.path / "best.json", json.dumps({**self.best, "checkpoint": name}) + "\n")
+        write_atomically(self.folder.path / "best.json", self._best_text())
 
-    def save(self, is_best: bool = False) -> None:
+    def _best_text(self) -> str:
+        assert self.best is not None
+        return json.dumps({**self.best, "checkpoint": self._best_checkpoint}) + "\n"
+
+    def save(self, is_best: bool = False, due: bool = False) -> None:
         """Save a checkpoint at this step boundary.
 
+        Args:
+            is_best: whether the evaluation here is the best so far.
+            due: whether the checkpoint would be there had nobody stopped the run.
+
         Raises:
-            RunError: if weights are not finite; they never reach a checkpoint.
+            NotFinite: if weights or other state are not finite; they never reach a checkpoint.
             MachineError: if the disk refuses; older checkpoints are untouched.
         """
         run = self.run
         if self._saved_at == run.position:
             return
-        if bad := snapshot.not_finite(run.model):
+        tensors, state = snapshot.capture(run, {**self._state(), "due": due})
+        if bad := not_finite(tensors):
             self.tally.check()  # a loss that was not finite is what began it
-            raise RunError(f"'{bad}' is not finite after update {run.step}; the checkpoints hold the weights before it")
-        tensors, state = snapshot.capture(run, self._state())
-        parent = self.folder.path / "checkpoints"
-        try:
-            made = checkpoint.save(parent, run.step, tensors, state)
-            if is_best:
-                self._point_at_best(made.name)
-            checkpoint.prune(parent, run.recipe["run"]["keep"], self._best_checkpoint)
-        except OSError as error:
-            raise MachineError(
-                f"{parent}: the checkpoint at update {run.step} could not be written: {error.strerror or error}\n"
-                "  older checkpoints are whole; make room and start again"
-            ) from error
+            raise NotFinite(
+                f"{_whose(bad)} is not finite after update {run.step}; the checkpoints hold what was before it\n"
+                '  lower optimizer.lr, add [[callback]] use = "clip_norm", or go back by itself with nonfinite = '
+                '"rollback" in [run]'
+            )
+        best = ""
+        if is_best:
+            self._best_checkpoint = checkpoint.folder_name(run.step)
+            best = self._best_text()
+        self.saver.save(run.step, tensors, state, self.folder.make_durable, best, self._best_checkpoint)
         self._saved_at = run.position
+
+    def finish(self) -> None:
+        """Come back when every checkpoint is durable.
+
+        Raises:
+            MachineError: if the disk refuses; older checkpoints are untouched.
+        """
+        self.saver.wait()
+
+    def close(self) -> None:
+        """End the thread that saves, when it is done."""
+        self.saver.close()
+
+
+def _whose(name: str) -> str:
+    """A tensor of a checkpoint as a message calls it."""
+    kind, _, rest = name.partition("/")
+    if kind == "plugin":
+        kind, _, rest = rest.partition("/")
+    return f"'{rest}'" if kind == "model" else f"'{rest}' in the state of {kind}"
 
 
 def _own_rates(run: Run) -> dict[str, float]:

@@ -50,7 +50,7 @@ class Continued:
                 "  it was written by another version of trainkit: continue it with that one"
             )
         self.folder = folder
-        self.tensors = tensors
+        self.tensors = snapshot.laid_out(tensors, state.get("strides", {}))
         self.state = state
         self.tables = recipe.tables
         self.settings: Mapping[str, Any] = recipe.tables["run"]
@@ -204,7 +204,10 @@ class Continued:
         run.step, run.skipped = state["step"], state["skipped"]
         run.skipped_in_a_row = state.get("skipped_in_a_row", 0)  # not in checkpoints of before it was saved
         run.epoch, run.batch_in_epoch = state["epoch"], state["batch_in_epoch"]
-        if run.batch_in_epoch >= run.feed.batches_in(run.epoch):
+        if self.settings["microbatch"] == "auto":
+            run.microbatch = state.get("microbatch")
+        # Where a signal cut an evaluation short, the end of the epoch is still to come.
+        if run.batch_in_epoch >= run.feed.batches_in(run.epoch) and state.get("cut") is None:
             run.epoch, run.batch_in_epoch = run.epoch + 1, 0
         run.events[:] = [tuple(event) for event in state["events"]]
         if run.step:  # numbers outside the optimizer, such as a loss's, count in evaluations too
@@ -235,18 +238,22 @@ class Continued:
                         _put(group, key, value.to(run.device) if isinstance(value, Tensor) else value)
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 if name in self.state["optimizer"]:
-                    optimizer.state[parameter] = self._placed(self.state["optimizer"][name], parameter, group, run)
+                    optimizer.state[parameter] = self._placed(
+                        self.state["optimizer"][name], name, parameter, group, run
+                    )
                     matched += 1
         return matched
 
-    def _placed(self, state: Any, parameter: Tensor, group: Mapping[str, Any], run: Run, key: str = "") -> Any:
-        """State of one parameter: tensors of its shape get its layout in memory, which optimizers rely on."""
+    def _placed(
+        self, state: Any, owner: str, parameter: Tensor, group: Mapping[str, Any], run: Run, key: str = ""
+    ) -> Any:
+        """State of one parameter: what lay in memory as the parameter did does so again, which optimizers rely on."""
         if isinstance(state, list):
-            return [self._placed(part, parameter, group, run) for part in state]
+            return [self._placed(part, owner, parameter, group, run) for part in state]
         if not isinstance(state, dict) or "__float__" in state:
             return checkpoint.join_state(state, self.tensors)
         if "__tensor__" not in state:
-            return {name: self._placed(part, parameter, group, run, name) for name, part in state.items()}
+            return {name: self._placed(part, owner, parameter, group, run, name) for name, part in state.items()}
         tensor = self.tensors[state["__tensor__"]]
         device = run.device
         if self.state["device"] == device.type:
@@ -255,7 +262,9 @@ class Continued:
             on_cpu = key == "step" and tensor.dim() == 0 and not (group.get("fused") or group.get("capturable"))
         if on_cpu:
             device = torch.device("cpu")
-        if tensor.shape == parameter.shape:
+        strides = self.state.get("strides", {})
+        alike = strides.get(f"model/{owner}") == strides.get(state["__tensor__"])
+        if tensor.shape == parameter.shape and alike:
             return torch.empty_like(parameter, dtype=tensor.dtype, device=device, requires_grad=False).copy_(tensor)
         return tensor.to(device, copy=True)
 
@@ -275,8 +284,8 @@ class Continued:
     @must_fit
     def recorded(self) -> dict[str, Any]:
         """What the recorder goes on with."""
-        keys = ("best", "newest", "seconds", "metrics_bytes", "tally")
-        return {key: checkpoint.join_state(self.state[key], self.tensors) for key in keys}
+        keys = ("best", "newest", "seconds", "metrics_bytes", "tally", "cut")
+        return {key: checkpoint.join_state(self.state.get(key), self.tensors) for key in keys}
 
     def _refuse(self, at: str, message: str, cure: str) -> None:
         raise RecipeError([problem_at(self.tables, at, message, cure)])

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trainkit.device import Precision
     from trainkit.protocols import Events, Loss, Metric, Optimizer, Schedule
 
+Status = Literal["finished", "stopped", "failed", "interrupted"]
 Metrics = dict[str, float]
 
 
@@ -58,7 +59,7 @@ class StepResult:
 class Report:
     """What ``report.json`` holds; see docs/run-folder.md."""
 
-    status: Literal["finished", "stopped", "failed", "interrupted"]
+    status: Status
     reason: str
     steps: int
     epochs: float
@@ -66,6 +67,7 @@ class Report:
     metrics: Metrics
     best: dict[str, Any] | None
     weights_sha256: str
+    microbatch: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON writes it."""
@@ -129,6 +131,8 @@ class Run:
         history: every line of ``metrics.jsonl`` so far.
         stop_reason: set by whoever wants the run to end at the next step boundary.
         interrupted: whether the reason is a signal from outside.
+        interrupted_at: when the signal came, on the monotonic clock; 0 where none did.
+        microbatch: samples that go through the model at once; ``None``: all of a batch.
         reactions: shown every new figure; turns them into events.
         say: tells the user something about the run, once.
         profile: seconds by what they were spent on, where ``--profile`` asked for it.
@@ -159,6 +163,8 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     stop_reason: str | None = None
     interrupted: bool = False
+    interrupted_at: float = 0.0
+    microbatch: int | None = None
     profile: dict[str, float] = field(default_factory=dict)
     reactions: Watcher = field(default_factory=lambda: _Unwatched())
     say: Callable[[str], None] = field(default=_say_nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from typing import Any, TextIO
 import filelock
 
 from trainkit.errors import MachineError, printable
-from trainkit.files import NOFOLLOW, create, kind_of, links_out, read_regular
+from trainkit.files import NOFOLLOW, create, kind_of, links_out, read_regular, sync_folder
 
 RUN_FILES = (
     "recipe.toml",
@@ -27,6 +28,7 @@ RUN_FILES = (
     "report.json",
     "best.json",
 )
+_OURS = ("step-", ".spare", ".tmp-", ".del-")  # the names of folders that hold a checkpoint, or did, or will
 _LONGEST = 16 * 1024**2  # of a file that is read whole, in bytes
 
 
@@ -59,17 +61,6 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     sync_folder(path.parent)
 
 
-def sync_folder(path: Path | str) -> None:
-    """Make names in a folder durable, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def plain_number(value: float) -> float | None:
     """JSON has no NaN and no infinity: they are written as null."""
     return value if math.isfinite(value) else None
@@ -91,6 +82,12 @@ def check_links(path: Path) -> None:
             continue
         if kind != ("a folder" if name == "checkpoints" else ""):
             raise MachineError(f"{path / name}: it is {kind or 'a file'}, not what a run has there; remove it")
+    with contextlib.suppress(FileNotFoundError), os.scandir(path / "checkpoints") as entries:
+        for entry in entries:
+            kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
+            # What is no folder must not have a folder's name: removing one by that name would wait for a pipe.
+            if kind not in ("", "a folder") or (not kind and entry.name.startswith(_OURS)):
+                raise MachineError(f"{entry.path}: it is {kind or 'a file'}, not a checkpoint; remove it")
 
 
 def read_text(path: Path) -> str:
@@ -157,7 +154,10 @@ class RunFolder:
         self._held: list[str] | None = None  # lines of a log that must not become those of the run put aside
         try:
             self._made = not path.exists()
+            missing = [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
+            for folder in missing:
+                sync_folder(folder.parent)
             check_links(path)
             self._lock = filelock.FileLock(path / ".lock")
             self._lock.acquire(timeout=0)
@@ -185,6 +185,8 @@ class RunFolder:
         self.metrics_bytes = 0
         self._metrics: TextIO | None = None
         self._log: TextIO | None = None
+        self._unsynced: set[TextIO] = set()
+        self._named = False  # whether a file is new here
 
     def __enter__(self) -> RunFolder:
         return self
@@ -206,6 +208,7 @@ class RunFolder:
             self._log = self._appending("log.txt")
         # A line that begins without a time belongs to the one before: no name that is shown can make up an entry.
         text = printable(text).replace("\n", "\n    ")
+        self._unsynced.add(self._log)
         self._log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {text}\n")
 
     def metrics(self, line: Mapping[str, Any]) -> None:
@@ -213,12 +216,23 @@ class RunFolder:
         if self._metrics is None:
             self._metrics = self._appending("metrics.jsonl")
         text = json.dumps(line, allow_nan=False) + "\n"
+        self._unsynced.add(self._metrics)
         self._metrics.write(text)
         self.metrics_bytes += len(text.encode())
 
     def _appending(self, name: str) -> TextIO:
+        self._named = True
         number = create(self.path / name, os.O_WRONLY | os.O_APPEND)
         return open(number, "a", encoding="utf-8", buffering=1)
+
+    def make_durable(self) -> None:
+        """Make what was appended durable, as far as it has been handed over; a checkpoint counts on it."""
+        for file in tuple(self._unsynced):
+            self._unsynced.discard(file)  # first: what is appended from here on is for the next time
+            os.fsync(file.fileno())
+        if self._named:
+            self._named = False
+            sync_folder(self.path)
 
     def clear(self) -> Path | None:
         """Put the run aside that lies here and that a new one takes the place of; say where."""
@@ -259,6 +273,7 @@ class RunFolder:
 
     def report(self, report: Mapping[str, Any]) -> None:
         """Write ``report.json``, which closes the run."""
+        self.make_durable()
         write_atomically(self.path / "report.json", json.dumps(report, indent=2, allow_nan=False) + "\n")
 
     def discard(self) -> None:
@@ -275,7 +290,8 @@ class RunFolder:
         """Close the files and let other processes in."""
         for file in (self._metrics, self._log):
             if file is not None:
-                file.close()
+                with contextlib.suppress(OSError):  # the rest of a line that a full disk did not take
+                    file.close()
         self._lock.release()
 
 

@@ -6,25 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainkit import checkpoint
 from trainkit.protocols import Optimizer
 from trainkit.run import Run
-
-SMALL = 1 << 16
-
-
-def not_finite(model: nn.Module) -> str:
-    """The name of the first parameter or buffer that holds NaN or infinity; empty if none does."""
-    floating = {n: t for n, t in checkpoint.weights_of(model).items() if t.is_floating_point() and t.numel()}
-    # Small tensors together: one test for all costs no more than for each.
-    parts: dict[Any, list[Tensor]] = {}
-    for tensor in floating.values():
-        parts.setdefault(tensor.dtype if tensor.numel() <= SMALL else id(tensor), []).append(tensor.reshape(-1))
-    if all(bool(torch.cat(part).isfinite().all()) for part in parts.values()):
-        return ""
-    return next((name for name, tensor in floating.items() if not bool(tensor.isfinite().all())), "")
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
@@ -69,6 +55,7 @@ def capture(run: Run, recorded: Mapping[str, Any]) -> tuple[dict[str, Tensor], d
         "batch_in_epoch": run.batch_in_epoch,
         "skipped": run.skipped,
         "skipped_in_a_row": run.skipped_in_a_row,
+        "microbatch": run.microbatch,
         "total_updates": run.total_updates,
         "schedule_updates": run.schedule_updates,
         "batches_per_epoch": run.feed.batches_per_epoch,
@@ -87,7 +74,43 @@ def capture(run: Run, recorded: Mapping[str, Any]) -> tuple[dict[str, Tensor], d
         "plugins": plugins,
         "data": run.feed.spec.fingerprint,
     }
+    state["strides"] = strides_of(tensors)
     return tensors, state
+
+
+def strides_of(tensors: Mapping[str, Tensor]) -> dict[str, list[int]]:
+    """How those tensors lie in memory that do not lie row by row: sums and products are rounded by it."""
+    return {
+        name: list(tensor.stride())
+        for name, tensor in tensors.items()
+        if not tensor.is_contiguous() and _is_dense(tensor.shape, tensor.stride())
+    }
+
+
+def laid_out(tensors: Mapping[str, Tensor], strides: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """The tensors, each lying in memory as `strides_of` says.
+
+    Raises:
+        ValueError: if strides do not fit their tensor.
+    """
+    found = dict(tensors)
+    for name, stride in strides.items():
+        tensor = tensors[name]
+        if len(stride) != tensor.dim() or not _is_dense(tensor.shape, stride):
+            raise ValueError(f"the strides {list(stride)} do not fit {name}, which is {tuple(tensor.shape)}")
+        found[name] = torch.empty_strided(tensor.shape, tuple(stride), dtype=tensor.dtype).copy_(tensor)
+    return found
+
+
+def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether elements lie one behind the other, in whatever order of dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(strides, shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
 
 
 def restore_weights(run: Run, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

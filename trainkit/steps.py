@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.errors import RunError
+from trainkit.errors import NotFinite, RunError
 from trainkit.evaluate import loss_weight
 from trainkit.run import Batch, Run, StepResult
 from trainkit.scheduled import set_values
 
+# From the scale that a run begins with it takes 26 updates in a row to come here. Source: fairseq's min_loss_scale.
+LEAST_SCALE = 1e-4
 SKIPS_IN_A_ROW = 100  # a run that skips for so long will not recover by itself
 
 
@@ -71,6 +73,7 @@ class EagerStep:
         self.loss = training_loss(run)
         self.gradients_hook = implemented(run, "trainkit_gradients")
         self.skip = run.recipe["run"]["nonfinite"] == "skip"
+        self.before: list[tuple[Tensor, Tensor]] = []  # buffers before an update that may be left out
         self.scaler = run.precision.scaler
         self.plain = run.precision.name == "float32" and not self.gradients_hook and not self.skip
         self.parameters: list[Tensor] = [p for group in run.optimizer.param_groups for p in group["params"]]
@@ -80,6 +83,8 @@ class EagerStep:
         run = self.run
         (batches,) = updates
         set_values(run, run.optimizer.param_groups, run.step)
+        if self.skip:
+            self.before = [(buffer, buffer.clone()) for buffer in run.model.buffers()]
         for parameter in self.parameters:  # autograd then hands over its own tensors: no zeroing, no adding
             parameter.grad = None
         if len(batches) > 1:
@@ -100,7 +105,7 @@ class EagerStep:
                 result.outputs, result.targets = (outputs.detach(),), (batch.targets,)
         if self.plain:
             run.optimizer.step()
-        elif not self._careful_update():
+        elif not self._careful_update(result.losses):
             result.updates, result.skipped = 0, 1
         return result
 
@@ -122,7 +127,7 @@ class EagerStep:
             result.outputs, result.targets = outputs, [batch.targets for batch in batches]
         return result
 
-    def _careful_update(self) -> bool:
+    def _careful_update(self, losses: Tensor) -> bool:
         """Unscale, let hooks change the gradients, and update; False where the update is left out."""
         optimizer: Any = self.run.optimizer
         scaled = self.scaler.is_enabled()
@@ -132,7 +137,8 @@ class EagerStep:
         finite = True
         if self.skip and not scaled:
             # This waits for the device at each update: the policy has to decide before the weights change.
-            finite = bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all())
+            # It puts back what a forward pass has counted, such as BatchNorm's statistics, too.
+            finite = bool(torch.stack([part.isfinite().all() for part in (losses, *gradients)]).all())
         if finite:
             if self.gradients_hook is not None:
                 self.gradients_hook(run=self.run, gradients=gradients)
@@ -141,8 +147,17 @@ class EagerStep:
                 self.scaler.step(optimizer)
                 self.scaler.update()
                 finite = self.scaler.get_scale() >= before
+                if self.scaler.get_scale() < LEAST_SCALE:
+                    raise NotFinite(
+                        f"the loss scale of float16 came down to {before:g} at update {self.run.step}, and gradients "
+                        "were not finite at any scale\n"
+                        '  use precision = "bfloat16" or "float32", or lower the learning rate'
+                    )
             else:
                 optimizer.step()
+        if not finite:
+            for buffer, held in self.before:
+                buffer.copy_(held)
         self.run.skipped_in_a_row = 0 if finite else self.run.skipped_in_a_row + 1
         if self.run.skipped_in_a_row >= SKIPS_IN_A_ROW:
             raise RunError(

@@ -50,10 +50,14 @@ def run(
     channels_last: Literal[True, False, "auto"] = "auto",
     threads: PositiveInt | None = None,
     keep_pages: bool = True,
-    nonfinite: Literal["error", "skip"] = "error",
+    microbatch: Literal["auto", 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] | None = None,
+    nonfinite: Literal["error", "skip", "rollback"] = "error",
+    rollback_factor: Annotated[float, Between(0, 1, low_open=True, high_open=True)] = 0.5,
+    rollbacks: PositiveInt = 3,
     evaluate_every: Duration = "1ep",
     log_every: Duration = "1ep",
     save_every: Duration = "1ep",
+    save_in_background: bool = True,
     keep: Annotated[int, Between(2)] = 2,
     monitor: str = "val.loss",
     on_length_change: Literal["error", "rescale", "keep"] = "error",
@@ -74,11 +78,18 @@ def run(
         threads: CPU threads for torch; unset leaves torch's own choice. CPU results depend on it.
         keep_pages: keep freed memory, up to 1 GB, for the next update instead of giving it back to the kernel; glibc
             only.
-        nonfinite: what to do when loss or gradients are not finite: end the run, or leave the update out.
+        microbatch: the most samples of a loader batch that go through the model at once; the update stays the same.
+            "auto" begins with all of them and halves them where memory runs out; unset is all.
+        nonfinite: what to do when loss or gradients are not finite: end the run, leave the update out, or go back to
+            the last checkpoint with smaller learning rates.
+        rollback_factor: what learning rates are multiplied by when the run goes back.
+        rollbacks: how often a run goes back before it fails.
         evaluate_every: how often the validation split is measured.
         log_every: how often training loss and metrics are written; nothing waits for the device in between.
         save_every: how often a checkpoint is saved.
-        keep: newest checkpoints to keep, beside the best.
+        save_in_background: a checkpoint is copied at its update, and written while training goes on; false lets
+            training wait until it is on the disk, and needs no memory for the copy.
+        keep: newest checkpoints to keep, beside the best and those that are pinned.
         monitor: figure that tells the best checkpoint, such as "val.loss" or "val.accuracy".
         on_length_change: what a continued run does whose length is another than its checkpoint's: refuse; rescale, so
             that schedules go on with the new length; or keep the old length for schedules and "dur".
@@ -93,6 +104,7 @@ def data(
     eval_batch_size: PositiveInt | None = None,
     loading: Literal["auto", "resident", "streamed"] = "auto",
     workers: NonNegativeInt = 0,
+    worker_timeout: PositiveInt = 120,
     shuffle: bool = True,
     drop_last: bool = False,
     augment: list[Annotated[Any, Nested("augmentation")]] = [],  # noqa: B006
@@ -105,6 +117,7 @@ def data(
         loading: resident keeps the set as tensors on the device, streamed reads it through workers; auto is resident
             where the set fits.
         workers: processes that prepare streamed batches; 0 prepares them in the run itself.
+        worker_timeout: seconds without a batch after which workers count as hung, and the run fails.
         shuffle: draw a new order for each epoch, from seed and epoch.
         drop_last: leave out the last batch of an epoch if it is short.
         augment: changes to training batches, in this order.

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from trainkit import checkpoint
-from trainkit.errors import RunError
+from trainkit.errors import NotFinite
 from trainkit.evaluate import Meter
 from trainkit.protocols import Metric
 from trainkit.run import Metrics, Run, StepResult
+from trainkit.weights import not_finite
 
 FOLD_EVERY = 64  # calls whose results are taken in together: metrics cost one operation for many batches
 FOLD_NUMBERS = 1 << 22  # outputs held back at the most, so that large outputs do not pile up
@@ -74,15 +75,22 @@ class Tally:
         if not self._held and not self._losses:
             return None
         losses, weights, outputs, targets = _joined(self._held) if self._held else (None, None, None, None)
-        return {
-            "first_step": self._first_step,
-            "measured": self._measured,
-            "losses": self._losses,
-            "weights": self._weights,
-            "metrics": {name: _state_of(metric) for name, metric in self._metrics.items()} if self._measured else {},
-            "calls": self._calls,
-            "held": {"losses": losses, "weights": weights, "outputs": outputs, "targets": targets},
-        }
+        if losses is not None:
+            self._check(losses, len(losses))
+        state: dict[str, Any] = _as_bits(
+            {
+                "first_step": self._first_step,
+                "measured": self._measured,
+                "losses": self._losses,
+                "weights": self._weights,
+                "metrics": {name: _state_of(metric) for name, metric in self._metrics.items()}
+                if self._measured
+                else {},
+                "calls": self._calls,
+                "held": {"losses": losses, "weights": weights, "outputs": outputs, "targets": targets},
+            }
+        )
+        return state
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Undo `save`."""
@@ -90,7 +98,7 @@ class Tally:
         self._start_again()
         if state is None:
             return
-        device = self.run.device
+        state, device = _from_bits(state), self.run.device
         self._first_step, self._calls = state["first_step"], state["calls"]
         self._losses, self._weights = ([part.to(device) for part in state[name]] for name in ("losses", "weights"))
         self._measured = state["measured"] and state["metrics"].keys() == self._metrics.keys()
@@ -106,24 +114,27 @@ class Tally:
             self._held = [StepResult(held["losses"], held["weights"], outputs, targets)]
             self._numbers = sum(output.numel() for output in outputs)
 
-    def _check(self, losses: Tensor) -> None:
-        if self.run.recipe["run"]["nonfinite"] == "error" and not self.run.precision.scaler.is_enabled():
+    def _check(self, losses: Tensor, held: int = 0) -> None:
+        if self.run.recipe["run"]["nonfinite"] != "skip" and not self.run.precision.scaler.is_enabled():
             finite = losses.isfinite()
             if not bool(finite.all()):
-                before = sum(len(part) for part in self._losses) - len(losses)
+                before = sum(len(part) for part in self._losses) + held - len(losses)
                 wrong = int((~finite).nonzero()[0, 0])
-                raise RunError(
+                bad = not_finite(checkpoint.weights_of(self.run.model))
+                raise NotFinite(
                     f"the loss is not finite at update {self._first_step + before + wrong} (epoch {self.run.epoch}): "
-                    f"got {float(losses[wrong])}\n"
-                    '  lower optimizer.lr, add [[callback]] use = "clip_norm", or leave such updates out with '
-                    'nonfinite = "skip" in [run]'
+                    f"got {float(losses[wrong])}"
+                    + (f"; the first tensor that is not finite is '{bad}'" if bad else "; the weights are finite")
+                    + "\n"
+                    '  lower optimizer.lr, add [[callback]] use = "clip_norm", or in [run] leave such updates out with '
+                    'nonfinite = "skip", or go back by itself with nonfinite = "rollback"'
                 )
 
     def check(self) -> None:
         """Look at every loss since the last line; waits for the device.
 
         Raises:
-            RunError: if one was not finite, naming the update.
+            NotFinite: if one was not finite, naming the update.
         """
         self._fold()
         if self._losses and self._losses[0].device.type != "cpu":  # on the CPU each was looked at when it was taken in
@@ -134,7 +145,7 @@ class Tally:
         """Mean loss and metrics since the last call; waits for the device.
 
         Raises:
-            RunError: if a loss was not finite, naming the update.
+            NotFinite: if a loss was not finite, naming the update.
         """
         self.check()
         if not self._losses:
@@ -179,6 +190,31 @@ def _plain(value: Any) -> bool:
     if isinstance(value, Tensor):
         return checkpoint.can_save(value)
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _as_bits(state: Any) -> Any:
+    """State whose tensors are finite: those that are not, such as outputs that mask classes, as whole numbers.
+
+    No checkpoint holds a tensor that is not finite, so that one that does is known to be wrong.
+    """
+    if isinstance(state, Tensor) and state.is_floating_point() and not bool(state.isfinite().all()):
+        return {"bits": state.view(_WHOLE[state.element_size()]), "dtype": str(state.dtype).removeprefix("torch.")}
+    if isinstance(state, list | tuple):
+        return [_as_bits(part) for part in state]
+    return {key: _as_bits(part) for key, part in state.items()} if isinstance(state, dict) else state
+
+
+_WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _from_bits(state: Any) -> Any:
+    if isinstance(state, list):
+        return [_from_bits(part) for part in state]
+    if not isinstance(state, Mapping):
+        return state
+    if state.keys() == {"bits", "dtype"}:
+        return state["bits"].view(getattr(torch, state["dtype"]))
+    return {key: _from_bits(part) for key, part in state.items()}
 
 
 def _on(device: torch.device, state: Any) -> Any:

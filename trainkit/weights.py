@@ -1,14 +1,18 @@
-"""A model's weights by name: read, exchanged for a while, and BatchNorm statistics that fit them."""
+"""Weights by name: read, exchanged for a while, BatchNorm statistics that fit them, and whether they are finite."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainkit.run import Run
+
+SMALL = 1 << 16  # numbers in a tensor that is looked at together with others
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
@@ -73,3 +77,18 @@ def renew_batch_norm(run: Run) -> bool:
             layer.momentum = momentum
         run.model.train(training)
     return True
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of the first tensor that holds NaN or infinity; empty if none does."""
+    floating = {n: t for n, t in tensors.items() if t.is_floating_point() and t.numel()}
+    # A sum is finite only if every number in it is, and is made in one pass; small tensors together, since one test for
+    # all costs no more than for each.
+    parts: dict[Any, list[Tensor]] = {}
+    for name, tensor in floating.items():
+        small = tensor.numel() <= SMALL
+        parts.setdefault((tensor.dtype, tensor.device) if small else name, []).append(tensor.detach().reshape(-1))
+    sums = [(torch.cat(part) if len(part) > 1 else part[0]).sum() for part in parts.values()]
+    if all(math.isfinite(number) for number in sums):
+        return ""
+    return next((name for name, tensor in floating.items() if not bool(tensor.isfinite().all())), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from trainkit.errors import DataError
 from trainkit.feed.checks import check_dataset
 from trainkit.feed.pipeline import Plan, gather
 from trainkit.feed.resident import ResidentFeed
-from trainkit.feed.streamed import StreamedFeed
+from trainkit.feed.streamed import TIMEOUT_S, StreamedFeed
 from trainkit.protocols import Augmentation
 
 Loading = Literal["auto", "resident", "streamed"]
@@ -35,9 +35,11 @@ def make_feed(
     eval_batch_size: int | None = None,
     loading: Loading = "auto",
     workers: int | None = None,
+    worker_timeout: float = TIMEOUT_S,
     shuffle: bool = True,
     drop_last: bool = False,
     augmentations: Sequence[Augmentation] = (),
+    say: Callable[[str], None] = print,
 ) -> ResidentFeed | StreamedFeed:
     """Make the feed of a run; checks the data first.
 
@@ -52,9 +54,11 @@ def make_feed(
             it takes at most half of the free memory.
         workers: processes of streamed loading, 0 for none; unset: none where the device is the CPU,
             whose cores have enough to do; else all cores but one, at most 4.
+        worker_timeout: seconds without a batch after which workers count as hung.
         shuffle: whether each epoch has an order of its own.
         drop_last: whether an incomplete last training batch is left out.
         augmentations: applied to training batches, in this order.
+        say: tells the user something, such as that workers were started again.
 
     Raises:
         DataError: if the data cannot be trained on; the message says why and what to do.
@@ -78,7 +82,7 @@ def make_feed(
         return ResidentFeed(plan, device)
     if workers is None:
         workers = 0 if device.type == "cpu" else min(MOST_WORKERS, max(1, (os.cpu_count() or 1) - 1))
-    return StreamedFeed(plan, device, workers)
+    return StreamedFeed(plan, device, workers, worker_timeout, say)
 
 
 def choose_eval_batch_size(dataset: Dataset, batch_size: int) -> int:

@@ -1,7 +1,8 @@
 """Batches made by worker processes, for data that is too large or too slow to gather in the training process.
 
 Workers are forked where the system can (Linux: no copy of the data, ready in milliseconds, one thread each) and spawned
-elsewhere. They get numbers of batches, compute the order themselves, and give back whole batches.
+elsewhere. They get numbers of batches, compute the order themselves, and give back whole batches: workers that died are
+replaced, and the batches are the same.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,11 @@ from trainkit.errors import RunError, TrainkitError
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance
 from trainkit.feed.pipeline import Plan, Planned, gather
+from trainkit.feed.workers import Passing, begin
 
 # A worker that gives nothing for so long hangs: on a dead network drive, say.
-TIMEOUT_S = 300
+TIMEOUT_S = 120
+RESTARTS = 2  # of the workers, within one pass
 _PREFETCH = 4
 
 Request = tuple[str, int, int]
@@ -101,9 +104,18 @@ class StreamedFeed(Planned):
         device: where the batches go.
         workers: processes; 0 makes batches in the training process.
         timeout: seconds without a batch after which the run fails.
+        say: tells the user that workers were started again.
     """
 
-    def __init__(self, plan: Plan, device: torch.device, workers: int, timeout: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        device: torch.device,
+        workers: int,
+        timeout: float = TIMEOUT_S,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.say = say
         self.plan = plan
         self.device = device
         self.workers = workers
@@ -149,21 +161,27 @@ class StreamedFeed(Planned):
             yield from map(self._maker.make, requests)
             return
         # Evaluation may come in the middle of an epoch, and a loader serves one pass at a time.
-        loader, sampler = self._loader(evaluation=bool(requests[0][0]))
-        sampler.coming = requests
-        passing = iter(loader)
-        while True:
+        evaluation, restarts, given = bool(requests[0][0]), 0, 0
+        while given < len(requests):
+            loader, sampler = self._loader(evaluation)
+            sampler.coming = requests[given:]
+            passing = Passing(loader)
             try:
-                made = next(passing)
-            except StopIteration:
-                return
-            except RuntimeError as error:  # the loader's own: what a worker raises comes as a Failure
-                self.close()
-                raise RunError(
-                    f"a data worker ended or hung: {error}\n"
-                    "  workers are often killed for memory: set fewer workers, or workers = 0"
-                ) from error
-            yield made
+                for made in passing:
+                    given += 1
+                    yield made
+            except (RuntimeError, OSError, EOFError) as error:  # the loader's own: what a worker raises is a Failure
+                del self._loaders[evaluation]
+                passing.abandon()
+                said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+                if restarts == RESTARTS or "timed out" in said:
+                    raise RunError(
+                        f"a data worker ended or hung: {said}\n"
+                        "  workers are often killed for memory: set fewer workers, or workers = 0; data that comes "
+                        "slowly needs a longer data.worker_timeout"
+                    ) from error
+                restarts += 1
+                self.say(f"a data worker ended ({said}); they are started again, {restarts} of {RESTARTS} times")
 
     def _loader(self, evaluation: bool) -> tuple[DataLoader[Any], Requests]:
         if evaluation not in self._loaders:
@@ -179,6 +197,7 @@ class StreamedFeed(Planned):
                 multiprocessing_context="fork" if sys.platform == "linux" else "spawn",
                 # Its own generator: a loader draws a seed at every pass, by default from the global one.
                 generator=torch.Generator().manual_seed(0),
+                worker_init_fn=begin,
                 persistent_workers=True,
                 prefetch_factor=_PREFETCH,
             )

@@ -22,6 +22,8 @@ def check_pairs(recipe: Recipe) -> list[Problem]:
         *_owners(recipe),
         *_conflicts(recipe),
         *_step(recipe),
+        *_microbatch(recipe),
+        *_rollback(recipe),
         *_wrappers(recipe),
         *_own_rate(recipe),
         *_one_rate(recipe),
@@ -147,6 +149,34 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
             if component.capabilities.get("every_update"):
                 message = f"{_named(path, component)} must be called at every update, not every {calls}"
                 yield Problem(at(("run", "updates_per_call")), message, "write updates_per_call = 1")
+
+
+def _microbatch(recipe: Recipe) -> Iterator[Problem]:
+    """What cannot let a batch through the model in parts."""
+    run: dict[str, Any] = recipe.tables.get("run", {})
+    if run.get("microbatch") is None:
+        return
+    written, at = f"microbatch = {shown_value(run['microbatch'])}", recipe.tables.place(("run", "microbatch"))
+    if run.get("compile") == "step":
+        message = f'[run] {written}: compile = "step" has whole batches in its program'
+        yield Problem(at, message, 'write compile = "model" or compile = false, or raise accumulate instead')
+    for path, component in recipe.components.items():
+        if "step" in component.owns:
+            message = f"[run] {written}: {_named(path, component)} makes steps of its own, of whole batches"
+            yield Problem(at, message, "leave one of them out")
+    asking = [p for p in recipe.making_updates() if p[1].capabilities.get("needs_closure")]
+    if asking and run["microbatch"] == "auto":
+        message = f"[run] {written}: {_named(*asking[0])} changes weights between the gradients of one update"
+        yield Problem(at, message, "write the number of samples")
+
+
+def _rollback(recipe: Recipe) -> Iterator[Problem]:
+    """A run that goes back needs a learning rate that can be made smaller."""
+    own = next((part for part in recipe.making_updates() if part[1].capabilities.get("own_lr")), None)
+    if own is not None and recipe.tables.get("run", {}).get("nonfinite") == "rollback":
+        message = f'{_named(*own)} sets its own learning rate, which nonfinite = "rollback" cannot make smaller'
+        cure = 'write nonfinite = "error" or "skip"'
+        yield Problem(recipe.tables.place(("run", "nonfinite")), message, cure)
 
 
 def _wrappers(recipe: Recipe) -> Iterator[Problem]:

@@ -1,0 +1,117 @@
+"""Data workers that die or hang: the run gets the same batches, or ends soon and says what to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+
+from tests.soak import workers as soak
+from trainkit import Dataset, DataSpec, RunError, Split
+from trainkit.feed import make_feed
+
+if sys.platform != "linux":
+    pytest.skip("processes as Linux has them", allow_module_level=True)
+
+
+class Rows:
+    """Samples read by a worker, one of which does what it is told there."""
+
+    def __init__(self, fault: str = "", row: int = 20) -> None:
+        self.fault, self.row = fault, row
+        self.parent = os.getpid()
+
+    def __len__(self) -> int:
+        return 64
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        if os.getpid() != self.parent and self.row in index.tolist():
+            if self.fault == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fault == "hang":
+                time.sleep(60)
+        return index[:, None].float()
+
+
+def feed_of(rows: Rows, said: list[str], **settings: object):
+    spec = DataSpec((1,), "regression", 1, sizes={"train": 64, "val": 64})
+    split = Split(rows, torch.zeros(64))
+    dataset = Dataset(spec, {"train": split, "val": split})
+    options = {"batch_size": 8, "device": "cpu", "seed": 0, "loading": "streamed", "workers": 2, **settings}
+    return make_feed(dataset, say=said.append, **options)
+
+
+def test_a_worker_that_dies_at_every_try_ends_the_run_soon():
+    said: list[str] = []
+    feed = feed_of(Rows("die"), said)
+    begun = time.monotonic()
+    with pytest.raises(RunError, match="a data worker ended or hung") as raised:
+        list(feed.train(0))
+    assert time.monotonic() - begun < 10
+    assert raised.value.exit_code == 4
+    assert "workers are often killed for memory: set fewer workers, or workers = 0" in str(raised.value)
+    assert [text.rpartition(", ")[2] for text in said] == ["1 of 2 times", "2 of 2 times"]
+
+
+def test_a_worker_that_hangs_ends_the_run_in_the_time_that_is_set():
+    feed = feed_of(Rows("hang"), [], worker_timeout=1)
+    begun = time.monotonic()
+    with pytest.raises(RunError, match=r"timed out after 1.* seconds\n.*data.worker_timeout"):
+        list(feed.train(0))
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("at", [0, 3, 7])
+def test_batches_are_the_same_after_a_worker_was_killed(split, at):
+    def batches(feed):
+        return feed.train(1) if split == "train" else feed.evaluate(split)
+
+    whole = [batch.index.tolist() for batch in batches(feed_of(Rows(), []))]
+    said: list[str] = []
+    feed = feed_of(Rows(), said, eval_batch_size=4) if split == "val" else feed_of(Rows(), said)
+    if split == "val":
+        whole = [batch.index.tolist() for batch in batches(feed_of(Rows(), [], eval_batch_size=4))]
+    for _ in range(2):  # the second pass begins with workers that run, or died between the passes
+        got = []
+        for number, batch in enumerate(batches(feed)):
+            got.append(batch.index.tolist())
+            if number == at:
+                os.kill(soak.children()[0], signal.SIGKILL)
+                time.sleep(0.05)  # the end is noticed here, where it must not raise
+        assert got == whole
+    assert 1 <= len(said) <= 2 * 2
+
+
+def test_workers_let_the_run_decide_about_ctrl_c(tmp_path):
+    """A Ctrl-C reaches every process of the terminal; the run still makes its update and ends with its batches."""
+    script = tmp_path / "s.py"
+    script.write_text(
+        textwrap.dedent("""
+        import os, signal, sys
+        sys.path.insert(0, sys.argv[1])
+        from tests.feed.test_workers import Rows, feed_of
+        signal.signal(signal.SIGINT, lambda *_: None)
+        for number, batch in enumerate(feed_of(Rows(), [lambda text: print(text)]).train(0)):
+            if number == 1:
+                os.killpg(os.getpgid(0), signal.SIGINT)
+        print("all batches")
+        """),
+        encoding="utf-8",
+    )
+    root = str(soak.Path(soak.__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, str(script), root], capture_output=True, text=True, timeout=60, start_new_session=True
+    )
+    assert done.stdout.strip() == "all batches", done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_whose_workers_are_killed_ends_the_same():
+    assert soak.check(4, seed=1) == []

@@ -1,0 +1,131 @@
+"""Worker processes that die: seen where the run waits for a batch, and there at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
+
+from trainkit.signals import for_workers
+
+
+def begin(number: int) -> None:
+    """Called first in each worker, which was forked with the handlers of the run."""
+    for_workers()
+
+
+class Gate:
+    """Stands before torch's handler for workers that end, which raises: at any place, in the middle of an update too.
+
+    Args:
+        handler: torch's.
+    """
+
+    def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:
+        self.handler = handler
+        self.waiting = False  # whether the run waits for a batch, the one place where the error is of use
+        self.ended = False  # whether one has ended elsewhere
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle SIGCHLD."""
+        try:
+            self.handler(number, frame)
+        except RuntimeError:
+            self.ended = True
+            if self.waiting:
+                raise
+
+
+class Passing:
+    """One pass of a loader, in which the end of a worker is seen at the next batch and nowhere else.
+
+    Args:
+        loader: the loader, whose sampler knows the requests.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+        self.gate: Gate | None = None
+        self.iterator: Any = getattr(loader, "_iterator", None)  # persistent workers, if they run already
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches.
+
+        Raises:
+            RuntimeError: if a worker has ended, or gives nothing for too long.
+        """
+        self.gate = _gate()
+        self._look(always=True)
+        # Workers that run already are waited for; where they are forked here, what is raised within would be lost.
+        with contextlib.nullcontext() if self.iterator is None else self._waiting():
+            self.iterator = iter(self.loader)
+        while True:
+            self.gate = _gate()  # torch's handler is there since the first workers are
+            try:
+                with self._waiting():
+                    self._look(always=self.gate is None)
+                    made = next(self.iterator)
+            except StopIteration:
+                return
+            yield made
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        if self.gate is None:
+            yield
+            return
+        self.gate.waiting = True
+        try:
+            yield
+        finally:
+            self.gate.waiting = False
+
+    def _look(self, always: bool) -> None:
+        """Raise if a worker has ended."""
+        if self.iterator is None or not (always or (self.gate is not None and self.gate.ended)):
+            return
+        if self.gate is not None:
+            self.gate.ended = False
+        for worker in getattr(self.iterator, "_workers", ()):
+            if not worker.is_alive():
+                raise RuntimeError(f"process {worker.pid} ended with {worker.exitcode}")
+
+    def abandon(self) -> None:
+        """End the workers without asking them: one that is dead may hold a lock for which the others wait.
+
+        What torch would do at the end is left out, since it waits for them.
+        """
+        iterator, workers = self.iterator, getattr(self.iterator, "_workers", ())
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join(5)
+        if iterator is None or not hasattr(iterator, "_shutdown") or iterator._shutdown:
+            return
+        iterator._shutdown = True
+        if (done := getattr(iterator, "_pin_memory_thread_done_event", None)) is not None:
+            done.set()
+        for queue in iterator._index_queues:
+            queue.cancel_join_thread()
+            queue.close()
+        signal_handling._remove_worker_pids(id(iterator))  # type: ignore[attr-defined]  # imported there from torch._C
+
+
+def _gate() -> Gate | None:
+    """The gate before torch's handler; ``None`` in threads and on systems that have no such handler."""
+    if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.getsignal(signal.SIGCHLD)
+    if isinstance(handler, Gate):
+        return handler
+    if not callable(handler):
+        return None
+    gate = Gate(handler)
+    signal.signal(signal.SIGCHLD, gate)
+    return gate
