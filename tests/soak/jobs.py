@@ -105,8 +105,13 @@ class Home:
         """What the processes of a run have said."""
         return (self.path / f"{name}.txt").read_text(encoding="utf-8", errors="replace")
 
-    def differs(self, name: str) -> str:
-        """What is not as in the uninterrupted run; empty if all is."""
+    def differs(self, name: str, tidied: bool = True) -> str:
+        """What is not as in the uninterrupted run; empty if all is.
+
+        Args:
+            name: the run.
+            tidied: whether it had the time to remove what it keeps between saves, before it was killed.
+        """
         one, other = self.whole, self.path / name
         reports = [json.loads((folder / "report.json").read_text(encoding="utf-8")) for folder in (one, other)]
         for key in ("status", "steps", "weights_sha256", "best", "metrics"):
@@ -114,7 +119,7 @@ class Home:
                 return f"{key} is {reports[1][key]}, not {reports[0][key]}"
         if lines_of(one) != lines_of(other):
             return "metrics.jsonl has other lines"
-        left = [entry for entry in os.listdir(other / "checkpoints") if not entry.startswith("step-")]
+        left = [entry for entry in os.listdir(other / "checkpoints") if tidied and not entry.startswith("step-")]
         return f"{left} is left in checkpoints" if left else ""
 
 

@@ -55,7 +55,7 @@ def check(count: int, seed: int) -> list[str]:
             code = home.run(name)
             if code not in (0, 2):
                 failures.append(f"{name}: the last resume ended with {code}:\n{home.told(name)[-600:]}")
-            elif difference := home.differs(name):
+            elif difference := home.differs(name, tidied=not code):
                 failures.append(f"{name}: {difference}")
     check.note = f"{inside} inside a save, {resumed} after one"  # type: ignore[attr-defined]
     return failures
