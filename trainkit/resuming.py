@@ -165,12 +165,22 @@ def check_state(run: Run, found: Continued, plugins: Plugins, accept: bool) -> N
     Raises:
         PluginError: naming plugins and objects, if ``accept`` is not given.
     """
-    if not (lost := mute(run)):
+    lost, unsaved = mute(run), found.state.get("unsaved", [])
+    if not lost and not unsaved:
         return
-    text = lost_state(run, plugins, lost)
+    text = lost_state(run, plugins, lost) if lost else _unsaved(run, plugins, unsaved)
     if not accept:
         raise PluginError(f"{text}\n  to go on without what it holds: --accept-drift")
     found.notes.append(text)
+
+
+def _unsaved(run: Run, plugins: Plugins, names: Sequence[str]) -> str:
+    use = run.recipe["optimizer"]["use"]
+    owners = ", ".join(str(plugins.owner(component)) for component in plugins.find("optimizer", use))
+    return (
+        f"a continued run would lose state of the optimizer '{use}' of {owners}: {', '.join(map(str, names))} changes "
+        "while it trains, outside its state and groups, and it has no hooks trainkit_save and trainkit_restore"
+    )
 
 
 def lost_state(run: Run, plugins: Plugins, labels: Sequence[str]) -> str:

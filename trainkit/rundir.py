@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import filelock
 
+from trainkit.aside import OLD, holds_a_run, put_aside
 from trainkit.errors import MachineError, printable
 from trainkit.files import NOFOLLOW, create, kind_of, links_out, read_regular, sync_folder
 
@@ -100,42 +101,6 @@ def read_text(path: Path) -> str:
     return read_regular(path, _LONGEST).decode()
 
 
-OLD = ".old-"  # what a run is put aside in, within its folder
-
-
-def holds_a_run(path: Path) -> bool:
-    """Whether a folder holds a run, or what is left of one, and nothing else."""
-    names = [name for name in os.listdir(path) if not name.startswith(".")]
-    return "recipe.toml" in names or (bool(names) and all(name in (*RUN_FILES, "checkpoints") for name in names))
-
-
-def put_aside(path: Path) -> Path | None:
-    """Move everything in a run folder into a new folder ``.old-1``, ``.old-2`` ... within it.
-
-    The recipe goes last: a folder ``.old-n`` that has none was left by a process that was killed here, and is filled
-    on. Until then nobody begins a run here without being told to.
-
-    Args:
-        path: the run folder, which the caller has locked.
-
-    Returns:
-        Where it now lies; ``None`` if there was nothing.
-    """
-    names = sorted(name for name in os.listdir(path) if name != ".lock" and not name.startswith(OLD))
-    if not names:
-        return None
-    number = max((int(p.name[len(OLD) :]) for p in path.glob(f"{OLD}*") if p.name[len(OLD) :].isdigit()), default=0)
-    aside = path / f"{OLD}{number}"
-    if not number or (aside / "recipe.toml").exists() or any((aside / name).exists() for name in names):
-        aside = path / f"{OLD}{number + 1}"
-        aside.mkdir()
-    for name in sorted(names, key=lambda name: name == "recipe.toml"):
-        os.rename(path / name, aside / name)
-    sync_folder(aside)
-    sync_folder(path)
-    return aside
-
-
 class RunFolder:
     """A locked run folder.
 
@@ -171,7 +136,7 @@ class RunFolder:
         self.continues = resume and "recipe.toml" in names
         # A run that was killed before its recipe was written leaves no more than hidden files and a log.
         spared = {name for name in names if name.startswith(".") or name == "log.txt"} if resume or fresh else {".lock"}
-        if fresh and holds_a_run(path):
+        if fresh and holds_a_run(path, (*RUN_FILES, "checkpoints")):
             self._held = []
         elif not self.continues and {name for name in names if not name.startswith(OLD)} - spared:
             self._lock.release()

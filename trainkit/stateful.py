@@ -42,3 +42,39 @@ def mute(run: Run) -> list[str]:
     """What of a run may hold state that no checkpoint has, by label; what a program lent it is the program's own."""
     parts = hooked(run.hook)
     return [label for label, part in parts if not label.startswith("listener.") and not speaks(part)]
+
+
+class Attributes:
+    """The numbers that optimizers without hooks of their own keep as attributes, as they were when the run began.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._parts = [part for part in _optimizers(run.optimizer) if not speaks(part)]
+        self._before = [_numbers(part) for part in self._parts]
+
+    def changed(self) -> list[str]:
+        """Those that are others now: state that no checkpoint holds, as ``Ranger: count``."""
+        return [
+            f"{type(part).__name__}: {name}"
+            for part, before in zip(self._parts, self._before, strict=True)
+            for name, value in _numbers(part).items()
+            # What was unset and is worked out once, such as a length, is worked out again.
+            if name not in before or before[name] not in (None, value)
+        ]
+
+
+def _optimizers(part: Any) -> Iterator[Any]:
+    """An optimizer and those within it."""
+    yield part
+    for value in vars(part).values():
+        for inner in value if isinstance(value, list | tuple) else (value,):
+            if hasattr(inner, "param_groups") and hasattr(inner, "step"):
+                yield from _optimizers(inner)
+
+
+def _numbers(part: Any) -> dict[str, Any]:
+    """Attributes that are numbers or unset; a switch that the first update sets is neither."""
+    return {name: value for name, value in vars(part).items() if type(value) in (int, float, type(None))}

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,15 @@ from trainkit import checkpoint
 from trainkit.errors import RunError, UsageError
 from trainkit.protocols import Progress
 from trainkit.recipe import Recipe, fill_toml
+from trainkit.verdict import Difference, Verdict
 
-PARTS = ("weights", "optimizer", "plugins", "random", "progress", "metrics")
 MOST = 1000  # updates: each has a checkpoint of its own until the end
 # What the recipe is changed by: everything comes round within a few updates, and each update can be compared.
-CHANGES = (f"run.keep={MOST + 1}", "run.save_every=1ba", "run.log_every=3ba", "run.evaluate_every=4ba", "logger=[]")
+# A kill finds the checkpoint before it whole: one that is still being written would lead back to the start.
+CHANGES = (
+    *(f"run.keep={MOST + 1}", "run.save_every=1ba", "run.save_in_background=false"),
+    *("run.log_every=3ba", "run.evaluate_every=4ba", "logger=[]"),
+)
 _TIMES = ("seconds", "metrics_bytes")
 _HOME = {"model": "weights", "optimizer": "optimizer", "plugin": "plugins", "random": "random"}
 _STATE = {
@@ -31,96 +34,6 @@ _STATE = {
     "plugins": "plugins",
     **dict.fromkeys(("best", "newest", "tally"), "metrics"),
 }
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Something that is another with the interruptions than without.
-
-    Args:
-        update: the first update after which it is.
-        part: one of `PARTS`, or ``held`` for what an object holds and does not save.
-        name: the tensor, entry or attribute.
-        straight: what it is without interruptions, where that can be shown.
-        resumed: what it is with them.
-    """
-
-    update: int
-    part: str
-    name: str
-    straight: str = ""
-    resumed: str = ""
-
-    def __str__(self) -> str:
-        shown = f" is {self.resumed}, and {self.straight} without the interruptions" if self.straight else " differs"
-        return f"update {self.update}: {self.part}: {self.name}{shown}"
-
-
-@dataclass
-class Verdict:
-    """What a trial found.
-
-    Args:
-        updates: how long the trial was.
-        interruptions: ``(update, "kill" or "stop")``.
-        reproducible: whether two runs without interruptions were alike.
-        refused: why a continuation was refused, if it was.
-        differences: what differs, what differed first coming first.
-        suspects: what objects hold, do not save, and hold otherwise after an interruption.
-    """
-
-    updates: int
-    interruptions: list[tuple[int, str]] = field(default_factory=list)
-    reproducible: bool = True
-    refused: str = ""
-    differences: list[Difference] = field(default_factory=list)
-    suspects: list[Difference] = field(default_factory=list)
-
-    @property
-    def equal(self) -> bool:
-        """Whether the run ended alike."""
-        return self.reproducible and not self.refused and not self.differences
-
-    @property
-    def parts(self) -> dict[str, bool]:
-        """Which parts were alike throughout."""
-        bad = {difference.part for difference in self.differences}
-        return {part: part not in bad for part in PARTS}
-
-    def as_dict(self) -> dict[str, Any]:
-        """The verdict as JSON writes it."""
-        first = self.differences[0] if self.differences else None
-        return {
-            "equal": self.equal,
-            "reproducible": self.reproducible,
-            "refused": self.refused or None,
-            "updates": self.updates,
-            "interruptions": [{"update": update, "how": how} for update, how in self.interruptions],
-            "parts": self.parts,
-            "first": vars(first) if first else None,
-            "suspects": [vars(suspect) for suspect in self.suspects],
-        }
-
-    def lines(self) -> list[str]:
-        """The verdict for people."""
-        done = {"kill": "killed", "stop": "stopped"}
-        where = ", ".join(f"{done[how]} after update {update}" for update, how in self.interruptions)
-        lines = [f"{self.updates} updates, {where}, and continued each time"] if where else []
-        if not self.reproducible:
-            lines.append("two runs without interruptions differ already: no continued run could be compared with them")
-        elif self.refused:
-            return [*lines, "the run could not be continued:", *(f"  {line}" for line in self.refused.splitlines())]
-        if self.equal:
-            lines.append(f"equal to the last bit: {', '.join(PARTS)}")
-        else:
-            alike = [part for part, same in self.parts.items() if same]
-            lines += [f"not equal; alike are only: {', '.join(alike) or 'none'}", "what differed first:"]
-            first = self.differences[0].update if self.differences else 0
-            lines += [f"  {found}" for found in self.differences if found.update == first][:8]
-        if self.suspects:
-            lines.append("held, not saved, and another after an interruption; look here first:")
-            lines += [f"  {suspect}" for suspect in self.suspects[:8]]
-        return lines
 
 
 class Trial:

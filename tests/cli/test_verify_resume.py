@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from trainkit.verify_resume import Difference, Verdict, compare, interruptions, suspects
+from trainkit.verdict import Difference, Verdict
+from trainkit.verify_resume import compare, interruptions, suspects
 
 # A callback that says it holds nothing, and whose count changes every update.
 LIAR = """\

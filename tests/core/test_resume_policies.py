@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from trainkit import CheckpointError, Component, MachineError, PluginError, RecipeError, Run, RunError, hookimpl
+from trainkit.aside import put_aside
 from trainkit.changes import BY_KIND, CORE, rule_of
 from trainkit.environment import drift
 from trainkit.errors import UsageError
@@ -19,7 +20,6 @@ from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe
 from trainkit.resuming import recipe_of
-from trainkit.rundir import put_aside
 from trainkit.stateful import WATCHING, speaks
 from trainkit.tables import COMPONENT_TABLES, RUN_SETTINGS, TOP_SETTINGS
 
@@ -358,6 +358,24 @@ def test_a_continued_run_that_would_lose_state_refuses_and_names_the_plugin(load
         patch.setattr(Counter, "stateless", True, raising=False)
         assert launch(recipe, plugins, folder=folder, listeners=[Stop(9)], resume=True).steps == 9
     assert launch(recipe, plugins, folder=folder, resume=True, accept_drift=True).status == "finished"
+
+
+def test_an_optimizer_that_counts_outside_its_state_is_named(go, monkeypatch):
+    """The count is seen to change, and is in no checkpoint."""
+    from trainkit.elementwise import ElementwiseOptimizer
+
+    step = ElementwiseOptimizer.step
+
+    def counting(self: Any, *words: Any) -> Any:
+        self.count = getattr(self, "count", 0) + 1
+        return step(self, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ElementwiseOptimizer, "step", counting)
+        go(stop=5)
+        with pytest.raises(PluginError, match=r"of the optimizer 'sgd' of plugin 'optimizers'.*: count changes"):
+            go()
+        assert go(accept_drift=True).status == "finished"
 
 
 def classes_with_hooks() -> list[type]:
