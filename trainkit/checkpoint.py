@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def save(parent: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
         OSError: if the disk refuses; older checkpoints are untouched.
     """
     layout = Layout(tensors)
-    contents = {TENSORS: layout.parts(tensors), STATE: [state_text(state)]}
+    contents: dict[str, Sequence[store.Buffer]] = {TENSORS: layout.parts(tensors), STATE: [state_text(state)]}
     return Path(store.write(os.fspath(parent), step, contents))
 
 
@@ -140,7 +140,7 @@ class Layout:
                 found.append(b"".join(small))
                 small = []
             flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
-            found.append(memoryview(flat.numpy()))
+            found.append(flat.numpy().data)
         return [*found, b"".join(small)]
 
 

@@ -75,7 +75,7 @@ class Copy:
                 place = whole[start + begin : start + end].view(tensors[name].dtype)
                 self._places.append(place.view(tensors[name].shape))
                 self._names.append(name)
-        self._file = memoryview(whole.numpy())
+        self._file = whole.numpy().data
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def _room(length: int) -> memoryview:
     import numpy
 
     # numpy asks the kernel for large pages: clearing small ones takes longer than reading.
-    return memoryview(numpy.empty(length, numpy.uint8))
+    return numpy.empty(length, numpy.uint8).data
 
 
 def _read_at(number: int, part: memoryview, start: int) -> int:
@@ -200,13 +200,14 @@ def _manifest(data: bytes) -> tuple[Any, dict[str, Sums]]:
     for name in (TENSORS, STATE):
         entry = files.get(name) if isinstance(files, dict) else None
         entry = entry if isinstance(entry, dict) else {}
-        length, sums = entry.get("bytes"), entry.get("sha256")
+        length = entry.get("bytes")
+        sums: Any = entry.get("sha256")
         if type(length) is not int or length < 0 or not (isinstance(sums, str) or _is_names(sums)):
             raise Unfit(f"the manifest is of another form: it lacks bytes and sha256 of {name}")
         piece = entry.get("piece") if isinstance(sums, list) else max(length, 1)
         if type(piece) is not int or piece < 1 or (isinstance(sums, list) and len(sums) != -(-length // piece)):
             raise Unfit(f"the manifest is of another form: piece and sha256 of {name} do not fit its bytes")
-        known[name] = Sums(length, piece, sums if isinstance(sums, list) else [sums])
+        known[name] = Sums(length, piece, [sums] if isinstance(sums, str) else list(sums))
     return found.get("step"), known
 
 
@@ -332,18 +333,6 @@ _FORMS: Mapping[str, tuple[Any, str]] = {
     "plugins": (lambda value: isinstance(value, dict), "a table"),
     "random": (lambda value: isinstance(value, dict), "a table"),
     "bases": (_is_tables, "a list of tables"),
-    "best": (
-        lambda value: (
-            value is None
-            or (
-                isinstance(value, dict)
-                and (_is_count(value.get("step")), isinstance(value.get("metric"), str)) == (True, True)
-                and isinstance(value.get("value"), dict)
-                and "__float__" in value["value"]
-            )
-        ),
-        "null, or a table with step, metric and value",
-    ),
     "strides": (
         lambda value: isinstance(value, dict) and all(map(_counts, value.values())),
         "a table of lists of whole numbers",

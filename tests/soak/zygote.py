@@ -37,8 +37,10 @@ class Zygote:
 
     def __exit__(self, *error: object) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(timeout=60)
+        self._process.stdout.close()
 
     def _ask(self, question: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
