@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     prepare_streams()
-    session = Session(words)
+    session = Session(words, whole_process=argv is None)
     try:
         return session.act()
     except BaseException as error:  # the one place where errors become messages
@@ -52,10 +52,12 @@ class Session:
 
     Args:
         words: the words of the command line after the program's name.
+        whole_process: whether the process ends with the command.
     """
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], whole_process: bool = False) -> None:
         self.words = words
+        self.whole_process = whole_process
         self.json = "--json" in words
         self.traceback = "--traceback" in words
         self.loaded: Plugins | None = None
@@ -141,8 +143,8 @@ class Session:
             raise usage_error("--smoke leaves nothing behind that --resume could continue: name one of them")
         from trainkit.signals import Signals
 
-        with Signals() as signals:
-            with signals.at_once():
+        with Signals(self.whole_process) as signals:
+            with signals.at_once(importing=True):
                 recipe = self._recipe()
             folder = Path(self.args.run_dir) if self.args.run_dir else None
             return self._train(recipe, folder, self.args.resume, signals)
@@ -154,8 +156,8 @@ class Session:
             raise usage_error(f"resume takes one run folder and any number of key=value, got folders: {got}")
         from trainkit.signals import Signals
 
-        with Signals() as signals:
-            with signals.at_once():
+        with Signals(self.whole_process) as signals:
+            with signals.at_once(importing=True):
                 folder, plugins = _run_folder(runs[0]), self.plugins()
                 from trainkit.resuming import recipe_of
 
@@ -167,7 +169,7 @@ class Session:
         from trainkit.errors import Exit
 
         assert self.loaded is not None
-        with signals.at_once():  # torch takes seconds to import
+        with signals.at_once(importing=True):  # torch takes seconds to import
             from trainkit.display import Display
             from trainkit.launch import launch
 

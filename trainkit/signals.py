@@ -48,15 +48,19 @@ class Signals:
 
     Handlers that a program had set before are called too, but for Python's own, which raises. A SIGHUP that was ignored
     stays so: that is what ``nohup`` asks for. Entered again by the same program, it changes nothing.
+
+    Args:
+        for_good: ignore signals at the end: a process that only has to go does so with its exit code.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, for_good: bool = False) -> None:
+        self.for_good = for_good
         self.name = ""
         self.run: Run | None = None
         self._before: dict[int, Any] = {}
         self._depth = 0
         self._process = os.getpid()
-        self._at_once = ""
+        self._at_once, self._importing = "", False
         self._came = 0.0
 
     def __enter__(self) -> Signals:
@@ -76,23 +80,32 @@ class Signals:
         self._depth -= 1
         if self._depth:
             return
+        self.run = None
+        if self.for_good:  # Python would put back the system's handlers on its way out, which takes a while
+            for number in self._before:
+                signal.signal(number, signal.SIG_IGN)
+            return
         for number, handler in self._before.items():
             # None: it was not set from Python, which cannot set it again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
 
     @contextlib.contextmanager
-    def at_once(self, when: str = "before the first update; nothing was written") -> Iterator[None]:
+    def at_once(
+        self, when: str = "before the first update; nothing was written", importing: bool = False
+    ) -> Iterator[None]:
         """Within this block a first signal ends what is being done at once: nothing is written that it could spoil.
 
         Args:
             when: where the run stands, for the message.
+            importing: whether modules are imported here, some of which an exception from a handler would abort: a
+                process that need not do more ends without one.
 
         Raises:
             StopNow: from wherever the signal meets the program, or at the end of the block where something held it up.
         """
         try:
-            self._at_once = when
+            self._at_once, self._importing = when, importing
             yield
         finally:
             self._at_once = ""
@@ -115,6 +128,9 @@ class Signals:
         before = self._before.get(number)
         if callable(before) and before is not signal.default_int_handler:
             before(number, frame)
+        if self._at_once and self._importing and self.for_good:
+            os.write(2, f"trainkit: stopped by {name} {self._at_once}\n".encode())
+            os._exit(Exit.STOPPED)
         if self._at_once:
             raise StopNow(f"stopped by {name} {self._at_once}")
 
