@@ -328,7 +328,7 @@ def test_trainkit_epoch_end(small):
             self.heard.append((run.epoch, run.step, sorted(metrics), saved))
 
     end = End()
-    small(end, changes=('run.duration="10ba"',))
+    small(end, changes=('run.duration="10ba"', "run.save_in_background=false"))
     assert end.heard == [(0, 4, ["train.loss", "val.loss"], 0), (1, 8, ["train.loss", "val.loss"], 1)]
 
 
