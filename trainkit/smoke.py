@@ -52,6 +52,8 @@ def smoke(recipe: Recipe, plugins: Plugins, listeners: Sequence[object], progres
             snapshot.restore_weights(run, tensors, state)
         except Exception as error:
             raise named(error, plugins, run) from error
+        finally:
+            recorder.close()
         if checkpoint.weights_sha256(run.model) != before:
             raise CheckpointError("the weights came back changed from the checkpoint; please report this")
         return report_of(recorder, "finished", REASON)

@@ -301,3 +301,41 @@ def test_tensors_lie_in_memory_as_they_did():
     for wrong in ([1, 2**40], [4], [1, 3], [0, 0]):
         with pytest.raises(ValueError, match="do not fit optimizer/q"):
             snapshot.laid_out(saved, {"optimizer/q": wrong})
+
+
+def test_a_smoke_run_leaves_no_thread_either(load, plugins):
+    from trainkit.launch import launch
+
+    before = threading.active_count()
+    assert launch(load(), plugins, smoke=True).status == "finished"
+    assert threading.active_count() == before
+
+
+def test_optimizer_state_of_the_shape_of_its_parameter_comes_back_as_it_lay(train, load, plugins):
+    """As SOAP's eigenbases do: transposed, of a square weight that itself lies row by row."""
+    from trainkit.launch import launch
+
+    class Turn:
+        stateless = True
+
+        def __init__(self, stop):
+            self.stop, self.seen = stop, []
+
+        @hookimpl
+        def trainkit_step_end(self, run):
+            for parameter, state in run.optimizer.state.items():
+                for key, held in state.items():
+                    if isinstance(held, torch.Tensor) and held.shape == parameter.shape == (6, 6):
+                        if run.step == 3:
+                            state[key] = held.t().contiguous().t()
+                        elif run.step > 3:
+                            self.seen.append(held.stride())
+            if run.step == self.stop:
+                run.stop_reason = "the test asked for it"
+
+    words = ("model.widths=[6]", "optimizer.momentum=0.9", "run.duration=6ba")
+    before, after = Turn(4), Turn(None)
+    finished = train(*words, listeners=[before])
+    launch(load(*words), plugins, folder=finished.folder, resume=True, listeners=[after])
+    assert before.seen == [(1, 6)]
+    assert after.seen == [(1, 6), (1, 6)]
