@@ -109,8 +109,8 @@ def trainkit_restore(run: Run, state: Mapping[str, Any]) -> None:
 def trainkit_epoch_start(run: Run) -> None:
     """Begin an epoch.
 
-    Called before the first batch of each epoch; ``run.epoch`` is its number from 0. A run that continues inside an epoch
-    calls it once more for that epoch, before ``trainkit_restore``.
+    Called before the first batch of each epoch; ``run.epoch`` is its number from 0. A run that continues inside an
+    epoch calls it once more for that epoch, before ``trainkit_restore``.
     """
 
 

@@ -25,7 +25,7 @@ from trainkit.recorder import Recorder
 from trainkit.restore import Continued
 from trainkit.rollback import GoBack, Rollbacks
 from trainkit.run import Report, Run, Status
-from trainkit.signals import CutShort, Signals, StopNow
+from trainkit.signals import NOTHING_WRITTEN, CutShort, Signals, StopNow
 from trainkit.smoke import smoke as run_smoke
 from trainkit.stateful import mute
 from trainkit.verified import fitting
@@ -82,7 +82,7 @@ def launch(
     with contextlib.suppress(GoBack), signals, rundir.RunFolder(path, resume, fresh) as place:
         started = False
         try:
-            with signals.at_once(*(["while the run went back to a checkpoint"] if back.factors else [])):
+            with signals.at_once("while the run went back to a checkpoint" if back.factors else NOTHING_WRITTEN):
                 found = resuming.find(place, recipe) if place.continues else None
                 hold = () if found is None else (found.schedule_updates, found.settle)
                 built = build(recipe, plugins, path, progress, listeners, _said_to(place), *hold)

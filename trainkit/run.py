@@ -70,8 +70,11 @@ class Report:
     microbatch: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON writes it."""
-        return dataclasses.asdict(self)
+        """The report as JSON writes it; ``microbatch`` only where batches were taken in parts."""
+        report = dataclasses.asdict(self)
+        if self.microbatch is None:
+            del report["microbatch"]
+        return report
 
 
 class Watcher(Protocol):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from trainkit.run import Run
 
+NOTHING_WRITTEN = "before the first update; nothing was written"
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 # A terminal that closes tells the shell and the run, and the shell tells the run once more.
 ONE_HANGUP_S = 0.5
@@ -91,9 +92,7 @@ class Signals:
         self._before = {}
 
     @contextlib.contextmanager
-    def at_once(
-        self, when: str = "before the first update; nothing was written", importing: bool = False
-    ) -> Iterator[None]:
+    def at_once(self, when: str = NOTHING_WRITTEN, importing: bool = False) -> Iterator[None]:
         """Within this block a first signal ends what is being done at once: nothing is written that it could spoil.
 
         Args:
