@@ -40,7 +40,11 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
         tensors, state = checkpoint.load(path)
         found = path
     else:
-        found, tensors, state = checkpoint.load_newest(folder / "checkpoints")
+        found, tensors, state, refused = checkpoint.find_newest(folder / "checkpoints")
+        for why in refused.values():
+            say(f"warning: a newer checkpoint is refused: {why}")
+        if refused:
+            say(f"warning: these are the weights of {found.name}")
     recipe = load_recipe(recipe_file, [], plugins)
     # Whatever the recipe's length, schedules have that of the checkpoint: it says what they can be made with.
     run = build(recipe, plugins, folder, progress, planned=lambda total: state.get("schedule_updates", total)).run

@@ -184,6 +184,18 @@ def test_evaluate_gives_the_reports_figures(trainkit, finished):
     assert float(plain["val.loss"]) == pytest.approx(report["metrics"]["val.loss"], rel=1e-4)
 
 
+def test_evaluate_says_which_weights_it_measures_where_newer_ones_are_damaged(trainkit, finished):
+    older, newest = sorted((finished / "checkpoints").glob("step-*"))[-2:]
+    file = newest / "tensors.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    outcome = trainkit("evaluate", str(finished))
+    assert outcome.code == 0
+    assert f"{newest.name}/tensors.safetensors: the file is damaged" in outcome.err
+    assert f"these are the weights of {older.name}" in outcome.err
+
+
 def test_evaluate_without_a_checkpoint(trainkit, finished):
     import shutil
 
