@@ -185,7 +185,7 @@ def test_evaluate_gives_the_reports_figures(trainkit, finished):
 
 
 def test_evaluate_says_which_weights_it_measures_where_newer_ones_are_damaged(trainkit, finished):
-    older, newest = sorted((finished / "checkpoints").glob("step-*"))[-2:]
+    older, newest = sorted((Path(finished) / "checkpoints").glob("step-*"))[-2:]
     file = newest / "tensors.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
