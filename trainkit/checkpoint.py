@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from trainkit import store
 from trainkit.errors import CheckpointError
+from trainkit.forms import STATE, TENSORS
 from trainkit.store import folder_name, newest_first, prune, set_aside, tidy
-from trainkit.verified import STATE, TENSORS, read_checkpoint
+from trainkit.verified import read_checkpoint
 
 __all__ = ["folder_name", "newest_first", "prune", "set_aside", "tidy"]  # of the store, for those who have a checkpoint
 _SMALL = 1 << 16  # bytes of a tensor that is joined with others before it is written

@@ -16,7 +16,8 @@ from typing import IO
 from trainkit.console import aligned, emit, emit_json
 from trainkit.errors import CheckpointError, MachineError, UsageError, printable
 from trainkit.files import Unfit, create, kind_of
-from trainkit.verified import memory, tensors_in
+from trainkit.forms import tensors_in
+from trainkit.verified import memory
 
 SUFFIX = ".safetensors"
 # What a process needs to start and find its libraries; everything else, such as a switch that turns weights_only off,

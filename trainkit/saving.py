@@ -21,8 +21,8 @@ from torch import Tensor
 from trainkit import store
 from trainkit.checkpoint import Layout, state_text
 from trainkit.errors import MachineError
+from trainkit.forms import STATE, TENSORS
 from trainkit.rundir import write_atomically
-from trainkit.verified import STATE, TENSORS
 
 _SMALL = 1 << 18  # numbers
 

@@ -22,7 +22,8 @@ from typing import Any, TypeAlias
 
 from trainkit.errors import CheckpointError
 from trainkit.files import NOFOLLOW, sync_folder
-from trainkit.verified import MANIFEST, STATE, TENSORS, check_files, piece_of
+from trainkit.forms import MANIFEST, STATE, TENSORS
+from trainkit.verified import check_files, piece_of
 
 FORMAT = 1
 SPARE = ".spare"

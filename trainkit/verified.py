@@ -1,7 +1,7 @@
 """Reading a checkpoint of anybody's: every length, name, type and checksum is looked at before a byte is believed.
 
-Checksums find accidents, not attackers, who can make their own. So the form is checked too: what lies in the folder,
-how long each file may be, where each tensor lies in its file, and of what type each value of the state is.
+Checksums find accidents, not attackers, who can make their own. So the form is checked too: what lies in the folder and
+how long each file may be here, what the files hold in `trainkit.forms`.
 """
 
 from __future__ import annotations
@@ -9,31 +9,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import json
-import math
-import mmap
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from trainkit.errors import CheckpointError, TrainkitError
 from trainkit.files import Unfit, kind_of, open_regular, read_regular
+from trainkit.forms import MANIFEST, STATE, TENSORS, check_state, cut, is_names, object_in, tensors_in
 
-TENSORS, STATE, MANIFEST = "tensors.safetensors", "state.json", "MANIFEST"
 MAX_MANIFEST = 64 * 1024
 MAX_STATE = 256 * 1024**2
-MAX_HEADER = 32 * 1024**2
-MAX_THREADS = 1024
-MAX_DEPTH = 64
-MIN_PIECE, MAX_PIECES = 8 * 1024**2, 256
-_AT_ONCE = 1 << 20  # bytes that are read, then hashed while they are still in the processor's cache
 MIN_PIECE, MAX_PIECES = 8 * 1024**2, 256
 _AT_ONCE = 1 << 20  # bytes that are read, then hashed while they are still in the processor's cache
 _AT_ANY_PLACE = hasattr(os, "preadv")
-MAX_EMPTY = 2**31  # elements that the other dimensions of an empty tensor may come to
-BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _SYSTEM = (".nfs", ".DS_Store")  # what file systems and desktops leave in any folder
 
@@ -52,8 +42,8 @@ def read_checkpoint(folder: Path) -> tuple[memoryview, dict[str, Any]]:
         reading.file = folder / TENSORS
         names = set(tensors_in(data))
         reading.file = folder / STATE
-        state = _object(bytes(text))
-        _check_state(state, names)
+        state = object_in(bytes(text))
+        check_state(state, names)
         return data, state
     raise AssertionError("what is wrong is raised above")
 
@@ -117,7 +107,7 @@ class _Reading:
         step, known = _manifest(read_regular(self.file, MAX_MANIFEST))
         # A power cut may undo a renaming: then the folder of an older checkpoint holds what was written over it.
         if re.fullmatch(r"step-\d{12,}", folder.name) and step != int(folder.name.removeprefix("step-")):
-            raise Unfit(f"it is the checkpoint of step {_cut(step)}, in the folder of another")
+            raise Unfit(f"it is the checkpoint of step {cut(step)}, in the folder of another")
         return known
 
     def whole(self, name: str, known: Sums, keep: bool = True) -> memoryview:
@@ -190,7 +180,7 @@ def _manifest(data: bytes) -> tuple[Any, dict[str, Sums]]:
     lines = data.split(b"\n")
     if len(lines) != 3 or lines[2] or hashlib.sha256(lines[0]).hexdigest().encode() != lines[1]:
         raise Unfit("the manifest is damaged")
-    found = _object(lines[0])
+    found = object_in(lines[0])
     if type(found.get("format")) is not int or found["format"] < 1:
         raise Unfit("the manifest is of another form: it has no format")
     if found["format"] > 1:
@@ -202,181 +192,13 @@ def _manifest(data: bytes) -> tuple[Any, dict[str, Sums]]:
         entry = entry if isinstance(entry, dict) else {}
         length = entry.get("bytes")
         sums: Any = entry.get("sha256")
-        if type(length) is not int or length < 0 or not (isinstance(sums, str) or _is_names(sums)):
+        if type(length) is not int or length < 0 or not (isinstance(sums, str) or is_names(sums)):
             raise Unfit(f"the manifest is of another form: it lacks bytes and sha256 of {name}")
         piece = entry.get("piece") if isinstance(sums, list) else max(length, 1)
         if type(piece) is not int or piece < 1 or (isinstance(sums, list) and len(sums) != -(-length // piece)):
             raise Unfit(f"the manifest is of another form: piece and sha256 of {name} do not fit its bytes")
         known[name] = Sums(length, piece, [sums] if isinstance(sums, str) else list(sums))
     return found.get("step"), known
-
-
-def tensors_in(data: bytes | memoryview | mmap.mmap) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of each tensor of a file in the safetensors format, if the file is right to its last byte.
-
-    Raises:
-        Unfit: if the header is too long or of another form, if a name comes twice, if a type is unknown, or if the
-            tensors do not lie one behind the other from the header to the end of the file.
-
-    Source: the format's description, github.com/huggingface/safetensors#format.
-    """
-    length = int.from_bytes(data[:8], "little")
-    if len(data) < 8 or length > min(len(data) - 8, MAX_HEADER):
-        raise Unfit(f"the header claims {length:,} bytes, and may have {max(0, min(len(data) - 8, MAX_HEADER)):,}")
-    spans: list[tuple[int, int, str]] = []
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for name, entry in _object(bytes(data[8 : 8 + length])).items():
-        if name == "__metadata__":
-            continue
-        if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise Unfit(f"tensor '{name}' must have dtype, shape and data_offsets alone")
-        dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(dtype, str) or dtype not in BYTES:
-            raise Unfit(f"tensor '{name}' has the type {_cut(dtype)}; checkpoints have {', '.join(BYTES)}")
-        if not _counts(shape) or not _counts(offsets) or len(offsets) != 2 or len(shape) > 64:
-            raise Unfit(f"tensor '{name}' has the shape {_cut(shape)} and the offsets {_cut(offsets)}")
-        begin, end = offsets
-        size = math.prod(shape) * BYTES[dtype]
-        if end - begin != size:
-            raise Unfit(
-                f"tensor '{name}' of {dtype} {_cut(shape)} needs {_cut(size)} bytes and has {_cut(end - begin)}"
-            )
-        if not size and math.prod(filter(None, shape)) > MAX_EMPTY:
-            raise Unfit(f"tensor '{name}' is empty and has the shape {_cut(shape)}")
-        spans.append((begin, end, name))
-        found[name] = dtype, tuple(shape)
-    at = 0
-    for begin, end, name in sorted(spans):
-        if begin != at:
-            raise Unfit(f"tensor '{name}' {'overlaps another' if begin < at else 'lies behind a hole'}")
-        at = end
-    if at != len(data) - 8 - length:
-        raise Unfit(f"the tensors end {len(data) - 8 - length - at:,} bytes before the file")
-    return found
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
-
-
-def _cut(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    """Parse a JSON object in which no key comes twice and every number is one.
-
-    Raises:
-        Unfit: if it is something else.
-    """
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise Unfit(f"'{_cut(next(name for name in names if names.count(name) > 1))}' comes twice")
-        return found
-
-    def no_number(text: str) -> Any:
-        raise Unfit(f"{text} is no number")
-
-    try:
-        parsed = json.loads(data, object_pairs_hook=unique, parse_constant=no_number)
-    except Unfit:
-        raise
-    except RecursionError:
-        raise Unfit("it is nested too deep") from None
-    except ValueError as error:
-        raise Unfit(f"it is not JSON: {error}") from None
-    if not isinstance(parsed, dict):
-        raise Unfit("it is not a JSON object")
-    return parsed
-
-
-# ---------------------------------------------------------------- the state
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
-def _is_tables(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
-
-
-def _is_best(value: Any) -> bool:
-    if not isinstance(value, dict) or not _is_count(value.get("step")) or not isinstance(value.get("metric"), str):
-        return False
-    figure = value.get("value")
-    return type(figure) in (int, float) or (isinstance(figure, dict) and set(figure) == {"__float__"})
-
-
-# Keys that some version of trainkit has written, where they are there; what they must be.
-_FORMS: Mapping[str, tuple[Any, str]] = {
-    **dict.fromkeys(
-        ("step", "epoch", "batch_in_epoch", "skipped", "total_updates", "schedule_updates", "batches_per_epoch"),
-        (_is_count, "a whole number"),
-    ),
-    **dict.fromkeys(("samples_in_epoch", "metrics_bytes"), (_is_count, "a whole number")),
-    "threads": (lambda value: _is_count(value) and 1 <= value <= MAX_THREADS, f"a number from 1 to {MAX_THREADS}"),
-    "device": (lambda value: isinstance(value, str), "text"),
-    "on_cpu": (_is_names, "a list of names"),
-    "optimizer": (
-        lambda value: isinstance(value, dict) and all(isinstance(entry, dict) and entry for entry in value.values()),
-        "a table of tables",
-    ),
-    "plugins": (lambda value: isinstance(value, dict), "a table"),
-    "random": (lambda value: isinstance(value, dict), "a table"),
-    "bases": (_is_tables, "a list of tables"),
-    "strides": (
-        lambda value: isinstance(value, dict) and all(map(_counts, value.values())),
-        "a table of lists of whole numbers",
-    ),
-    "groups": (
-        lambda value: _is_tables(value) and all(_is_names(group.get("names")) for group in value),
-        "a list of tables with names",
-    ),
-    "best": (
-        lambda value: value is None or _is_best(value),
-        "a table of step, metric and value",
-    ),
-    "events": (
-        lambda value: isinstance(value, list) and all(isinstance(e, list) and e and _is_count(e[0]) for e in value),
-        "a list of events",
-    ),
-}
-
-
-def _check_state(state: Mapping[str, Any], names: set[str]) -> None:
-    for key, (fits, form) in _FORMS.items():
-        if key in state and not fits(state[key]):
-            raise Unfit(f"'{key}' must be {form}, and is {_cut(json.dumps(state[key]))}")
-    _check_marks(state, names, 0)
-
-
-def _check_marks(value: Any, names: set[str], depth: int) -> None:
-    """Check what stands for a tensor or an exact float: `trainkit.checkpoint.join_state` then finds them all."""
-    if depth > MAX_DEPTH:
-        raise Unfit(f"it is nested more than {MAX_DEPTH} deep")
-    if isinstance(value, dict):
-        if "__tensor__" in value and (not isinstance(value["__tensor__"], str) or value["__tensor__"] not in names):
-            raise Unfit(f"it names the tensor {_cut(json.dumps(value['__tensor__']))}, which {TENSORS} does not have")
-        if "__float__" in value:
-            text = value["__float__"]
-            if not isinstance(text, str) or len(text) > 40:
-                raise Unfit(f"{_cut(json.dumps(text))} is no number in hexadecimal")
-            float.fromhex(text)
-        for item in value.values():
-            _check_marks(item, names, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            if type(item) is dict or type(item) is list:
-                _check_marks(item, names, depth + 1)
 
 
 @contextlib.contextmanager
@@ -398,7 +220,7 @@ def fitting(folder: Path) -> Iterator[None]:
         if "OutOfMemory" in type(error).__name__:
             raise
         said = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"{folder / STATE}: the state does not fit the run: {_cut(said)}") from error
+        raise CheckpointError(f"{folder / STATE}: the state does not fit the run: {cut(said)}") from error
 
 
 def must_fit(method: _Method) -> _Method:

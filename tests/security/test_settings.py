@@ -125,7 +125,7 @@ def test_no_code_of_ours_can_run_text_or_read_a_pickle():
     assert found == []
 
 
-LOADER = ("checkpoint", "verified", "restore", "snapshot", "files", "rundir", "resuming", "finished")
+LOADER = ("checkpoint", "verified", "forms", "restore", "snapshot", "files", "rundir", "resuming", "finished")
 
 
 @pytest.mark.parametrize("module", LOADER)
