@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its imp
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
+    from pathlib import Path
 
 # In the order of a user's day; `--help` and docs/command-line.md show the same.
 VERBS = {
@@ -172,6 +173,18 @@ def near(word: str, known: Iterable[str]) -> str:
 
     found = difflib.get_close_matches(word, list(known), 1, cutoff=0.5)
     return f"did you mean '{found[0]}'?  " if found else ""
+
+
+def run_folder(text: str) -> Path:
+    """The run folder that a word names, which must exist."""
+    from pathlib import Path
+
+    path = Path(text)
+    if not path.is_dir():
+        parent = path.parent if path.parent.is_dir() else Path()
+        nearby = near(path.name, [entry.name for entry in parent.iterdir() if entry.is_dir()])
+        raise usage_error(f"{text}: no such run folder; {nearby}".rstrip("; "))
+    return path
 
 
 def usage_error(message: str) -> Exception:

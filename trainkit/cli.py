@@ -1,4 +1,7 @@
-"""The command line: verbs, options, exit codes. Each verb imports what it needs; only those that train import torch."""
+"""The command line: one command from its words to its exit code, and the verbs that take a recipe or continue a run.
+
+Each verb imports what it needs; only those that train import torch. The other verbs are in `trainkit.verbs`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from trainkit.arguments import (
     make_parser,
     may_be_recipe,
     near,
+    run_folder,
     split_words,
     usage_error,
 )
-from trainkit.console import emit, emit_json, prepare_streams, say, write_file
+from trainkit.console import emit, emit_json, prepare_streams, say
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import for ``--help``
 if TYPE_CHECKING:
@@ -79,8 +83,12 @@ class Session:
             emit(make_parser(verb).format_help())
             return 0
         self.args = make_parser(verb).parse_intermixed_args(rest)
-        act: Callable[[], int] = getattr(self, f"_{verb.replace('-', '_')}")
-        return act()
+        act: Callable[[], int] | None = getattr(self, f"_{verb.replace('-', '_')}", None)
+        if act is not None:
+            return act()
+        from trainkit.verbs import ACTS
+
+        return ACTS[verb](self)
 
     def _act_without_verb(self) -> int:
         if {"-h", "--help"} & set(self.words):
@@ -158,7 +166,7 @@ class Session:
 
         with Signals(self.whole_process) as signals:
             with signals.at_once(importing=True):
-                folder, plugins = _run_folder(runs[0]), self.plugins()
+                folder, plugins = run_folder(runs[0]), self.plugins()
                 from trainkit.resuming import recipe_of
 
                 recipe = recipe_of(folder, overrides, plugins, self.args.extend or "")
@@ -286,117 +294,6 @@ class Session:
         else:
             emit("\n".join(verdict.lines()))
         return 0 if verdict.equal else 1
-
-    def _schema(self) -> int:
-        from trainkit.recipe import json_schema
-
-        schema = json_schema(self.plugins())
-        if not self.args.out:
-            emit_json(schema)
-            return 0
-        import json
-
-        write_file(self.args.out, json.dumps(schema, indent=2) + "\n")
-        if self.json:
-            emit_json({"out": self.args.out})
-        elif not self.args.quiet:
-            say(f'schema written to {self.args.out}; editors read it from a first line "#:schema {self.args.out}"')
-        return 0
-
-    # ------------------------------------------------------------ what is installed
-
-    def _list(self) -> int:
-        from trainkit.show import show_list
-
-        show_list(self.plugins(), self.args.kind, self.json)
-        return 0
-
-    def _describe(self) -> int:
-        from trainkit.show import show_component
-
-        show_component(self.plugins(), self.args.names, self.json)
-        return 0
-
-    def _hooks(self) -> int:
-        from trainkit.show import show_hooks
-
-        show_hooks(self.plugins(), self.json)
-        return 0
-
-    def _plugins(self) -> int:
-        from trainkit.show import show_plugins
-
-        self.args.quiet = True  # the table says what a warning would say
-        show_plugins(self.plugins(), self.json)
-        return 0
-
-    def _doctor(self) -> int:
-        from trainkit.doctor import diagnose
-
-        self.args.quiet = True
-        return diagnose(self.plugins(), self.json)
-
-    # ------------------------------------------------------------ weights of others
-
-    def _import_weights(self) -> int:
-        from pathlib import Path
-
-        from trainkit.import_weights import import_weights, show_imported
-
-        file = Path(self.args.file)
-        made = import_weights(file, Path(self.args.out), self.args.key)
-        show_imported(file, made, self.json)
-        if not self.json and not self.args.quiet:
-            where = f"; the table '{made.key}'" if made.key else ""
-            say(f"{len(made.tensors)} tensors written to {made.out}{where}")
-            if made.left_out:
-                say(f"left out, being no tensors: {', '.join(made.left_out[:12])}{', ...' * (len(made.left_out) > 12)}")
-        return 0
-
-    # ------------------------------------------------------------ finished runs
-
-    def _evaluate(self) -> int:
-        folder, plugins = _run_folder(self.args.run), self.plugins()
-        from trainkit.display import Display
-        from trainkit.finished import evaluate_run
-
-        display = Display(-1 if self.args.quiet else 0)
-        try:
-            metrics = evaluate_run(folder, self.args.split, plugins, display.progress)
-        finally:
-            display.close()
-        if self.json:
-            emit_json({"run": self.args.run, "split": self.args.split, "metrics": metrics})
-        else:
-            emit("\n".join(f"{self.args.split}.{name} {value:.6g}" for name, value in metrics.items()))
-        return 0
-
-    def _predict(self) -> int:
-        folder, plugins = _run_folder(self.args.run), self.plugins()
-        from trainkit.predictions import check_out, write_predictions
-
-        check_out(self.args.out)
-        from trainkit.display import Display
-        from trainkit.finished import predict_run
-
-        display = Display(-1 if self.args.quiet else 0)
-        try:
-            arrays = predict_run(folder, self.args.split, plugins, display.progress)
-        finally:
-            display.close()
-        write_predictions(arrays, self.args.run, self.args.split, self.args.out, self.json)
-        return 0
-
-
-def _run_folder(text: str) -> Path:
-    from pathlib import Path
-
-    path = Path(text)
-    if not path.is_dir():
-        parent = path.parent if path.parent.is_dir() else Path()
-        nearby = near(path.name, [entry.name for entry in parent.iterdir() if entry.is_dir()])
-        raise usage_error(f"{text}: no such run folder; {nearby}".rstrip("; "))
-    return path
 
 
 def _command(words: list[str]) -> str:

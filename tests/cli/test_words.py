@@ -137,7 +137,7 @@ def test_a_defect_of_trainkit_says_so_with_file_and_line(trainkit, monkeypatch):
     outcome = trainkit("list")
     assert outcome.code == 1
     assert "trainkit defect: AssertionError: this cannot be at " in outcome.err
-    assert "cli.py:" in outcome.err
+    assert "verbs.py:" in outcome.err
     assert "--traceback" in outcome.err
     assert "Traceback" not in outcome.err
 

@@ -1,0 +1,140 @@
+"""Verbs that neither take a recipe nor train: on what is installed, on other programs' weights, on finished runs.
+
+As in `trainkit.cli`, each imports what it needs, so that none waits for what another needs.
+"""
+
+from __future__ import annotations
+
+from trainkit.arguments import run_folder
+from trainkit.console import emit, emit_json, say, write_file
+
+TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from trainkit.cli import Session
+
+
+# ------------------------------------------------------------ what is installed
+
+
+def _list(session: Session) -> int:
+    from trainkit.show import show_list
+
+    show_list(session.plugins(), session.args.kind, session.json)
+    return 0
+
+
+def _describe(session: Session) -> int:
+    from trainkit.show import show_component
+
+    show_component(session.plugins(), session.args.names, session.json)
+    return 0
+
+
+def _hooks(session: Session) -> int:
+    from trainkit.show import show_hooks
+
+    show_hooks(session.plugins(), session.json)
+    return 0
+
+
+def _plugins(session: Session) -> int:
+    from trainkit.show import show_plugins
+
+    session.args.quiet = True  # the table says what a warning would say
+    show_plugins(session.plugins(), session.json)
+    return 0
+
+
+def _doctor(session: Session) -> int:
+    from trainkit.doctor import diagnose
+
+    session.args.quiet = True
+    return diagnose(session.plugins(), session.json)
+
+
+def _schema(session: Session) -> int:
+    from trainkit.recipe import json_schema
+
+    schema = json_schema(session.plugins())
+    if not session.args.out:
+        emit_json(schema)
+        return 0
+    import json
+
+    write_file(session.args.out, json.dumps(schema, indent=2) + "\n")
+    if session.json:
+        emit_json({"out": session.args.out})
+    elif not session.args.quiet:
+        say(f'schema written to {session.args.out}; editors read it from a first line "#:schema {session.args.out}"')
+    return 0
+
+
+# ------------------------------------------------------------ weights of others
+
+
+def _import_weights(session: Session) -> int:
+    from pathlib import Path
+
+    from trainkit.import_weights import import_weights, show_imported
+
+    file = Path(session.args.file)
+    made = import_weights(file, Path(session.args.out), session.args.key)
+    show_imported(file, made, session.json)
+    if not session.json and not session.args.quiet:
+        where = f"; the table '{made.key}'" if made.key else ""
+        say(f"{len(made.tensors)} tensors written to {made.out}{where}")
+        if made.left_out:
+            say(f"left out, being no tensors: {', '.join(made.left_out[:12])}{', ...' * (len(made.left_out) > 12)}")
+    return 0
+
+
+# ------------------------------------------------------------ finished runs
+
+
+def _evaluate(session: Session) -> int:
+    folder, plugins = run_folder(session.args.run), session.plugins()
+    from trainkit.display import Display
+    from trainkit.finished import evaluate_run
+
+    display = Display(-1 if session.args.quiet else 0)
+    try:
+        metrics = evaluate_run(folder, session.args.split, plugins, display.progress)
+    finally:
+        display.close()
+    if session.json:
+        emit_json({"run": session.args.run, "split": session.args.split, "metrics": metrics})
+    else:
+        emit("\n".join(f"{session.args.split}.{name} {value:.6g}" for name, value in metrics.items()))
+    return 0
+
+
+def _predict(session: Session) -> int:
+    folder, plugins = run_folder(session.args.run), session.plugins()
+    from trainkit.predictions import check_out, write_predictions
+
+    check_out(session.args.out)
+    from trainkit.display import Display
+    from trainkit.finished import predict_run
+
+    display = Display(-1 if session.args.quiet else 0)
+    try:
+        arrays = predict_run(folder, session.args.split, plugins, display.progress)
+    finally:
+        display.close()
+    write_predictions(arrays, session.args.run, session.args.split, session.args.out, session.json)
+    return 0
+
+
+ACTS: Mapping[str, Callable[[Session], int]] = {
+    "list": _list,
+    "describe": _describe,
+    "hooks": _hooks,
+    "plugins": _plugins,
+    "schema": _schema,
+    "doctor": _doctor,
+    "import-weights": _import_weights,
+    "evaluate": _evaluate,
+    "predict": _predict,
+}
