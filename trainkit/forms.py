@@ -5,6 +5,7 @@ Nothing is opened here: `trainkit.verified` reads the files, and has their bytes
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import mmap
@@ -123,6 +124,24 @@ def _is_best(value: Any) -> bool:
     return type(figure) in (int, float) or (isinstance(figure, dict) and set(figure) == {"__float__"})
 
 
+def _is_number(value: Any) -> bool:
+    """A finite number, as it is or in hexadecimal."""
+    if isinstance(value, dict):
+        text = value.get("__float__")
+        with contextlib.suppress(ValueError, OverflowError, TypeError):
+            return set(value) == {"__float__"} and math.isfinite(float.fromhex(text))  # type: ignore[arg-type]
+        return False
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_figures(value: Any) -> bool:
+    """A table of numbers by name; those that were not finite are marks too."""
+    return isinstance(value, dict) and all(
+        type(figure) in (int, float) or (isinstance(figure, dict) and set(figure) == {"__float__"})
+        for figure in value.values()
+    )
+
+
 # Keys that some version of trainkit has written, where they are there; what they must be.
 _FORMS: Mapping[str, tuple[Any, str]] = {
     **dict.fromkeys(
@@ -132,6 +151,11 @@ _FORMS: Mapping[str, tuple[Any, str]] = {
     **dict.fromkeys(("samples_in_epoch", "metrics_bytes"), (_is_count, "a whole number")),
     "threads": (lambda value: _is_count(value) and 1 <= value <= MAX_THREADS, f"a number from 1 to {MAX_THREADS}"),
     "device": (lambda value: isinstance(value, str), "text"),
+    "seconds": (_is_number, "a finite number"),
+    "newest": (_is_figures, "a table of figures"),
+    "cut": (lambda value: value is None or _is_figures(value), "a table of figures"),
+    "tally": (lambda value: value is None or isinstance(value, dict), "a table"),
+    "unsaved": (is_names, "a list of names"),
     "on_cpu": (is_names, "a list of names"),
     "optimizer": (
         lambda value: isinstance(value, dict) and all(isinstance(entry, dict) and entry for entry in value.values()),

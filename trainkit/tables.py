@@ -48,7 +48,7 @@ def run(
     compile: Literal[False, "model", "step"] = False,
     updates_per_call: PositiveInt | None = None,
     channels_last: Literal[True, False, "auto"] = "auto",
-    threads: PositiveInt | None = None,
+    threads: Annotated[int, Between(1, 1024)] | None = None,
     keep_pages: bool = True,
     microbatch: Literal["auto", 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] | None = None,
     nonfinite: Literal["error", "skip", "rollback"] = "error",

@@ -14,6 +14,8 @@ from torch.utils.data._utils import signal_handling
 
 from trainkit.signals import for_workers
 
+KNOCK_S = 2.0  # between two looks at the workers while a batch is waited for
+
 
 def begin(number: int) -> None:
     """Called first in each worker, which was forked with the handlers of the run."""
@@ -52,6 +54,7 @@ class Passing:
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
         self.gate: Gate | None = None
+        self._over = threading.Event()
         self.iterator: Any = getattr(loader, "_iterator", None)  # persistent workers, if they run already
 
     def __iter__(self) -> Iterator[Any]:
@@ -62,9 +65,17 @@ class Passing:
         """
         self.gate = _gate()
         self._look(always=True)
+        try:
+            yield from self._batches()
+        finally:
+            self._over.set()
+
+    def _batches(self) -> Iterator[Any]:
         # Workers that run already are waited for; where they are forked here, what is raised within would be lost.
         with contextlib.nullcontext() if self.iterator is None else self._waiting():
             self.iterator = iter(self.loader)
+        if _gate() is not None:
+            threading.Thread(target=self._knock, name="trainkit-workers", daemon=True).start()
         while True:
             self.gate = _gate()  # torch's handler is there since the first workers are
             try:
@@ -74,6 +85,16 @@ class Passing:
             except StopIteration:
                 return
             yield made
+
+    def _knock(self) -> None:
+        """Let the handler look again every now and then while the run waits.
+
+        What it raises is lost where the signal meets a destructor or the like, and a run would wait for its timeout.
+        """
+        main = threading.main_thread().ident
+        while not self._over.wait(KNOCK_S):
+            if self.gate is not None and self.gate.waiting and main is not None:
+                signal.pthread_kill(main, signal.SIGCHLD)
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
