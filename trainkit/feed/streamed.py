@@ -23,7 +23,7 @@ from trainkit.errors import RunError, TrainkitError
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance
 from trainkit.feed.pipeline import Plan, Planned, gather
-from trainkit.feed.workers import Passing, begin
+from trainkit.feed.workers import Passing, begin, let_go
 
 # A worker that gives nothing for so long hangs: on a dead network drive, say.
 TIMEOUT_S = 120
@@ -173,6 +173,7 @@ class StreamedFeed(Planned):
             except (RuntimeError, OSError, EOFError) as error:  # the loader's own: what a worker raises is a Failure
                 del self._loaders[evaluation]
                 passing.abandon()
+                let_go(error)
                 said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
                 if restarts == RESTARTS or "timed out" in said:
                     raise RunError(

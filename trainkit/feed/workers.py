@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -136,6 +138,13 @@ class Passing:
             queue.cancel_join_thread()
             queue.close()
         signal_handling._remove_worker_pids(id(iterator))  # type: ignore[attr-defined]  # imported there from torch._C
+
+
+def let_go(error: BaseException) -> None:
+    """Close what the error's frames still hold: the socket of a tensor whose transfer the worker's death cut short."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        traceback.clear_frames(error.__traceback__)
 
 
 def _gate() -> Gate | None:
