@@ -16,6 +16,10 @@ from tests.soak import workers as soak
 from trainkit import Dataset, DataSpec, RunError, Split
 from trainkit.feed import make_feed
 
+# The signal of a worker's death may meet a callback of the garbage collector, such as Hypothesis has: what the handler
+# raises there is lost with this warning, and it looks again two seconds later.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 if sys.platform != "linux":
     pytest.skip("processes as Linux has them", allow_module_level=True)
 
