@@ -11,7 +11,6 @@ from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.errors import RecipeError
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Batch, Run, StepResult
-from trainkit.scheduled import set_values
 from trainkit.steps import ClosureStep, EagerStep
 
 
@@ -26,20 +25,6 @@ class MicrobatchedStep(EagerStep):
     def __init__(self, run: Run, keep_outputs: bool) -> None:
         super().__init__(run, keep_outputs)
         self.auto = run.recipe["run"]["microbatch"] == "auto"
-
-    def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
-        """Make the updates of one call, as `StepProgram` says."""
-        run = self.run
-        (batches,) = updates
-        set_values(run, run.optimizer.param_groups, run.step)
-        if self.skip:
-            self.before = [(buffer, buffer.clone()) for buffer in run.model.buffers()]
-        result = self._gradients_of(batches)
-        if self.plain:
-            run.optimizer.step()
-        elif not self._careful_update(result.losses):
-            result.updates, result.skipped = 0, 1
-        return result
 
     def _gradients_of(self, batches: Sequence[Batch]) -> StepResult:
         run = self.run

@@ -85,28 +85,32 @@ class EagerStep:
         set_values(run, run.optimizer.param_groups, run.step)
         if self.skip:
             self.before = [(buffer, buffer.clone()) for buffer in run.model.buffers()]
-        for parameter in self.parameters:  # autograd then hands over its own tensors: no zeroing, no adding
-            parameter.grad = None
-        if len(batches) > 1:
-            result = self._accumulate(batches)
-        else:
-            batch = batches[0]
-            if self.plain:
-                outputs = run.forward(batch.inputs)
-                loss = self.loss(outputs, batch)
-                backward(loss)
-            else:
-                with run.precision.context():
-                    outputs = run.forward(batch.inputs)
-                    loss = self.loss(outputs, batch)
-                backward(self.scaler.scale(loss))
-            result = StepResult(loss.detach(), loss_weight(run.loss, batch.targets))
-            if self.keep_outputs:
-                result.outputs, result.targets = (outputs.detach(),), (batch.targets,)
+        result = self._gradients_of(batches)
         if self.plain:
             run.optimizer.step()
         elif not self._careful_update(result.losses):
             result.updates, result.skipped = 0, 1
+        return result
+
+    def _gradients_of(self, batches: Sequence[Batch]) -> StepResult:
+        """Leave the gradients of one update in the parameters; only they and what a forward pass counts change."""
+        for parameter in self.parameters:  # autograd then hands over its own tensors: no zeroing, no adding
+            parameter.grad = None
+        if len(batches) > 1:
+            return self._accumulate(batches)
+        run, batch = self.run, batches[0]
+        if self.plain:
+            outputs = run.forward(batch.inputs)
+            loss = self.loss(outputs, batch)
+            backward(loss)
+        else:
+            with run.precision.context():
+                outputs = run.forward(batch.inputs)
+                loss = self.loss(outputs, batch)
+            backward(self.scaler.scale(loss))
+        result = StepResult(loss.detach(), loss_weight(run.loss, batch.targets))
+        if self.keep_outputs:
+            result.outputs, result.targets = (outputs.detach(),), (batch.targets,)
         return result
 
     def _accumulate(self, batches: Sequence[Batch]) -> StepResult:
