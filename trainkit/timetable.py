@@ -130,8 +130,8 @@ class _Timetable:
                 raise ValueError(f"{twice[0]} is scheduled twice\n  leave one of them out, or multiply them")
         except ValueError as error:
             message, _, cure = str(error).partition("\n")
-            said = f'[[schedule.also]] target = "{table["target"]}": {message}'
-            raise RecipeError([problem_at(builder.tables, (*path, "target"), said, cure.strip())]) from error
+            # `find_numbers` begins what it says of a match with that word.
+            raise self._refusal(path, "match" if message.startswith("match") else "target", message, cure) from error
         schedule = whole_schedule(builder, path, Reactions())
         absolute = builder.recipe.components[path].capabilities.get("absolute")
         values = []

@@ -130,7 +130,8 @@ def test_a_target_that_cannot_be_is_a_problem_before_the_run(train: Train, more:
     (problem,) = caught.value.problems
     assert message in problem.message
     assert cure in problem.cure
-    assert problem.place.line
+    key = "use" if "base" in more else more.splitlines()[-1].split()[0]
+    assert problem.place.source.startswith(f"{key} = "), "the line of what is wrong"
 
 
 def test_one_number_cannot_follow_two_schedules(train: Train) -> None:
