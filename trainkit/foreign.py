@@ -111,6 +111,7 @@ def check_archive(file: BinaryIO, length: int) -> None:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        # zipfile raises NotImplementedError for an archive that asks for a newer version of the format than it reads.
         raise Refused(f"it is a damaged archive: {error}") from None
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise Refused("its archive is compressed, which torch.save never does")

@@ -154,6 +154,16 @@ def test_archives_that_torch_would_not_write_are_refused(names, compression, rea
         foreign.check_archive(file, len(file.getvalue()))
 
 
+def test_an_archive_of_a_later_format_is_refused():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a", b"0")
+    content = bytearray(file.getvalue())
+    content[content.index(b"PK\x01\x02") + 6] = 99  # the version that is needed to read it, 9.9
+    with pytest.raises(foreign.Refused, match="damaged archive: zip file version 9.9"):
+        foreign.check_archive(io.BytesIO(content), len(content))
+
+
 def test_views_that_repeat_a_number_are_not_written_out(tmp_path, capsys):
     torch.save({"a": torch.ones(1).expand(10**11)}, tmp_path / "big.pt")
     assert main(["import-weights", str(tmp_path / "big.pt"), "--out", str(tmp_path)]) == 5
