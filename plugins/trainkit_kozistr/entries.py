@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -100,12 +101,15 @@ def _setting(text: str, optimizer: str) -> tuple[str, Any]:
     if optimizer in facts.MUON and name.startswith("adamw_"):
         return name, None  # of the library's own AdamW, whose place [optimizer.rest] takes
     kind, has_default, written = rest.partition(" = ")
-    default = (
-        inspect.Parameter.empty if not has_default else math.inf if written == "inf" else ast.literal_eval(written)
-    )
-    return name, (_type(name, kind), default)
+    return name, (_type(name, kind), _value(written) if has_default else inspect.Parameter.empty)
 
 
+@functools.cache  # a few dozen defaults and types stand a thousand times in the table
+def _value(written: str) -> Any:
+    return math.inf if written == "inf" else ast.literal_eval(written)
+
+
+@functools.cache
 def _type(name: str, kind: str) -> Any:
     bare = kind.removesuffix("?")
     found: Any
