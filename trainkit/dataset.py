@@ -135,3 +135,7 @@ class Feed(Protocol):
     def evaluate(self, split: str) -> Iterator[Batch]:
         """The batches of a split, in its own order."""
         ...
+
+    def close(self) -> None:
+        """Give back what batches are made with, such as processes; it comes again when it is needed."""
+        ...

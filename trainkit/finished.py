@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,9 +65,10 @@ def evaluate_run(path: Path, split: str, plugins: Plugins, progress: Progress = 
         CheckpointError: if no checkpoint can be used.
     """
     run = open_run(path, plugins, progress)
-    _require_split(run, split)
-    figures: Metrics = run.hook.trainkit_evaluate(run=run, split=split)
-    return figures
+    with contextlib.closing(run.feed):
+        _require_split(run, split)
+        figures: Metrics = run.hook.trainkit_evaluate(run=run, split=split)
+        return figures
 
 
 def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = silent) -> Mapping[str, Tensor]:
@@ -77,8 +79,9 @@ def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = s
         and ``predicted``.
     """
     run = open_run(path, plugins, progress)
-    _require_split(run, split)
-    return predictions_of(run, split)
+    with contextlib.closing(run.feed):
+        _require_split(run, split)
+        return predictions_of(run, split)
 
 
 def predictions_of(run: Run, split: str) -> dict[str, Tensor]:

@@ -107,7 +107,7 @@ def launch(
             place.describe(fill_toml(recipe), now)
             started = True
             back.apply(run)
-            with keep_pages(run.recipe["run"]["keep_pages"]):
+            with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
                 return _run(built, place, plugins, profile, back, found)
         except StopNow as stop:
             raise stop.told from None

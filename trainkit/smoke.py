@@ -54,6 +54,7 @@ def smoke(recipe: Recipe, plugins: Plugins, listeners: Sequence[object], progres
             raise named(error, plugins, run) from error
         finally:
             recorder.close()
+            run.feed.close()
         if checkpoint.weights_sha256(run.model) != before:
             raise CheckpointError("the weights came back changed from the checkpoint; please report this")
         return report_of(recorder, "finished", REASON)

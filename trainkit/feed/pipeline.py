@@ -124,6 +124,9 @@ class Planned:
         """How many samples of that epoch come before a batch."""
         return self.plan.samples_before(epoch, batch)
 
+    def close(self) -> None:
+        """Give back what batches are made with, such as processes; it comes again when it is needed."""
+
 
 def gather(inputs: Gatherable, index: Tensor) -> Tensor:
     """Copy the samples that ``index`` names."""

@@ -23,7 +23,7 @@ from trainkit.errors import RunError, TrainkitError
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance
 from trainkit.feed.pipeline import Plan, Planned, gather
-from trainkit.feed.workers import Passing, begin, let_go
+from trainkit.feed.workers import Passing, begin, end, let_go
 
 # A worker that gives nothing for so long hangs: on a dead network drive, say.
 TIMEOUT_S = 120
@@ -142,7 +142,9 @@ class StreamedFeed(Planned):
 
     def close(self) -> None:
         """End the worker processes; they start again when needed."""
-        self._loaders.clear()
+        # Not left to the collector: the traceback of a run that failed holds the pass, and that its workers.
+        while self._loaders:
+            end(self._loaders.popitem()[1][0])
 
     def _stream(self, requests: list[Request]) -> Iterator[Batch]:
         if not requests:

@@ -140,6 +140,16 @@ class Passing:
         signal_handling._remove_worker_pids(id(iterator))  # type: ignore[attr-defined]  # imported there from torch._C
 
 
+def end(loader: DataLoader[Any]) -> None:
+    """Let a loader's workers end, and wait for them; one that does not hear is killed."""
+    if (iterator := getattr(loader, "_iterator", None)) is None:
+        return
+    try:
+        iterator._shutdown_workers()
+    except (RuntimeError, OSError):  # torch's handler raises where one was dead already
+        Passing(loader).abandon()
+
+
 def let_go(error: BaseException) -> None:
     """Close what the error's frames still hold: the socket of a tensor whose transfer the worker's death cut short."""
     with warnings.catch_warnings():
