@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,6 @@ def launch(
     fresh: bool = False,
     accept_drift: bool = False,
     signals: Signals | None = None,
-    back: Rollbacks | None = None,
 ) -> Report:
     """Run a recipe from an empty folder, or from the newest checkpoint of a run that has not ended, to its report.
 
@@ -63,7 +63,6 @@ def launch(
         fresh: put a run that ``folder`` holds aside, and start from the beginning.
         accept_drift: continue the run also where what it runs on has changed, or an object's state would be lost.
         signals: what catches signals already; by default they are caught from here to the end of the run.
-        back: the rollbacks of this run in this process; of no use to others.
 
     Returns:
         How the run ended: finished, stopped by the recipe, or interrupted by a signal.
@@ -71,71 +70,88 @@ def launch(
     Raises:
         TrainkitError: whatever kept the run from starting or made it fail; its exit code says which.
     """
-    signals, back = signals or Signals(), back or Rollbacks()
+    signals = signals or Signals()
     if smoke:
         try:
             with signals, signals.at_once():
                 return run_smoke(recipe, plugins, listeners, progress)
         except StopNow as stop:
             raise stop.told from None
-    path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
-    with contextlib.suppress(GoBack), signals, rundir.RunFolder(path, resume, fresh) as place:
-        started = False
-        try:
-            with signals.at_once("while the run went back to a checkpoint" if back.factors else NOTHING_WRITTEN):
-                found = resuming.find(place, recipe) if place.continues else None
-                hold = () if found is None else (found.schedule_updates, found.settle)
-                built = build(recipe, plugins, path, progress, listeners, _said_to(place), *hold)
-                run = built.run
-                if found is not None:
-                    resuming.refuse_finished(place, found, run)
-                    found.restore(run)
-            signals.run = run
-            signals.wish()
-            now = _environment(recipe, run, command)
-            differs: dict[str, tuple[Any, Any]] = {}
+    path, back = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path), Rollbacks()
+    with signals:
+        while True:
+            try:
+                with rundir.RunFolder(path, resume, fresh) as place:
+                    return _attempt(
+                        recipe, plugins, place, signals, back, listeners, progress, command, profile, accept_drift
+                    )
+            except GoBack:
+                resume, fresh, accept_drift = True, False, True
+            # Built anew, as one that is continued, no part of the run can have kept what is not finite. The parts of
+            # the old one refer to each other, and its memory must be free before the new one takes as much.
+            signals.run = None
+            gc.collect()
+
+
+def _attempt(
+    recipe: Recipe,
+    plugins: Plugins,
+    place: rundir.RunFolder,
+    signals: Signals,
+    back: Rollbacks,
+    listeners: Sequence[object],
+    progress: Progress,
+    command: str,
+    profile: bool,
+    accept_drift: bool,
+) -> Report:
+    """Build the run, from the checkpoint that its folder holds or from nothing, and run it to its report.
+
+    Raises:
+        GoBack: if it is to be built again.
+        TrainkitError: as `launch`.
+    """
+    started = False
+    try:
+        with signals.at_once("while the run went back to a checkpoint" if back.factors else NOTHING_WRITTEN):
+            found = resuming.find(place, recipe) if place.continues else None
+            hold = () if found is None else (found.schedule_updates, found.settle)
+            built = build(recipe, plugins, place.path, progress, listeners, _said_to(place), *hold)
+            run = built.run
             if found is not None:
-                differs = resuming.check_environment(place, found, now, accept_drift)
-                resuming.check_state(run, found, plugins, accept_drift)
-            if place.continues:
-                resuming.begin(place, found, run.say)
-            elif (aside := place.clear()) is not None:
-                run.say(f"the run that was here is kept in {aside}; this one starts from the beginning")
-            if found is None and (lost := mute(run)):
-                run.say(resuming.lost_state(run, plugins, lost))
-            _remember(place, run, found, now, differs)
-            place.describe(fill_toml(recipe), now)
-            started = True
-            back.apply(run)
-            with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
-                return _run(built, place, plugins, profile, back, found)
-        except StopNow as stop:
-            raise stop.told from None
-        except Exception as error:
-            if isinstance(error, TrainkitError) or not out_of_memory(error):
-                raise
-            raise RunError(
-                f"out of memory while the run was built: {(str(error) or 'no message').splitlines()[0]}\n"
-                "  lower data.batch_size or data.eval_batch_size, or set data.loading=streamed"
-            ) from error
-        finally:
-            if not started:
-                place.discard()
-    # The run goes back: built anew, as one that is continued, no part of it can have kept what is not finite.
-    del built, run, found
-    return launch(
-        recipe,
-        plugins,
-        folder=path,
-        listeners=listeners,
-        progress=progress,
-        command=command,
-        profile=profile,
-        resume=True,
-        accept_drift=True,
-        signals=signals,
-        back=back,
-    )
+                resuming.refuse_finished(place, found, run)
+                found.restore(run)
+        signals.run = run
+        signals.wish()
+        now = _environment(recipe, run, command)
+        differs: dict[str, tuple[Any, Any]] = {}
+        if found is not None:
+            differs = resuming.check_environment(place, found, now, accept_drift)
+            resuming.check_state(run, found, plugins, accept_drift)
+        if place.continues:
+            resuming.begin(place, found, run.say)
+        elif (aside := place.clear()) is not None:
+            run.say(f"the run that was here is kept in {aside}; this one starts from the beginning")
+        if found is None and (lost := mute(run)):
+            run.say(resuming.lost_state(run, plugins, lost))
+        _remember(place, run, found, now, differs)
+        place.describe(fill_toml(recipe), now)
+        started = True
+        back.apply(run)
+        with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
+            return _run(built, place, plugins, profile, back, found)
+    except StopNow as stop:
+        raise stop.told from None
+    except Exception as error:
+        if isinstance(error, TrainkitError) or not out_of_memory(error):
+            raise
+        raise RunError(
+            f"out of memory while the run was built: {(str(error) or 'no message').splitlines()[0]}\n"
+            "  lower data.batch_size or data.eval_batch_size, or set data.loading=streamed"
+        ) from error
+    finally:
+        if not started:
+            place.discard()
 
 
 def _said_to(place: rundir.RunFolder) -> Callable[[str], None]:

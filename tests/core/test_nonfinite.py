@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from tests.soak import nonfinite as soak
 from tests.soak import rig
 from trainkit import RecipeError, RunError, hookimpl
+from trainkit import launch as launching
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
@@ -103,6 +106,35 @@ def test_a_run_goes_back_so_often_and_no_more(go, tmp_path):
     assert raised.value.exit_code == 4
     assert rig.report_of(tmp_path / "run")["status"] == "failed"
     assert rig.not_finite_on_disk(tmp_path / "run") == []
+
+
+def test_nothing_of_what_failed_is_left_when_the_run_is_built_again(go, monkeypatch):
+    """A model that fills the device must make room for itself."""
+    seen: list[weakref.ref[Any]] = []
+    left: list[list[Any]] = []
+    build = launching.build
+
+    def watched(*given: Any) -> Any:
+        left.append([ref() for ref in seen if ref() is not None])
+        built = build(*given)
+        run = built.run
+        seen.extend(map(weakref.ref, (run, run.model, run.optimizer, run.feed, *run.model.parameters())))
+        return built
+
+    monkeypatch.setattr(launching, "build", watched)
+    before = signal.getsignal(signal.SIGTERM)
+    caught: list[bool] = []
+
+    class Catching:
+        @hookimpl
+        def trainkit_run_start(self):
+            caught.append(signal.getsignal(signal.SIGTERM) != before)
+
+    assert go("run", TooFast(14, 1e-6), Catching(), rollback_factor=0.02, rollbacks=8).status == "finished"
+    assert len(left) > 2
+    assert all(not parts for parts in left)
+    assert caught == [True] * len(left)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_rates_follow_rollbacks_and_reactions_see_none_of_them():
