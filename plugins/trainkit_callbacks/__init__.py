@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 @hookimpl
 def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
-    from trainkit_callbacks.checks import timed_and_compiled, two_evaluations, unknown_figures
+    from trainkit_callbacks.checks import timed_and_compiled, two_evaluations, two_lookaheads, unknown_figures
 
-    return [*unknown_figures(recipe), *timed_and_compiled(recipe), *two_evaluations(recipe)]
+    checks = (unknown_figures, timed_and_compiled, two_evaluations, two_lookaheads)
+    return [problem for check in checks for problem in check(recipe)]
 
 
 @hookimpl

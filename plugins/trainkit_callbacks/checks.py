@@ -37,6 +37,14 @@ def two_evaluations(recipe: Mapping[str, Any]) -> Iterator[Problem]:
             yield problem_at(recipe, f"callback.{index}.evaluate", message, 'write evaluate = "fast"')
 
 
+def two_lookaheads(recipe: Mapping[str, Any]) -> Iterator[Problem]:
+    """A problem where the optimizer's wrapper draws the weights back too, to slow weights of its own."""
+    wrapped = any(table["use"].rpartition(":")[2] == "lookahead" for table in recipe["optimizer"]["wrap"])
+    for index, _ in tables_of(recipe, "lookahead") if wrapped else ():
+        message = "[[callback]] lookahead draws the weights back to slow ones, as [[optimizer.wrap]] lookahead does"
+        yield problem_at(recipe, f"callback.{index}.use", message, "leave one of them out")
+
+
 def unknown_figures(recipe: Mapping[str, Any]) -> Iterator[Problem]:
     """A problem for each early_stop that waits for a figure which nothing in the recipe gives."""
     metrics = [table["use"].rpartition(":")[2] for table in recipe["metric"]]

@@ -227,3 +227,17 @@ def test_compiled_it_is_the_eager_run_up_to_rounding(train, capfd):
 def test_what_makes_no_sense_is_a_problem(train, text, said):
     with pytest.raises(RecipeError, match=said):
         train(more=f"[[callback]]\n{text}\n")
+
+
+@pytest.mark.parametrize("wrapper", ["lookahead", "trainkit_optimizers:lookahead"])
+def test_one_lookahead_is_enough(train, wrapper):
+    with pytest.raises(RecipeError) as caught:
+        train(more=f'[[optimizer.wrap]]\nuse = "sam"\n[[optimizer.wrap]]\nuse = "{wrapper}"\n{LOOK}')
+    (problem,) = caught.value.problems
+    said = "[[callback]] lookahead draws the weights back to slow ones, as [[optimizer.wrap]] lookahead does"
+    assert (problem.message, problem.cure) == (said, "leave one of them out")
+    assert problem.place.source == 'use = "lookahead"'
+
+
+def test_a_lookahead_goes_with_another_wrapper(train):
+    assert train(more=f'[[optimizer.wrap]]\nuse = "sam"\n{LOOK}').report.status == "finished"
