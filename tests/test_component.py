@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from trainkit import Component, Duration, Positive
-from trainkit.component import GIVEN, KINDS
+from trainkit.component import CAPABILITIES, GIVEN, KINDS
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 
 if TYPE_CHECKING:
     from torch import nn
+
+ROOT = Path(__file__).parents[1]
 
 
 def sgd(params: list[dict[str, Any]], /, *, lr: Positive, nesterov: bool = False) -> None:
@@ -77,7 +81,7 @@ def test_a_signature_against_the_rules_is_named_with_its_place(factory, message)
 def test_unknown_words_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match=r"no kind named 'optimiser'; kinds: .*optimizer"):
         Component("optimiser", sgd)
-    with pytest.raises(ValueError, match=r"no capability named 'fast'; known: .*lanes"):
+    with pytest.raises(ValueError, match=r"no capability named 'fast'; known: .*compiles"):
         Component("optimizer", sgd, capabilities={"fast": True})
     with pytest.raises(ValueError, match=r"no thing to own named 'steps'; known: step, loss"):
         Component("optimizer", sgd, owns=("steps",))
@@ -147,3 +151,10 @@ def test_a_component_whose_library_is_missing_stays_listed_and_says_how_to_insta
     with pytest.raises(Exception, match="pip install nowhere") as raised:
         load_recipe(recipe, [], plugins)
     assert raised.value.exit_code == 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("word", CAPABILITIES)
+def test_every_capability_decides_something(word):
+    """The core reads it, or a contract test holds components to it."""
+    files = (file for folder in ("trainkit", "tests") for file in (ROOT / folder).rglob("*.py"))
+    assert any(re.search(rf'\bget\("{word}"[,)]', file.read_text(encoding="utf-8")) for file in files)

@@ -57,7 +57,6 @@ CAPABILITIES: Mapping[str, str] = {
     "min_ndim": "smallest number of dimensions of a parameter that the optimizer takes",
     "hidden_weights": "the optimizer is for hidden layers: embeddings and the head go to [optimizer.rest]",
     "sparse": "the optimizer takes sparse gradients alone",
-    "lanes": "may be trained as one of several lanes of a vectorised model",
     "compiles": "may be part of a compiled step",
     "every_update": "the callback must be called at every single update, not at call boundaries",
 }

@@ -189,6 +189,11 @@ def lint(run: Run, components: Mapping[tuple[str | int, ...], Component]) -> Ite
             yield from _of_the_rate(run, value, points, bool(components[("schedule",)].capabilities.get("absolute")))
         if not value.whole and not _jumps_by_design(components, _table_of(run, value)):
             yield from _jumps(value.label, points)
+    every = run.clock.interval(run.recipe["run"]["evaluate_every"])
+    for number, watch in enumerate(run.reactions.watches):
+        first = every.after(max(0, watch.after - 1))
+        if first >= total and components[("schedule", "react", number)].capabilities.get("needs_metric"):
+            yield f"{watch.label} does nothing: its first figure is that of update {first}, and the run ends at {total}"
 
 
 def _of_the_rate(run: Run, value: ScheduledValue, points: Sequence[float], absolute: bool) -> Iterator[str]:

@@ -128,7 +128,7 @@ def huber(data_spec: DataSpec, /, *, delta: Positive = 1.0) -> Loss:
 @hookimpl
 def trainkit_components() -> list[Component]:
     """List the losses."""
-    able = {"lanes": True, "compiles": True}
+    able = {"compiles": True}
     return [
         Component("loss", cross_entropy, example={"label_smoothing": 0.1}, capabilities=able),
         Component("loss", nll, capabilities=able),

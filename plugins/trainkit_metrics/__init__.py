@@ -152,16 +152,15 @@ def r2(data_spec: DataSpec, /) -> Metric:
 @hookimpl
 def trainkit_components() -> list[Component]:
     """List the metrics."""
-    able = {"lanes": True}
     sklearn = {"sklearn": "pip install 'trainkit[standard]'"}
     return [
-        Component("metric", accuracy, capabilities=able),
-        Component("metric", error, capabilities=able),
-        Component("metric", top_k, example={"k": 2}, capabilities=able),
-        Component("metric", f1, capabilities=able),
-        Component("metric", ece, example={"bins": 10}, capabilities=able),
-        Component("metric", auroc, capabilities=able, libraries=sklearn),
-        Component("metric", mae, capabilities=able),
-        Component("metric", rmse, capabilities=able),
-        Component("metric", r2, capabilities=able),
+        Component("metric", accuracy),
+        Component("metric", error),
+        Component("metric", top_k, example={"k": 2}),
+        Component("metric", f1),
+        Component("metric", ece, example={"bins": 10}),
+        Component("metric", auroc, libraries=sklearn),
+        Component("metric", mae),
+        Component("metric", rmse),
+        Component("metric", r2),
     ]

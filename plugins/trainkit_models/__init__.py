@@ -130,7 +130,7 @@ def resnet(
 @hookimpl
 def trainkit_components() -> list[Component]:
     """List the models."""
-    able = {"lanes": True, "compiles": True}
+    able = {"compiles": True}
     return [
         Component("model", linear, capabilities=able),
         Component("model", mlp, example={"widths": [128], "activation": "relu"}, capabilities=able),

@@ -29,7 +29,7 @@ _OF_ALL_GROUPS: Mapping[str, tuple[str, ...]] = {
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    fast = {"elementwise": True, "compiles": True, "lanes": True}
+    fast = {"elementwise": True, "compiles": True}
     return [
         Component("optimizer", adadelta, example={"lr": 1.0}, capabilities=fast),
         Component("optimizer", adafactor, example={"lr": 1e-2}),

@@ -87,8 +87,7 @@ def trainkit_components() -> list[Component]:
     ]
     components = []
     for factory, example in schedules:
-        traits = {"lanes": True, "compiles": True}
-        traits |= {"absolute": True} if factory in ABSOLUTE else {}
+        traits = {"compiles": True, **({"absolute": True} if factory in ABSOLUTE else {})}
         traits |= {"jumps": True} if factory in JUMPING else {}
         components.append(Component("schedule", factory, example=example, capabilities=traits))
     for factory, example, needs in reactions:

@@ -110,6 +110,17 @@ def test_the_table_names_groups_and_shows_equal_values_once(trainkit: Command, s
             ],
             "lr/0 jumps at update 31: from 0.1 to 0.05",
         ),
+        (
+            ['schedule={use="constant", react=[{use="plateau"}]}', "run.evaluate_every=2ep"],
+            "plateau does nothing: its first figure is that of update 8, and the run ends at 8",
+        ),
+        (
+            [
+                'schedule={use="constant", react=[{use="freeze", at=["3ba"], length="1ba"}, '
+                '{use="plateau", after="5ba"}]}',
+            ],
+            "plateau does nothing: its first figure is that of update 8",
+        ),
     ],
 )
 def test_lint_says_what_looks_wrong(trainkit: Command, recipe: str, change: list[str], fault: str) -> None:
@@ -126,11 +137,14 @@ def test_lint_says_what_looks_wrong(trainkit: Command, recipe: str, change: list
         ['schedule={use="step", every="3ba"}'],
         ['schedule={use="linear", warmup="4ba"}', "run.duration=100ba"],
         ['schedule={use="cosine_restarts", first="10ba"}', "run.duration=50ba"],
+        ['schedule={use="constant", react=[{use="plateau", after="4ba"}]}'],
+        ['schedule={use="constant", react=[{use="freeze", at=["3ba"], length="1ba"}]}', "run.evaluate_every=2ep"],
     ],
 )
 def test_lint_is_silent_about_what_is_meant(trainkit: Command, recipe: str, change: list[str]) -> None:
     shown = trainkit("preview", recipe, *change, "--json").json
-    assert [said for said in shown["lint"] if "jumps" in said or "reaches" in said or "above" in said] == []
+    told = ("jumps", "reaches", "above", "does nothing")
+    assert [said for said in shown["lint"] if any(word in said for word in told)] == []
 
 
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])

@@ -169,9 +169,7 @@ def test_every_schedule(tmp_path, component):
 @pytest.mark.parametrize("component", components("reaction"))
 def test_every_reaction(tmp_path, component):
     eager = {"patience": 0} if "patience" in component.example else {}
-    react = (
-        table_of(component) | eager | ({"monitor": "val.loss"} if component.capabilities.get("needs_metric") else {})
-    )
+    react = {"monitor": "val.loss"} | table_of(component) | eager
     try_plainer(tmp_path, schedule={"use": "cosine", "warmup": "1ba", "react": [react]})
 
 

@@ -448,6 +448,31 @@ RATES = {
 }
 
 
+def ends(make: Callable[[list[dict[str, Any]]], Any], *sizes: int) -> Tensor:
+    """Where 12 numbers come to in matrices of these sizes, each with the same gradients in any of them."""
+    start = torch.linspace(-1, 1, 12, dtype=torch.float64)[:, None]
+    parts = [nn.Parameter(part.clone()) for part in start.split(sizes)]
+    optimizer = make([{"params": parts, "names": [f"part{number}" for number in range(len(parts))]}])
+    for number in range(10):
+        gradients = torch.sin(torch.arange(12, dtype=torch.float64) * (number + 1))[:, None].split(sizes)
+        for part, gradient in zip(parts, gradients, strict=True):
+            part.grad = gradient.clone()
+        optimizer.step()
+    return torch.cat([part.detach() for part in parts])
+
+
+@pytest.mark.parametrize("name", [name for name, part in COMPONENTS.items() if part.capabilities.get("elementwise")])
+@pytest.mark.parametrize("looking", [False, True], ids=["bare", "lookahead"])
+def test_what_is_elementwise_moves_a_number_alike_in_any_tensor(name, looking):
+    """Lookahead says the same of itself, around any of them."""
+
+    def make(groups: list[dict[str, Any]]) -> Any:
+        made = COMPONENTS[name].factory(groups, **COMPONENTS[name].example)
+        return ours.lookahead(made, k=3) if looking else made
+
+    torch.testing.assert_close(ends(make, 5, 7), ends(make, 12), rtol=1e-12, atol=0)
+
+
 def text_of(name: str) -> str:
     return digits(f'use = "{name}"')
 
