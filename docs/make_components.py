@@ -52,7 +52,7 @@ def settings_table(settings: Sequence[Setting]) -> str:
             if setting.default is None
             else f"`{show_value(setting.default)}`"
         )
-        cells = (f"`{setting.name}`", setting.type_text, default, code(setting.help))
+        cells = (f"`{setting.name}`", setting.type_text, default, code(setting.full_help))
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines)
 

@@ -10,7 +10,7 @@ from typing import Any
 from trainkit.component import Component
 from trainkit.errors import Problem, RecipeError
 from trainkit.recipe import Recipe, problem_at
-from trainkit.settings import ResumeRule
+from trainkit.settings import ResumeRule, Setting
 from trainkit.tables import INSIDE
 
 _SHOWN = 12  # differences that are named one by one
@@ -59,6 +59,11 @@ CORE: Mapping[str, ResumeRule] = {
 }
 # A component's own settings, where they say nothing themselves.
 BY_KIND: Mapping[str, ResumeRule] = {"data": "checked", "model": "fixed", "optimizer": "checked"}
+BY_KIND_TEXT: Mapping[ResumeRule, str] = {
+    "fixed": "settings must stay as they were",
+    "checked": "settings are compared with the checkpoint",
+    "changeable": "settings may change",
+}
 _USE: Mapping[str, ResumeRule] = {"data": "checked", "model": "fixed", "optimizer": "fixed", "wrapper": "fixed"}
 _WHY = {
     "seed": "the order of samples follows from it",
@@ -96,16 +101,33 @@ def rule_of(path: Path, components: Mapping[Path, Component]) -> ResumeRule:
     depth = max((len(known) for known in components if path[: len(known)] == known), default=0)
     if depth == 0 or len(path) == depth:
         named = ".".join(str(part) for part in path[: 2 if path[0] == "run" else 1])
-        return CORE.get(named) or BY_KIND.get(kind_of(path), "changeable")
+        return CORE.get(named) or kind_rule(kind_of(path))
     component, name = components[path[:depth]], path[depth]
     if name == "use":
         return _USE.get(component.kind, "changeable")
     for setting in component.settings:
         if setting.name == name:
-            return setting.resume or BY_KIND.get(component.kind, "changeable")
+            return rule_for(component.kind, setting)
     if depth == 1:
-        return CORE.get(f"{path[0]}.{name}", BY_KIND.get(component.kind, "changeable"))
-    return BY_KIND.get(component.kind, "changeable")
+        return CORE.get(f"{path[0]}.{name}", kind_rule(component.kind))
+    return kind_rule(component.kind)
+
+
+def kind_rule(kind: str) -> ResumeRule:
+    """Which rule the settings of components of a kind follow, where they say nothing themselves."""
+    return BY_KIND.get(kind, "changeable")
+
+
+def rule_for(kind: str, setting: Setting, of_table: bool = False) -> ResumeRule:
+    """Which rule one setting follows.
+
+    Args:
+        kind: the kind of its component.
+        setting: the component's own, or one that the core adds.
+        of_table: whether the core adds it to every table of the kind.
+    """
+    core = CORE.get(f"{kind}.{setting.name}") if of_table else None
+    return setting.resume or core or kind_rule(kind)
 
 
 def kind_of(path: Path) -> str:

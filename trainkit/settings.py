@@ -91,6 +91,14 @@ class Resume:
     rule: ResumeRule
 
 
+RESUME_TEXT: dict[ResumeRule, str] = {
+    "fixed": "Must stay as it was when a run is continued.",
+    "changeable": "May change when a run is continued.",
+    "restart": "Each process of a run takes its own.",
+    "checked": "Compared with the checkpoint when a run is continued.",
+}
+
+
 class DurationType:
     """Marks a setting as a duration; the factory receives it as a whole number of updates."""
 
@@ -131,6 +139,13 @@ class Setting:
     def resume(self) -> ResumeRule | None:
         """What it says about being changed in a continued run; ``None`` leaves that to its kind."""
         return next((m.rule for m in split_annotated(self.annotation)[1] if isinstance(m, Resume)), None)
+
+    @property
+    def full_help(self) -> str:
+        """The help line, and what the setting says itself about being changed when a run is continued."""
+        if self.resume is None:
+            return self.help
+        return f"{self.help.rstrip('.')}. {RESUME_TEXT[self.resume]}".removeprefix(". ")
 
     @property
     def nested(self) -> Nested | None:

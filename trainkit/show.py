@@ -68,6 +68,8 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     Raises:
         UsageError: if the words are not a kind and a name of an installed component.
     """
+    from trainkit.changes import BY_KIND_TEXT, kind_rule, rule_for
+
     component = _find(plugins, names)
     owner = plugins.owner(component)
     shared = COMPONENT_TABLES[component.kind].added if component.kind in COMPONENT_TABLES else ()
@@ -77,8 +79,12 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
         emit_json(
             _summary(component.name, component, plugins)
             | {
-                "settings": [_setting(setting) for setting in component.settings],
-                "table_settings": [_setting(setting) for setting in shared],
+                "settings": [
+                    _setting(setting) | {"resume": rule_for(component.kind, setting)} for setting in component.settings
+                ],
+                "table_settings": [
+                    _setting(setting) | {"resume": rule_for(component.kind, setting, True)} for setting in shared
+                ],
                 "capabilities": component.capabilities,
                 "owns": component.owns,
                 "example": component.example,
@@ -101,6 +107,10 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     lines += aligned(
         [("source", _source(component)), ("plugin", f"{owner.name} ({owner.distribution} {owner.version})")]
     )
+    if component.settings:
+        others = any(setting.resume is not None for setting in component.settings)
+        said = BY_KIND_TEXT[kind_rule(component.kind)] + (", but for those that say otherwise" if others else "")
+        lines.append(f"when a run is continued: {said}")
     lines += [f"missing {library}: {how}" for library, how in component.missing_libraries.items()]
     emit(printable("\n".join(lines)))
 
@@ -242,7 +252,7 @@ def _settings(settings: Sequence[Setting]) -> list[str]:
             setting.name,
             "required" if setting.required else show_value(setting.default),
             setting.type_text,
-            spoken(setting.help),
+            spoken(setting.full_help),
         )
         for setting in settings
     ]

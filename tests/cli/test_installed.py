@@ -76,6 +76,33 @@ def test_describe_says_everything_about_sgd(trainkit):
     assert "Args:" not in text
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "setting", "said", "rest"),
+    [
+        ("model", "mlp", "dropout", "May change when a run is continued.", "settings must stay as they were, but for"),
+        ("optimizer", "rmsprop", "centered", "Must stay as it was when a run is continued.", "compared with the check"),
+        ("callback", "ema", "", "", "when a run is continued: settings may change\n"),
+    ],
+)
+def test_describe_says_what_may_change_in_a_continued_run(trainkit, kind, name, setting, said, rest):
+    lines = trainkit("describe", kind, name).out
+    marked = [line.split()[0] for line in lines.splitlines() if "when a run is continued." in line]
+    assert marked == ([setting] if said else [])
+    assert said in lines
+    assert rest in lines
+
+
+def test_describe_has_the_rule_of_every_setting_as_json(trainkit):
+    told = trainkit("describe", "optimizer", "rmsprop", "--json").json
+    rules = {setting["name"]: setting["resume"] for setting in told["settings"]}
+    assert {name for name, rule in rules.items() if rule != "checked"} == {"centered"}
+    assert rules["centered"] == "fixed"
+    assert {setting["name"]: setting["resume"] for setting in told["table_settings"]}["wrap"] == "fixed"
+    data = trainkit("describe", "data", "synthetic", "--json").json["table_settings"]
+    rules = {setting["name"]: setting["resume"] for setting in data}
+    assert (rules["workers"], rules["shuffle"], rules["batch_size"]) == ("restart", "fixed", "checked")
+
+
 def test_describe_takes_package_and_name(trainkit):
     assert trainkit("describe", "optimizer", "trainkit_optimizers:sgd").code == 0
 

@@ -91,8 +91,8 @@ def _properties(settings: Iterable[Setting]) -> dict[str, Any]:
     properties = {}
     for setting in settings:
         properties[setting.name] = _type(setting.annotation)
-        if setting.help:
-            properties[setting.name]["description"] = setting.help
+        if setting.full_help:
+            properties[setting.name]["description"] = setting.full_help
         if not setting.required and setting.default not in (None, math.inf):  # for which JSON has no word
             properties[setting.name]["default"] = plain(setting.default)
     return properties
