@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import is_
 from typing import Any, Protocol
 
 import torch
@@ -56,6 +59,54 @@ class Rule(Protocol):
         ...
 
 
+class States(UserDict[Tensor, dict[str, Any]]):
+    """State by parameter; ``changes`` counts how often an entry was set or removed."""
+
+    def __init__(self) -> None:
+        self.changes = 0
+        super().__init__()
+
+    def __setitem__(self, parameter: Tensor, state: dict[str, Any]) -> None:
+        self.changes += 1
+        super().__setitem__(parameter, state)
+
+    def __delitem__(self, parameter: Tensor) -> None:
+        self.changes += 1
+        super().__delitem__(parameter)
+
+
+@dataclass(slots=True)
+class _Bound:
+    """What a group's update found out and the next one can rely on, as long as `holds`.
+
+    Args:
+        parameters: the group's, all of one number format, each with a gradient so far.
+        strides: how each lies in memory.
+        states: the state of each.
+        names: the rule's slots.
+        owner: where the states are held.
+        changes: how often it had changed.
+    """
+
+    parameters: list[Tensor]
+    strides: list[tuple[int, ...]]
+    states: list[dict[str, Any]]
+    names: tuple[str, ...]
+    owner: States
+    changes: int
+
+    def holds(self, group: Mapping[str, Any], names: tuple[str, ...], owner: object) -> bool:
+        """Whether nobody has changed the group's parameters or replaced a state since."""
+        parameters = group["params"]
+        return (
+            self.owner is owner
+            and self.changes == self.owner.changes
+            and self.names == names
+            and len(parameters) == len(self.parameters)
+            and all(map(is_, parameters, self.parameters))
+        )
+
+
 class ElementwiseOptimizer:
     """Applies a `Rule` to every parameter that has a gradient.
 
@@ -78,7 +129,8 @@ class ElementwiseOptimizer:
         self.param_groups: list[dict[str, Any]] = [{**defaults, **group} for group in params]
         if not any(group["params"] for group in self.param_groups):
             raise ValueError("there is no parameter to optimize")
-        self.state: dict[Tensor, dict[str, Any]] = {}
+        self.state = States()
+        self._bound: dict[int, _Bound] = {}
 
     def state_of(self, parameter: Tensor, group: Mapping[str, Any]) -> dict[str, Any]:
         """The parameter's state, made at its first use: ``step``, and the rule's slots at zero."""
@@ -103,52 +155,66 @@ class ElementwiseOptimizer:
         return loss
 
     def _update(self, group: dict[str, Any]) -> None:
+        bound = self._bound.get(id(group))
+        names = self.rule.slots(group)
+        if bound is None or not bound.holds(group, names, self.state):
+            self._update_unbound(group, names)
+            return
+        count = bound.states[0]["step"]
+        gradients = []
+        for parameter, stride, state in zip(bound.parameters, bound.strides, bound.states, strict=True):
+            gradient = parameter.grad
+            if gradient is None or gradient.layout is not torch.strided or state["step"] != count:
+                self._update_unbound(group, names)
+                return
+            gradients.append(gradient if gradient.stride() == stride else torch.empty_like(parameter).copy_(gradient))
+        for state in bound.states:
+            state["step"] = count + 1
+        slots = [[state[name] for state in bound.states] for name in names]
+        self._apply(bound.parameters, gradients, slots, group, count + 1)
+
+    def _update_unbound(self, group: dict[str, Any], names: tuple[str, ...]) -> None:
         parameters: list[Tensor] = []
         gradients: list[Tensor] = []
-        states: list[dict[str, Any]] = []
-        count, alike = 0, True
         for parameter in group["params"]:
             gradient = parameter.grad
             if gradient is None:
                 continue
             if gradient.layout is not torch.strided:
                 raise ValueError("the gradient is sparse, which this optimizer does not take")
-            if gradient.stride() != parameter.stride():
-                gradient = torch.empty_like(parameter).copy_(gradient)
-            state = self.state.get(parameter) or self.state_of(parameter, group)
-            state["step"] += 1
-            alike = alike and (not parameters or state["step"] == count) and parameter.dtype is group["params"][0].dtype
-            count = state["step"]
             parameters.append(parameter)
-            gradients.append(gradient)
-            states.append(state)
-        if alike:
-            self._apply(parameters, gradients, states, group)
-            return
-        # Parameters that joined later, or of another number format: those of one kind are still updated together.
+            same = gradient.stride() == parameter.stride()
+            gradients.append(gradient if same else torch.empty_like(parameter).copy_(gradient))
+        # Parameters that joined later, or of another number format: those of one kind are updated together.
         kinds: dict[tuple[int, torch.dtype], list[int]] = {}
+        states = [self.state_of(parameter, group) for parameter in parameters]
         for place, (parameter, state) in enumerate(zip(parameters, states, strict=True)):
+            for name in names:  # a number that was 0 so far may be scheduled: momentum, say
+                if name not in state:
+                    state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            state["step"] += 1
             kinds.setdefault((state["step"], parameter.dtype), []).append(place)
-        for places in kinds.values():
-            some = [parameters[i] for i in places], [gradients[i] for i in places], [states[i] for i in places]
-            self._apply(*some, group)
+        for (count, _), places in kinds.items():
+            slots = [[states[i][name] for i in places] for name in names]
+            self._apply([parameters[i] for i in places], [gradients[i] for i in places], slots, group, count)
+        self._bound.pop(id(group), None)
+        if len(kinds) == 1 and len(parameters) == len(group["params"]):
+            strides = [parameter.stride() for parameter in parameters]
+            self._bound[id(group)] = _Bound(parameters, strides, states, names, self.state, self.state.changes)
 
     def _apply(
-        self, parameters: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+        self,
+        parameters: list[Tensor],
+        gradients: list[Tensor],
+        slots: list[list[Tensor]],
+        group: dict[str, Any],
+        count: int,
     ) -> None:
-        """Update parameters of one number format that have all made the same number of updates."""
-        if not parameters:
-            return
-        count, names = states[0]["step"], self.rule.slots(group)
-        if names and names[-1] not in states[0]:  # a number that was 0 so far is scheduled: momentum, say
-            for parameter, state in zip(parameters, states, strict=True):
-                for name in names:
-                    state.setdefault(name, torch.zeros_like(parameter, memory_format=torch.preserve_format))
-        slots = [[state[name] for state in states] for name in names]
+        """Make update ``count`` of parameters of one number format."""
         if self.rule.update_all(parameters, gradients, slots, group, count):
             return
-        for parameter, gradient, state in zip(parameters, gradients, states, strict=True):
-            held = [state[name] for name in names]
+        for place, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+            held = [tensors[place] for tensors in slots]
             new, fresh = self.rule.update(parameter, gradient, held, self.rule.numbers(group, count))
             parameter.copy_(new)
             for old, value in zip(held, fresh, strict=True):

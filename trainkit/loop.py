@@ -91,6 +91,9 @@ def calls(run: Run, updates_per_call: int, recorder: Recorder) -> Iterator[list[
     """Group the epoch's batches into updates, and updates into calls that end where something is due."""
     batches = run.feed.train(run.epoch, run.batch_in_epoch)
     accumulate = run.clock.accumulate
+    if updates_per_call == accumulate == 1:
+        yield from ([[batch]] for batch in batches)
+        return
     while True:
         count = min(updates_per_call, recorder.next_due - run.position)
         updates = [update for _ in range(count) if (update := list(islice(batches, accumulate)))]

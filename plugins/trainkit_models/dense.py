@@ -30,6 +30,7 @@ class Dense(nn.Module):
     ) -> None:
         super().__init__()
         self.input_shape = tuple(input_shape)
+        self._row = self.input_shape[0] if len(self.input_shape) == 1 else -1
         self.body = nn.Sequential()
         features = math.prod(self.input_shape)
         for width in widths:
@@ -46,6 +47,8 @@ class Dense(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs ``(batch, ...)`` to outputs ``(batch, outputs)``."""
-        check_sample_shape(inputs, self.input_shape)
-        outputs: Tensor = self.head(self.body(inputs.flatten(1)))
+        if inputs.ndim != 2 or inputs.shape[1] != self._row:  # rows of features need neither: this is quicker to see
+            check_sample_shape(inputs, self.input_shape)
+            inputs = inputs.flatten(1)
+        outputs: Tensor = self.head(self.body(inputs))
         return outputs

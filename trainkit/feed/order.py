@@ -56,7 +56,10 @@ def permutation(count: int, *key: int | str, device: torch.device | str = "cpu")
         ``(count,)`` int64.
     """
     hashes = torch.arange(count, dtype=torch.int64, device=device).mul_(_signed(_STEP)).add_(key_of(*key))
-    # A bijection of distinct numbers has no ties, so every sorting algorithm gives the same order.
+    # A bijection of distinct numbers has no ties, so every sorting algorithm gives the same order. NumPy's is up to
+    # four times as fast as torch's on one processor.
+    if hashes.device.type == "cpu":
+        return torch.from_numpy(scramble_(hashes).numpy().argsort())
     return scramble_(hashes).argsort()
 
 
