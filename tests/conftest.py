@@ -1,4 +1,4 @@
-"""What all tests share: the marker of tests that need a CUDA device."""
+"""What all tests share: the environment, and the marker of tests that need a CUDA device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 # One thread, here and in the processes that tests start: results then do not depend on the machine's cores, and on a
 # crowded one threads that wait for each other cost more than the work. It must be set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The user's own cache stays as it is; tests/cli/test_catalogue.py has one for each test.
+os.environ["TRAINKIT_PLUGIN_CACHE"] = "off"
 
 import pytest
 

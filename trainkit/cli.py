@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainkit.errors import Problem
-    from trainkit.manager import Plugins
+    from trainkit.manager import Plugin, Plugins
     from trainkit.recipe import Recipe
     from trainkit.signals import Signals
 
@@ -105,18 +105,20 @@ class Session:
             f"name a recipe or a verb{what}, such as: trainkit recipes/mlp_digits.toml; --help lists the verbs"
         )
 
-    def plugins(self, load: bool = True) -> Plugins:
-        """The plugins that this command may use; those that cannot be used are one warning each."""
+    def plugins(self, whole: bool = True) -> Plugins:
+        """The plugins that this command may use; those that cannot be used are one warning each.
+
+        Args:
+            whole: whether all are imported; else those that turn out to be needed, where it is known what they supply.
+        """
+        from trainkit.catalogue import Catalogue
         from trainkit.manager import Plugins
 
-        self.loaded = plugins = Plugins(self.args.p, self.args.without)
-        if load:
+        # In the process of another program, plugins may have been imported before their files changed.
+        catalogue = Catalogue.open() if self.whole_process else None
+        self.loaded = plugins = Plugins(self.args.p, self.args.without, catalogue, None if self.args.quiet else _warn)
+        if whole or not plugins.remembered:
             plugins.load()
-            if not self.args.quiet:
-                for plugin in plugins.broken:
-                    from trainkit.errors import printable
-
-                    say(printable(f"warning: {plugin.error}".splitlines()[0]))
         return plugins
 
     # ------------------------------------------------------------ recipes
@@ -128,7 +130,7 @@ class Session:
         if len(sources) != 1:
             got = ", ".join(sources) or "none"
             raise usage_error(f"{self.args.verb} takes one recipe and any number of key=value, got recipes: {got}")
-        recipe = load_recipe(sources[0], [*overrides, *more], self.plugins())
+        recipe = load_recipe(sources[0], [*overrides, *more], self.plugins(whole=False))
         self._show_notes(recipe)
         return recipe
 
@@ -166,7 +168,7 @@ class Session:
 
         with Signals(self.whole_process) as signals:
             with signals.at_once(importing=True):
-                folder, plugins = run_folder(runs[0]), self.plugins()
+                folder, plugins = run_folder(runs[0]), self.plugins(whole=False)
                 from trainkit.resuming import recipe_of
 
                 recipe = recipe_of(folder, overrides, plugins, self.args.extend or "")
@@ -216,7 +218,7 @@ class Session:
         sources, overrides = split_words(self.args.words)
         if not sources:
             raise usage_error("validate takes one recipe or more")
-        plugins = self.plugins()
+        plugins = self.plugins(whole=False)
         problems: list[Problem] = []
         for source in sources:
             try:
@@ -294,6 +296,12 @@ class Session:
         else:
             emit("\n".join(verdict.lines()))
         return 0 if verdict.equal else 1
+
+
+def _warn(plugin: Plugin) -> None:
+    from trainkit.errors import printable
+
+    say(printable(f"warning: {plugin.error}".splitlines()[0]))
 
 
 def _command(words: list[str]) -> str:

@@ -3,65 +3,22 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from trainkit.catalogue import installed
+from trainkit.kinds import CAPABILITIES as CAPABILITIES
+from trainkit.kinds import GIVEN as GIVEN
+from trainkit.kinds import KINDS as KINDS
+from trainkit.kinds import OWNABLE as OWNABLE
 from trainkit.settings import Setting, is_duration
 from trainkit.signature import read_given, read_help, read_settings
 from trainkit.strict import settings_model
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-# What the core can give to a factory of each kind, by name (parameters before ``/``).
-GIVEN: Mapping[str, Mapping[str, str]] = {
-    "data": {
-        "seed": "int, the recipe's seed",
-        "data_root": "Path that relative paths start from: TRAINKIT_DATA, else the working directory",
-        "cache_root": "Path for downloads and decoded caches: TRAINKIT_CACHE, else the user's cache folder",
-        "progress": "Progress: call progress(done, total, text) while something takes long",
-    },
-    "augmentation": {"data_spec": "DataSpec of the data"},
-    "model": {"data_spec": "DataSpec of the data"},
-    "loss": {"data_spec": "DataSpec of the data"},
-    "metric": {"data_spec": "DataSpec of the data"},
-    "optimizer": {"params": "list of parameter groups: dicts with 'params', 'names' and what the recipe overrides"},
-    "wrapper": {
-        "optimizer": "Optimizer to wrap, its groups already in place",
-        "model": "nn.Module that is trained",
-    },
-    "schedule": {},
-    "reaction": {},
-    "callback": {"data_spec": "DataSpec of the data", "seed": "int, the recipe's seed"},
-    "logger": {"data_spec": "DataSpec of the data", "seed": "int, the recipe's seed"},
-    "searcher": {"seed": "int, the recipe's seed"},
-    "ensembler": {"seed": "int, the recipe's seed"},
-    "executor": {},
-}
-KINDS = tuple(GIVEN)
-
-# What a component may say it can or cannot do, so that impossible pairs are found before the run.
-CAPABILITIES: Mapping[str, str] = {
-    "needs_closure": "the optimizer calls the loss again itself (L-BFGS)",
-    "needs_metric": "the reaction has nothing to do without a figure to look at",
-    "absolute": "the schedule gives values themselves, such as 0.04 to 0.4, not factors on the recipe's value",
-    "jumps": "the schedule jumps by design",
-    "elementwise": "the optimizer's update of one number depends on that number's gradient and state alone",
-    "own_lr": "the optimizer sets its own learning rate, which no schedule may set",
-    "single_group": "the optimizer refuses different settings per parameter group",
-    "one_lr": "the optimizer refuses a learning rate of its own per parameter group",
-    "max_ndim": "largest number of dimensions of a parameter that the optimizer takes",
-    "min_ndim": "smallest number of dimensions of a parameter that the optimizer takes",
-    "hidden_weights": "the optimizer is for hidden layers: embeddings and the head go to [optimizer.rest]",
-    "sparse": "the optimizer takes sparse gradients alone",
-    "compiles": "may be part of a compiled step",
-    "every_update": "the callback must be called at every single update, not at call boundaries",
-}
-# Things of a run that exactly one component may take over.
-OWNABLE = ("step", "loss", "evaluation", "parameter_groups")
 
 
 @dataclass(frozen=True)
@@ -152,15 +109,8 @@ class Component:
     @property
     def missing_libraries(self) -> dict[str, str]:
         """Optional libraries that are not installed, with the commands that install them; nothing is imported."""
-        return {name: how for name, how in self.libraries.items() if not _installed(name)}
+        return {name: how for name, how in self.libraries.items() if not installed(name)}
 
     def accepts(self) -> str:
         """Its settings in one line, as error messages show them."""
         return "; ".join(str(setting) for setting in self.settings) or "no settings"
-
-
-def _installed(library: str) -> bool:
-    try:
-        return importlib.util.find_spec(library) is not None
-    except (ImportError, ValueError):
-        return False

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from trainkit.catalogue import cache_folder
 from trainkit.console import emit_json, emit_table
 from trainkit.errors import Exit
 from trainkit.manager import GROUP, Plugins
@@ -191,17 +192,10 @@ def _editable_project(distribution: importlib.metadata.Distribution) -> Path | N
 def _folders() -> Iterator[Finding]:
     from trainkit.rundir import runs_root
 
-    places = (("runs folder", runs_root(), "TRAINKIT_RUNS"), ("cache folder", _cache_root(), "TRAINKIT_CACHE"))
+    places = (("runs folder", runs_root(), "TRAINKIT_RUNS"), ("cache folder", Path(cache_folder()), "TRAINKIT_CACHE"))
     for topic, folder, variable in places:
         nearest = next((parent for parent in (folder, *folder.absolute().parents) if parent.exists()), Path())
         if nearest.is_dir() and os.access(nearest, os.W_OK):
             yield Finding(topic, "ok", str(folder))
         else:
             yield Finding(topic, "broken", f"{folder} cannot be written", f"set {variable} to a folder that can be")
-
-
-def _cache_root() -> Path:
-    # As in trainkit/build.py, which cannot be imported where torch is broken.
-    if given := os.environ.get("TRAINKIT_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainkit"

@@ -31,7 +31,8 @@ def trainkit_components() -> list[Component]:  # type: ignore[empty-body]
     """List the components that the plugin supplies.
 
     Called once for each process, on plugin modules alone, when a recipe, ``list`` or ``describe`` needs the plugin.
-    Importing the module and calling this must touch no device, file or network. Two components of one kind and name
+    Importing the module and calling this must touch no device, file or network. What is listed is remembered until the
+    plugin's files, or the distributions that are installed, change: it must follow from nothing else. Two components of one kind and name
     stay reachable as ``package:name``.
     """
 

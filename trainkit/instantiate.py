@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainkit.catalogue import cache_folder
 from trainkit.clock import Clock, Span
 from trainkit.component import Component
 from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
@@ -20,9 +21,7 @@ TablePath = tuple[str | int, ...]
 
 def cache_root() -> Path:
     """Where downloads and decoded data are kept: TRAINKIT_CACHE, else the user's cache folder."""
-    if given := os.environ.get("TRAINKIT_CACHE"):
-        return Path(given).resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainkit"
+    return Path(cache_folder()).resolve() if os.environ.get("TRAINKIT_CACHE") else Path(cache_folder())
 
 
 class Builder:

@@ -1,29 +1,29 @@
-"""Plugins: found by entry point, and imported when needed. No globals."""
+"""Plugins: found by entry point, and imported when needed. No globals.
+
+What takes long to import is imported where it is used: ``list`` needs no more than names.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import hashlib
-import importlib
-import importlib.metadata
-import importlib.util
 import sys
-import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import pluggy
-
-from trainkit.component import Component
+from trainkit.catalogue import GROUP as GROUP
+from trainkit.catalogue import Catalogue, Entry
 from trainkit.errors import PluginDefect, PluginError, UsageError
-from trainkit.hooking import new_hook_manager, unknown_hook
 
-GROUP = "trainkit"
+TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import for ``list``
+if TYPE_CHECKING:
+    import importlib.metadata
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
+    from typing import Any, TypeVar
+
+    from trainkit.catalogue import Identity
+    from trainkit.component import Component
+
+    _Named = TypeVar("_Named", Component, Entry)
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Plugin:
         distribution: the package that installs it.
         version: that package's version.
         error: why it cannot be used, in one line; empty while nothing is known to be wrong.
+        remembered: its components in short, as they were when it was imported last.
     """
 
     name: str
@@ -45,6 +46,19 @@ class Plugin:
     error: str = ""
     module: ModuleType | None = None
     components: list[Component] = field(default_factory=list)
+    remembered: list[Entry] = field(default_factory=list)
+
+    @property
+    def identity(self) -> Identity:
+        """What its entry point says, whatever it was renamed to."""
+        return self.name.removeprefix(f"{self.distribution}:"), self.module_name, self.distribution, self.version
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Its components in short."""
+        if self.module is None:
+            return self.remembered
+        return [Entry(part.kind, part.name, part.help, part.libraries) for part in self.components]
 
     @property
     def package(self) -> str:
@@ -57,6 +71,10 @@ class Plugin:
         file = getattr(self.module, "__file__", None)
         if self.version != "not installed" or not file:
             return self.distribution, self.version
+        import contextlib
+        import hashlib
+        from pathlib import Path
+
         place = Path(file)
         files = sorted(place.parent.rglob("*.py")) if place.name == "__init__.py" else [place]
         digest = hashlib.sha256()
@@ -70,30 +88,52 @@ class Plugin:
 
 
 class Plugins:
-    """The plugins of this process; nothing is imported before `load`.
+    """The plugins of this process; nothing is imported before it is needed.
 
     Args:
         modules: modules or files of the user's own (``-p``), joined to the installed ones.
         without: names of plugins, packages or distributions to leave out.
+        catalogue: what was remembered of the installed plugins: with it, `table` and `find` import no more than they
+            must. Without it every plugin is imported for them.
+        tell: told of each plugin that cannot be used.
+
+    Attributes:
+        remembered: whether it is known what the plugins supply without importing them.
 
     Raises:
         UsageError: if ``without`` names nothing that is installed.
         PluginError: if a module named in ``modules`` cannot be imported.
     """
 
-    def __init__(self, modules: Sequence[str] = (), without: Sequence[str] = ()) -> None:
-        found = [
-            Plugin(entry.name, entry.value, entry.dist.name if entry.dist else "unknown", _version(entry))
-            for entry in importlib.metadata.entry_points(group=GROUP)
-        ]
-        known = {word for plugin in found for word in (plugin.name, plugin.package, plugin.distribution)}
-        if missing := [word for word in without if word not in known]:
-            raise UsageError(f"--without {missing[0]}: no such plugin; installed: {', '.join(sorted(known))}")
+    def __init__(
+        self,
+        modules: Sequence[str] = (),
+        without: Sequence[str] = (),
+        catalogue: Catalogue | None = None,
+        tell: Callable[[Plugin], None] | None = None,
+    ) -> None:
+        self._catalogue = catalogue
+        self._tell = tell
+        self._loaded = False
+        known = catalogue.read() if catalogue is not None else None
+        self.remembered = known is not None
+        if known is not None:
+            found = [Plugin(*identity, remembered=entries) for identity, entries in known.items()]
+        else:
+            import importlib.metadata
+
+            found = [
+                Plugin(entry.name, entry.value, entry.dist.name if entry.dist else "unknown", _version(entry))
+                for entry in importlib.metadata.entry_points(group=GROUP)
+            ]
+        words = {word for plugin in found for word in (plugin.name, plugin.package, plugin.distribution)}
+        if missing := [word for word in without if word not in words]:
+            raise UsageError(f"--without {missing[0]}: no such plugin; installed: {', '.join(sorted(words))}")
         self.plugins = sorted(
             (p for p in found if not {p.name, p.package, p.distribution} & set(without)),
             key=lambda plugin: (plugin.name, plugin.module_name),
         )
-        self._loaded = False
+        self._whole = not modules and not without
         for module in modules:
             # Naming an installed plugin, or a module twice, changes nothing.
             if module not in [plugin.module_name for plugin in self.plugins]:
@@ -110,6 +150,21 @@ class Plugins:
                 _load(plugin)
             except PluginError as error:
                 plugin.error = str(error)
+                if self._tell is not None:
+                    self._tell(plugin)
+        if self._catalogue is not None and not self.remembered and self._whole and not self.broken:
+            self._catalogue.write({p.identity: p.entries for p in self.plugins})
+
+    def table(self, kind: str) -> dict[str, list[tuple[Plugin, Entry]]]:
+        """Components of one kind in short, by bare name, with the plugin that supplies each."""
+        if not self.remembered:
+            self.load()
+        table: dict[str, list[tuple[Plugin, Entry]]] = defaultdict(list)
+        for plugin in self.plugins:
+            for entry in plugin.entries:
+                if entry.kind == kind:
+                    table[entry.name].append((plugin, entry))
+        return dict(sorted(table.items()))
 
     @property
     def broken(self) -> list[Plugin]:
@@ -132,12 +187,26 @@ class Plugins:
         A component's own name may hold a colon too: a bridge to a library gives all it brings one prefix, such as
         ``kozistr:soap``, so that they take no bare name from others.
         """
-        table = self.components(kind)
-        if name in table:
-            return table[name]
+        if self.remembered and not self._loaded:
+            found = self._named(kind, name, [(plugin, entry) for plugin in self.plugins for entry in plugin.entries])
+            if not found or not all(_as_remembered(plugin) for plugin, _ in found):
+                # Nobody supplies it, or a plugin is not what was remembered of it: what counts is what plugins say.
+                self.remembered = False
+        if not self.remembered:
+            self.load()
+        listed = [(plugin, component) for plugin in self.plugins for component in plugin.components]
+        return [component for _, component in self._named(kind, name, listed)]
+
+    def _named(self, kind: str, name: str, listed: list[tuple[Plugin, _Named]]) -> list[tuple[Plugin, _Named]]:
+        of_kind = [(plugin, one) for plugin, one in listed if one.kind == kind]
+        if found := [(plugin, one) for plugin, one in of_kind if one.name == name]:
+            return found
         package, _, bare = name.partition(":")
-        candidates = table.get(bare, [])
-        return [c for c in candidates if not package or package in (self.owner(c).package, self.owner(c).distribution)]
+        return [
+            (plugin, one)
+            for plugin, one in of_kind
+            if one.name == bare and (not package or package in (plugin.package, plugin.distribution))
+        ]
 
     def owner(self, component: Component) -> Plugin:
         """The plugin that supplies a component."""
@@ -154,6 +223,8 @@ class Plugins:
         Returns:
             The message to show, or ``None`` where no plugin's frame is on the traceback.
         """
+        import traceback
+
         packages = {plugin.package: plugin for plugin in self.plugins}
         culprit: tuple[Plugin, str, int] | None = None
         hook = ""
@@ -191,6 +262,9 @@ def _version(entry: importlib.metadata.EntryPoint) -> str:
 
 def _own_module(text: str) -> Plugin:
     """Import what ``-p`` names: an importable module, or a file or package folder of the user's."""
+    import importlib.util
+    from pathlib import Path
+
     path = Path(text)
     if not (text.endswith(".py") or "/" in text):
         try:
@@ -229,6 +303,8 @@ def _guard(plugin: Plugin, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except (Exception, SystemExit) as error:
+        import traceback
+
         frames = traceback.extract_tb(error.__traceback__)
         outside = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
         at = f" at {outside[-1].filename}:{outside[-1].lineno}" if outside else ""
@@ -246,6 +322,13 @@ def _load(plugin: Plugin) -> None:
     """
     if plugin.module is not None:
         return
+    import importlib
+
+    import pluggy
+
+    from trainkit.component import Component
+    from trainkit.hooking import new_hook_manager, unknown_hook
+
     module = _guard(plugin, lambda: importlib.import_module(plugin.module_name))
     manager = new_hook_manager()
     try:
@@ -269,8 +352,21 @@ def _load(plugin: Plugin) -> None:
     plugin.components = [replace_plugin(component, plugin.name) for component in listed]
 
 
+def _as_remembered(plugin: Plugin) -> bool:
+    """Import a plugin, and say whether it supplies what was remembered of it."""
+    if plugin.module is not None:
+        return True
+    try:
+        _load(plugin)
+    except PluginError:
+        return False
+    return [entry.as_list() for entry in plugin.entries] == [entry.as_list() for entry in plugin.remembered]
+
+
 def replace_plugin(component: Component, name: str) -> Component:
     """A copy of the component that knows which plugin supplies it."""
+    import copy
+
     known = copy.copy(component)  # dataclasses.replace would read the signature a second time
     object.__setattr__(known, "plugin", name)
     return known

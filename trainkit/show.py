@@ -1,10 +1,9 @@
-"""What is installed: ``list``, ``describe``, ``hooks``, ``plugins``."""
+"""What is installed: ``describe``, ``hooks``, ``plugins``."""
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,51 +14,10 @@ from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import UsageError, printable
 from trainkit.hooking import hook_names
 from trainkit.inner_tables import ADDED
+from trainkit.listing import known_kind, spoken, summary
 from trainkit.manager import Plugins
 from trainkit.settings import Setting, show_value
 from trainkit.tables import COMPONENT_TABLES, INSIDE
-
-FEWEST_COUNTED = 10  # so many components with one prefix are a line of the whole list
-
-
-def show_list(plugins: Plugins, kind: str | None, as_json: bool) -> None:
-    """List components of one kind or of all, or the packaged recipes.
-
-    Raises:
-        UsageError: if there is no such kind.
-    """
-    if kind == "recipes":
-        _show_recipes(plugins, as_json)
-        return
-    kinds = [_known_kind(kind)] if kind else list(KINDS)
-    listed = [
-        (name if len(same) == 1 else f"{plugins.owner(component).package}:{name}", component)
-        for one in kinds
-        # What a bridge brings, which has a prefix, comes after what has a name of its own.
-        for name, same in sorted(plugins.components(one).items(), key=lambda item: (":" in item[0], item[0]))
-        for component in same
-    ]
-    if as_json:
-        found = [_summary(name, component, plugins) for name, component in listed]
-        emit_json({"components": found, "broken": [{"plugin": p.name, "error": p.error} for p in plugins.broken]})
-    elif listed:
-        rows = [(c.kind, name, _line(c)) for name, c in listed]
-        emit_table(("kind", "name", "what it is"), rows if kind else _counted(rows))
-    else:
-        emit(f"no {kind} is installed" if kind else "no component is installed; `trainkit doctor` looks for the reason")
-
-
-def _counted(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """The rows, those of each bridge as one that says how many there are."""
-    bridges = Counter((kind, name.partition(":")[0]) for kind, name, _ in rows if ":" in name)
-    shown: list[tuple[str, str, str]] = []
-    for kind, name, line in rows:
-        bridge = (kind, name.partition(":")[0])
-        if ":" not in name or bridges[bridge] < FEWEST_COUNTED:
-            shown.append((kind, name, line))
-        elif (kind, f"{bridge[1]}:...") not in [row[:2] for row in shown]:
-            shown.append((kind, f"{bridge[1]}:...", f"{bridges[bridge]} more: trainkit list {kind}"))
-    return shown
 
 
 def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> None:
@@ -77,7 +35,7 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     shared = tuple(setting for setting in shared if setting.name not in own)
     if as_json:
         emit_json(
-            _summary(component.name, component, plugins)
+            summary(component.name, component, owner, component.missing_libraries)
             | {
                 "settings": [
                     _setting(setting) | {"resume": rule_for(component.kind, setting)} for setting in component.settings
@@ -184,7 +142,7 @@ def _find(plugins: Plugins, names: Sequence[str]) -> Component:
         kinds = [kind for kind in KINDS if names and plugins.find(kind, names[0])] or ["optimizer"]
         name = names[0] if names and plugins.find(kinds[0], names[0]) else "sgd"
         raise UsageError(f"describe takes a kind and a name, such as: trainkit describe {kinds[0]} {name}")
-    kind, name = _known_kind(names[0]), names[1]
+    kind, name = known_kind(names[0]), names[1]
     found = plugins.find(kind, name)
     if len(found) == 1:
         return found[0]
@@ -194,45 +152,6 @@ def _find(plugins: Plugins, names: Sequence[str]) -> Component:
     known = list(plugins.components(kind))
     broken = "".join(f"\n  {plugin.error}" for plugin in plugins.broken)
     raise UsageError(f"no {kind} named '{name}'\n  {near(name, known)}installed: {', '.join(known) or 'none'}{broken}")
-
-
-def _known_kind(kind: str) -> str:
-    if kind not in KINDS:
-        raise UsageError(f"no kind named '{kind}'\n  {near(kind, KINDS)}kinds: {', '.join(KINDS)}")
-    return kind
-
-
-def _show_recipes(plugins: Plugins, as_json: bool) -> None:
-    from trainkit.recipe import packaged_recipes
-
-    recipes = packaged_recipes(plugins)
-    if as_json:
-        emit_json({"recipes": recipes})
-    else:
-        emit("\n".join(recipes) or "no plugin ships recipes")
-
-
-def spoken(text: str) -> str:
-    """Docstring text without the double backticks of its markup."""
-    return text.replace("``", "'")
-
-
-def _line(component: Component) -> str:
-    missing = "".join(f"  [missing {library}: {how}]" for library, how in component.missing_libraries.items())
-    return spoken(component.help) + missing
-
-
-def _summary(name: str, component: Component, plugins: Plugins) -> dict[str, Any]:
-    owner = plugins.owner(component)
-    return {
-        "kind": component.kind,
-        "name": name,
-        "help": component.help,
-        "plugin": owner.name,
-        "distribution": owner.distribution,
-        "version": owner.version,
-        "missing": component.missing_libraries,
-    }
 
 
 def _setting(setting: Setting) -> dict[str, Any]:

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def _list(session: Session) -> int:
-    from trainkit.show import show_list
+    from trainkit.listing import show_list
 
-    show_list(session.plugins(), session.args.kind, session.json)
+    show_list(session.plugins(whole=False), session.args.kind, session.json)
     return 0
 
 
 def _describe(session: Session) -> int:
     from trainkit.show import show_component
 
-    show_component(session.plugins(), session.args.names, session.json)
+    show_component(session.plugins(whole=False), session.args.names, session.json)
     return 0
 
 
@@ -94,7 +94,7 @@ def _import_weights(session: Session) -> int:
 
 
 def _evaluate(session: Session) -> int:
-    folder, plugins = run_folder(session.args.run), session.plugins()
+    folder, plugins = run_folder(session.args.run), session.plugins(whole=False)
     from trainkit.display import Display
     from trainkit.finished import evaluate_run
 
@@ -111,7 +111,7 @@ def _evaluate(session: Session) -> int:
 
 
 def _predict(session: Session) -> int:
-    folder, plugins = run_folder(session.args.run), session.plugins()
+    folder, plugins = run_folder(session.args.run), session.plugins(whole=False)
     from trainkit.predictions import check_out, write_predictions
 
     check_out(session.args.out)

@@ -124,7 +124,7 @@ def test_an_interrupt_outside_a_run(trainkit, monkeypatch):
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trainkit.show.show_list", interrupted)
+    monkeypatch.setattr("trainkit.listing.show_list", interrupted)
     outcome = trainkit("list")
     assert (outcome.code, outcome.err) == (130, "trainkit: interrupted\n")
 
@@ -133,7 +133,7 @@ def test_a_defect_of_trainkit_says_so_with_file_and_line(trainkit, monkeypatch):
     def defective(*args: object) -> None:
         raise AssertionError("this cannot be")
 
-    monkeypatch.setattr("trainkit.show.show_list", defective)
+    monkeypatch.setattr("trainkit.listing.show_list", defective)
     outcome = trainkit("list")
     assert outcome.code == 1
     assert "trainkit defect: AssertionError: this cannot be at " in outcome.err
@@ -146,7 +146,7 @@ def test_out_of_memory_outside_the_loop(trainkit, monkeypatch):
     def hungry(*args: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("trainkit.show.show_list", hungry)
+    monkeypatch.setattr("trainkit.listing.show_list", hungry)
     outcome = trainkit("list")
     assert outcome.code == 4
     assert "out of memory" in outcome.err
@@ -158,7 +158,7 @@ def test_a_full_disk_names_the_file(trainkit, monkeypatch, tmp_path):
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "log.txt"))
 
-    monkeypatch.setattr("trainkit.show.show_list", full)
+    monkeypatch.setattr("trainkit.listing.show_list", full)
     outcome = trainkit("list")
     assert outcome.code == 3
     assert f"{tmp_path / 'log.txt'}: No space left on device" in outcome.err
