@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from trainkit.protocols import Progress as Progress
     from trainkit.protocols import Reaction as Reaction
     from trainkit.protocols import Schedule as Schedule
+    from trainkit.recipe import named_tables as named_tables
     from trainkit.recipe import problem_at as problem_at
     from trainkit.run import Metrics as Metrics
     from trainkit.run import Report as Report
@@ -98,7 +99,7 @@ _MODULES = {
         "Reaction",
         "Schedule",
     ),
-    "recipe": ("problem_at",),
+    "recipe": ("named_tables", "problem_at"),
     "run": ("Metrics", "Report", "Run", "StepResult"),
     "settings": (
         "Between",
@@ -166,6 +167,7 @@ __all__ = [
     "exchanged",
     "fingerprint",
     "hookimpl",
+    "named_tables",
     "problem_at",
     "renew_batch_norm",
     "split_by_fraction",

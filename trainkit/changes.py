@@ -9,7 +9,7 @@ from typing import Any
 
 from trainkit.component import Component
 from trainkit.errors import Problem, RecipeError
-from trainkit.recipe import Recipe, problem_at
+from trainkit.recipe import Recipe, named_tables, problem_at
 from trainkit.settings import ResumeRule, Setting
 from trainkit.tables import INSIDE
 
@@ -165,7 +165,7 @@ def refuse(changes: list[Change], before: Mapping[str, Any], recipe: Recipe) -> 
     if now["seed"] != before.get("seed"):
         message = f"seed = {now['seed']}, and the run began with {before.get('seed')}: {_WHY['seed']}"
         problems.append(problem_at(now, "seed", message, _START_OVER))
-    had, has = list(_uses(before.get("optimizer", {}))), list(_uses(now["optimizer"]))
+    had, has = _uses(before.get("optimizer", {})), _uses(now["optimizer"])
     if had != has:
         message = f"the optimizer is {' with '.join(has)}; the checkpoint holds the state of {' with '.join(had)}"
         problems.append(problem_at(now, "optimizer.use", message, _START_OVER))
@@ -212,16 +212,9 @@ def lines(changes: list[Change]) -> list[str]:
     return shown if rest <= 0 else [*shown, f"the recipe has changed in {rest} more keys"]
 
 
-def _uses(table: Any) -> Iterator[str]:
+def _uses(table: Any) -> list[str]:
     """Every component that a table names, in order."""
-    if isinstance(table, Mapping):
-        if isinstance(table.get("use"), str):
-            yield f"'{table['use']}'"
-        for value in table.values():
-            yield from _uses(value)
-    elif isinstance(table, list):
-        for item in table:
-            yield from _uses(item)
+    return [f"'{part['use']}'" for _, part in named_tables(table, "optimizer")]
 
 
 def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:

@@ -6,10 +6,10 @@ where it is not installed; `facts` says what signatures do not. Neither torch no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trainkit import Component, hookimpl, problem_at
+from trainkit import Component, hookimpl, named_tables, problem_at
 from trainkit_kozistr import facts
 from trainkit_kozistr.entries import PREFIX, entries, factory
 from trainkit_kozistr.table import VERSION
@@ -38,7 +38,7 @@ def trainkit_components() -> list[Component]:
 def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     problems = []
     warms = any(digit in "123456789" for digit in str(recipe["schedule"]["warmup"]))
-    for key, table in _tables(recipe["optimizer"], "optimizer"):
+    for key, table in named_tables(recipe["optimizer"], "optimizer"):
         use = str(table["use"])
         if not use.startswith(PREFIX):
             continue
@@ -51,12 +51,3 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
             cure = "write safeguard_warmup = true, or leave warmup out of [schedule]"
             problems.append(problem_at(recipe, "schedule.warmup", message, cure))
     return problems
-
-
-def _tables(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The tables with ``use`` in a table, itself among them, and where they are."""
-    if isinstance(value, Mapping) and "use" in value:
-        yield key, value
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for name, part in items:
-        yield from _tables(part, f"{key}.{name}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from trainkit import Between, Component, NonNegative, Positive, PositiveInt, hookimpl, problem_at
+from trainkit import Between, Component, NonNegative, Positive, PositiveInt, hookimpl, named_tables, problem_at
 
 if TYPE_CHECKING:
     from trainkit import Optimizer, Problem
@@ -91,7 +91,7 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     problems = []
     schedule = recipe["schedule"]
     warms = any(digit in "123456789" for digit in str(schedule["warmup"]))
-    for key, table in _tables(recipe["optimizer"], "optimizer"):
+    for key, table in named_tables(recipe["optimizer"], "optimizer"):
         if table["use"] not in ("prodigy", "trainkit_prodigy:prodigy", "trainkit:prodigy") or "d_coef" not in table:
             continue
         if warms and not table["safeguard_warmup"]:
@@ -108,12 +108,3 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
                     cure = f"write {setting} in [{key}], and leave it out here"
                     problems.append(problem_at(recipe, f"{key}.group.{number}.{setting}", message, cure))
     return problems
-
-
-def _tables(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The tables with ``use`` in a table, itself among them, and where they are."""
-    if isinstance(value, Mapping) and "use" in value:
-        yield key, value
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for name, part in items:
-        yield from _tables(part, f"{key}.{name}")

@@ -6,10 +6,10 @@ finished runs use the average, with BatchNorm statistics of its own. Listing the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from trainkit import Between, Component, NonNegative, NonNegativeInt, Positive, hookimpl, problem_at
+from trainkit import Between, Component, NonNegative, NonNegativeInt, Positive, hookimpl, named_tables, problem_at
 
 if TYPE_CHECKING:
     from trainkit import Optimizer, Problem
@@ -141,8 +141,8 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     problems = []
     optimizer, schedule = recipe["optimizer"], recipe["schedule"]
     name = _bare(optimizer)
-    for key, table in _inside(optimizer, "optimizer"):
-        if _bare(table) in _NAMES:
+    for key, table in named_tables(optimizer, "optimizer"):
+        if table is not optimizer and _bare(table) in _NAMES:
             message = (
                 f"{_bare(table)} keeps an average of the whole model, so that it cannot be a part of another optimizer"
             )
@@ -184,12 +184,3 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
 
 def _bare(table: Mapping[str, Any]) -> str:
     return str(table.get("use", "")).rpartition(":")[2]
-
-
-def _inside(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The tables with ``use`` inside a table, however deep, and where they are."""
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for name, part in items:
-        if isinstance(part, Mapping) and "use" in part:
-            yield f"{key}.{name}", part
-        yield from _inside(part, f"{key}.{name}")

@@ -13,7 +13,7 @@ import pytest
 
 from trainkit.errors import Exit, Place, PluginDefect, Problem, RecipeError
 from trainkit.manager import Plugins
-from trainkit.recipe import Recipe, load_recipe, problem_at
+from trainkit.recipe import Recipe, load_recipe, named_tables, problem_at
 from trainkit.tables import COMPONENT_TABLES
 
 Load = Callable[..., Recipe]
@@ -195,3 +195,14 @@ def test_checking_a_recipe_does_not_import_torch(base: str, tmp_path: Path) -> N
         "assert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_tables_that_name_a_component_are_found_at_any_depth_with_their_keys():
+    inner = {"use": "adamw", "group": [{"match": "head.*"}]}
+    table = {"use": "muon", "rest": inner, "wrap": [{"use": "sam"}, {"use": "lookahead", "of": {"use": "x"}}], "lr": 1}
+    found = list(named_tables(table, "optimizer"))
+    keys = ["optimizer", "optimizer.rest", "optimizer.wrap.0", "optimizer.wrap.1", "optimizer.wrap.1.of"]
+    assert [key for key, _ in found] == keys
+    assert found[0][1] is table
+    assert found[1][1] is inner
+    assert list(named_tables({"lr": 1}, "optimizer")) == []

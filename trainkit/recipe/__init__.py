@@ -10,7 +10,7 @@ from trainkit.manager import Plugins
 from trainkit.recipe.bases import open_recipe, packaged_recipes
 from trainkit.recipe.check import check_recipe
 from trainkit.recipe.compose import compose
-from trainkit.recipe.filled import FilledTables, Origin, Recipe, problem_at
+from trainkit.recipe.filled import FilledTables, Origin, Recipe, named_tables, problem_at
 from trainkit.recipe.paths import data_roots
 from trainkit.recipe.positions import Source
 from trainkit.recipe.read import parse_text
@@ -25,6 +25,7 @@ __all__ = [
     "fill_toml",
     "json_schema",
     "load_recipe",
+    "named_tables",
     "origin_lines",
     "packaged_recipes",
     "parse_toml",

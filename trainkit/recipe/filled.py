@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,3 +128,20 @@ def problem_at(tables: Mapping[str, Any], key: Path | str, message: str, cure: s
     path = key_path(key)
     place = tables.place(path) if isinstance(tables, FilledTables) else Place("recipe")
     return Problem(place, message, cure)
+
+
+def named_tables(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Find every table that names a component (``use``) in a part of a recipe, itself among them, however deep.
+
+    Args:
+        value: the part, such as ``recipe["optimizer"]``.
+        key: its key, such as ``"optimizer"``.
+
+    Returns:
+        The key of each, such as ``"optimizer.rest"``, and the table; in the order of the recipe, outer ones first.
+    """
+    if isinstance(value, Mapping) and isinstance(value.get("use"), str):
+        yield key, value
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in items:
+        yield from named_tables(part, f"{key}.{name}")
