@@ -97,6 +97,8 @@ def verify(recipe: Recipe, modules: Sequence[str], without: Sequence[str], updat
     """
     if updates > MOST:
         raise UsageError(f"--updates {updates}: at most {MOST}, since each is kept until the end")
+    if updates:
+        _enough(updates)
     with tempfile.TemporaryDirectory(prefix="trainkit-verify-") as name:
         trial = Trial(recipe, modules, without, Path(name))
         for number, run in enumerate(("straight", "again")):
@@ -107,9 +109,7 @@ def verify(recipe: Recipe, modules: Sequence[str], without: Sequence[str], updat
                 error.exit_code = _exit(code)
                 raise error
             facts = trial.notes(run)[0]
-            updates = facts["stop"]
-        if updates < 3:
-            raise UsageError(f"the run has {updates} updates; three are the least that can be interrupted and compared")
+            updates = _enough(facts["stop"])
         verdict = Verdict(updates)
         verdict.differences = compare(trial.folder / "straight", trial.folder / "again")
         if verdict.differences:
@@ -128,6 +128,12 @@ def verify(recipe: Recipe, modules: Sequence[str], without: Sequence[str], updat
         verdict.differences = compare(trial.folder / "straight", trial.folder / "broken")
         verdict.suspects = list(suspects(*(trial.held(run) for run in ("straight", "again", "broken"))))
         return verdict
+
+
+def _enough(updates: int) -> int:
+    if updates < 3:
+        raise UsageError(f"the run has {updates} updates; three are the least that can be interrupted and compared")
+    return updates
 
 
 def _exit(code: int) -> Any:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import multiprocessing
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,10 +43,40 @@ def trainkit_components():
 """
 
 
+# One process of a trial, in a child that has imported torch already.
+FORKED = """\
+import io, os, sys
+os.chdir(folder)
+os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT), 2)
+sys.stdin = io.StringIO(told)
+from trainkit.resume_trial import main
+main()
+"""
+
+
+@pytest.fixture
+def forked(tmp_path, monkeypatch):
+    """Processes of trials, forked from one that has torch: for tests of what trials find, not how they start."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "trainkit.resume_trial"])
+    count = itertools.count()
+
+    def run(command, *, input, **_):
+        said = tmp_path / f"said-{next(count)}.txt"
+        process = context.Process(target=exec, args=(FORKED, {"folder": Path.cwd(), "said": said, "told": input}))
+        process.start()
+        process.join()
+        return subprocess.CompletedProcess(command, process.exitcode, "", said.read_text(encoding="utf-8"))
+
+    monkeypatch.setattr("trainkit.verify_resume.subprocess", SimpleNamespace(run=run))
+
+
 def test_a_recipe_that_continues_exactly_is_told_so(trainkit, recipe):
     outcome = trainkit(
         "verify-resume",
         recipe,
+        "run.duration=3ep",
+        "data.batch_size=32",
         "model={use='mlp', dropout=0.3}",
         "optimizer={use='adamw'}",
         "schedule={use='cosine', warmup='2ba'}",
@@ -52,11 +87,13 @@ def test_a_recipe_that_continues_exactly_is_told_so(trainkit, recipe):
     told = outcome.json
     assert told["equal"] is told["reproducible"] is True
     assert set(told["parts"].values()) == {True}
-    assert told["updates"] == 7, "past the end of the first epoch, which has 4"
+    assert told["updates"] == 5, "past the end of the first epoch, which has 2"
     assert {entry["how"] for entry in told["interruptions"]} == {"kill", "stop"}
+    assert {entry["update"] for entry in told["interruptions"]} == {2, 3, 4}, "between epochs and within one"
     assert told["suspects"] == []
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("says", ["stateless = True", "pass"])
 def test_a_plugin_that_loses_its_state_is_found_and_named(trainkit, recipe, tmp_path, says):
     name = "loud_liar" if says == "pass" else "quiet_liar"
