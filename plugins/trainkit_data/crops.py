@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainkit import Draw
+
+
+# Whole numbers as wide as a pixel of so many bytes, to black pixels out whatever their type.
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+# A mask for every place of a window is kept up to this size, at which it still lies in the caches.
+_MASKS_BYTES = 1 << 20
 
 
 def below(draws: Tensor, count: int) -> Tensor:
@@ -32,8 +39,15 @@ class RandomCrop:
         """Crop ``(batch, channels, height, width)`` of any type."""
         if not self.padding:
             return batch
-        places = below(draw("place", 2), 2 * self.padding + 1)
-        return Batch(crop(self.pad(batch.inputs), places, self.padding), batch.targets, batch.index)
+        images, room = batch.inputs, self.padding
+        places = below(draw("place", 2), 2 * room + 1)
+        height, width = images.shape[-2:]
+        masks_bytes = (2 * room + 1) ** 2 * height * width * images.itemsize
+        if self.mode == "zero" and masks_bytes <= _MASKS_BYTES:
+            cropped = shift(images, places, room)
+        else:
+            cropped = crop(self.pad(images), places, room)
+        return Batch(cropped, batch.targets, batch.index)
 
     def pad(self, images: Tensor) -> Tensor:
         """Add ``padding`` pixels on each side."""
@@ -68,6 +82,45 @@ def crop(padded: Tensor, places: Tensor, room: int) -> Tensor:
     starts = torch.arange(0, samples * image, image, device=padded.device)
     starts = starts.add_(places[:, 0], alpha=wide).add_(places[:, 1])
     return windows.index_select(0, starts)
+
+
+def shift(images: Tensor, places: Tensor, room: int) -> Tensor:
+    """The windows that `crop` cuts out of images with black edges, without making the edges.
+
+    A window is a piece of memory that begins some rows and columns earlier or later than its image. Where it has left
+    the image it holds pixels of another row or image, which are blacked out.
+
+    Args:
+        images: ``(batch, channels, height, width)``.
+        places: ``(batch, 2)`` int64, the windows' first row and column in the image with edges.
+        room: pixels that the edges would have.
+    """
+    samples, channels, height, width = images.shape
+    pixels = images.view(_BITS[images.itemsize])
+    image, margin = channels * height * width, room * (width + 1)
+    spread = pixels.new_empty(samples * image + 2 * margin)  # a margin, for windows of the first and the last image
+    spread[margin : margin + samples * image].view(pixels.shape).copy_(pixels)
+    windows = spread.as_strided((len(spread) - image + 1, image), (1, 1))
+    starts = torch.arange(0, samples * image, image, device=images.device)
+    starts = starts.add_(places[:, 0], alpha=width).add_(places[:, 1])
+    masks = _inside(height, width, room, pixels.dtype, images.device)
+    mask = masks.index_select(0, places[:, 0] * (2 * room + 1) + places[:, 1])
+    cut = windows.index_select(0, starts).view(samples, channels, -1).bitwise_and_(mask)
+    return cut.view(images.dtype).view(images.shape)
+
+
+@functools.lru_cache(maxsize=4)
+def _inside(height: int, width: int, room: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """All bits set where a window lies within its image: ``((2 room + 1) ** 2, 1, height * width)``, row by row."""
+    rows, columns = (_within(side, room) for side in (height, width))
+    inside = rows[:, None, :, None] & columns[None, :, None, :]
+    return inside.reshape(-1, 1, height * width).to(dtype).neg_().to(device)
+
+
+def _within(side: int, room: int) -> Tensor:
+    """Whether each pixel of a window lies within a side of its image, for each place of the window."""
+    pixels = torch.arange(-room, room + 1)[:, None] + torch.arange(side)
+    return (pixels >= 0) & (pixels < side)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,16 +35,17 @@ class Scale:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Scale images ``(batch, channels, height, width)``; gives float32."""
-        # Numbers, not tensors: nothing to keep on each device, and each operation rounds once, whatever the batch.
+        # Each operation rounds once, whatever the batch.
+        images = pixels.to(torch.float32, copy=True)
         if len(set(zip(self.mean, self.std, strict=True))) == 1:
-            images = pixels.to(torch.float32, copy=True)
             return (images.sub_(self.mean[0]) if self.mean[0] else images).div_(self.std[0])
-        images = torch.empty_like(pixels, dtype=torch.float32)
-        for channel, mean in enumerate(self.mean):
-            torch.sub(pixels[:, channel], mean, out=images[:, channel])
-        for channel, std in enumerate(self.std):
-            images[:, channel].div_(std)
-        return images
+        return images.sub_(_channels(self.mean, pixels.device)).div_(_channels(self.std, pixels.device))
+
+
+@functools.lru_cache(maxsize=64)
+def _channels(numbers: tuple[float, ...], device: torch.device) -> Tensor:
+    """One number for each channel, as images are scaled by them: ``(channels, 1, 1)``."""
+    return torch.tensor(numbers, dtype=torch.float32, device=device).reshape(-1, 1, 1)
 
 
 def fit_scale(inputs: Gatherable, part: Tensor, white: float = 255.0) -> Scale:
