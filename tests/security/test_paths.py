@@ -7,28 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.security.conftest import RECIPE
 from trainkit.cli import main
-
-RECIPE = """\
-recipe = 1
-logger = []
-[run]
-duration = "1ep"
-threads = 1
-device = "cpu"
-[data]
-use = "csv"
-target = "y"
-batch_size = 8
-path = {path}
-[model]
-use = "linear"
-[loss]
-use = "mse"
-[optimizer]
-use = "sgd"
-lr = 0.01
-"""
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.security import conftest
 from trainkit.cli import main
 from trainkit.console import emit, say
 from trainkit.errors import UNSAFE
@@ -14,26 +15,7 @@ from trainkit.recipe.text import show_key
 from trainkit.rundir import RunFolder
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07\u202egnp.exe\x9b31m\u2066\r"
-RECIPE = """\
-recipe = 1
-logger = []
-[run]
-duration = "1ep"
-threads = 1
-device = "cpu"
-[data]
-use = "csv"
-target = "y"
-path = "data.csv"
-batch_size = 8
-[model]
-use = "linear"
-[loss]
-use = "mse"
-[optimizer]
-use = "sgd"
-lr = 0.01
-"""
+RECIPE = conftest.RECIPE.format(path="'data.csv'")
 
 
 def harmless(text: str) -> bool:
