@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from trainkit import checkpoint, snapshot
+from trainkit import checkpoint, doubts, snapshot
 from trainkit.build import build
 from trainkit.console import say
 from trainkit.errors import PluginError, UsageError
@@ -53,7 +54,13 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
         say("warning: the data is not the data this run was trained on (their SHA-256 differ)")
     with fitting(found):
         checkpoint.load_weights(run.model, tensors)
-    snapshot.restore_plugins(run, tensors, state)
+    try:
+        snapshot.restore_plugins(run, tensors, state, partial(doubts.taking_back, found))
+    except Exception as error:
+        doubted = doubts.held_against_state(error, plugins.blame(error), found, run, state)
+        if doubted is None:
+            raise
+        raise doubted from error
     return run
 
 

@@ -13,6 +13,7 @@ from trainkit import checkpoint, resuming, rundir
 from trainkit.allocator import keep_pages
 from trainkit.build import Built, build
 from trainkit.console import say as console_say
+from trainkit.doubts import held_against_state
 from trainkit.environment import environment
 from trainkit.errors import NotFinite, RunError, TrainkitError
 from trainkit.history import remember
@@ -197,18 +198,16 @@ def _run(
 ) -> Report:
     run = built.run
     recorder = Recorder(run, place)
-    wake = None
     if found is not None:
         with fitting(found.folder):
             recorder.restore(found.recorded)
-        wake = partial(found.wake, run)
     if profile:
         from trainkit.profile import measured
 
         built = measured(built, recorder)
     try:
         place.log(f"start: {run.total_updates} updates on {run.device}, {run.precision.name}")
-        status, reason = _trained(built, recorder, wake, plugins)
+        status, reason = _trained(built, recorder, found, plugins)
         report = report_of(recorder, status, reason)
         place.report(report.as_dict())
         with contextlib.suppress(OSError):  # the report says the same
@@ -234,7 +233,7 @@ def _run(
     return report
 
 
-def _trained(built: Built, recorder: Recorder, wake: Callable[[], None] | None, plugins: Plugins) -> tuple[Status, str]:
+def _trained(built: Built, recorder: Recorder, found: Continued | None, plugins: Plugins) -> tuple[Status, str]:
     """Train, and measure the test; how the run ended and why.
 
     Raises:
@@ -242,7 +241,7 @@ def _trained(built: Built, recorder: Recorder, wake: Callable[[], None] | None, 
     """
     run = built.run
     try:
-        train(run, built.program, recorder, wake)
+        train(run, built.program, recorder, None if found is None else partial(found.wake, run))
         stopped, interrupted = run.stop_reason, run.interrupted
         if not interrupted and "test" in run.feed.spec.sizes:
             recorder.evaluate("test")
@@ -255,6 +254,8 @@ def _trained(built: Built, recorder: Recorder, wake: Callable[[], None] | None, 
         # Ctrl-C reaches compilers and other helpers too, whose end the run may notice before its next step boundary.
         if run.interrupted and not isinstance(error, TrainkitError | OSError | MemoryError):
             return "interrupted", f"{run.stop_reason}; the update that it met was not made: {said}"
+        if found is not None and recorder.saved_at <= found.position and not out_of_memory(error):
+            said = held_against_state(error, said, found.folder, run, found.state) or said
         raise said from error
     finally:
         recorder.close()

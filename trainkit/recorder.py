@@ -191,6 +191,11 @@ class Recorder:
             "unsaved": self.attributes.changed(),
         }
 
+    @property
+    def saved_at(self) -> int:
+        """Updates tried when the newest checkpoint was saved, that which the run goes on from included; else -1."""
+        return self._saved_at
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on where a checkpoint was saved; what the run's folder holds of later updates is removed.
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trainkit import checkpoint, snapshot
+from trainkit import checkpoint, doubts, snapshot
 from trainkit.changes import Change
 from trainkit.errors import CheckpointError, Problem, RecipeError
+from trainkit.forms import TENSORS
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Run
 from trainkit.scheduled import set_values
 from trainkit.verified import fitting, must_fit
+from trainkit.weights import not_finite
 
 _NEEDED = {
     *("step", "epoch", "batch_in_epoch", "skipped", "total_updates", "schedule_updates", "batches_per_epoch"),
@@ -110,7 +113,7 @@ class Continued:
                     self.notes.append(f"{what}: the recipe counts")
                 elif policy == "checkpoint" and len(saved) == 1 and saved[0] is not _ABSENT:
                     self.notes.append(f"{what}: the checkpoint counts")
-                    _put(group, key, saved[0])
+                    self._put(group, key, saved[0])
                     run.bases[number][key] = saved[0]
                 else:
                     at = f"optimizer.{key}" if key in self.tables["optimizer"] else "optimizer"
@@ -197,6 +200,8 @@ class Continued:
         """
         state = self.state
         self._check_plugins(run)
+        if bad := not_finite(self.tensors):
+            raise CheckpointError(f"{self.folder / TENSORS}: '{bad}' is not finite, and no run saves such a tensor")
         checkpoint.load_weights(run.model, self.tensors)
         matched = self._restore_optimizer(run)
         if scaler := checkpoint.join_state(state["scaler"], self.tensors):
@@ -235,12 +240,13 @@ class Continued:
             for home in reversed(self._groups_of(run, number)):
                 for key, value in saved[home].items():
                     if key != "names" and key not in changed:
-                        _put(group, key, value.to(run.device) if isinstance(value, Tensor) else value)
+                        self._put(group, key, value.to(run.device) if isinstance(value, Tensor) else value)
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 if name in self.state["optimizer"]:
-                    optimizer.state[parameter] = self._placed(
-                        self.state["optimizer"][name], name, parameter, group, run
-                    )
+                    placed = self._placed(self.state["optimizer"][name], name, parameter, group, run)
+                    if why := doubts.check_optimizer(run, name, parameter, group, placed):
+                        raise doubts.refusal(self.folder, doubts.OPTIMIZER, why)
+                    optimizer.state[parameter] = placed
                     matched += 1
         return matched
 
@@ -268,6 +274,16 @@ class Continued:
             return torch.empty_like(parameter, dtype=tensor.dtype, device=device, requires_grad=False).copy_(tensor)
         return tensor.to(device, copy=True)
 
+    def _put(self, group: dict[str, Any], key: str, value: Any) -> None:
+        """Set a group's value as what it was: a tensor is filled, a tuple stays one."""
+        held = group.get(key)
+        if why := doubts.unlike(held, value, strict=True):
+            raise doubts.refusal(self.folder, doubts.OPTIMIZER, f"'{key}' of a group: {why}")
+        if isinstance(held, Tensor):
+            held.copy_(torch.as_tensor(value))
+        else:
+            group[key] = tuple(value) if isinstance(held, tuple) and isinstance(value, list) else value
+
     def _joined(self, key: str) -> list[dict[str, Any]]:
         joined: list[dict[str, Any]] = checkpoint.join_state(self.state[key], self.tensors)
         return joined
@@ -276,7 +292,7 @@ class Continued:
 
     def wake(self, run: Run) -> None:
         """Give plugins their state back, then the random generators, which nobody may use in between."""
-        snapshot.restore_plugins(run, self.tensors, self.state)
+        snapshot.restore_plugins(run, self.tensors, self.state, partial(doubts.taking_back, self.folder))
         with fitting(self.folder):
             checkpoint.restore_random_state(checkpoint.join_state(self.state["random"], self.tensors), run.device)
 
@@ -299,15 +315,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.tolist()
     return list(map(_plain, value)) if isinstance(value, list | tuple) else value
-
-
-def _put(group: dict[str, Any], key: str, value: Any) -> None:
-    """Set a group's value as what it was: a tensor is filled, a tuple stays one."""
-    held = group.get(key)
-    if isinstance(held, Tensor):
-        held.copy_(torch.as_tensor(value))
-    else:
-        group[key] = tuple(value) if isinstance(held, tuple) and isinstance(value, list) else value
 
 
 def _shown(value: Any) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -123,14 +125,20 @@ def restore_weights(run: Run, tensors: Mapping[str, Tensor], state: Mapping[str,
     restore_plugins(run, tensors, state)
 
 
-def restore_plugins(run: Run, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Give saved plugin state back to the objects that it came from."""
+def restore_plugins(
+    run: Run,
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    within: Callable[[str, object], AbstractContextManager[None]] = lambda label, part: contextlib.nullcontext(),
+) -> None:
+    """Give saved plugin state back to the objects that it came from, each ``within`` what that makes of it."""
     labels = takers(run, state["plugins"])
     for impl in run.hook.trainkit_restore.get_hookimpls():
         label = labels.get(impl.plugin_name)
         if label is not None:
             given = {"run": run, "state": checkpoint.join_state(state["plugins"][label], tensors)}
-            impl.function(*[given[name] for name in impl.argnames])
+            with within(impl.plugin_name, impl.plugin):
+                impl.function(*[given[name] for name in impl.argnames])
 
 
 def takers(run: Run, saved: Mapping[str, Any]) -> dict[str, str]:

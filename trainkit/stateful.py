@@ -52,7 +52,7 @@ class Attributes:
     """
 
     def __init__(self, run: Run) -> None:
-        self._parts = [part for part in _optimizers(run.optimizer) if not speaks(part)]
+        self._parts = [part for part in optimizers_in(run.optimizer) if not speaks(part)]
         self._before = [_numbers(part) for part in self._parts]
 
     def changed(self) -> list[str]:
@@ -66,13 +66,13 @@ class Attributes:
         ]
 
 
-def _optimizers(part: Any) -> Iterator[Any]:
+def optimizers_in(part: Any) -> Iterator[Any]:
     """An optimizer and those within it."""
     yield part
     for value in vars(part).values():
         for inner in value if isinstance(value, list | tuple) else (value,):
             if hasattr(inner, "param_groups") and hasattr(inner, "step"):
-                yield from _optimizers(inner)
+                yield from optimizers_in(inner)
 
 
 def _numbers(part: Any) -> dict[str, Any]:

@@ -38,7 +38,14 @@ def trained(run: Run) -> Weights:
 
 
 def like(own: Weights, saved: Mapping[str, Tensor]) -> Weights:
-    """Saved weights in the number format they were saved in, on the device and in the layout of the run's own."""
+    """Saved weights in the number format they were saved in, on the device and in the layout of the run's own.
+
+    Raises:
+        ValueError: if one has another shape, which copying might spread over the run's.
+    """
+    for name, tensor in own.items():
+        if saved[name].shape != tensor.shape:
+            raise ValueError(f"'{name}' is {tuple(saved[name].shape)}, the model's {tuple(tensor.shape)}")
     return {name: torch.empty_like(tensor, dtype=saved[name].dtype).copy_(saved[name]) for name, tensor in own.items()}
 
 

@@ -21,6 +21,14 @@ def test_an_exception_at_a_call_of_a_hook():
     assert soak.check(10, seed=1) == []
 
 
+def test_an_exception_while_a_plugin_takes_its_state_back(monkeypatch):
+    monkeypatch.setattr(soak, "CALLS", (1,))
+    begin = soak._raise
+    monkeypatch.setattr(soak, "_raise", lambda *given: begin(*given[:3], ("restore", 1, given[3][2]), given[4]))
+    assert soak.check(1, seed=1) == []
+    assert soak._check(2, 1, soak.OUT_OF_MEMORY, soak._out_of_memory) == []
+
+
 def test_an_exception_while_a_plugin_is_imported():
     assert soak.check_import(1, seed=100) == []
 
