@@ -7,14 +7,14 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainkit.console import is_terminal, say
 from trainkit.errors import printable
 from trainkit.hookspecs import hookimpl
-from trainkit.run_text import clock_text, profile_lines, short, start_block, train_figures
+from trainkit.run_text import clock_text, profile_lines, short, start_block
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -49,6 +49,8 @@ class Display:
         self._mark_position = 0
         self._best: float | None = None
         self._evaluated_at = -1
+        self._seen = 0  # lines of the run's history
+        self._train_loss: float | None = None
 
     # ------------------------------------------------------------ hooks
 
@@ -59,7 +61,8 @@ class Display:
         self.run, self.folder = run, run.folder
         self._started = self._mark = time.monotonic()
         self._mark_position = run.position
-        for line in run.history:  # of a run that is continued
+        self._seen, self._train_loss = 0, None
+        for line in self._new_lines(run):  # of a run that is continued
             self._compare(run, {f"{line['split']}.{name}": value for name, value in line.items()})
         if self.level < 0:
             return
@@ -156,10 +159,10 @@ class Display:
         # A bar already shows this; as lines it is for logs, and for those who ask for more.
         if self.level < 0 or (self.terminal and self.level < 1):
             return
-        parts = [
-            self._where(run),
-            *(f"{name} {number:.3f}" for name, number in {**train_figures(run), **figures}.items()),
-        ]
+        for _ in self._new_lines(run):
+            pass
+        newest = {} if self._train_loss is None else {"train.loss": self._train_loss}
+        parts = [self._where(run), *(f"{name} {number:.3f}" for name, number in {**newest, **figures}.items())]
         if self._best is not None:
             parts.append(f"best {self._best:.3f}")
         epochs = run.clock.epochs_at(run.position) - run.clock.epochs_at(self._mark_position)
@@ -173,6 +176,15 @@ class Display:
         if value is not None and value - value == 0:
             pick = max if run.higher_is_better(monitor) else min
             self._best = value if self._best is None else pick(self._best, value)
+
+    def _new_lines(self, run: Run) -> Iterator[Mapping[str, Any]]:
+        """Lines that were written since the last call, each looked at for the training loss: a run has many."""
+        while block := run.history[self._seen : self._seen + 1024]:
+            self._seen += len(block)
+            for line in block:
+                if line["split"] == "train" and isinstance(line.get("loss"), float):
+                    self._train_loss = line["loss"]
+                yield line
 
     def _where(self, run: Run) -> str:
         done, planned = (run.clock.epochs_at(updates) for updates in (run.position, run.total_updates))

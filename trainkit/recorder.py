@@ -34,6 +34,7 @@ class Recorder:
     def __init__(self, run: Run, folder: RunFolder) -> None:
         self.run = run
         self.folder = folder
+        run.history = folder.lines
         self.tally = Tally(run)
         self.attributes = Attributes(run)
         self.newest: Metrics = {}
@@ -147,7 +148,6 @@ class Recorder:
             "time": round(self.seconds, 6),
         }
         line |= {name: plain_number(value) for name, value in (figures | extra).items()}
-        run.history.append(line)
         self.folder.metrics(line)
         fresh = {f"{split}.{name}": value for name, value in figures.items()}
         self.newest |= fresh
@@ -185,7 +185,7 @@ class Recorder:
             "best": self.best,
             "newest": self.newest,
             "seconds": self.seconds,
-            "metrics_bytes": self.folder.metrics_bytes,
+            "metrics_bytes": self.folder.lines.bytes,
             "cut": self.cut,
             "tally": self.tally.save(),
             "unsaved": self.attributes.changed(),
@@ -207,7 +207,7 @@ class Recorder:
             self.run.say(f"the best {self.best['metric']} no longer counts: {self.monitor} is looked at from here on")
             self.best = None
         self.started -= state["seconds"]
-        self.run.history.extend(self.folder.cut(state["metrics_bytes"]))
+        self.folder.cut(state["metrics_bytes"])
         self.cut = state.get("cut")
         self.tally.restore(state["tally"])
         self._saved_at = self.run.position

@@ -131,7 +131,7 @@ class Run:
         skipped: updates left out because they were not finite.
         skipped_in_a_row: how many of those were the newest updates tried.
         events: decisions taken from metrics, as ``(t, kind)``; kept in the checkpoint.
-        history: every line of ``metrics.jsonl`` so far.
+        history: every line of ``metrics.jsonl`` so far; all but the newest are read from the file when asked for.
         stop_reason: set by whoever wants the run to end at the next step boundary.
         interrupted: whether the reason is a signal from outside.
         interrupted_at: when the signal came, on the monotonic clock; 0 where none did.
@@ -163,7 +163,7 @@ class Run:
     skipped: int = 0
     skipped_in_a_row: int = 0
     events: list[tuple[int, str]] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: Sequence[Mapping[str, Any]] = ()
     stop_reason: str | None = None
     interrupted: bool = False
     interrupted_at: float = 0.0

@@ -135,14 +135,6 @@ def _hook(label: str) -> str:
     return label.rpartition(": ")[2]
 
 
-def train_figures(run: Run) -> dict[str, float]:
-    """The newest training loss."""
-    for line in reversed(run.history):
-        if line["split"] == "train" and isinstance(line.get("loss"), float):
-            return {"train.loss": line["loss"]}
-    return {}
-
-
 def clock_text(seconds: float) -> str:
     """Seconds as ``0:04`` or ``1:02:03``."""
     minutes, rest = divmod(int(seconds), 60)

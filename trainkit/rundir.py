@@ -18,7 +18,8 @@ import filelock
 
 from trainkit.aside import OLD, holds_a_run, put_aside
 from trainkit.errors import MachineError, printable
-from trainkit.files import NOFOLLOW, create, kind_of, links_out, read_regular, sync_folder
+from trainkit.files import create, kind_of, links_out, read_regular, sync_folder
+from trainkit.lines import Lines
 
 RUN_FILES = (
     "recipe.toml",
@@ -147,7 +148,7 @@ class RunFolder:
                 cure = "continue that with --resume, put it aside with --fresh, or name a new one"
                 message = f"the folder is not empty, it holds a run: {cure}"
             raise MachineError(f"{path}: {message}")
-        self.metrics_bytes = 0
+        self.lines = Lines(path / "metrics.jsonl")
         self._metrics: TextIO | None = None
         self._log: TextIO | None = None
         self._unsynced: set[TextIO] = set()
@@ -183,7 +184,7 @@ class RunFolder:
         text = json.dumps(line, allow_nan=False) + "\n"
         self._unsynced.add(self._metrics)
         self._metrics.write(text)
-        self.metrics_bytes += len(text.encode())
+        self.lines.add(line, len(text.encode()))
 
     def _appending(self, name: str) -> TextIO:
         self._named = True
@@ -209,32 +210,23 @@ class RunFolder:
             self.log(text)
         return aside
 
-    def cut(self, length: int) -> list[dict[str, Any]]:
+    def cut(self, length: int) -> None:
         """Go back to when ``metrics.jsonl`` had so many bytes, and there was no report.
 
-        Returns:
-            The lines that stay. A power cut may have taken some of them, since they are not made durable one by one.
+        A power cut may have taken some of the lines within them, since they are not made durable one by one.
+
+        Raises:
+            MachineError: if one of the lines that stay is none that a run writes.
         """
         path = self.path / "metrics.jsonl"
         (self.path / "report.json").unlink(missing_ok=True)
-        text = b""
+        self.lines.take_in(length)
         if path.exists():
-            with open(path, "rb", opener=lambda name, flags: os.open(name, flags | NOFOLLOW)) as file:
-                text = file.read(length)
-        text = text[: text.rfind(b"\n") + 1]
-        if path.exists():
-            os.truncate(path, len(text))
-        self.metrics_bytes = len(text)
-        if len(text) < length:
-            self.log(f"metrics.jsonl has {len(text)} bytes where the checkpoint knows of {length}: lines are missing")
-        try:
-            lines = [json.loads(line) for line in text.splitlines()]
-        except (ValueError, RecursionError) as error:
-            raise MachineError(f"{path}: a line is not JSON: {error}\n  put the line right, or remove it") from error
-        for number, line in enumerate(lines, 1):
-            if not _is_line(line):
-                raise MachineError(f"{path}:{number}: not a line that a run writes\n  put the line right, or remove it")
-        return lines
+            os.truncate(path, self.lines.bytes)
+        if self.lines.bytes < length:
+            self.log(
+                f"metrics.jsonl has {self.lines.bytes} bytes where the checkpoint knows of {length}: lines are missing"
+            )
 
     def report(self, report: Mapping[str, Any]) -> None:
         """Write ``report.json``, which closes the run."""
@@ -258,13 +250,3 @@ class RunFolder:
                 with contextlib.suppress(OSError):  # the rest of a line that a full disk did not take
                     file.close()
         self._lock.release()
-
-
-def _is_line(line: Any) -> bool:
-    """Whether it has step, epoch, time and split, and figures that are numbers or null."""
-    if not isinstance(line, dict) or not {"step", "epoch", "split", "time"} <= line.keys():
-        return False
-    figures = [value for key, value in line.items() if key != "split"]
-    return line["split"] in ("train", "val", "test") and all(
-        value is None or isinstance(value, int | float) for value in figures
-    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainkit import Report, Run, hookimpl
 
 MOST_PANELS = 4  # loss and three metrics; more would be too small to read
+MOST_BUNCHES = 2048  # more points than the picture has columns
+Point = tuple[float, float]
 COLOURS = {"train": "tab:blue", "val": "tab:orange"}
 
 
@@ -21,59 +24,111 @@ class Curves:
             draw(run.history, list(run.metrics), run.folder / "curves.png", run.folder.name)
 
 
-def draw(history: Sequence[Mapping[str, Any]], metrics: Sequence[str], path: Path, title: str) -> None:
+class Curve:
+    """Points of a curve, thinned out once there are more than a picture can show.
+
+    Neighbours are put together, as many as it takes; of each such bunch the lowest and the highest stay, so that no
+    spike is lost. Up to `MOST_BUNCHES` points stay as they are.
+    """
+
+    def __init__(self) -> None:
+        self.last = 0.0
+        self._bunches: list[list[Point]] = []  # the lowest and the highest of each; one where they are the same
+        self._size = 1
+        self._in_last = 0
+
+    def add(self, x: float, y: float) -> None:
+        """Take in the next point."""
+        self.last = y
+        if self._bunches and self._in_last < self._size:
+            self._bunches[-1] = _extremes([*self._bunches[-1], (x, y)])
+            self._in_last += 1
+            return
+        if len(self._bunches) == MOST_BUNCHES:
+            pairs = zip(self._bunches[::2], self._bunches[1::2], strict=True)
+            self._bunches = [_extremes(one + other) for one, other in pairs]
+            self._size *= 2
+        self._bunches.append([(x, y)])
+        self._in_last = 1
+
+    @property
+    def points(self) -> list[Point]:
+        """What is to be drawn, from left to right."""
+        return [point for bunch in self._bunches for point in bunch]
+
+
+def _extremes(points: list[Point]) -> list[Point]:
+    low, high = min(points, key=lambda point: point[1]), max(points, key=lambda point: point[1])
+    return sorted({low, high})
+
+
+def draw(history: Iterable[Mapping[str, Any]], metrics: Sequence[str], path: Path, title: str) -> None:
     """Draw the lines of ``metrics.jsonl`` into a PNG.
 
     Args:
-        history: the lines, each with ``split`` and ``epoch``.
+        history: the lines, each with ``split`` and ``epoch``; gone through once, as there may be millions.
         metrics: figures to draw beside the loss.
         path: the picture.
         title: what stands above it.
     """
     import matplotlib
 
+    figures = ["loss", *metrics][:MOST_PANELS]
+    curves: defaultdict[tuple[str, str], Curve] = defaultdict(Curve)  # by split and figure
+    rates: defaultdict[str, Curve] = defaultdict(Curve)
+    for line in history:
+        for figure in figures:
+            if (value := line.get(figure)) is not None:
+                curves[line["split"], figure].add(line["epoch"], value)
+        for label, value in line.items():
+            if label.startswith("lr/") and value is not None:
+                rates[label].add(line["epoch"], value)
     # A matplotlibrc of the folder one stands in, which may be a stranger's, has no say.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        _draw(history, metrics, path, title)
+        _draw(figures, curves, rates, path, title)
 
 
-def _draw(history: Sequence[Mapping[str, Any]], metrics: Sequence[str], path: Path, title: str) -> None:
+def _draw(
+    figures: Sequence[str],
+    curves: Mapping[tuple[str, str], Curve],
+    rates: Mapping[str, Curve],
+    path: Path,
+    title: str,
+) -> None:
     # The object interface: pyplot would pick a window system and keep figures in a global list.
     from matplotlib.figure import Figure
 
-    figures = ["loss", *metrics][:MOST_PANELS]
     page = Figure(figsize=(5.2 * len(figures), 6.4), layout="constrained")
     page.suptitle(_plain(title))
     grid = page.add_gridspec(2, len(figures), height_ratios=(3, 1))
     for column, figure in enumerate(figures):
         axes = page.add_subplot(grid[0, column])
+        drawn = {split: curve for (split, name), curve in curves.items() if name == figure}
         for split, colour in COLOURS.items():
-            points = [(line["epoch"], line[figure]) for line in history if _has(line, split, figure)]
-            if points:
+            if split in drawn:
+                points = drawn[split].points
                 marker = "o" if len(points) < 60 else None
                 axes.plot(*zip(*points, strict=True), color=colour, label=split, marker=marker, markersize=3)
-        test = [line for line in history if _has(line, "test", figure)]
-        if test:
-            value = test[-1][figure]
+        if "test" in drawn:
+            value = drawn["test"].last
             axes.axhline(value, color="tab:green", linestyle=":", label=f"test {value:.4g}")
-        positive = [line[figure] for line in history if _has(line, line["split"], figure)]
-        if figure == "loss" and positive and min(positive) > 0 and max(positive) > 20 * min(positive):
+        heights = [y for curve in drawn.values() for _, y in curve.points]
+        if figure == "loss" and heights and min(heights) > 0 and max(heights) > 20 * min(heights):
             axes.set_yscale("log")
         axes.set_title(_plain(figure))
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()
-    _learning_rate(page.add_subplot(grid[1, :]), history)
+    _learning_rate(page.add_subplot(grid[1, :]), rates)
     page.savefig(path, dpi=110)
 
 
-def _learning_rate(axes: Any, history: Sequence[Mapping[str, Any]]) -> None:
-    labels = sorted({key for line in history for key in line if key.startswith("lr/")})
-    drawn: list[list[tuple[float, float]]] = []
-    for label in labels:
-        points = [(line["epoch"], line[label]) for line in history if line.get(label) is not None]
+def _learning_rate(axes: Any, rates: Mapping[str, Curve]) -> None:
+    drawn: list[list[Point]] = []
+    for label in sorted(rates):
+        points = rates[label].points
         if points not in drawn:  # groups that share one rate are one curve
             drawn.append(points)
             axes.plot(*zip(*points, strict=True), label=_plain(label), drawstyle="steps-pre")
@@ -88,7 +143,3 @@ def _learning_rate(axes: Any, history: Sequence[Mapping[str, Any]]) -> None:
 def _plain(text: str) -> str:
     """A name as it is: no formula, and no mark that would turn or move other text."""
     return "".join(character if character.isprintable() else "?" for character in text).replace("$", r"\$")
-
-
-def _has(line: Mapping[str, Any], split: str, figure: str) -> bool:
-    return line["split"] == split and line.get(figure) is not None

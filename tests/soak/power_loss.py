@@ -158,7 +158,7 @@ def record(path: str, root: str, fsync: bool = True) -> Iterator[None]:
 
     def appended(folder: Any, line: Any) -> None:
         with lock:
-            before = folder.metrics_bytes
+            before = folder.lines.bytes
             metrics(folder, line)
             at = os.fspath(folder.path / "metrics.jsonl")
             with open(at, "rb") as file:

@@ -1,0 +1,61 @@
+"""``curves.png``: what of millions of points is drawn."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainkit_reports import drawing
+from trainkit_reports.drawing import MOST_BUNCHES, Curve, draw
+
+
+def curve_of(heights: list[float]) -> Curve:
+    curve = Curve()
+    for x, y in enumerate(heights):
+        curve.add(x, y)
+    return curve
+
+
+def test_a_curve_that_a_picture_can_show_is_drawn_point_by_point():
+    heights = [float(number % 7) for number in range(MOST_BUNCHES)]
+    assert curve_of(heights).points == list(enumerate(heights))
+
+
+def test_a_million_points_are_thinned_out_and_no_spike_is_lost():
+    heights = [1.0] * 1_000_000
+    heights[123_456], heights[987_654] = 50.0, -3.0
+    points = curve_of(heights).points
+    assert len(points) <= 2 * MOST_BUNCHES
+    assert (123_456, 50.0) in points
+    assert (987_654, -3.0) in points
+    assert points == sorted(points)
+    assert points[-1][0] > 998_000
+
+
+@settings(deadline=None, max_examples=50)
+@given(heights=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=100))
+def test_lowest_and_highest_stay_whatever_comes(heights):
+    before = drawing.MOST_BUNCHES
+    drawing.MOST_BUNCHES = 4
+    try:
+        curve = curve_of(heights)
+        drawn = [y for _, y in curve.points]
+        assert (min(drawn), max(drawn)) == (min(heights), max(heights))
+        assert len(drawn) <= 8
+        assert curve.last == heights[-1]
+        assert {(x, y) for x, y in curve.points} <= set(enumerate(heights))
+    finally:
+        drawing.MOST_BUNCHES = before
+
+
+def test_lines_are_gone_through_once_and_figures_that_are_not_there_left_out(tmp_path):
+    lines = iter(
+        [
+            {"step": 1, "epoch": 1, "split": "train", "time": 0.1, "loss": 2.0, "lr/0": 0.1, "lr/1": 0.1},
+            {"step": 1, "epoch": 1, "split": "val", "time": 0.1, "loss": None, "accuracy": 0.5},
+            {"step": 2, "epoch": 2, "split": "train", "time": 0.2, "loss": 0.01, "lr/0": 0.1, "lr/1": 0.1},
+            {"step": 2, "epoch": 2, "split": "test", "time": 0.2, "loss": 0.02, "accuracy": 0.6},
+        ]
+    )
+    draw(lines, ["accuracy"], tmp_path / "curves.png", "a run")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
