@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from trainkit.feed import order
 from trainkit.feed.order import Chance, key_of, permutation, uniform
 
 
@@ -58,12 +59,15 @@ def test_draws_are_uniform_and_uncorrelated() -> None:
     assert torch.corrcoef(torch.stack((draws[:-1, 0], draws[1:, 0])))[0, 1].abs() < 0.012
 
 
-def test_draws_do_not_depend_on_the_batch_they_are_made_in() -> None:
+@pytest.mark.parametrize("at_once", [1, 5, 12, 4096])
+def test_draws_do_not_depend_on_the_batch_they_are_made_in(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(order, "DRAWN_AT_ONCE", at_once)
     index = permutation(40, "order", 0, 0)
     whole = Chance(5, 2, index)
     for first in range(0, 40, 8):
         alone = Chance(5, 2, index[first : first + 8])
-        assert torch.equal(whole.draw(0, first, first + 8)("crop", 2), alone.draw(0, 0, 8)("crop", 2))
+        for _ in range(2):  # a batch may be drawn for again
+            assert torch.equal(whole.draw(0, first, first + 8)("crop", 2), alone.draw(0, 0, 8)("crop", 2))
 
 
 def test_draws_differ_by_name_scope_epoch_and_seed() -> None:

@@ -19,6 +19,9 @@ _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _SHIFTS = (30, 27, 31)
 _COLUMN_STEP = 0xD1B54A32D192ED03
 
+DRAWN_AT_ONCE = 4096  # samples, whose numbers still lie in the caches
+_NONE = torch.empty(0)
+
 
 def _signed(value: int) -> int:
     """The same 64 bits as torch's int64 holds them."""
@@ -81,30 +84,32 @@ def uniform(index: Tensor, count: int, *key: int | str) -> Tensor:
 
 
 class Chance:
-    """The random numbers of one gathered chunk of samples.
+    """The random numbers of the samples of an epoch, in its order or in a part of it.
 
-    Numbers are made once for the whole chunk and handed out batch by batch: few operations a batch.
+    Numbers are made for many samples at once and handed out batch by batch: few operations a batch.
 
     Args:
         seed: the recipe's seed.
         epoch: the epoch's number.
-        index: ``(chunk,)`` int64, each sample's number in its split.
+        index: ``(samples,)`` int64, each sample's number in its split.
     """
 
     def __init__(self, seed: int, epoch: int, index: Tensor) -> None:
         self._seed = seed
         self._epoch = epoch
         self._index = index
-        self._made: dict[tuple[int, str, int], Tensor] = {}
+        self._made: dict[tuple[int, str, int], tuple[int, Tensor]] = {}
 
     def draw(self, scope: int, first: int, end: int) -> Callable[..., Tensor]:
         """Give the `Draw` of rows ``first`` to ``end`` for the augmentation at position ``scope``."""
         made, index, seed, epoch = self._made, self._index, self._seed, self._epoch
 
         def draw(name: str, count: int = 1, /) -> Tensor:
-            numbers = made.get((scope, name, count))
-            if numbers is None:
-                numbers = made[scope, name, count] = uniform(index, count, "draw", seed, epoch, scope, name)
-            return numbers[first:end]
+            begin, numbers = made.get((scope, name, count), (0, _NONE))
+            if not begin <= first <= end <= begin + len(numbers):
+                begin, rows = first, index[first : max(end, first + DRAWN_AT_ONCE)]
+                numbers = uniform(rows, count, "draw", seed, epoch, scope, name)
+                made[scope, name, count] = begin, numbers
+            return numbers[first - begin : end - begin]
 
         return draw

@@ -58,15 +58,15 @@ class ResidentFeed(Planned):
         plan = self.plan
         augmented = bool(plan.augmentations)
         (inputs, targets), ready = self._held("train") if augmented else self._ready("train")
-        for index, size in self._chunks(epoch, start, inputs):
+        order, first = plan.order(epoch, self.device), plan.samples_before(epoch, start)
+        chance = Chance(plan.seed, epoch, order) if augmented else None
+        for index, size in self._chunks(epoch, start, order, inputs):
             gathered = gather(inputs, index), targets.index_select(0, index), index
             pieces = zip(*(cut(part, size) for part in gathered), strict=True)
             if ready and not augmented:
                 for piece in pieces:
                     yield Batch(*piece)
             else:
-                chance = Chance(plan.seed, epoch, index) if augmented else None
-                first = 0
                 for piece in pieces:
                     yield plan.finish(Batch(*piece), chance, first)
                     first += len(piece[1])
@@ -112,10 +112,11 @@ class ResidentFeed(Planned):
         self._prepared[name] = whole, targets
         return self._prepared[name], True
 
-    def _chunks(self, epoch: int, start: int, inputs: Gatherable) -> Iterator[tuple[Tensor, int | list[int]]]:
+    def _chunks(
+        self, epoch: int, start: int, order: Tensor, inputs: Gatherable
+    ) -> Iterator[tuple[Tensor, int | list[int]]]:
         """The samples to gather at once, several batches of them, and the size of each batch."""
         plan, size = self.plan, self.batch_size
-        order = plan.order(epoch, self.device)
         limit = self._chunk_samples(inputs)
         if plan.cuts is None:
             batches = max(1, min(CHUNK_BATCHES, limit // size))
