@@ -138,7 +138,8 @@ class Adapted:
     @hookimpl
     def trainkit_restore(self, run: Run, state: Mapping[str, Any]) -> None:
         self.state.update(state["state"])
-        for name, value in state["attributes"].items():
+        for name in facts.ATTRIBUTES.get(self.kozistr, ()):  # no others, whatever a stranger's checkpoint names
+            value = state["attributes"][name]
             setattr(self, name, value.to(run.device) if isinstance(value, Tensor) else value)
 
 

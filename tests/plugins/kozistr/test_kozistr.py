@@ -187,6 +187,15 @@ def test_it_moves_every_parameter_and_resumes_exactly(name):
 
 
 @needs_library
+def test_a_checkpoint_sets_no_attribute_but_those_that_are_saved():
+    optimizer = made("stablespam", model_of("stablespam"))
+    optimizer.trainkit_restore(Stub(), {"state": {}, "attributes": {"total_step": 7, "param_groups": [], "step": 3}})
+    assert optimizer.total_step == 7
+    assert optimizer.param_groups
+    assert callable(optimizer.step)
+
+
+@needs_library
 @pytest.mark.parametrize("name", ["soap", "muon", "kron", "madgrad", "adashift", "aggmo"])
 def test_it_is_the_librarys_own_update(name):
     import pytorch_optimizer
