@@ -32,8 +32,8 @@ def trainkit_components() -> list[Component]:  # type: ignore[empty-body]
 
     Called once for each process, on plugin modules alone, when a recipe, ``list`` or ``describe`` needs the plugin.
     Importing the module and calling this must touch no device, file or network. What is listed is remembered until the
-    plugin's files, or the distributions that are installed, change: it must follow from nothing else. Two components of one kind and name
-    stay reachable as ``package:name``.
+    plugin's files, or the distributions that are installed, change: it must follow from nothing else. Two components of
+    one kind and name stay reachable as ``package:name``.
     """
 
 
