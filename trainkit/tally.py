@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -151,8 +152,10 @@ class Tally:
         if not self._losses:
             return {}
         losses, weights = torch.cat(self._losses), torch.cat(self._weights)
-        finite = losses.isfinite()
-        mean = float((losses.double() * weights)[finite].sum() / weights[finite].sum())
+        mean = float((losses.double() * weights).sum() / weights.sum())
+        if not math.isfinite(mean):  # updates were left out
+            finite = losses.isfinite()
+            mean = float((losses.double() * weights)[finite].sum() / weights[finite].sum())
         figures = {"loss": mean, **(self._meter.compute_metrics() if self._measured else {})}
         self._start_again()
         return figures
