@@ -208,7 +208,8 @@ class Session:
         if self.args.profile:
             display.show_profile(report)
         if self.json:
-            emit_json({**report.as_dict(), "folder": self.folder})
+            more = {"profile": display.profile()} if self.args.profile else {}
+            emit_json({**report.as_dict(), "folder": self.folder, **more})
         return {"interrupted": Exit.STOPPED, "failed": Exit.FAILED}.get(report.status, Exit.DONE)
 
     def _validate(self) -> int:

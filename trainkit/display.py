@@ -151,6 +151,11 @@ class Display:
         if self.run is not None:
             self._say("\n".join(profile_lines(self.run.profile, self.run.position, report.seconds)))
 
+    def profile(self) -> dict[str, dict[str, float]]:
+        """The same as plain data: seconds and calls by what they were spent on."""
+        spent = {} if self.run is None else self.run.profile
+        return {label: {"seconds": part.seconds, "calls": part.calls} for label, part in spent.items()}
+
     # ------------------------------------------------------------ inside
 
     def _line(self, run: Run, figures: Mapping[str, float], trained: float) -> None:

@@ -77,6 +77,19 @@ class Report:
         return report
 
 
+@dataclass(slots=True)
+class Spent:
+    """What one part of a run has taken.
+
+    Args:
+        seconds: wall seconds, without those of other parts that it called.
+        calls: how often it was called; of data, batches.
+    """
+
+    seconds: float = 0.0
+    calls: int = 0
+
+
 class Watcher(Protocol):
     """Looks at figures and decides upon events.
 
@@ -138,7 +151,7 @@ class Run:
         microbatch: samples that go through the model at once; ``None``: all of a batch.
         reactions: shown every new figure; turns them into events.
         say: tells the user something about the run, once.
-        profile: seconds by what they were spent on, where ``--profile`` asked for it.
+        profile: seconds and calls by what they were spent on, where ``--profile`` asked for it.
     """
 
     recipe: Mapping[str, Any]
@@ -168,7 +181,7 @@ class Run:
     interrupted: bool = False
     interrupted_at: float = 0.0
     microbatch: int | None = None
-    profile: dict[str, float] = field(default_factory=dict)
+    profile: dict[str, Spent] = field(default_factory=dict)
     reactions: Watcher = field(default_factory=lambda: _Unwatched())
     say: Callable[[str], None] = field(default=_say_nothing)
 

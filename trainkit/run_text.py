@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trainkit.console import aligned
+from trainkit.run import Spent
 
 if TYPE_CHECKING:
     from trainkit.run import Run
@@ -106,29 +108,59 @@ def preview_lines(run: Run, times: Sequence[int], values: Mapping[str, Sequence[
     return [head, *group_lines(run), "", *aligned(rows), *(["", *events] if events else [])]
 
 
-def profile_lines(profile: Mapping[str, float], updates: int, seconds: float) -> list[str]:
-    """A table of where the time went: seconds, share of the run, microseconds per update.
+def profile_lines(profile: Mapping[str, Spent], updates: int, seconds: float) -> list[str]:
+    """Two tables of where the time went: by part of the run, and by object.
 
-    Hooks that are called inside the step stand below it, indented; their time is part of the step's. What is called
-    at the very end stands last: the run's own clock has stopped by then.
+    In the first, hooks that are called inside the step stand below it, indented; their time is part of the step's. What
+    is called at the very end stands last: the run's own clock has stopped by then. The second has every object that
+    implements hooks, with all its hooks together.
     """
     inside = {label: spent for label, spent in profile.items() if _hook(label) in _INSIDE_STEP}
     after = {label: spent for label, spent in profile.items() if _hook(label) == "run_end"}
     top = {label: spent for label, spent in profile.items() if label not in inside and label not in after}
-    top["everything else"] = max(0.0, seconds - sum(top.values()))
-    rows = [("where", "seconds", "share", "us/update")]
-    for label, spent in sorted(top.items(), key=lambda item: -item[1]):
-        if spent < _SHOWN_SHARE * seconds and label != "step":
-            continue
-        rows.append(_profile_row(label, spent, updates, seconds))
+    if "step" in top:
+        whole = top["step"].seconds + sum(spent.seconds for spent in inside.values())
+        top["step"] = dataclasses.replace(top["step"], seconds=whole)
+    rest = max(0.0, seconds - sum(spent.seconds for spent in top.values()))
+    rows = [("where", "calls", "seconds", "share", "us/update")]
+    least = _SHOWN_SHARE * seconds
+
+    def row(label: str, spent: Spent) -> tuple[str, str, str, str, str]:
+        micros = f"{spent.seconds / max(updates, 1) * 1e6:.1f}"
+        return label, str(spent.calls or "-"), f"{spent.seconds:.3f}", _share(spent.seconds, seconds), micros
+
+    for label, spent in sorted(top.items(), key=lambda item: -item[1].seconds):
+        if spent.seconds >= least or label == "step":
+            rows.append(row(label, spent))
         if label == "step":
-            rows += [_profile_row(f"  {name}", part, updates, seconds) for name, part in inside.items()]
-    rows += [(label, f"{spent:.3f}", "after", "-") for label, spent in after.items() if spent >= _SHOWN_SHARE * seconds]
-    return aligned(rows)
+            rows += [row(f"  {name}", part) for name, part in inside.items() if part.calls]
+    rows += [row("everything else", Spent(rest)), row("the whole run", Spent(seconds))]
+    rows += [(*row(label, spent)[:3], "after", "-") for label, spent in after.items() if spent.seconds >= least]
+    return [*aligned(rows), *_object_lines(profile, seconds)]
 
 
-def _profile_row(label: str, spent: float, updates: int, seconds: float) -> tuple[str, str, str, str]:
-    return label, f"{spent:.3f}", f"{spent / max(seconds, 1e-9):.1%}", f"{spent / max(updates, 1) * 1e6:.1f}"
+def _object_lines(profile: Mapping[str, Spent], seconds: float) -> list[str]:
+    """What each callback, logger and other object costs, the most expensive first."""
+    calls: dict[str, int] = {}
+    during: dict[str, float] = {}
+    after: dict[str, float] = {}
+    for label, spent in profile.items():
+        owner, colon, hook = label.rpartition(": ")
+        if colon:
+            calls[owner] = calls.get(owner, 0) + spent.calls
+            for sums, counts in ((during, hook != "run_end"), (after, hook == "run_end")):
+                sums[owner] = sums.get(owner, 0.0) + (spent.seconds if counts else 0.0)
+    rows = [("object", "calls", "seconds", "share", "us/call")]
+    for owner in sorted(calls, key=lambda owner: -during[owner] - after[owner]):
+        total = during[owner] + after[owner]
+        share = "after" if after[owner] > 0.0 == during[owner] else _share(during[owner], seconds)
+        micros = f"{total / calls[owner] * 1e6:.1f}" if calls[owner] else "-"
+        rows.append((owner, str(calls[owner]), f"{total:.3f}", share, micros))
+    return ["", *aligned(rows)] if len(rows) > 1 else []
+
+
+def _share(spent: float, seconds: float) -> str:
+    return f"{spent / max(seconds, 1e-9):.1%}"
 
 
 def _hook(label: str) -> str:

@@ -16,7 +16,7 @@ from trainkit.clock import Clock
 from trainkit.console import aligned, is_terminal
 from trainkit.display import Display
 from trainkit.hooking import hook_names, new_hook_manager
-from trainkit.run import Report
+from trainkit.run import Report, Spent
 
 
 class Terminal(io.StringIO):
@@ -173,27 +173,36 @@ def test_quiet_shows_nothing_and_still_knows_the_folder(tmp_path, capsys):
 
 def test_the_profile_puts_hooks_of_the_step_below_it():
     profile = {
-        "data": 0.2,
-        "step": 0.7,
-        "callback.0.clip_norm: gradients": 0.3,
-        "trainkit: evaluate": 0.05,
-        "logger.0.curves: run_end": 0.5,
-        "listener.0: epoch_start": 1e-7,
+        "data": Spent(0.2, 1000),
+        "step": Spent(0.4, 1000),
+        "callback.0 'clip_norm': gradients": Spent(0.3, 1000),
+        "trainkit: evaluate": Spent(0.05, 2),
+        "logger.0 'curves': run_end": Spent(0.5, 1),
+        "listener.0 Display: epoch_start": Spent(4e-7, 2),
+        "callback.1 'freeze': epoch_start": Spent(0.0, 0),
     }
     lines = run_text.profile_lines(profile, updates=1000, seconds=1.0)
-    assert [line.split()[0] for line in lines] == [
-        "where",
-        "step",
-        "callback.0.clip_norm:",
-        "data",
-        "trainkit:",
-        "everything",
-        "logger.0.curves:",
+    where = [re.split(r"  +", line.strip()) for line in lines[: lines.index("")]]
+    assert where == [
+        ["where", "calls", "seconds", "share", "us/update"],
+        ["step", "1000", "0.700", "70.0%", "700.0"],
+        ["callback.0 'clip_norm': gradients", "1000", "0.300", "30.0%", "300.0"],
+        ["data", "1000", "0.200", "20.0%", "200.0"],
+        ["trainkit: evaluate", "2", "0.050", "5.0%", "50.0"],
+        ["everything else", "-", "0.050", "5.0%", "50.0"],
+        ["the whole run", "-", "1.000", "100.0%", "1000.0"],
+        ["logger.0 'curves': run_end", "1", "0.500", "after", "-"],
     ]
-    assert lines[1].split() == ["step", "0.700", "70.0%", "700.0"]
-    assert lines[2].startswith("  callback.0.clip_norm: gradients")
-    assert lines[-2].split() == ["everything", "else", "0.050", "5.0%", "50.0"]
-    assert lines[-1].split() == ["logger.0.curves:", "run_end", "0.500", "after", "-"]
+    assert lines[2].startswith("  callback")
+    objects = [re.split(r"  +", line) for line in lines[lines.index("") + 1 :]]
+    assert objects == [
+        ["object", "calls", "seconds", "share", "us/call"],
+        ["logger.0 'curves'", "1", "0.500", "after", "500000.0"],
+        ["callback.0 'clip_norm'", "1000", "0.300", "30.0%", "300.0"],
+        ["trainkit", "2", "0.050", "5.0%", "25000.0"],
+        ["listener.0 Display", "2", "0.000", "0.0%", "0.2"],
+        ["callback.1 'freeze'", "0", "0.000", "0.0%", "-"],
+    ]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (4.9, "0:04"), (61, "1:01"), (3723, "1:02:03")])

@@ -72,8 +72,18 @@ def test_smoke_leaves_nothing_behind(trainkit, recipe, tmp_path):
 def test_profile_shows_where_time_went(trainkit, recipe):
     lines = trainkit(recipe, "--profile").err.splitlines()
     table = lines[next(i for i, line in enumerate(lines) if line.startswith("where")) :]
-    assert table[0].split() == ["where", "seconds", "share", "us/update"]
+    assert table[0].split() == ["where", "calls", "seconds", "share", "us/update"]
     assert any(line.startswith("step ") for line in table)
+    objects = table[table.index("") + 1 :]
+    assert objects[0].split() == ["object", "calls", "seconds", "share", "us/call"]
+    assert any(line.startswith("listener.0 Display ") for line in objects)
+
+
+def test_a_profile_is_in_the_json_too(trainkit, recipe):
+    outcome = trainkit(recipe, "--profile", "--json")
+    spent = outcome.json["profile"]
+    assert spent["step"]["calls"] == outcome.json["steps"] == 8
+    assert "profile" not in trainkit(recipe, "--json").json
 
 
 def test_a_stop_that_the_recipe_asked_for_is_done(trainkit, recipe, tmp_path):

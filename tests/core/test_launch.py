@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -67,15 +68,55 @@ def test_smoke_finds_what_a_run_would_die_of(load, plugins):
 
 
 def test_a_profile_says_where_the_seconds_went(train):
-    plain = train(more='[[callback]]\nuse = "clip_norm"\nmax_norm = 1.0\n')
-    measured = train(more='[[callback]]\nuse = "clip_norm"\nmax_norm = 1.0\n', profile=True)
+    more = '[[callback]]\nuse = "clip_norm"\nmax_norm = 1.0\n[[callback]]\nuse = "ema"\n'
+    plain = train(more=more)
+    measured = train(more=more, profile=True)
     assert plain.run.profile == {}
     spent = measured.run.profile
-    assert {"data", "step"} <= set(spent)
-    assert any(label.startswith("callback.0.clip_norm: gradients") for label in spent)
-    assert all(seconds >= 0 for seconds in spent.values())
-    assert spent["step"] > 0
+    assert all(part.seconds >= 0 for part in spent.values())
+    assert spent["step"].seconds > 0
+    assert spent["data"].calls == spent["step"].calls == 16
+    assert spent["callback.0 'clip_norm': gradients"].calls == 16
+    assert spent["callback.1 'ema': step_end"].calls == 16
+    assert spent["callback.1 'ema': evaluate"].calls == 3, "a wrapper, around two evaluations and the test"
+    assert spent["trainkit: evaluate"].calls == 3
+    total = sum(part.seconds for label, part in spent.items() if not label.endswith(": run_end"))
+    assert 0.5 * measured.report.seconds < total <= measured.report.seconds, "each second counts once"
     assert measured.report.weights_sha256 == plain.report.weights_sha256, "measuring changes nothing"
+    assert [line | {"time": 0} for line in measured.lines] == [line | {"time": 0} for line in plain.lines]
+
+
+def test_a_profile_measures_what_callbacks_and_loggers_take(train):
+    """Seconds go to the object that spends them, wherever it was called from."""
+
+    class Slow:
+        @hookimpl
+        def trainkit_step_end(self):
+            time.sleep(0.01)
+
+        @hookimpl
+        def trainkit_save(self):
+            time.sleep(0.02)
+            return {}
+
+        @hookimpl
+        def trainkit_restore(self):
+            return None
+
+        @hookimpl(wrapper=True)
+        def trainkit_evaluate(self):
+            time.sleep(0.03)
+            figures = yield
+            time.sleep(0.03)
+            return figures
+
+    spent = train(listeners=[Slow()], profile=True).run.profile
+    assert spent["listener.0 Slow: step_end"].seconds >= 0.16
+    saves = spent["save"].calls
+    assert spent["listener.0 Slow: save"].seconds >= 0.02 * spent["listener.0 Slow: save"].calls > 0
+    assert spent["save"].seconds < 0.02 * saves + 0.2
+    assert spent["listener.0 Slow: evaluate"].seconds >= 0.18
+    assert spent["trainkit: evaluate"].seconds < 0.15, "what stands around it is not its own"
 
 
 # ---------------------------------------------------------------- errors
