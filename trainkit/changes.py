@@ -35,6 +35,7 @@ CORE: Mapping[str, ResumeRule] = {
                 "evaluate_every",
                 "log_every",
                 "save_every",
+                "save_pause",
                 "save_in_background",
                 "keep",
                 "monitor",

@@ -20,6 +20,7 @@ from trainkit.tally import Tally
 from trainkit.targets import BATCH_SIZE
 from trainkit.weights import not_finite
 
+UNPAUSED_SAVES = 20  # so many checkpoints of a process are made however short the time between them
 _LINE = ("step", "epoch", "split", "time")  # what every line of metrics.jsonl begins with
 
 
@@ -44,6 +45,8 @@ class Recorder:
         self.monitor: str = settings["monitor"]
         self._every = {what: run.clock.interval(settings[f"{what}_every"]) for what in ("log", "evaluate", "save")}
         self._saved_at = -1
+        self._pause: float = settings["save_pause"]
+        self._saves, self._last_save = 0, 0.0
         self.cut: Metrics | None = None  # where an evaluation was cut short: the figures of the log line before it
         self._said_not_finite = False
         self._best_checkpoint: str | None = None
@@ -170,7 +173,7 @@ class Recorder:
         """Save where it is due, at the best evaluation so far, and before the run ends; then plan on."""
         run = self.run
         is_best = self.best is not None and self.best["step"] == run.step
-        due = self._is_due("save") or is_best
+        due = is_best or (self._is_due("save") and not self._too_soon())
         if due or run.stop_reason is not None:
             self.save(is_best, due)
         if run.stop_reason is not None:
@@ -178,6 +181,12 @@ class Recorder:
             # it as if nothing had happened, and this line is cut off.
             self._log()
         self._plan()
+
+    def _too_soon(self) -> bool:
+        """Whether epochs are so short that a checkpoint can be left out: what it would spare is repeated at once."""
+        if self.run.position >= self.run.total_updates or self._saves < UNPAUSED_SAVES:
+            return False
+        return time.monotonic() - self._last_save < self._pause
 
     def _state(self) -> dict[str, Any]:
         """What `restore` needs."""
@@ -257,6 +266,7 @@ class Recorder:
             best = self._best_text()
         self.saver.save(run.step, tensors, state, self.folder.make_durable, best, self._best_checkpoint)
         self._saved_at = run.position
+        self._saves, self._last_save = self._saves + 1, time.monotonic()
 
     def finish(self) -> None:
         """Come back when every checkpoint is durable.

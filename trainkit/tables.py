@@ -58,6 +58,7 @@ def run(
     log_every: Duration = "1ep",
     save_every: Duration = "1ep",
     save_in_background: bool = True,
+    save_pause: Annotated[float, Between(0, 3600)] = 1.0,
     keep: Annotated[int, Between(2)] = 2,
     monitor: str = "val.loss",
     on_length_change: Literal["error", "rescale", "keep"] = "error",
@@ -90,6 +91,8 @@ def run(
         save_in_background: a checkpoint is copied at its update, and written while training goes on; false lets
             training wait until it is on the disk, and needs no memory for the copy.
         keep: newest checkpoints to keep, beside the best and those that are pinned.
+        save_pause: seconds after a checkpoint within which `save_every` brings no other, so that short epochs do not
+            wait for the disk; it begins after 20 checkpoints, and never holds back the best or the last; 0 for none.
         monitor: figure that tells the best checkpoint, such as "val.loss" or "val.accuracy".
         on_length_change: what a continued run does whose length is another than its checkpoint's: refuse; rescale, so
             that schedules go on with the new length; or keep the old length for schedules and "dur".

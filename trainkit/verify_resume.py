@@ -21,7 +21,7 @@ MOST = 1000  # updates: each has a checkpoint of its own until the end
 # What the recipe is changed by: everything comes round within a few updates, and each update can be compared.
 # A kill finds the checkpoint before it whole: one that is still being written would lead back to the start.
 CHANGES = (
-    *(f"run.keep={MOST + 1}", "run.save_every=1ba", "run.save_in_background=false"),
+    *(f"run.keep={MOST + 1}", "run.save_every=1ba", "run.save_pause=0", "run.save_in_background=false"),
     *("run.log_every=3ba", "run.evaluate_every=4ba", "logger=[]"),
 )
 _TIMES = ("seconds", "metrics_bytes")

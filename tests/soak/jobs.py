@@ -21,6 +21,7 @@ accumulate = 2
 log_every = "5ba"
 evaluate_every = "4ba"
 save_every = "{save_every}"
+save_pause = 0
 save_in_background = {background}
 [data]
 use = "synthetic"

@@ -27,6 +27,7 @@ RECIPE: dict[str, Any] = {
         "log_every": "3ba",
         "evaluate_every": "4ba",
         "save_every": "5ba",
+        "save_pause": 0,
     },
     "data": {
         "use": "synthetic",
