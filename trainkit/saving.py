@@ -34,7 +34,8 @@ class Copy:
     """
 
     def __init__(self) -> None:
-        self._key: list[tuple[str, torch.dtype, torch.Size]] = []
+        self._key: list[tuple[str, torch.dtype, torch.Size, torch.device]] = []
+        self._device: torch.device | None = None
         self._memory = torch.empty(0, dtype=torch.uint8)
         self._places: list[Tensor] = []
         self._names: list[str] = []
@@ -46,17 +47,17 @@ class Copy:
         Raises:
             TypeError: naming a tensor of a type that the format does not know.
         """
-        key = [(name, tensor.dtype, tensor.shape) for name, tensor in tensors.items()]
-        on_device = next((tensor.device for tensor in tensors.values() if tensor.device.type == "cuda"), None)
+        key = [(name, tensor.dtype, tensor.shape, tensor.device) for name, tensor in tensors.items()]
         if key != self._key:
-            self._lay_out(tensors, on_device is not None)
+            self._device = next((tensor.device for tensor in tensors.values() if tensor.device.type == "cuda"), None)
+            self._lay_out(tensors, self._device is not None)
             self._key = key
         with torch.no_grad():
             sources = [tensors[name] for name in self._names]
             if sources:
-                torch._foreach_copy_(self._places, sources, non_blocking=on_device is not None)
-        if on_device is not None:
-            torch.cuda.synchronize(on_device)
+                torch._foreach_copy_(self._places, sources, non_blocking=self._device is not None)
+        if self._device is not None:
+            torch.cuda.synchronize(self._device)
         return self._file
 
     def _lay_out(self, tensors: Mapping[str, Tensor], pinned: bool) -> None:
@@ -108,10 +109,12 @@ class Saver:
 
     def __init__(self, parent: Path, keep: int, background: bool) -> None:
         self.parent = parent
+        self._top = os.fspath(parent)
         self.keep = keep
         self.background = background
         self.failed = False  # looked at after every update
         self._resumed: str | None = None
+        self._written: set[str] = set()
         self._error: BaseException | None = None
         self._copy = Copy()
         self._idle = threading.Event()
@@ -194,12 +197,13 @@ class Saver:
     def _write(self, job: Job) -> None:
         try:
             job.durable()
-            store.write(os.fspath(self.parent), job.step, job.contents)
+            store.write(self._top, job.step, job.contents)
+            self._written.add(store.folder_name(job.step))
             if job.best:
                 write_atomically(self.parent.parent / "best.json", job.best)
             if self._resumed is not None and store.two_newer(self.parent, self._resumed):
                 self._resumed = None
-            store.prune(self.parent, self.keep, job.best_name, self._resumed)
+            store.prune(self.parent, self.keep, job.best_name, self._resumed, written=self._written)
         except OSError as error:
             raise MachineError(
                 f"{self.parent}: the checkpoint at update {job.step} could not be written: {error.strerror or error}\n"

@@ -1,7 +1,8 @@
 """The folder of a run's checkpoints: one is written so that it is whole or absent, and the ones that are wanted stay.
 
 The order of writing is what makes a checkpoint safe at any instant, also where the power fails: every file is made
-durable in a temporary folder, the manifest last, then the folder, then one rename, then the parent folder.
+durable in a temporary folder, the manifest last, then the folder where names in it are new, then one rename, then the
+parent folder.
 
 Source: Rebello et al. 2020, "Can Applications Recover from fsync Failures?", USENIX ATC: after an fsync that failed the
 pages count as clean, so a second one succeeds and says nothing; a new file is the only way.
@@ -31,6 +32,7 @@ PIN = ".pin"
 TRIES = 3
 _AT_ONCE = 1 << 20  # bytes that are hashed, then written while they are still in the processor's cache
 _NAME = re.compile(r"step-(\d{12,})")
+_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _FLAGS = os.O_WRONLY | os.O_CREAT | NOFOLLOW | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 Buffer: TypeAlias = "bytes | memoryview"
@@ -99,11 +101,12 @@ def write(parent: str, step: int, contents: Mapping[str, Sequence[Buffer]]) -> s
 def _write(parent: str, step: int, contents: Mapping[str, Sequence[Buffer]], temporary: str) -> str:
     try:
         fresh = _make(parent, temporary)
-        files = {name: _write_file(os.path.join(temporary, name), parts, fresh) for name, parts in contents.items()}
-        line = json.dumps({"files": files, "format": FORMAT, "step": step}, sort_keys=True, separators=(",", ":"))
+        files = {name: _write_file(f"{temporary}{os.sep}{name}", parts, fresh) for name, parts in contents.items()}
+        line = _JSON.encode({"files": files, "format": FORMAT, "step": step})
         check = hashlib.sha256(line.encode()).hexdigest()
-        _write_file(os.path.join(temporary, MANIFEST), [f"{line}\n{check}\n".encode()], fresh)
-        sync_folder(temporary)
+        _write_file(f"{temporary}{os.sep}{MANIFEST}", [f"{line}\n{check}\n".encode()], fresh)
+        if fresh:  # names of files that are written over have been durable before: see `prune`
+            sync_folder(temporary)
         final = os.path.join(parent, folder_name(step))
         before = _put(temporary, final)
     except OSError:
@@ -169,7 +172,7 @@ def _write_file(path: str, parts: Sequence[Buffer], fresh: bool) -> dict[str, An
                     if count <= 0:
                         raise OSError(errno.EIO, "nothing was written", path)
                     now = now[count:]
-        if not fresh:
+        if not fresh and os.fstat(handle).st_size != length:
             os.ftruncate(handle, length)
         os.fsync(handle)
     finally:
@@ -204,10 +207,11 @@ def _put(temporary: str, final: str) -> str:
 # ---------------------------------------------------------------- what stays
 
 
-def prune(parent: Path, keep: int, *spared: str | None) -> None:
+def prune(parent: Path, keep: int, *spared: str | None, written: set[str] | None = None) -> None:
     """Remove checkpoints older than the newest ``keep``, except those that are spared by name or pinned.
 
-    A checkpoint is pinned by a file of its name and ``.pin`` beside it.
+    One of them is kept to be written over; its names are durable, as those in ``written`` are, which `write` made in
+    this process. A checkpoint is pinned by a file of its name and ``.pin`` beside it.
     """
     top = os.fspath(parent)
     spare = os.path.join(top, SPARE)
@@ -215,12 +219,22 @@ def prune(parent: Path, keep: int, *spared: str | None) -> None:
         path = os.path.join(top, name)
         if name in spared or os.path.lexists(path + PIN):
             continue
-        if not os.path.lexists(spare):
+        if ours := written is not None and name in written:
+            written.remove(name)
+        if not os.path.lexists(spare) and (ours or _has_durable_names(path)):
             os.rename(path, spare)
             continue
         doomed = os.path.join(top, f".del-{name}")
         os.rename(path, doomed)
         remove(doomed)
+
+
+def _has_durable_names(folder: str) -> bool:
+    try:
+        sync_folder(folder)
+    except OSError:
+        return False
+    return True
 
 
 def two_newer(parent: Path, name: str) -> bool:

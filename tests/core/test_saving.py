@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import threading
 
 import pytest
@@ -196,6 +197,29 @@ def test_a_save_that_is_cut_off_while_it_replaces_one_of_the_same_step_loses_nei
     store.tidy(parent)
     assert checkpoint.load_newest(parent)[2] == {"first": False}
     assert names(parent) == ["step-000000000004"]
+
+
+def test_a_folder_is_flushed_where_its_names_are_new_or_were_not_made_here(parent, monkeypatch):
+    parent.mkdir(parents=True)
+    real, flushed = os.fsync, []
+
+    def fsync(number):
+        flushed.append(stat.S_ISDIR(os.fstat(number).st_mode))
+        real(number)
+
+    def folders(saver, step):
+        flushed.clear()
+        saver.save(step, tensors_of(step), {})
+        assert flushed.count(False) == 3
+        return flushed.count(True)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    one, other = (Saver(parent, 2, False) for _ in range(2))
+    # The checkpoint's own folder and the one above; from the fourth on one is written over.
+    assert [folders(one, step) for step in (1, 2, 3, 4, 5)] == [2, 2, 2, 1, 1]
+    # Another process knows nothing of the two that lie there, and flushes each before it may be written over.
+    assert [folders(other, step) for step in (6, 7, 8, 9)] == [2, 2, 1, 1]
+    assert checkpoint.load_newest(parent)[0].name == checkpoint.folder_name(9)
 
 
 # ---------------------------------------------------------------- what stays
