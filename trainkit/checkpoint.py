@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,8 @@ _DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
+_PLAIN = frozenset((type(None), bool, int, str))
+_JSON = json.JSONEncoder(allow_nan=False)
 _OF_NAME = {name: dtype for dtype, name in _DTYPES.items()}
 
 
@@ -84,7 +87,7 @@ def save(parent: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
 
 def state_text(state: Mapping[str, Any]) -> bytes:
     """The contents of ``state.json``."""
-    return json.dumps(state, allow_nan=False).encode()
+    return _JSON.encode(state).encode()
 
 
 def to_safetensors(tensors: Mapping[str, Tensor]) -> bytes:
@@ -151,19 +154,17 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: if anything is missing or differs from the manifest; the message names the file.
     """
-    data, state = read_checkpoint(folder)
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = json.loads(bytes(data[8:start]))  # `read_checkpoint` has found it right
-    whole = torch.frombuffer(data, dtype=torch.uint8)
+    data, places, state = read_checkpoint(folder)
     tensors = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
+    for name, (kind, shape, begin) in places.items():
+        dtype, count = _OF_NAME[kind], math.prod(shape)
+        if not count:
+            tensors[name] = torch.empty(shape, dtype=dtype)
             continue
-        begin, end = entry["data_offsets"]
-        dtype, flat = _OF_NAME[entry["dtype"]], whole[start + begin : start + end]
-        if (start + begin) % dtype.itemsize:  # another program's order
+        flat = torch.frombuffer(data, dtype=dtype, count=count, offset=begin)
+        if begin % dtype.itemsize:  # another program's order
             flat = flat.clone()
-        tensors[name] = flat.view(dtype).reshape(entry["shape"])
+        tensors[name] = flat if len(shape) == 1 else flat.view(shape)
     return tensors, state
 
 
@@ -201,19 +202,25 @@ def split_state(state: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
         TypeError: naming the place of whatever is neither a tensor nor plain data.
     """
     kind = type(state)
-    if state is None or kind is int or kind is str or kind is bool:
+    if kind in _PLAIN:
         return state
     if kind is float:  # hexadecimal: exact, and defined for what JSON has no word for
         return {"__float__": state.hex()}
-    if isinstance(state, Tensor):
+    # The exact types first: asking whether something is a mapping costs as much as all the rest.
+    if kind is not dict and isinstance(state, Tensor):
         tensors[prefix] = state
         return {"__tensor__": prefix}
-    if isinstance(state, Mapping):
-        if bad := [key for key in state if not isinstance(key, str)]:
-            raise TypeError(f"{prefix}: keys must be text, got {bad[0]!r}")
-        return {key: split_state(value, f"{prefix}/{key}", tensors) for key, value in state.items()}
-    if isinstance(state, list | tuple):
+    if kind is list or kind is tuple or isinstance(state, list | tuple):
+        if all(type(value) in _PLAIN for value in state):
+            return list(state)
         return [split_state(value, f"{prefix}/{i}", tensors) for i, value in enumerate(state)]
+    if kind is dict or isinstance(state, Mapping):
+        found = {}
+        for key, value in state.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{prefix}: keys must be text, got {key!r}")
+            found[key] = value if type(value) in _PLAIN else split_state(value, f"{prefix}/{key}", tensors)
+        return found
     raise TypeError(f"{prefix}: {type(state).__name__} cannot be saved; use tensors, numbers, text, lists and dicts")
 
 
@@ -236,7 +243,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
     drawn: Any = numpy.random.get_state()
     kind, keys, position, has_gauss, cached = drawn
     state: dict[str, Any] = {
-        "python": [version, torch.tensor(internal, dtype=torch.int64), gauss],
+        "python": [version, torch.from_numpy(numpy.array(internal, dtype=numpy.int64)), gauss],
         "numpy": [kind, torch.from_numpy(keys.astype(numpy.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
     }

@@ -23,7 +23,12 @@ BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, 
 
 
 def tensors_in(data: bytes | memoryview | mmap.mmap) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of each tensor of a file in the safetensors format, if the file is right to its last byte.
+    """Type and shape of each tensor of a file in the safetensors format; see `places_in`."""
+    return {name: (dtype, shape) for name, (dtype, shape, _) in places_in(data).items()}
+
+
+def places_in(data: bytes | memoryview | mmap.mmap) -> dict[str, tuple[str, tuple[int, ...], int]]:
+    """Type, shape and first byte of each tensor of a file in the safetensors format, if it is right to its last byte.
 
     Raises:
         Unfit: if the header is too long or of another form, if a name comes twice, if a type is unknown, or if the
@@ -35,7 +40,7 @@ def tensors_in(data: bytes | memoryview | mmap.mmap) -> dict[str, tuple[str, tup
     if len(data) < 8 or length > min(len(data) - 8, MAX_HEADER):
         raise Unfit(f"the header claims {length:,} bytes, and may have {max(0, min(len(data) - 8, MAX_HEADER)):,}")
     spans: list[tuple[int, int, str]] = []
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    found: dict[str, tuple[str, tuple[int, ...], int]] = {}
     for name, entry in object_in(bytes(data[8 : 8 + length])).items():
         if name == "__metadata__":
             continue
@@ -53,7 +58,7 @@ def tensors_in(data: bytes | memoryview | mmap.mmap) -> dict[str, tuple[str, tup
         if not size and math.prod(filter(None, shape)) > MAX_EMPTY:
             raise Unfit(f"tensor '{name}' is empty and has the shape {cut(shape)}")
         spans.append((begin, end, name))
-        found[name] = dtype, tuple(shape)
+        found[name] = dtype, tuple(shape), 8 + length + begin
     at = 0
     for begin, end, name in sorted(spans):
         if begin != at:
@@ -65,7 +70,12 @@ def tensors_in(data: bytes | memoryview | mmap.mmap) -> dict[str, tuple[str, tup
 
 
 def _counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 2**63 for item in value)
+    if not isinstance(value, list):
+        return False
+    for item in value:  # `all` of a generator costs twice as much for a few
+        if type(item) is not int or not 0 <= item < 2**63:
+            return False
+    return True
 
 
 def cut(value: Any) -> str:

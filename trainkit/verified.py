@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from trainkit.errors import CheckpointError, TrainkitError
 from trainkit.files import Unfit, kind_of, open_regular, read_regular
-from trainkit.forms import MANIFEST, STATE, TENSORS, check_state, cut, is_names, object_in, tensors_in
+from trainkit.forms import MANIFEST, STATE, TENSORS, check_state, cut, is_names, object_in, places_in
 
 MAX_MANIFEST = 64 * 1024
 MAX_STATE = 256 * 1024**2
@@ -28,8 +28,8 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 _SYSTEM = (".nfs", ".DS_Store")  # what file systems and desktops leave in any folder
 
 
-def read_checkpoint(folder: Path) -> tuple[memoryview, dict[str, Any]]:
-    """The bytes of a checkpoint's tensors, in a file that `tensors_in` has found right, and its state.
+def read_checkpoint(folder: Path) -> tuple[memoryview, dict[str, tuple[str, tuple[int, ...], int]], dict[str, Any]]:
+    """The bytes of a checkpoint's tensors, what `places_in` has found there, and the checkpoint's state.
 
     The bytes that were verified are those that are returned: no file is opened twice.
 
@@ -40,11 +40,11 @@ def read_checkpoint(folder: Path) -> tuple[memoryview, dict[str, Any]]:
         known = reading.manifest()
         text, data = (reading.whole(name, known[name]) for name in (STATE, TENSORS))
         reading.file = folder / TENSORS
-        names = set(tensors_in(data))
+        places = places_in(data)
         reading.file = folder / STATE
         state = object_in(bytes(text))
-        check_state(state, names)
-        return data, state
+        check_state(state, set(places))
+        return data, places, state
     raise AssertionError("what is wrong is raised above")
 
 

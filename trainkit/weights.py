@@ -81,14 +81,22 @@ def renew_batch_norm(run: Run) -> bool:
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """The name of the first tensor that holds NaN or infinity; empty if none does."""
-    floating = {n: t for n, t in tensors.items() if t.is_floating_point() and t.numel()}
     # A sum is finite only if every number in it is, and is made in one pass; small tensors together, since one test for
     # all costs no more than for each.
     parts: dict[Any, list[Tensor]] = {}
-    for name, tensor in floating.items():
-        small = tensor.numel() <= SMALL
-        parts.setdefault((tensor.dtype, tensor.device) if small else name, []).append(tensor.detach().reshape(-1))
-    sums = [(torch.cat(part) if len(part) > 1 else part[0]).sum() for part in parts.values()]
+    for name, tensor in tensors.items():
+        dtype = tensor.dtype
+        if dtype.is_floating_point and (count := tensor.numel()):
+            parts.setdefault((dtype, tensor.device) if count <= SMALL else name, []).append(tensor)
+    with torch.no_grad():
+        sums = [(_joined(part) if len(part) > 1 else part[0]).sum() for part in parts.values()]
     if all(math.isfinite(number) for number in sums):
         return ""
+    floating = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
     return next((name for name, tensor in floating.items() if not bool(tensor.isfinite().all())), "")
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    # One call for what reshaping each and `torch.cat` do in several.
+    joined: Tensor = torch._utils._flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
+    return joined
