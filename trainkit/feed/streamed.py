@@ -8,21 +8,20 @@ replaced, and the batches are the same.
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
-import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from trainkit.dataset import Batch, DataSpec
-from trainkit.errors import RunError, TrainkitError
+from trainkit.errors import RunError
 from trainkit.feed.cuts import Cuts
-from trainkit.feed.order import Chance
-from trainkit.feed.pipeline import Plan, Planned, gather
+from trainkit.feed.maker import Maker, Request
+from trainkit.feed.pipeline import Plan, Planned
+from trainkit.feed.slots import Slots, room_for
 from trainkit.feed.workers import Passing, begin, end, let_go
 
 # A worker that gives nothing for so long hangs: on a dead network drive, say.
@@ -30,63 +29,22 @@ TIMEOUT_S = 120
 RESTARTS = 2  # of the workers, within one pass
 _PREFETCH = 4
 
-Request = tuple[str, int, int]
-"""Split (``""`` for training), epoch and number of a batch."""
-
-
-@dataclass
-class Failure:
-    """What went wrong in a worker, as it travels back: an exception of ours, or a traceback as text."""
-
-    error: TrainkitError | None
-    text: str
-
-
-class Maker(Dataset[Any]):
-    """Makes the batch that a request names; the part that lives in the workers."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self._order: tuple[int, Tensor] = -1, torch.empty(0)
-        self._bounds: list[int] = []
-
-    def make(self, request: Request) -> Batch:
-        """Make one batch on the CPU."""
-        split, epoch, number = request
-        plan = self.plan
-        if split:
-            held, size = plan.split(split), plan.eval_batch_size
-            index = torch.arange(number * size, min((number + 1) * size, len(held)))
-        else:
-            held, size = plan.split("train"), plan.batch_size
-            if self._order[0] != epoch:
-                self._order = epoch, plan.order(epoch, torch.device("cpu"))
-                self._bounds = [] if plan.cuts is None else plan.cuts.bounds(epoch)
-            first, end = self._bounds[number : number + 2] or (number * size, (number + 1) * size)
-            index = self._order[1][first:end].clone()
-        batch = Batch(gather(held.inputs, index), held.targets.index_select(0, index), index)
-        if split or not plan.augmentations:
-            return plan.prepare(batch)
-        return plan.finish(batch, Chance(plan.seed, epoch, index), 0)
-
-    def __getitem__(self, request: Request) -> tuple[Tensor, ...] | Failure:
-        """Make one batch, or say why not: an exception would lose its kind on the way to the training process."""
-        try:
-            return tuple(self.make(request))
-        except TrainkitError as error:
-            return Failure(error, str(error))
-        except Exception:  # any defect of a plugin must reach the training process
-            return Failure(None, traceback.format_exc())
+# Small batches travel together, up to so many bytes and so many batches, but in portions enough to share among workers.
+_TOGETHER_BYTES = 1 << 20
+_MOST_TOGETHER = 8
+_LEAST_PORTIONS = 4  # of a pass, for each worker
+_FORKED = sys.platform == "linux"
 
 
 class Requests(Sampler[Request]):
     """The requests of the coming pass; persistent workers keep the sampler, so it is filled anew each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int) -> None:
         self.coming: list[Request] = []
+        self.slots = slots
 
     def __iter__(self) -> Iterator[Request]:
-        return iter(self.coming)
+        return (request._replace(slot=place % self.slots) for place, request in enumerate(self.coming))
 
     def __len__(self) -> int:
         return len(self.coming)
@@ -124,7 +82,7 @@ class StreamedFeed(Planned):
         self.batch_size = plan.batch_size
         self.batches_per_epoch = plan.batches_per_epoch
         self._maker = Maker(plan)
-        self._loaders: dict[bool, tuple[DataLoader[Any], Requests]] = {}
+        self._loaders: dict[bool, tuple[Maker, DataLoader[Any], Requests]] = {}
 
     def follow(self, cuts: Cuts) -> None:
         """Cut the epochs in another way."""
@@ -134,44 +92,44 @@ class StreamedFeed(Planned):
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the training batches of an epoch, from the batch numbered ``start`` on."""
-        return self._stream([("", epoch, number) for number in range(start, self.batches_in(epoch))])
+        return self._stream(Request("", epoch, start, self.batches_in(epoch)))
 
     def evaluate(self, split: str) -> Iterator[Batch]:
         """Yield the batches of a split in stored order, without augmentation."""
-        return self._stream([(split, 0, number) for number in range(self.plan.eval_batches(split))])
+        return self._stream(Request(split, 0, 0, self.plan.eval_batches(split)))
 
     def close(self) -> None:
         """End the worker processes; they start again when needed."""
         # Not left to the collector: the traceback of a run that failed holds the pass, and that its workers.
         while self._loaders:
-            end(self._loaders.popitem()[1][0])
+            end(self._loaders.popitem()[1][1])
 
-    def _stream(self, requests: list[Request]) -> Iterator[Batch]:
-        if not requests:
-            return
-        for made in self._made(requests):
-            batch = Batch(*made) if isinstance(made, tuple | list) else made
-            if isinstance(batch, Failure):
-                self.close()
-                raise batch.error or RunError(f"a data worker failed:\n{batch.text}")
+    def _stream(self, whole: Request) -> Iterator[Batch]:
+        for batch in self._worked(whole) if self.workers else self._made_here(whole):
             if self.device.type != "cpu":
                 batch = Batch(*(part.to(self.device, non_blocking=True) for part in batch))
             yield batch
 
-    def _made(self, requests: list[Request]) -> Iterator[Any]:
-        if not self.workers:
-            yield from map(self._maker.make, requests)
-            return
+    def _made_here(self, whole: Request) -> Iterator[Batch]:
+        for number in range(whole.first, whole.end):
+            yield self._maker.make(whole.split, whole.epoch, number)
+
+    def _worked(self, whole: Request) -> Iterator[Batch]:
+        """The batches of a pass, made by workers."""
         # Evaluation may come in the middle of an epoch, and a loader serves one pass at a time.
-        evaluation, restarts, given = bool(requests[0][0]), 0, 0
-        while given < len(requests):
-            loader, sampler = self._loader(evaluation)
-            sampler.coming = requests[given:]
+        evaluation, restarts, given = bool(whole.split), 0, whole.first
+        while given < whole.end:
+            maker, loader, sampler = self._loader(evaluation)
+            sampler.coming = self._portions(whole._replace(first=given))
             passing = Passing(loader)
             try:
                 for made in passing:
-                    given += 1
-                    yield made
+                    batches = maker.open(made)  # before the next portion is asked for, which may take its slot
+                    given = made.request.end
+                    yield from batches
+                    if made.failure is not None:
+                        self.close()
+                        raise made.failure.error or RunError(f"a data worker failed:\n{made.failure.text}")
             except (RuntimeError, OSError, EOFError) as error:  # the loader's own: what a worker raises is a Failure
                 del self._loaders[evaluation]
                 passing.abandon()
@@ -186,23 +144,51 @@ class StreamedFeed(Planned):
                 restarts += 1
                 self.say(f"a data worker ended ({said}); they are started again, {restarts} of {RESTARTS} times")
 
-    def _loader(self, evaluation: bool) -> tuple[DataLoader[Any], Requests]:
+    def _portions(self, whole: Request) -> list[Request]:
+        """The requests of a pass: batches that are small together."""
+        together = 1
+        if self._sharing:
+            together = min(
+                self._most_together(bool(whole.split)), (whole.end - whole.first) // (_LEAST_PORTIONS * self.workers)
+            )
+        firsts = range(whole.first, whole.end, max(1, together))
+        return [whole._replace(first=first, end=min(first + firsts.step, whole.end)) for first in firsts]
+
+    @property
+    def _sharing(self) -> bool:
+        """Whether batches travel in memory shared with forked workers; those for CUDA are pinned by torch's thread."""
+        return _FORKED and self.device.type == "cpu"
+
+    def _batch_bytes(self, evaluation: bool) -> int:
+        """Room for a batch as it most likely is, float32; one that turns out larger travels as torch sends it."""
+        size = self.plan.eval_batch_size if evaluation else self.plan.batch_sizes[1]
+        return room_for((size * math.prod(self.spec.input_shape), 4), (size * max(2, self.spec.outputs), 4), (size, 8))
+
+    def _most_together(self, evaluation: bool) -> int:
+        return max(1, min(_MOST_TOGETHER, _TOGETHER_BYTES // self._batch_bytes(evaluation)))
+
+    def _loader(self, evaluation: bool) -> tuple[Maker, DataLoader[Any], Requests]:
         if evaluation not in self._loaders:
-            sampler = Requests()
+            slots = None
+            if self._sharing:
+                # One for each portion that torch has under way, and one that is being read.
+                room = self._most_together(evaluation) * self._batch_bytes(evaluation)
+                slots = Slots(self.workers * _PREFETCH + 1, room)
+            maker, sampler = Maker(self.plan, slots), Requests(self.workers * _PREFETCH + 1)
             loader = DataLoader(
-                self._maker,
+                maker,
                 sampler=sampler,
                 batch_size=None,
                 num_workers=self.workers,
                 collate_fn=_as_is,
                 pin_memory=self.device.type == "cuda",
                 timeout=self.timeout,
-                multiprocessing_context="fork" if sys.platform == "linux" else "spawn",
+                multiprocessing_context="fork" if _FORKED else "spawn",
                 # Its own generator: a loader draws a seed at every pass, by default from the global one.
                 generator=torch.Generator().manual_seed(0),
                 worker_init_fn=begin,
                 persistent_workers=True,
                 prefetch_factor=_PREFETCH,
             )
-            self._loaders[evaluation] = loader, sampler
+            self._loaders[evaluation] = maker, loader, sampler
         return self._loaders[evaluation]
