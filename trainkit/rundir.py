@@ -135,8 +135,9 @@ class RunFolder:
             raise MachineError(f"{path}: {message}") from error
         names = set(os.listdir(path))
         self.continues = resume and "recipe.toml" in names
-        # A run that was killed before its recipe was written leaves no more than hidden files and a log.
-        spared = {name for name in names if name.startswith(".") or name == "log.txt"} if resume or fresh else {".lock"}
+        # A run that was killed before its recipe was written leaves no more than hidden files, a log and its start.
+        early = {name for name in names if name.startswith(".") or name in ("log.txt", "history.jsonl")}
+        spared = early if resume or fresh else {".lock"}
         if fresh and holds_a_run(path, (*RUN_FILES, "checkpoints")):
             self._held = []
         elif not self.continues and {name for name in names if not name.startswith(OLD)} - spared:
@@ -238,7 +239,7 @@ class RunFolder:
         self.close()
         if self.continues or self._held is not None:
             return
-        for name in ("recipe.toml", "environment.json", "log.txt", ".lock"):
+        for name in ("recipe.toml", "environment.json", "history.jsonl", "log.txt", ".lock"):
             (self.path / name).unlink(missing_ok=True)
         if self._made:
             self.path.rmdir()

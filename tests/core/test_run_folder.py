@@ -190,3 +190,14 @@ def test_a_finished_folder_holds_what_the_design_lists_and_no_leftovers(train):
         "report.json",
     ]
     assert all(path.name.startswith("step-") for path in (finished.folder / "checkpoints").iterdir())
+
+
+def test_a_run_that_died_before_its_recipe_was_written_is_begun_again(load, plugins, tmp_path):
+    """Its start is in the history already, which is durable first."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "history.jsonl").write_text('{"event": "start", "update": 0}\n', encoding="utf-8")
+    with pytest.raises(MachineError, match="the folder is not empty"):
+        launch(load("run.duration=2ba"), plugins, folder=folder)
+    assert launch(load("run.duration=2ba"), plugins, folder=folder, resume=True).status == "finished"
+    assert (folder / "history.jsonl").read_text(encoding="utf-8").count('"start"') == 2
