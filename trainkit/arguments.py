@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import for ``--help``
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def help_text() -> str:
 
 def make_parser(verb: str) -> argparse.ArgumentParser:
     """Make the parser of one verb; its errors are `UsageError`, never an exit."""
-    from argparse import ArgumentParser
+    from argparse import ArgumentParser, HelpFormatter
 
     class Parser(ArgumentParser):
         def error(self, message: str) -> None:  # type: ignore[override]
@@ -85,8 +86,13 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
             nearby = near(unknown, self._option_string_actions) if message.startswith("unrecognized") else ""
             raise usage_error(f"{verb}: {message}{'; ' + nearby.strip() if nearby else ''}; see trainkit {verb} --help")
 
+    class Formatter(HelpFormatter):
+        def __init__(self, prog: str) -> None:
+            super().__init__(prog, width=_columns() - 2)  # argparse would import shutil to find out
+
     takes, says = VERBS[verb]
     parser = Parser(
+        formatter_class=Formatter,
         prog=f"trainkit {verb}",
         usage=f"trainkit {verb} {takes} [options]".replace("  ", " "),
         description=says[0].upper() + says[1:] + ".",
@@ -137,6 +143,17 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
     parser.add_argument("-v", "--verbose", action="count", default=0, help=_help("-v, --verbose"))
     parser.add_argument("--traceback", action="store_true", help=_help("--traceback"))
     return parser
+
+
+def _columns() -> int:
+    """The terminal's width, as `shutil.get_terminal_size` finds it."""
+    with_columns = os.environ.get("COLUMNS", "")
+    if with_columns.isdecimal() and int(with_columns):
+        return int(with_columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80  # type: ignore[union-attr]
+    except (AttributeError, ValueError, OSError):
+        return 80
 
 
 def _help(option: str) -> str:

@@ -25,6 +25,7 @@ GROUP = "trainkit"
 FORMAT = 1
 MOST_BYTES = 8 * 1024**2
 MOST_FILES = 4000
+MOST_KEPT = 32
 # A file changed within the clock's grain of being read has the times of what was read: such times do not count.
 GRAIN = 2_000_000_000
 _STARTED = time.time_ns()
@@ -86,10 +87,10 @@ class Catalogue:
 
     @property
     def file(self) -> str:
-        """The file: one for each Python, in the user's cache folder."""
+        """The file, in the user's cache folder: one for each Python and path, so that two do not take turns."""
         import zlib
 
-        which = "\0".join((sys.prefix, sys.version, os.path.dirname(os.path.abspath(__file__))))
+        which = "\0".join((sys.prefix, sys.version, *map(os.path.abspath, sys.path)))
         return os.path.join(cache_folder(), "plugins", f"{zlib.crc32(os.fsencode(which)):08x}.json")
 
     def read(self) -> dict[Identity, list[Entry]] | None:
@@ -146,10 +147,19 @@ class Catalogue:
                 with os.fdopen(number, "wb") as file:
                     file.write(_first_line(zlib.crc32(data)) + b"\n" + data)
                 os.replace(made, self.file)  # whole or not at all, whoever else writes
+                _make_room(os.path.dirname(self.file))
             except BaseException:
                 with contextlib.suppress(OSError):
                     os.unlink(made)
                 raise
+
+
+def _make_room(folder: str) -> None:
+    """Remove the oldest files where there are many."""
+    with os.scandir(folder) as entries:
+        files = sorted((entry.stat(follow_symlinks=False).st_mtime_ns, entry.path) for entry in entries)
+    for _, path in files[:-MOST_KEPT]:
+        os.unlink(path)
 
 
 def _is_foreign(finder: object) -> bool:

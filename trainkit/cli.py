@@ -5,6 +5,7 @@ Each verb imports what it needs; only those that train import torch. The other v
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from trainkit.arguments import (
@@ -49,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from trainkit.failures import report_failure
 
         return report_failure(error, session)
+    finally:
+        if session.whole_process and not gc.isenabled():  # as in trainkit/__main__.py
+            gc.freeze()
 
 
 class Session:
@@ -66,6 +70,12 @@ class Session:
         self.traceback = "--traceback" in words
         self.loaded: Plugins | None = None
         self.folder: str | None = None
+
+    def imported(self) -> None:
+        """Look for garbage from now on, but not through what imported modules have made: it stays."""
+        if self.whole_process:
+            gc.freeze()
+            gc.enable()
 
     def act(self) -> int:
         """Find the verb, read its options, and do it."""
@@ -183,6 +193,8 @@ class Session:
             from trainkit.display import Display
             from trainkit.launch import launch
 
+            self.imported()
+
         smoke: bool = getattr(self.args, "smoke", False)  # `resume` has no such option
         display = Display(-1 if self.args.quiet else self.args.verbose, str(recipe.path))
         try:
@@ -260,6 +272,8 @@ class Session:
         from trainkit.preview import preview
         from trainkit.run_text import preview_lines
 
+        self.imported()
+
         display = Display(-1 if self.args.quiet else 0)
         try:
             metrics = Path(self.args.metrics) if self.args.metrics else None
@@ -284,6 +298,8 @@ class Session:
 
         recipe = self._recipe(CHANGES)
         from trainkit.display import Display
+
+        self.imported()
 
         if self.args.updates < 0:
             raise usage_error(f"--updates {self.args.updates}: write the length of the trial in updates")

@@ -26,6 +26,32 @@ def new_hook_manager() -> pluggy.PluginManager:
     return manager
 
 
+class Asked:
+    """A hook manager that has one plugin's hooks at a time: making one for each takes longer than asking it."""
+
+    def __init__(self) -> None:
+        self._manager = new_hook_manager()
+        self._module: object = None
+
+    def only(self, module: object, name: str) -> pluggy.PluginManager:
+        """The manager with the hooks of this plugin, and of no other.
+
+        Raises:
+            PluginError: if it has hooks that do not exist, or that ask for arguments they do not have.
+        """
+        if self._module is not None:
+            self._manager.unregister(self._module)
+        manager, self._module = self._manager, None
+        try:
+            manager.register(module, name)
+            manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            self._manager = new_hook_manager()  # nothing of it is left for the next
+            raise PluginError(unknown_hook(manager, error)) from error
+        self._module = module
+        return manager
+
+
 def has_hooks(built: object) -> bool:
     """Whether an object's class implements hooks."""
     return any(name.startswith("trainkit_") for name in dir(type(built)))

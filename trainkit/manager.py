@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from trainkit.catalogue import Identity
     from trainkit.component import Component
+    from trainkit.hooking import Asked
 
     _Named = TypeVar("_Named", Component, Entry)
 
@@ -115,6 +116,7 @@ class Plugins:
         self._catalogue = catalogue
         self._tell = tell
         self._loaded = False
+        self._asked: Asked | None = None
         known = catalogue.read() if catalogue is not None else None
         self.remembered = known is not None
         if known is not None:
@@ -147,13 +149,20 @@ class Plugins:
         self._loaded = True
         for plugin in self.plugins:
             try:
-                _load(plugin)
+                _load(plugin, self._asking())
             except PluginError as error:
                 plugin.error = str(error)
                 if self._tell is not None:
                     self._tell(plugin)
         if self._catalogue is not None and not self.remembered and self._whole and not self.broken:
             self._catalogue.write({p.identity: p.entries for p in self.plugins})
+
+    def _asking(self) -> Asked:
+        if self._asked is None:
+            from trainkit.hooking import Asked
+
+            self._asked = Asked()
+        return self._asked
 
     def table(self, kind: str) -> dict[str, list[tuple[Plugin, Entry]]]:
         """Components of one kind in short, by bare name, with the plugin that supplies each."""
@@ -189,7 +198,7 @@ class Plugins:
         """
         if self.remembered and not self._loaded:
             found = self._named(kind, name, [(plugin, entry) for plugin in self.plugins for entry in plugin.entries])
-            if not found or not all(_as_remembered(plugin) for plugin, _ in found):
+            if not found or not all(_as_remembered(plugin, self._asking()) for plugin, _ in found):
                 # Nobody supplies it, or a plugin is not what was remembered of it: what counts is what plugins say.
                 self.remembered = False
         if not self.remembered:
@@ -314,7 +323,7 @@ def _guard(plugin: Plugin, action: Callable[[], Any]) -> Any:
         raise PluginError(f"{plugin} cannot be used: {type(error).__name__}: {first}{at}") from error
 
 
-def _load(plugin: Plugin) -> None:
+def _load(plugin: Plugin, asked: Asked | None = None) -> None:
     """Import the plugin, check its hooks against the specs, and list its components.
 
     Raises:
@@ -324,18 +333,14 @@ def _load(plugin: Plugin) -> None:
         return
     import importlib
 
-    import pluggy
-
     from trainkit.component import Component
-    from trainkit.hooking import new_hook_manager, unknown_hook
+    from trainkit.hooking import Asked
 
     module = _guard(plugin, lambda: importlib.import_module(plugin.module_name))
-    manager = new_hook_manager()
     try:
-        manager.register(module, plugin.name)
-        manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        raise PluginError(f"{plugin} cannot be used: {unknown_hook(manager, error)}") from error
+        manager = (asked or Asked()).only(module, plugin.name)
+    except PluginError as error:
+        raise PluginError(f"{plugin} cannot be used: {error}") from error
     listed: list[Any] = []
     for part in _guard(plugin, manager.hook.trainkit_components):
         if not isinstance(part, list | tuple):
@@ -352,12 +357,12 @@ def _load(plugin: Plugin) -> None:
     plugin.components = [replace_plugin(component, plugin.name) for component in listed]
 
 
-def _as_remembered(plugin: Plugin) -> bool:
+def _as_remembered(plugin: Plugin, asked: Asked) -> bool:
     """Import a plugin, and say whether it supplies what was remembered of it."""
     if plugin.module is not None:
         return True
     try:
-        _load(plugin)
+        _load(plugin, asked)
     except PluginError:
         return False
     return [entry.as_list() for entry in plugin.entries] == [entry.as_list() for entry in plugin.remembered]

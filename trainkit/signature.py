@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
+import functools
 import inspect
 import re
+import types
 import typing
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple
 
 from trainkit.settings import Setting, describe_type
 
@@ -14,6 +17,7 @@ _ARGS_SECTION = re.compile(r"^(?:Args|Settings):[ \t]*$", re.MULTILINE)
 _ARG_LINE = re.compile(r"^(\s+)(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
 
 
+@functools.lru_cache(1024)
 def read_help(docstring: str | None) -> tuple[str, dict[str, str]]:
     """Take a Google-style docstring apart: its first paragraph, and the help of each argument."""
     text = inspect.cleandoc(docstring or "")
@@ -40,10 +44,11 @@ def read_settings(function: Callable[..., Any]) -> tuple[Setting, ...]:
         TypeError: for a parameter that is neither given by the core (before ``/``) nor a setting (after ``*``),
             has no annotation, or has a type that is not on the closed list.
     """
-    signature = inspect.signature(function)
     _, helps = read_help(function.__doc__)
+    parameters = _parameters(function)
+    resolved = _resolve(function, parameters)
     settings = []
-    for parameter in signature.parameters.values():
+    for parameter in parameters:
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
             continue
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
@@ -53,13 +58,7 @@ def read_settings(function: Callable[..., Any]) -> tuple[Setting, ...]:
         annotation = parameter.annotation
         if annotation is inspect.Parameter.empty:
             raise TypeError(f"setting {parameter.name!r} has no annotation: its type is what a recipe may write")
-        if isinstance(annotation, str):
-            # Only settings are resolved: what the core gives may be annotated with names that type checkers alone know.
-            # The text stands in the plugin's own source, never in a recipe.
-            holder = type("holder", (), {"__annotations__": {"it": annotation}, "__module__": function.__module__})
-            annotation = typing.get_type_hints(
-                holder, globalns=getattr(function, "__globals__", None), include_extras=True
-            )["it"]
+        annotation = resolved.get(parameter.name, annotation)
         try:
             describe_type(annotation)
         except TypeError as error:
@@ -70,5 +69,55 @@ def read_settings(function: Callable[..., Any]) -> tuple[Setting, ...]:
 
 def read_given(function: Callable[..., Any]) -> tuple[str, ...]:
     """Names of the parameters before ``/``: what the factory asks the core for."""
-    parameters = inspect.signature(function).parameters.values()
-    return tuple(p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_ONLY)
+    return tuple(p.name for p in _parameters(function) if p.kind is inspect.Parameter.POSITIONAL_ONLY)
+
+
+class _Parameter(NamedTuple):
+    """What is read here of an `inspect.Parameter`, which takes longer to make than to read."""
+
+    name: str
+    kind: Any
+    annotation: Any
+    default: Any
+
+
+def _parameters(function: Callable[..., Any]) -> Collection[_Parameter | inspect.Parameter]:
+    code = getattr(function, "__code__", None)
+    plain = type(function) is types.FunctionType and code is not None
+    if not plain or function.__dict__ or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+        return inspect.signature(function).parameters.values()  # wrapped, or with a signature of its own
+    before, after = code.co_posonlyargcount, code.co_argcount
+    if before != after:  # which is refused, with the name of the first
+        return inspect.signature(function).parameters.values()
+    names = code.co_varnames[: after + code.co_kwonlyargcount]
+    empty, hints, defaults = inspect.Parameter.empty, function.__annotations__, function.__kwdefaults__ or {}
+    kinds = [inspect.Parameter.POSITIONAL_ONLY] * before
+    kinds += [inspect.Parameter.KEYWORD_ONLY] * code.co_kwonlyargcount
+    return [
+        _Parameter(name, kind, hints.get(name, empty), defaults.get(name, empty))
+        for name, kind in zip(names, kinds, strict=True)
+    ]
+
+
+def _resolve(function: Callable[..., Any], parameters: Iterable[_Parameter | inspect.Parameter]) -> dict[str, Any]:
+    """What the annotations of settings that are texts mean where the function stands.
+
+    What the core gives may be annotated with names that type checkers alone know. The texts stand in the plugin's own
+    source, never in a recipe.
+    """
+    names = getattr(function, "__globals__", {})
+    resolved: dict[str, Any] = {}
+    left: dict[str, str] = {}
+    for parameter in parameters:
+        text = parameter.annotation
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY or not isinstance(text, str):
+            continue
+        found = names.get(text) if text in names else getattr(builtins, text, None)
+        if found is None or isinstance(found, str):
+            left[parameter.name] = text
+        else:
+            resolved[parameter.name] = found
+    if left:
+        holder = type("holder", (), {"__annotations__": left, "__module__": function.__module__})
+        resolved |= typing.get_type_hints(holder, globalns=names or None, include_extras=True)
+    return resolved

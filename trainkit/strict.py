@@ -1,7 +1,13 @@
-"""The strict pydantic model of a table: unknown keys refused, nothing converted, every fault reported at once."""
+"""The strict pydantic model of a table: unknown keys refused, nothing converted, every fault reported at once.
+
+`accepted` holds the same rules for values that are plainly right: most recipes then need no pydantic, whose import and
+models cost more than all the rest of a check.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -98,3 +104,91 @@ def settings_model(name: str, settings: Iterable[Setting]) -> type[BaseModel]:
             Field(default, alias=setting.name, description=setting.help or None),
         )
     return create_model(name, __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields)
+
+
+def model_of(name: str, settings: tuple[Setting, ...]) -> Callable[[], type[BaseModel]]:
+    """What makes the model when it is needed, once."""
+    return functools.cache(lambda: settings_model(name, settings))
+
+
+class Unsure(Exception):
+    """A value is not plainly right: the model has to say whether it is, and what is wrong."""
+
+
+def accepted(annotation: Any, value: Any) -> Any:
+    """The value as the strict model gives it, if that is plain to see.
+
+    Raises:
+        Unsure: if it is wrong, or the model has to look.
+    """
+    bare, markers = split_annotated(annotation)
+    for marker in markers:
+        if isinstance(marker, Nested):
+            return _text_keys(value)
+        if isinstance(marker, DurationType):
+            return _duration(value)
+    if bare in PLAIN_TYPES:
+        return _plain(bare, [marker for marker in markers if isinstance(marker, Between)], value)
+    origin, args = get_origin(bare), get_args(bare)
+    if origin is Literal:
+        if any(type(value) is type(choice) and value == choice for choice in args):
+            return value
+        raise Unsure
+    if is_union(bare):
+        return accepted(next(part for part in args if part is not type(None)), value)
+    if bare == dict[str, Any]:
+        return _text_keys(value)
+    if origin is dict:
+        return {key: accepted(args[1], item) for key, item in _text_keys(value).items()}
+    if type(value) is not list:
+        raise Unsure
+    if origin is list:
+        return [accepted(args[0], item) for item in value]
+    each = args[:1] * len(value) if args[-1] is Ellipsis else args
+    if origin is not tuple or len(each) != len(value):
+        raise Unsure
+    return tuple(accepted(part, item) for part, item in zip(each, value, strict=True))
+
+
+def _plain(bare: Any, limits: list[Between], value: Any) -> Any:
+    if bare is float and type(value) is int and abs(value) < 2**53:
+        value = float(value)
+    if type(value) is not (str if bare is Path else bare):
+        raise Unsure
+    if type(value) is str:
+        return _text(value, bare is Path)
+    if type(value) is not bool and not (-(2**63) < value < 2**63 and all(limit.holds(value) for limit in limits)):
+        raise Unsure
+    if type(value) is float and not math.isfinite(value):
+        raise Unsure
+    return value
+
+
+def _text(value: str, path: bool = False) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # of a command line that is not UTF-8
+        raise Unsure from None
+    if path and (not value or "\0" in value):
+        raise Unsure
+    return value
+
+
+def _duration(value: Any) -> str:
+    if type(value) is not str:
+        raise Unsure
+    try:
+        Span.parse(value)
+    except ValueError:
+        raise Unsure from None
+    return _text(value)
+
+
+def _text_keys(value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise Unsure
+    for key in value:
+        if type(key) is not str:
+            raise Unsure
+        _text(key)
+    return dict(value)

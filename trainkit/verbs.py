@@ -98,6 +98,8 @@ def _evaluate(session: Session) -> int:
     from trainkit.display import Display
     from trainkit.finished import evaluate_run
 
+    session.imported()
+
     display = Display(-1 if session.args.quiet else 0)
     try:
         metrics = evaluate_run(folder, session.args.split, plugins, display.progress)
@@ -117,6 +119,8 @@ def _predict(session: Session) -> int:
     check_out(session.args.out)
     from trainkit.display import Display
     from trainkit.finished import predict_run
+
+    session.imported()
 
     display = Display(-1 if session.args.quiet else 0)
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit.component import Component
 from trainkit.errors import Place, PluginDefect, Problem, RecipeError
-from trainkit.hooking import new_hook_manager
+from trainkit.hooking import Asked
 from trainkit.inner_tables import ADDED, GROUP_SETTINGS
 from trainkit.manager import Plugins
 from trainkit.recipe.filled import FilledTables, Recipe
@@ -21,7 +21,7 @@ from trainkit.recipe.requires import check_requires
 from trainkit.recipe.text import Path, did_you_mean, header, nearest, plural, shown, shown_value
 from trainkit.recipe.values import Part, Table, check_table, nested_values, plain
 from trainkit.settings import Setting
-from trainkit.strict import settings_model
+from trainkit.strict import model_of
 from trainkit.tables import COMPONENT_TABLES, FORMAT_VERSION, RUN_SETTINGS, TOP_SETTINGS, TableKind
 
 SELECTORS = ("match", "type", "ndim")  # what a group says about the parameters it is for
@@ -53,9 +53,9 @@ def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) 
 
 def _ask_plugins(recipe: Recipe) -> list[Problem]:
     found: list[Problem] = []
-    for plugin in recipe.plugins_in_use():
-        manager = new_hook_manager()  # one for each, so that whatever is wrong has a name
-        manager.register(plugin.module, plugin.name)
+    asked = Asked()
+    for plugin in recipe.plugins_in_use():  # one by one, so that whatever is wrong has a name
+        manager = asked.only(plugin.module, plugin.name)
         try:
             answers = manager.hook.trainkit_check_recipe(recipe=recipe.tables)
         except Exception as error:
@@ -82,7 +82,7 @@ def core_part(table: str) -> Part:
     else:
         settings = TOP_SETTINGS if table == "top" else COMPONENT_TABLES[table].added
     finer = COMPONENT_TABLES[table].finer if table in COMPONENT_TABLES else ()
-    return Part(settings, settings_model(table, settings), frozenset(setting.name for setting in finer))
+    return Part(settings, model_of(table, settings), frozenset(setting.name for setting in finer))
 
 
 class _Checker:
@@ -208,7 +208,7 @@ class _Checker:
             return None
         self.components[path] = component
         own = {key: value for key, value in written.items() if key != "use"}
-        parts = [*([shared] if shared is not None else []), Part(component.settings, component.model)]
+        parts = [*([shared] if shared is not None else []), Part(component.settings, lambda: component.model)]
         table = Table(path, f"{label} {component.name}", component.name, own, parts, component.example)
         filled, problems = check_table(table, self.composed, self.faults)
         self.problems.extend(problems)
@@ -248,10 +248,10 @@ class _Checker:
                 if setting.nested is None and setting.name not in names:
                     allowed.setdefault(setting.name, dataclasses.replace(setting, default=None))
         title = " and ".join(part.name for part in parts)
-        own = Part(tuple(allowed.values()), settings_model(f"{title} group", allowed.values()))
+        own = Part(tuple(allowed.values()), model_of(f"{title} group", tuple(allowed.values())))
         # A value of both has to be right for both.
         other = [s for s in parts[-1].settings if s.name in allowed and s.annotation != allowed[s.name].annotation]
-        twice = Part(tuple(other), settings_model(f"{parts[-1].name} group", other))
+        twice = Part(tuple(other), model_of(f"{parts[-1].name} group", tuple(other)))
         checked = []
         for number, group in enumerate(groups):
             path: Path = ("optimizer", "group", number)

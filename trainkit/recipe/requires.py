@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Any
 
 from trainkit.errors import Problem
@@ -23,6 +22,8 @@ def check_requires(composed: Composed) -> list[Problem]:
 
 
 def _check(composed: Composed, number: int, text: str) -> Problem | None:
+    import importlib.metadata
+
     from packaging.requirements import InvalidRequirement, Requirement
 
     place = composed.place(("requires", number))

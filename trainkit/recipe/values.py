@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, get_args, get_origin
@@ -21,6 +22,7 @@ from trainkit.settings import (
     show_value,
     split_annotated,
 )
+from trainkit.strict import Unsure, accepted
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -32,10 +34,10 @@ MANY = 9
 
 @dataclass(frozen=True)
 class Part:
-    """Settings that come from one table, the strict model that checks them, and names that few recipes need."""
+    """Settings that come from one table, what makes the strict model of them, and names that few recipes need."""
 
     settings: tuple[Setting, ...]
-    model: type[BaseModel]
+    make_model: Callable[[], type[BaseModel]]
     finer: frozenset[str] = frozenset()
 
 
@@ -136,13 +138,18 @@ def _validate(part: Part, values: Mapping[str, Any]) -> tuple[dict[str, list[Any
     """Return pydantic's errors by setting, and the values it made of those that are right (1 is 1.0 for a number)."""
     if not values:
         return {}, {}
+    if all(setting.name in values for setting in part.settings if setting.required):
+        annotations = {setting.name: setting.annotation for setting in part.settings}
+        with contextlib.suppress(Unsure):
+            return {}, {name: accepted(annotations[name], value) for name, value in values.items()}
     from pydantic import ValidationError
 
     faults: dict[str, list[Any]] = {}
     kept = dict(values)
+    model_of_part = part.make_model()
     for _ in range(2):  # once for the faults, once more for the values of the rest
         try:
-            model = part.model.model_validate(kept)
+            model = model_of_part.model_validate(kept)
         except ValidationError as error:
             for fault in error.errors(include_url=False):
                 if (name := str(fault["loc"][0])) in kept:
