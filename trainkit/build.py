@@ -21,11 +21,12 @@ from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.clock import Clock
 from trainkit.composite import batch_factor, make_parts
 from trainkit.dataset import Dataset
-from trainkit.device import Precision, choose_device, wants_channels_last
+from trainkit.device import Precision, choose_device, choose_eval_batch_size, wants_channels_last
 from trainkit.errors import DataError, RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
 from trainkit.feed import make_feed
 from trainkit.fit import check_fit
+from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
 from trainkit.hooking import has_hooks, run_hook_manager
 from trainkit.instantiate import Builder
@@ -102,6 +103,7 @@ def build(
     spec = dataset.spec
     augmentations = [builder.make("data", "augment", i, data_spec=spec) for i in range(len(tables["data"]["augment"]))]
     feeding = {key: tables["data"][key] for key in _FEED_SETTINGS}
+    feeding["eval_batch_size"] = feeding["eval_batch_size"] or choose_eval_batch_size(spec.input_shape, device)
     try:
         feed = make_feed(dataset, **feeding, augmentations=augmentations, seed=seed, device=device, say=say)
     except DataError as error:
@@ -144,8 +146,11 @@ def build(
         reactions=reactions,
         say=say,
     )
+    if settings["fold_batchnorm"] and settings["compile"] != "model":  # a compiled model has its own way to fuse
+        run.folding = Folding(model, say)
     with _blaming(plugins):
-        check_fit(run, dataset, recipe)
+        with run.folding.watch() if run.folding is not None else contextlib.nullcontext():
+            check_fit(run, dataset, recipe)
         run.hook.trainkit_prepare_model(run=run, model=model)
         run.optimizer = make_optimizer(builder, run, model)
         for label, part in builder.optimizers.items():

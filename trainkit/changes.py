@@ -26,7 +26,7 @@ CORE: Mapping[str, ResumeRule] = {
     **dict.fromkeys(
         [f"run.{name}" for name in ("device", "precision", "compile", "updates_per_call", "channels_last")], "restart"
     ),
-    **dict.fromkeys(["run.threads", "run.microbatch", "run.keep_pages"], "restart"),
+    **dict.fromkeys(["run.threads", "run.microbatch", "run.keep_pages", "run.fold_batchnorm"], "restart"),
     **dict.fromkeys(
         [
             f"run.{name}"

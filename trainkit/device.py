@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,10 @@ import torch
 from torch import nn
 
 from trainkit.errors import MachineError
+
+# Float32 images of one batch of evaluation on the CPU; ResNet-8 and 20 are within 5 % from half to twice of it.
+IMAGE_BYTES = 512 << 10
+LEAST_IMAGES, MOST_IMAGES = 8, 2048
 
 
 def choose_device(name: str) -> torch.device:
@@ -27,6 +33,17 @@ def choose_device(name: str) -> torch.device:
             '  write device = "auto" to use the CPU where there is no CUDA, or run on a machine that has it'
         )
     return torch.device(name)
+
+
+def choose_eval_batch_size(input_shape: Sequence[int], device: torch.device) -> int | None:
+    """How many images go through a model fastest; ``None`` for other samples and devices.
+
+    On a processor what counts is that activations, many times the size of the inputs, stay in its caches.
+    """
+    if device.type != "cpu" or len(input_shape) != 3:
+        return None
+    fitting = max(1, IMAGE_BYTES // (4 * math.prod(input_shape)))
+    return min(max(1 << (fitting.bit_length() - 1), LEAST_IMAGES), MOST_IMAGES)
 
 
 @dataclass(frozen=True)
@@ -52,11 +69,16 @@ class Precision:
         scaler = torch.amp.GradScaler(device.type, enabled=name == "float16", init_scale=2.0**12)
         return cls(name, device, scaler)
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What autocast makes of the inputs of products; ``None`` where there is no autocast."""
+        return None if self.name == "float32" else getattr(torch, self.name)
+
     def context(self) -> contextlib.AbstractContextManager[Any]:
         """What forward and loss run in."""
         if self.name == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.name))
+        return torch.autocast(self.device.type, dtype=self.dtype)
 
 
 def wants_channels_last(model: nn.Module) -> bool:

@@ -72,8 +72,13 @@ class Meter:
         return figures
 
 
-def outputs_of(run: Run, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+def outputs_of(run: Run, batches: Iterable[Batch], samples: int) -> Iterator[tuple[Batch, Tensor]]:
     """Model outputs batch by batch, in evaluation mode and without gradients; training mode is put back.
+
+    Args:
+        run: the run.
+        batches: what goes through the model.
+        samples: how many samples all batches have together.
 
     Raises:
         CutShort: between two batches, if a signal has come and the evaluation can be made when the run goes on.
@@ -81,10 +86,15 @@ def outputs_of(run: Run, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tens
     training = run.model.training
     run.model.eval()
     try:
-        with torch.inference_mode(), run.precision.context():
+        forward = run.forward
+        if run.folding is not None:
+            forward = run.folding.forward(forward, samples, run.precision.dtype)
+        # Folding looks at counts of changes in place, which tensors of inference mode do not have.
+        quiet = torch.inference_mode() if forward is run.forward else torch.no_grad()
+        with quiet, run.precision.context():
             for batch in batches:
                 cut_short(run)
-                yield batch, run.forward(batch.inputs)
+                yield batch, forward(batch.inputs)
     finally:
         run.model.train(training)
 
@@ -98,7 +108,7 @@ def measure(run: Run, split: str, keep: Callable[[Batch, Tensor], object] | None
         keep: told each batch and the model's outputs for it.
     """
     meter = Meter(dict(run.metrics), run.loss)
-    for batch, outputs in outputs_of(run, run.feed.evaluate(split)):
+    for batch, outputs in outputs_of(run, run.feed.evaluate(split), run.feed.spec.sizes[split]):
         if keep is not None:
             keep(batch, outputs)
         with run.precision.context():

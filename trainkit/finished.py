@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainkit import checkpoint, doubts, snapshot
+from trainkit.allocator import keep_pages
 from trainkit.build import build
 from trainkit.console import say
 from trainkit.errors import PluginError, UsageError
@@ -49,7 +50,9 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
             say(f"warning: these are the weights of {found.name}")
     recipe = load_recipe(recipe_file, [], plugins)
     # Whatever the recipe's length, schedules have that of the checkpoint: it says what they can be made with.
-    run = build(recipe, plugins, folder, progress, planned=lambda total: state.get("schedule_updates", total)).run
+    run = build(
+        recipe, plugins, folder, progress, say=_note, planned=lambda total: state.get("schedule_updates", total)
+    ).run
     if state.get("data") != run.feed.spec.fingerprint:
         say("warning: the data is not the data this run was trained on (their SHA-256 differ)")
     with fitting(found):
@@ -64,6 +67,10 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
     return run
 
 
+def _note(text: str) -> None:
+    say(f"note: {text}")
+
+
 def evaluate_run(path: Path, split: str, plugins: Plugins, progress: Progress = silent) -> Metrics:
     """Measure a finished run on a split.
 
@@ -72,7 +79,7 @@ def evaluate_run(path: Path, split: str, plugins: Plugins, progress: Progress = 
         CheckpointError: if no checkpoint can be used.
     """
     run = open_run(path, plugins, progress)
-    with contextlib.closing(run.feed):
+    with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
         _require_split(run, split)
         figures: Metrics = run.hook.trainkit_evaluate(run=run, split=split)
         return figures
@@ -86,7 +93,7 @@ def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = s
         and ``predicted``.
     """
     run = open_run(path, plugins, progress)
-    with contextlib.closing(run.feed):
+    with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
         _require_split(run, split)
         return predictions_of(run, split)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from trainkit.clock import Clock
     from trainkit.device import Precision
+    from trainkit.folding import Folding
     from trainkit.protocols import Events, Loss, Metric, Optimizer, Schedule
 
 Status = Literal["finished", "stopped", "failed", "interrupted"]
@@ -149,6 +150,7 @@ class Run:
         interrupted: whether the reason is a signal from outside.
         interrupted_at: when the signal came, on the monotonic clock; 0 where none did.
         microbatch: samples that go through the model at once; ``None``: all of a batch.
+        folding: folds BatchNorms for evaluations; ``None`` where that is not wanted.
         reactions: shown every new figure; turns them into events.
         say: tells the user something about the run, once.
         profile: seconds and calls by what they were spent on, where ``--profile`` asked for it.
@@ -181,6 +183,7 @@ class Run:
     interrupted: bool = False
     interrupted_at: float = 0.0
     microbatch: int | None = None
+    folding: Folding | None = None
     profile: dict[str, Spent] = field(default_factory=dict)
     reactions: Watcher = field(default_factory=lambda: _Unwatched())
     say: Callable[[str], None] = field(default=_say_nothing)

@@ -50,6 +50,7 @@ def run(
     channels_last: Literal[True, False, "auto"] = "auto",
     threads: Annotated[int, Between(1, 1024)] | None = None,
     keep_pages: bool = True,
+    fold_batchnorm: bool = True,
     microbatch: Literal["auto", 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024] | None = None,
     nonfinite: Literal["error", "skip", "rollback"] = "error",
     rollback_factor: Annotated[float, Between(0, 1, low_open=True, high_open=True)] = 0.5,
@@ -79,6 +80,8 @@ def run(
         threads: CPU threads for torch; unset leaves torch's own choice. CPU results depend on it.
         keep_pages: keep freed memory, up to 1 GB, for the next update instead of giving it back to the kernel; glibc
             only.
+        fold_batchnorm: evaluate with each BatchNorm folded into the convolution or linear layer before it, where that
+            is possible; rounding differs.
         microbatch: the most samples of a loader batch that go through the model at once; the update stays the same.
             "auto" begins with all of them and halves them where memory runs out; unset is all.
         nonfinite: what to do when loss or gradients are not finite: end the run, leave the update out, or go back to
