@@ -82,21 +82,18 @@ class _Parameter(NamedTuple):
 
 
 def _parameters(function: Callable[..., Any]) -> Collection[_Parameter | inspect.Parameter]:
-    code = getattr(function, "__code__", None)
-    plain = type(function) is types.FunctionType and code is not None
-    if not plain or function.__dict__ or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+    if not isinstance(function, types.FunctionType) or function.__dict__:
         return inspect.signature(function).parameters.values()  # wrapped, or with a signature of its own
-    before, after = code.co_posonlyargcount, code.co_argcount
-    if before != after:  # which is refused, with the name of the first
-        return inspect.signature(function).parameters.values()
-    names = code.co_varnames[: after + code.co_kwonlyargcount]
-    empty, hints, defaults = inspect.Parameter.empty, function.__annotations__, function.__kwdefaults__ or {}
-    kinds = [inspect.Parameter.POSITIONAL_ONLY] * before
-    kinds += [inspect.Parameter.KEYWORD_ONLY] * code.co_kwonlyargcount
-    return [
-        _Parameter(name, kind, hints.get(name, empty), defaults.get(name, empty))
-        for name, kind in zip(names, kinds, strict=True)
-    ]
+    code = function.__code__
+    before = code.co_posonlyargcount
+    if before != code.co_argcount or code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+        return inspect.signature(function).parameters.values()  # which is refused, with the name of the first
+    hints, defaults, empty = function.__annotations__, function.__kwdefaults__ or {}, inspect.Parameter.empty
+    found = []
+    for place, name in enumerate(code.co_varnames[: before + code.co_kwonlyargcount]):
+        kind = inspect.Parameter.POSITIONAL_ONLY if place < before else inspect.Parameter.KEYWORD_ONLY
+        found.append(_Parameter(name, kind, hints.get(name, empty), defaults.get(name, empty)))
+    return found
 
 
 def _resolve(function: Callable[..., Any], parameters: Iterable[_Parameter | inspect.Parameter]) -> dict[str, Any]:

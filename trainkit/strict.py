@@ -151,15 +151,17 @@ def accepted(annotation: Any, value: Any) -> Any:
 
 
 def _plain(bare: Any, limits: list[Between], value: Any) -> Any:
-    if bare is float and type(value) is int and abs(value) < 2**53:
+    kind: Any = type(value)
+    if bare is float and kind is int and abs(value) < 2**53:
         value = float(value)
-    if type(value) is not (str if bare is Path else bare):
+        kind = float
+    if kind is not (str if bare is Path else bare):
         raise Unsure
-    if type(value) is str:
+    if kind is str:
         return _text(value, bare is Path)
-    if type(value) is not bool and not (-(2**63) < value < 2**63 and all(limit.holds(value) for limit in limits)):
+    if kind is not bool and not (-(2**63) < value < 2**63 and all(limit.holds(value) for limit in limits)):
         raise Unsure
-    if type(value) is float and not math.isfinite(value):
+    if kind is float and not math.isfinite(value):
         raise Unsure
     return value
 
