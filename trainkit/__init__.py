@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from trainkit.protocols import Schedule as Schedule
     from trainkit.recipe import named_tables as named_tables
     from trainkit.recipe import problem_at as problem_at
+    from trainkit.remembering import for_events as for_events
     from trainkit.run import Metrics as Metrics
     from trainkit.run import Report as Report
     from trainkit.run import Run as Run
@@ -100,6 +101,7 @@ _MODULES = {
         "Schedule",
     ),
     "recipe": ("named_tables", "problem_at"),
+    "remembering": ("for_events",),
     "run": ("Metrics", "Report", "Run", "StepResult"),
     "settings": (
         "Between",
@@ -166,6 +168,7 @@ __all__ = [
     "check_bridge",
     "exchanged",
     "fingerprint",
+    "for_events",
     "hookimpl",
     "named_tables",
     "problem_at",

@@ -8,6 +8,7 @@ from typing import Any
 
 from trainkit.hookspecs import hookimpl
 from trainkit.protocols import Events, Reaction, Schedule
+from trainkit.remembering import for_events
 from trainkit.run import Metrics, Run
 
 
@@ -34,14 +35,16 @@ class Watch:
         there those of the reactions further inside, whose kinds still bear their labels, are meant.
         """
         prefix = f"{self.label}:"
+        of_others = for_events(lambda events: [(at, kind) for at, kind in events if ":" in kind])
+        bare = for_events(lambda events: [(at, kind.removeprefix(prefix)) for at, kind in events])
 
         def inside(t: int, T: int, events: Events = ()) -> float:
-            return body(t, T, [(at, kind) for at, kind in events if ":" in kind] if events else events)
+            return body(t, T, of_others(events) if events else events)
 
         changed = self.reaction.react(inside, start)
 
         def factor(t: int, T: int, events: Events = ()) -> float:
-            return changed(t, T, [(at, kind.removeprefix(prefix)) for at, kind in events] if events else events)
+            return changed(t, T, bare(events) if events else events)
 
         return factor
 

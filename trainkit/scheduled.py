@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from trainkit.protocols import Events, Schedule
+from trainkit.remembering import for_events
 from trainkit.run import Run, ScheduledValue
 
 
@@ -38,12 +39,13 @@ def warmed_up(
         return body
     climb = rise or rising(warmup)
     begin = 0 if overlay else warmup
+    shifted = for_events(lambda events: [(at - begin, kind) for at, kind in events])
 
     def factor(t: int, T: int, events: Events = ()) -> float:
         if t < warmup:
             return climb(t)
         length = T - begin - cooldown
-        past = [(at - begin, kind) for at, kind in events] if events and begin else events
+        past = shifted(events) if events and begin else events
         return body(min(t - begin, length) if cooldown else t - begin, length, past)
 
     return factor

@@ -8,8 +8,12 @@ clock.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from trainkit import for_events
 
 if TYPE_CHECKING:
     from trainkit import Events, Schedule
@@ -43,9 +47,14 @@ class Best:
         return best * (1 - self.threshold if best >= 0 else 1 + self.threshold)
 
 
-def known(events: Events, t: int) -> Events:
-    """The events that have happened by update ``t``."""
-    return [(at, kind) for at, kind in events if at <= t] if events else events
+def knowing() -> Callable[[Events, int], Events]:
+    """A function that gives the events that have happened by an update: the list itself where all have."""
+    latest = for_events(lambda events: max(at for at, _ in events))
+
+    def known(events: Events, t: int) -> Events:
+        return [(at, kind) for at, kind in events if at <= t] if events and latest(events) > t else events
+
+    return known
 
 
 class Plateau:
@@ -73,11 +82,12 @@ class Plateau:
 
     def react(self, body: Schedule, start: int, /) -> Schedule:
         """The body times ``factor`` for each reduction."""
+        known, count = knowing(), for_events(lambda events: sum(kind == "reduce" for _, kind in events))
 
         def factor(t: int, T: int, events: Events = ()) -> float:
             events = known(events, t)
             value = body(t, T, events)
-            reductions = sum(kind == "reduce" for _, kind in events)
+            reductions = count(events)
             # A value that the body itself takes below the lowest is left there.
             return max(value * self.factor**reductions, min(self.lowest, value)) if reductions else value
 
@@ -129,13 +139,23 @@ class Stagnation:
     def react(self, body: Schedule, start: int, /) -> Schedule:
         """The body from its beginning at each restart, over what the run has left then."""
 
-        def factor(t: int, T: int, events: Events = ()) -> float:
-            events = known(events, t)
+        @for_events
+        def newest(events: Events) -> tuple[int, Events] | None:
+            """The last restart, and the events after it."""
             moments = [at for at, kind in events if kind == "restart"]
             if not moments:
-                return body(t, T, events)
+                return None
             begin = max(0, *moments)  # a restart within the warm-up has nothing to begin again
-            after = [(at - begin, kind) for at, kind in events if at > begin]
+            return begin, [(at - begin, kind) for at, kind in events if at > begin]
+
+        known = knowing()
+
+        def factor(t: int, T: int, events: Events = ()) -> float:
+            events = known(events, t)
+            restart = newest(events)
+            if restart is None:
+                return body(t, T, events)
+            begin, after = restart
             return self.peak * body(t - begin, T - begin, after)
 
         return factor
@@ -192,10 +212,17 @@ class Hold:
         """The body, whose clock stands still in every window."""
         fixed = [(at - start, at - start + (self.length or 0)) for at in self.at]
 
+        @for_events
+        def holds(events: Events) -> tuple[Covered, Events]:
+            """When the clock is held, and the events on the body's clock."""
+            covered = Covered([*fixed, *self._windows(events)])
+            return covered, [(at - covered.before(at), kind) for at, kind in events]
+
+        known = knowing()
+
         def factor(t: int, T: int, events: Events = ()) -> float:
-            windows = sorted([*fixed, *self._windows(events, t)])
-            inside = [(at - _covered(windows, at), kind) for at, kind in events if at <= t]
-            return body(t - _covered(windows, t), T, inside)
+            covered, inside = holds(known(events, t))
+            return body(t - covered.before(t), T, inside)
 
         return factor
 
@@ -205,13 +232,13 @@ class Hold:
             if at >= T:
                 raise ValueError(f"at.{place} is update {at}, the run has {T}\n  hold earlier, or lengthen the run")
 
-    def _windows(self, events: Events, t: int) -> list[tuple[int, int]]:
-        """First update and first update after each hold that events decided, as far as is known at ``t``."""
+    def _windows(self, events: Events) -> list[tuple[int, int]]:
+        """First update and first update after each hold that events decided; one that goes on has no end yet."""
         windows: list[tuple[int, int]] = []
         for at, kind in events:
-            if kind == "hold" and at <= t:
-                windows.append((at, t if self.length is None else at + self.length))
-            elif kind == "resume" and at <= t and windows:
+            if kind == "hold":
+                windows.append((at, sys.maxsize if self.length is None else at + self.length))
+            elif kind == "resume" and windows:
                 begin, end = windows[-1]
                 windows[-1] = (begin, min(at, end))
         return windows
@@ -232,12 +259,27 @@ class Hold:
         self.best.value, self.bad, self.since = state["best"], state["bad"], state["since"]
 
 
-def _covered(windows: Sequence[tuple[int, int]], t: int) -> int:
-    """How many of the updates from 0 to ``t - 1`` lie in at least one window; windows come sorted."""
-    covered = reach = 0
-    for begin, end in windows:
-        begin, end = max(begin, reach), min(end, t)
-        if end > begin:
-            covered += end - begin
-            reach = end
-    return covered
+class Covered:
+    """Updates that lie in at least one of several windows.
+
+    Args:
+        windows: the first update of each, and the first after it.
+    """
+
+    def __init__(self, windows: Sequence[tuple[int, int]]) -> None:
+        self._begins: list[int] = []
+        self._ends: list[int] = []
+        self._sums = [0]  # how many lie before each window
+        reach = 0
+        for begin, end in sorted(windows):
+            begin = max(begin, reach)
+            if end > begin:
+                self._begins.append(begin)
+                self._ends.append(end)
+                self._sums.append(self._sums[-1] + end - begin)
+                reach = end
+
+    def before(self, t: int) -> int:
+        """How many of the updates from 0 to ``t - 1`` do."""
+        place = bisect_left(self._begins, t)
+        return self._sums[place] - max(0, self._ends[place - 1] - t) if place else 0

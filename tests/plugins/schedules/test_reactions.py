@@ -18,6 +18,7 @@ import trainkit_schedules as schedules
 from trainkit import Phase, Reaction, Schedule
 from trainkit.reactions import Watch
 from trainkit.scheduled import product, warmed_up
+from trainkit_schedules.looking import Covered
 
 VALUES = json.loads((Path(__file__).parents[2] / "reference_values.json").read_text(encoding="utf-8"))
 REFERENCE = {case["id"]: case for case in VALUES["metric_driven"]}
@@ -303,3 +304,52 @@ def test_a_run_that_is_stopped_anywhere_goes_on_as_if_it_had_not_been(data):
     assert all(math.isfinite(value) and 0 <= value <= 1 for value in whole.values)
     afterwards = [whole.schedule(t, total, whole.events) for t in reversed(range(total))][::-1]
     assert afterwards == whole.values, "what a preview shows is what the run had"
+
+
+# ---------------------------------------------------------------- growth
+
+
+class Counted(list):
+    """Events that count how often somebody goes through them."""
+
+    passes = 0
+
+    def __iter__(self):
+        Counted.passes += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("kind", ["reduce", "restart", "hold"])
+def test_an_update_takes_no_longer_the_more_events_there_are(kind):
+    """A list that has not changed is looked at once, whatever is asked of it, by every part of the schedule."""
+    made = {
+        "reduce": schedules.plateau(),
+        "restart": schedules.stagnation_restart(),
+        "hold": schedules.freeze(patience=3, length=2),
+    }
+
+    def schedule(t: int, T: int, events: Any = ()) -> float:
+        return 1 - t / T
+
+    for name, reaction in made.items():
+        schedule = Watch(name, reaction, "val.loss", 0).reacting(schedule, 5)
+    schedule = warmed_up(schedule, 5)
+    events = Counted((10 * number, f"{kind}:{kind}") for number in range(1, 900))
+    fresh = [schedule(t, 20_000, list(events)) for t in range(9100, 9200)]
+    Counted.passes = 0
+    assert [schedule(t, 20_000, events) for t in range(9100, 9200)] == fresh
+    assert Counted.passes < 10
+    events.append((9150, f"{kind}:{kind}"))
+    assert schedule(9200, 20_000, events) == schedule(9200, 20_000, list(events)), "one more is seen"
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    windows=st.lists(st.tuples(st.integers(-20, 60), st.integers(0, 30)), max_size=6),
+    times=st.lists(st.integers(0, 100), min_size=1, max_size=10),
+)
+def test_covered_updates_are_counted_once_each(windows, times):
+    covered = Covered([(begin, begin + length) for begin, length in windows])
+    for t in times:
+        inside = {u for begin, length in windows for u in range(max(0, begin), begin + length) if u < t}
+        assert covered.before(t) == len(inside)
