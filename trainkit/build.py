@@ -35,7 +35,7 @@ from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Run
-from trainkit.steps import ClosureStep, EagerStep, HookStep, implemented
+from trainkit.steps import ClosureStep, HookStep, eager_step, implemented
 from trainkit.timetable import make_reactions, make_schedules
 
 
@@ -73,7 +73,7 @@ def build(
     planned: Callable[[int], int] | None = None,
     settle: Callable[[Run], None] | None = None,
 ) -> Built:
-    """Build everything a run needs.
+    """Build everything a run needs, ready to start.
 
     Args:
         recipe: the checked recipe.
@@ -91,6 +91,26 @@ def build(
         MachineError: if the machine lacks something.
         PluginDefect: if a component raised.
     """
+    run = prepare(recipe, plugins, folder, progress, listeners, say, planned, settle)
+    if recipe.tables["run"]["compile"] == "model":
+        compiled: Callable[[Tensor], Tensor] = torch.compile(run.model)
+        run.forward = compiled if run.forward is run.model else _in_layout(compiled)
+    seed_everything(run.seed, "run")
+    run.model.train()
+    return Built(run, make_program(recipe, run))
+
+
+def prepare(
+    recipe: Recipe,
+    plugins: Plugins,
+    folder: Path,
+    progress: Progress,
+    listeners: Sequence[object] = (),
+    say: Callable[[str], None] = print,
+    planned: Callable[[int], int] | None = None,
+    settle: Callable[[Run], None] | None = None,
+) -> Run:
+    """Build a run that can be looked at, as `build` does, and nothing that updates it: no compiler is imported."""
     tables, settings = recipe.tables, recipe.tables["run"]
     seed: int = tables["seed"]
     builder = Builder(recipe, plugins, progress)
@@ -163,12 +183,9 @@ def build(
     if settle is not None:
         settle(run)
     run.schedules = make_schedules(builder, run, reactions, callbacks)
-    compiled = torch.compile(model) if settings["compile"] == "model" else model
-    run.forward = _in_layout(compiled) if channels_last else compiled
+    run.forward = _in_layout(model) if channels_last else model
     microbatch.begin(recipe, run)
-    seed_everything(seed, "run")
-    model.train()
-    return Built(run, make_program(recipe, run))
+    return run
 
 
 @contextlib.contextmanager
@@ -240,7 +257,7 @@ def make_program(recipe: Recipe, run: Run) -> StepProgram:
         wanted = wanted or choose_updates_per_call(run, intervals(run))
         program = CompiledStep(run, keep_outputs, wanted, untraceable(recipe, run))
     else:
-        program = (MicrobatchedStep if parted else EagerStep)(run, keep_outputs)
+        program = MicrobatchedStep(run, keep_outputs) if parted else eager_step(run, keep_outputs)
     return HookStep(run, program) if implemented(run, "trainkit_train_step") else program
 
 

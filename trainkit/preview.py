@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from trainkit.build import build
+from trainkit.build import prepare
 from trainkit.clock import Clock, Span
 from trainkit.component import Component
 from trainkit.errors import UsageError
@@ -79,7 +79,7 @@ def preview(
         UsageError: if ``at`` or ``metrics`` cannot be read.
         RecipeError: if the parts of the recipe do not fit each other.
     """
-    run = build(recipe, plugins, Path(), progress, say=_nothing).run
+    run = prepare(recipe, plugins, Path(), progress, say=_nothing)
     if metrics is not None:
         play(run, metrics)
     times = _times(run.clock, at) if at is not None else key_times(run)
