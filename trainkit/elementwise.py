@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import UserDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import is_
 from typing import Any, Protocol
 
 import torch
@@ -77,12 +76,13 @@ class States(UserDict[Tensor, dict[str, Any]]):
 
 @dataclass(slots=True)
 class _Bound:
-    """What a group's update found out and the next one can rely on, as long as `holds`.
+    """What a group's update found out and the next one can rely on while nobody changes the group.
 
     Args:
         parameters: the group's, all of one number format, each with a gradient so far.
         strides: how each lies in memory.
         states: the state of each.
+        count: the updates that each has made.
         names: the rule's slots.
         owner: where the states are held.
         changes: how often it had changed.
@@ -91,20 +91,10 @@ class _Bound:
     parameters: list[Tensor]
     strides: list[tuple[int, ...]]
     states: list[dict[str, Any]]
+    count: int
     names: tuple[str, ...]
     owner: States
     changes: int
-
-    def holds(self, group: Mapping[str, Any], names: tuple[str, ...], owner: object) -> bool:
-        """Whether nobody has changed the group's parameters or replaced a state since."""
-        parameters = group["params"]
-        return (
-            self.owner is owner
-            and self.changes == self.owner.changes
-            and self.names == names
-            and len(parameters) == len(self.parameters)
-            and all(map(is_, parameters, self.parameters))
-        )
 
 
 class ElementwiseOptimizer:
@@ -155,23 +145,38 @@ class ElementwiseOptimizer:
         return loss
 
     def _update(self, group: dict[str, Any]) -> None:
-        bound = self._bound.get(id(group))
-        names = self.rule.slots(group)
-        if bound is None or not bound.holds(group, names, self.state):
+        names, bound = self.rule.slots(group), self._bound.get(id(group))
+        gradients = None if bound is None else self._gradients(bound, group, names)
+        if bound is None or gradients is None:
             self._update_unbound(group, names)
             return
-        count = bound.states[0]["step"]
-        gradients = []
-        for parameter, stride, state in zip(bound.parameters, bound.strides, bound.states, strict=True):
-            gradient = parameter.grad
-            if gradient is None or gradient.layout is not torch.strided or state["step"] != count:
-                self._update_unbound(group, names)
-                return
-            gradients.append(gradient if gradient.stride() == stride else torch.empty_like(parameter).copy_(gradient))
+        count = bound.count = bound.count + 1
         for state in bound.states:
-            state["step"] = count + 1
+            state["step"] = count
         slots = [[state[name] for state in bound.states] for name in names]
-        self._apply(bound.parameters, gradients, slots, group, count + 1)
+        self._apply(bound.parameters, gradients, slots, group, count)
+
+    def _gradients(self, bound: _Bound, group: Mapping[str, Any], names: tuple[str, ...]) -> list[Tensor] | None:
+        """The gradients of a group of which what is bound still holds; else ``None``."""
+        count, parameters = bound.count, group["params"]
+        if (
+            bound.owner is not self.state
+            or bound.changes != bound.owner.changes
+            or bound.names != names
+            or len(parameters) != len(bound.parameters)
+        ):
+            return None
+        gradients = []
+        for parameter, own, stride, state in zip(
+            parameters, bound.parameters, bound.strides, bound.states, strict=True
+        ):
+            gradient = parameter.grad
+            if parameter is not own or gradient is None or state["step"] != count:
+                return None
+            if gradient.layout is not torch.strided:
+                return None
+            gradients.append(gradient if gradient.stride() == stride else torch.empty_like(parameter).copy_(gradient))
+        return gradients
 
     def _update_unbound(self, group: dict[str, Any], names: tuple[str, ...]) -> None:
         parameters: list[Tensor] = []
@@ -200,7 +205,8 @@ class ElementwiseOptimizer:
         self._bound.pop(id(group), None)
         if len(kinds) == 1 and len(parameters) == len(group["params"]):
             strides = [parameter.stride() for parameter in parameters]
-            self._bound[id(group)] = _Bound(parameters, strides, states, names, self.state, self.state.changes)
+            count = states[0]["step"]
+            self._bound[id(group)] = _Bound(parameters, strides, states, count, names, self.state, self.state.changes)
 
     def _apply(
         self,

@@ -99,19 +99,17 @@ class EagerStep:
         if len(batches) > 1:
             return self._accumulate(batches)
         run, batch = self.run, batches[0]
-        if self.plain:
+        with run.precision.context():
             outputs = run.forward(batch.inputs)
             loss = self.loss(outputs, batch)
-            backward(loss)
-        else:
-            with run.precision.context():
-                outputs = run.forward(batch.inputs)
-                loss = self.loss(outputs, batch)
-            backward(self.scaler.scale(loss))
-        result = StepResult(loss.detach(), loss_weight(run.loss, batch.targets))
+        backward(self.scaler.scale(loss))
+        return self._result(loss, outputs, batch)
+
+    def _result(self, loss: Tensor, outputs: Tensor, batch: Batch) -> StepResult:
+        weight = loss_weight(self.run.loss, batch.targets)
         if self.keep_outputs:
-            result.outputs, result.targets = (outputs.detach(),), (batch.targets,)
-        return result
+            return StepResult(loss.detach(), weight, (outputs.detach(),), (batch.targets,))
+        return StepResult(loss.detach(), weight)
 
     def _accumulate(self, batches: Sequence[Batch]) -> StepResult:
         run = self.run
@@ -169,6 +167,34 @@ class EagerStep:
                 '  lower the learning rate, add [[callback]] use = "clip_norm", or use precision = "float32"'
             )
         return finite
+
+
+class PlainStep(EagerStep):
+    """As `EagerStep`, for runs in float32 where nothing comes between gradients and update.
+
+    With one loader batch an update it does nothing but what a loop by hand does; a small model notices each call more.
+    """
+
+    def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
+        """Make the updates of one call, as `StepProgram` says."""
+        batches = updates[0]
+        if len(batches) != 1:
+            return super().__call__(updates)
+        run, batch = self.run, batches[0]
+        set_values(run, run.optimizer.param_groups, run.step)
+        for parameter in self.parameters:
+            parameter.grad = None
+        outputs = run.forward(batch.inputs)
+        loss = self.loss(outputs, batch)
+        backward(loss)
+        run.optimizer.step()
+        return self._result(loss, outputs, batch)
+
+
+def eager_step(run: Run, keep_outputs: bool) -> EagerStep:
+    """The step that does the least of what the run needs."""
+    step = EagerStep(run, keep_outputs)
+    return PlainStep(run, keep_outputs) if step.plain else step
 
 
 class Closure:

@@ -4,12 +4,18 @@ import pytest
 import torch
 
 from trainkit.feed import order
-from trainkit.feed.order import Chance, key_of, permutation, uniform
+from trainkit.feed.order import Chance, key_of, permutation, scramble_, uniform
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])
 def test_permutation_holds_every_number_once(count: int) -> None:
     assert permutation(count, "order", 1, 2).sort().values.tolist() == list(range(count))
+
+
+@pytest.mark.parametrize("count", [1, 2, 1000])
+def test_the_processors_order_is_that_of_devices(count: int) -> None:
+    states = torch.arange(count).mul_(0x9E3779B97F4A7C15 - (1 << 64)).add_(key_of("order", 3, 4))
+    assert torch.equal(permutation(count, "order", 3, 4), scramble_(states).argsort())
 
 
 def test_permutation_depends_on_every_part_of_the_key() -> None:
