@@ -250,12 +250,15 @@ def make_program(recipe: Recipe, run: Run) -> StepProgram:
     if any(part.capabilities.get("needs_closure") for _, part in recipe.making_updates()):
         program = (MicrobatchedClosureStep if parted else ClosureStep)(run, keep_outputs)
     elif run.recipe["run"]["compile"] == "step":
-        from trainkit.compiled import CompiledStep, choose_updates_per_call, untraceable
+        from trainkit.compilable import choose_updates_per_call, untraceable
+        from trainkit.compile_cache import CompileCache, program_key
+        from trainkit.compiled import CompiledStep
 
         every_update = any(part.capabilities.get("every_update") for part in recipe.components.values())
         wanted = 1 if every_update else run.recipe["run"]["updates_per_call"]
         wanted = wanted or choose_updates_per_call(run, intervals(run))
-        program = CompiledStep(run, keep_outputs, wanted, untraceable(recipe, run))
+        cache = CompileCache(program_key(run.recipe), run.say)
+        program = CompiledStep(run, keep_outputs, wanted, untraceable(recipe, run), cache)
     else:
         program = MicrobatchedStep(run, keep_outputs) if parted else eager_step(run, keep_outputs)
     return HookStep(run, program) if implemented(run, "trainkit_train_step") else program

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from trainkit import hookimpl
-from trainkit.compiled import choose_updates_per_call
+from trainkit.compilable import choose_updates_per_call
 
 # The compiler's own modules use what torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")

@@ -1,0 +1,129 @@
+"""A function compiled as one graph, and called without torch's look at what cannot have changed since the last call.
+
+``torch.compile`` checks before every call that everything the trace rested on still holds: modules, their numbers, the
+modes of autograd. For a small model these guards take longer than the update. `Direct` keeps what the compiler made and
+the tensors it was last called with; as long as nothing but such calls happens, the next call needs its own batch alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from types import CodeType, FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Moving = Sequence[Tensor]
+
+
+class Unfit(Exception):
+    """The function cannot be one compiled graph; the message says why."""
+
+
+class Direct:
+    """Compiles a function of tensors, called with guards or without.
+
+    Args:
+        function: takes the moving tensors; whatever else it reads is the same tensor at every call. Returns a
+            list of tensors and numbers.
+        options: inductor's.
+    """
+
+    def __init__(self, function: FunctionType, options: dict[str, Any]) -> None:
+        self._options = options
+        # torch keeps what it compiled with the code object, eight programs at the most: each has one of its own.
+        function = FunctionType(function.__code__.replace(), function.__globals__, closure=function.__closure__)
+        self._function = torch.compile(function, fullgraph=True, dynamic=False, backend=self._backend)
+        self._effects: Sequence[str] = ()
+        self._plain = False  # whether the compiled graph is all that a call does
+        self._inner: Callable[..., Sequence[Any]] | None = None
+        self._arguments: Sequence[Any] = ()
+        self._returned: Sequence[Any] = ()
+        self._slots: list[tuple[int, int]] = []  # place among the arguments, place among the moving tensors
+        self._results: list[int | float] = []  # place among what the graph returns, or the number itself
+        self.executed = False  # whether the last guarded call came to where tensors change
+        self.fresh = False  # whether the last guarded call compiled
+        self.unfit = ""  # why this may be called no more
+
+    @property
+    def ready(self) -> bool:
+        """Whether `direct` does what `guarded` would, as far as nothing else has happened since."""
+        return self._plain
+
+    def guarded(self, moving: Moving) -> list[Any]:
+        """Call the function as ``torch.compile`` does, which compiles at the first call and where a guard fails.
+
+        Raises:
+            Unfit: if it cannot be one graph; nothing was executed.
+            Exception: whatever the compiler raises; ``executed`` says whether it came to executing.
+        """
+        import torch._dynamo
+        from torch._dynamo.convert_frame import get_compiled_code_side_effects, register_bytecode_hook
+
+        def look(code: CodeType, new_code: CodeType) -> None:
+            self._effects = get_compiled_code_side_effects(new_code) or ()
+
+        self.executed = self.fresh = False
+        first = self._inner is None
+        if first:
+            # Batches of one chunk share memory. A graph that changes such inputs would have their places burnt in.
+            moving = [tensor.clone() for tensor in moving]
+        versions = [tensor._version for tensor in moving] if first else []
+        hook = register_bytecode_hook(look)
+        try:
+            with warnings.catch_warnings(), torch._dynamo.config.patch(trace_autograd_ops=True):
+                if first:  # what cannot be traced is told once, as an exception
+                    warnings.simplefilter("ignore")
+                results: list[Any] = self._function(moving)
+        finally:
+            hook.remove()
+        if first and versions != [tensor._version for tensor in moving]:
+            self.unfit = "the model changes its inputs in place"
+        self._plain = not self.unfit
+        self._remember(moving, results)
+        return results
+
+    def direct(self, moving: Moving) -> list[Any]:
+        """Call the compiled graph alone."""
+        arguments = list(self._arguments)
+        for place, number in self._slots:
+            arguments[place] = moving[number]
+        assert self._inner is not None
+        returned = self._inner(*arguments)
+        return [returned[place] if type(place) is int else place for place in self._results]
+
+    def _backend(self, graph: Any, examples: Any) -> Callable[..., Any]:
+        from torch._inductor.compile_fx import compile_fx
+
+        self.fresh = True
+        compiled: Any = compile_fx(graph, examples, config_patches=self._options)
+        # Without the wrapper that keeps the compiler from tracing this call in its turn.
+        inner = getattr(compiled, "_torchdynamo_orig_callable", compiled)
+
+        def call(*arguments: Any) -> Any:
+            if self._effects:
+                raise Unfit(f"each pass changes what is no tensor ({', '.join(self._effects)})")
+            self.executed = True
+            returned = compiled(*arguments)
+            self._inner, self._arguments, self._returned = inner, arguments, returned
+            return returned
+
+        return call
+
+    def _remember(self, moving: Moving, results: Sequence[Tensor | float]) -> None:
+        """Find the moving tensors among the graph's arguments, and the results among what it returned."""
+        numbers = {id(tensor): number for number, tensor in enumerate(moving)}
+        self._slots = [
+            (place, numbers[id(argument)]) for place, argument in enumerate(self._arguments) if id(argument) in numbers
+        ]
+        places = {id(value): place for place, value in enumerate(self._returned)}
+        self._results = []
+        for result in results:
+            if isinstance(result, Tensor) and id(result) not in places:
+                self._plain = False  # made outside the graph, or one of its inputs
+                return
+            self._results.append(places[id(result)] if isinstance(result, Tensor) else float(result))
+        self._arguments = [None if id(argument) in numbers else argument for argument in self._arguments]
+        self._returned = ()
