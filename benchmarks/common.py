@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 
 
 class Terminal(io.StringIO):
@@ -30,6 +33,12 @@ def interleave(contenders: Mapping[str, Callable[[], float]], rounds: int) -> di
         for name, contender in contenders.items():
             seconds[name].append(contender())
     return seconds
+
+
+def in_own_process(stack: contextlib.ExitStack, work: Callable[..., float], *arguments: object) -> Callable[[], float]:
+    """A contender that runs in a process of its own, the same in every round, which ends with the stack."""
+    process = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
+    return lambda: process.submit(work, *arguments).result()
 
 
 def table(title: str, seconds: Mapping[str, list[float]], base: str, units: int, unit: str) -> str:

@@ -1,30 +1,29 @@
-"""What layout and number format are worth: ResNet-8 on 32x32 colour images, batch 128, SGD with momentum, one thread.
+"""What layout and number format are worth: ResNets on 32x32 colour images, batch 128, SGD with momentum, one thread.
 
-    python benchmarks/resnet_cpu.py [--quick]
+    python benchmarks/resnet_cpu.py [--quick] [--depths 8 20]
 
 The raw loop is plain PyTorch as it comes: float32, images as (channels, height, width), batches by index_select, fused
 SGD. trainkit runs the same model from a recipe. Each has a process of its own, because trainkit changes how its process
 keeps freed memory, and is timed from the end of the warm-up to the end of the last update, so that building, evaluation
-and checkpoints stay out. On processors without bfloat16 arithmetic the last row is the slowest.
+and checkpoints stay out. On processors without bfloat16 arithmetic the last row is the slowest. Where there is a CUDA
+device, a second table has wall times on it.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import multiprocessing
+import itertools
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import interleave, table
+from common import in_own_process, interleave, table
 from random_images import images
 from torch import nn
 
@@ -36,11 +35,13 @@ from trainkit_models.residual import ResNet
 
 BATCH = 128
 WARM_UP = 2  # updates
+FLOAT32 = 'precision = "float32"'
 RECIPE = """
 recipe = 1
 [run]
 duration = "1ep"
 threads = 1
+device = "{device}"
 {more}
 [data]
 use = "random_images"
@@ -48,7 +49,7 @@ updates = {updates}
 batch_size = {batch}
 [model]
 use = "resnet"
-depth = 8
+depth = {depth}
 [loss]
 use = "cross_entropy"
 [optimizer]
@@ -59,45 +60,55 @@ momentum = 0.9
 
 
 class Stopwatch:
-    """CPU seconds from the end of the warm-up to the end of the last update."""
+    """Seconds from the end of the warm-up to the end of the last update."""
 
-    def __init__(self, updates: int) -> None:
+    def __init__(self, updates: int, device: str) -> None:
         self.last = WARM_UP + updates
+        self.device = device
 
     @hookimpl
     def trainkit_step_end(self, run: Any) -> None:
         if run.step == WARM_UP:
-            self.begun = time.process_time()
+            self.begun = now(self.device)
         elif run.step == self.last:
-            self.seconds = time.process_time() - self.begun
+            self.seconds = now(self.device) - self.begun
 
 
-def raw_round(updates: int) -> float:
+def now(device: str) -> float:
+    """Seconds of CPU time; of wall time, with all work done, where another device does the work."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def raw_round(updates: int, depth: int, device: str) -> float:
     """Plain PyTorch: float32, channels first, fused SGD."""
     torch.set_num_threads(1)
-    pixels, classes = images((WARM_UP + updates) * BATCH)
+    pixels, classes = (tensor.to(device) for tensor in images((WARM_UP + updates) * BATCH))
     spec = DataSpec((3, 32, 32), "classification", 10, tuple("0123456789"))
     torch.manual_seed(0)
-    model = ResNet(spec, depth=8, width=1.0, shortcut="auto", stem="auto", zero_init_residual=False)
+    model = ResNet(spec, depth=depth, width=1.0, shortcut="auto", stem="auto", zero_init_residual=False).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, fused=True)
-    order = torch.randperm(len(pixels))
+    order = torch.randperm(len(pixels)).to(device)
     for number, index in enumerate(order.split(BATCH)):
         if number == WARM_UP:
-            begun = time.process_time()
+            begun = now(device)
         loss = nn.functional.cross_entropy(model(pixels.index_select(0, index)), classes.index_select(0, index))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    return time.process_time() - begun
+    return now(device) - begun
 
 
-def our_round(updates: int, more: str) -> float:
+def our_round(updates: int, depth: int, device: str, more: str) -> float:
     """trainkit from a recipe."""
     plugins = Plugins([str(Path(__file__).parent / "random_images.py")])
-    watch = Stopwatch(updates)
+    watch = Stopwatch(updates, device)
     with tempfile.TemporaryDirectory() as name:
         recipe = Path(name) / "recipe.toml"
-        recipe.write_text(RECIPE.format(updates=WARM_UP + updates, batch=BATCH, more=more))
+        given = {"updates": WARM_UP + updates, "batch": BATCH, "depth": depth, "device": device, "more": more}
+        recipe.write_text(RECIPE.format(**given))
         launch(load_recipe(recipe, ["logger=[]"], plugins), plugins, folder=Path(name) / "run", listeners=[watch])
     return watch.seconds
 
@@ -107,26 +118,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two rounds of two updates, to see that it works")
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--depths", type=int, nargs="+", default=[8, 20])
     options = parser.parse_args()
     updates = 2 if options.quick else 5
     rounds = options.rounds or (2 if options.quick else 11)
-    with contextlib.ExitStack() as stack:
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for depth, device in itertools.product(options.depths, devices):
+        with contextlib.ExitStack() as stack:
+            contenders = {name: in_own_process(stack, *work) for name, work in works(updates, depth, device).items()}
+            if not options.quick:
+                interleave(contenders, 1)
+            seconds = interleave(contenders, rounds)
+        print(table(f"ResNet-{depth}, batch {BATCH}, {device}", seconds, "raw", updates, "update") + "\n")
 
-        def own(work: Callable[..., float], *arguments: Any) -> Callable[[], float]:
-            process = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
-            return lambda: process.submit(work, updates, *arguments).result()
 
-        contenders = {
-            "raw": own(raw_round),
-            "trainkit": own(our_round, ""),
-            "trainkit, channels_last = false": own(our_round, "channels_last = false"),
-            "trainkit, keep_pages = false": own(our_round, "keep_pages = false"),
-            'trainkit, precision = "bfloat16"': own(our_round, 'precision = "bfloat16"'),
-        }
-        if not options.quick:
-            interleave(contenders, 1)
-        seconds = interleave(contenders, rounds)
-    print(table(f"ResNet-8, batch {BATCH}", seconds, "raw", updates, "update"))
+def works(updates: int, depth: int, device: str) -> dict[str, tuple[Any, ...]]:
+    """What is compared, by name: a function and what it is called with."""
+    ours = {
+        "": "",
+        ", channels_last = false": "channels_last = false",
+        ", keep_pages = false": "keep_pages = false",
+        ', precision = "bfloat16"': 'precision = "bfloat16"',
+    }
+    if device == "cuda":
+        ours = {"": "", ", channels_last = false": "channels_last = false", ', precision = "float32"': FLOAT32}
+    found: dict[str, tuple[Any, ...]] = {"raw": (raw_round, updates, depth, device)}
+    return found | {f"trainkit{name}": (our_round, updates, depth, device, more) for name, more in ours.items()}
 
 
 if __name__ == "__main__":

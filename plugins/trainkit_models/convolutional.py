@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainkit import DataError
 from trainkit_models.fit import check_sample_shape, image_shape
-from trainkit_models.layers import ACTIVATIONS, start_convolutions
+from trainkit_models.layers import ACTIVATIONS, mean_over_image, start_convolutions
 
 if TYPE_CHECKING:
     from trainkit import DataSpec
@@ -54,5 +54,5 @@ class ConvNet(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map images ``(batch, channels, height, width)`` to outputs ``(batch, outputs)``."""
         check_sample_shape(inputs, self.input_shape)
-        outputs: Tensor = self.head(self.dropout(self.body(inputs).mean((2, 3))))
+        outputs: Tensor = self.head(self.dropout(mean_over_image(self.body(inputs))))
         return outputs

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from trainkit_models import Activation
 
 # Never in place: an overwritten activation would break per-sample gradients and gradient checks.
 ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+def mean_over_image(inputs: Tensor) -> Tensor:
+    """Map ``(batch, channels, height, width)`` to ``(batch, channels)``."""
+    # Pooling, not `mean`: its gradient leaves channels_last, and the next backward pass has to read two layouts, which
+    # slows the whole step of ResNet-8 by 3 to 5 % (CPU, float32 and bfloat16).
+    return functional.avg_pool2d(inputs, kernel_size=inputs.shape[2:]).flatten(1)
 
 
 def start_hidden(layer: nn.Linear, activation: Activation) -> None:

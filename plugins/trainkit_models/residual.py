@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from trainkit import DataError
 from trainkit_models.fit import check_sample_shape, image_shape
-from trainkit_models.layers import start_convolutions
+from trainkit_models.layers import mean_over_image, start_convolutions
 
 if TYPE_CHECKING:
     from trainkit import DataSpec
@@ -175,5 +175,5 @@ class ResNet(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map images ``(batch, channels, height, width)`` to outputs ``(batch, outputs)``."""
         check_sample_shape(inputs, self.input_shape)
-        outputs: Tensor = self.head(self.stages(self.stem(inputs)).mean((2, 3)))
+        outputs: Tensor = self.head(mean_over_image(self.stages(self.stem(inputs))))
         return outputs

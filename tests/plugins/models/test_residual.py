@@ -72,6 +72,14 @@ def test_option_a_keeps_channels_last_forwards_and_backwards() -> None:
         assert tensor.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_the_mean_over_the_image_keeps_channels_last_in_its_gradient() -> None:
+    inputs = torch.randn(2, 16, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    outputs = mean_over_image(inputs)
+    torch.testing.assert_close(outputs, inputs.mean((2, 3)))
+    (gradient,) = torch.autograd.grad(outputs, inputs, torch.ones_like(outputs))
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_width_scales_every_stage() -> None:
     model = resnet(CIFAR, depth=8, width=2.0)
     filters = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
