@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -40,6 +39,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         return folded[asked]
     # A bare name finds its package:name form, and the other way round.
     tails = {candidate.rpartition(":")[2]: candidate for candidate in reversed(candidates)}
+    import difflib
+
     near = difflib.get_close_matches(asked, [*folded, *tails], 1, cutoff=0.6)
     return folded.get(near[0], tails.get(near[0])) if near else None
 
