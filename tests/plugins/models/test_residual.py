@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from trainkit import DataError, DataSpec
 from trainkit_models import resnet
+from trainkit_models.layers import mean_over_image
 
 CIFAR = DataSpec((3, 32, 32), "classification", 10)
 IMAGENET = DataSpec((3, 224, 224), "classification", 1000)
