@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-
-# What is imported stays: looking through it for garbage, again and again while it grows and once more at the end, takes
-# a third of the time that importing torch takes. `Session.imported` turns it on for verbs that train.
-gc.disable()
 
 
 def _leave_working_directory() -> None:

@@ -44,6 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     prepare_streams()
     session = Session(words, whole_process=argv is None)
+    if session.whole_process:
+        # What is imported stays: looking through it for garbage, again and again while it grows and once more at the
+        # end, takes a third of the time that importing torch takes. `Session.imported` turns it on again.
+        gc.disable()
     try:
         return session.act()
     except BaseException as error:  # the one place where errors become messages
@@ -51,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return report_failure(error, session)
     finally:
-        if session.whole_process and not gc.isenabled():  # as in trainkit/__main__.py
+        if session.whole_process and not gc.isenabled():
             gc.freeze()
 
 

@@ -68,6 +68,21 @@ def test_verbs_that_do_not_train_import_nothing_heavy(tmp_path, recipe, words, u
     assert done.returncode == 0, done.stderr
 
 
+def test_garbage_is_looked_for_while_a_run_trains(process, tmp_path):
+    (tmp_path / "looking.py").write_text(
+        "import gc\nfrom trainkit import Component, hookimpl\n"
+        "class Looking:\n    @hookimpl\n    def trainkit_run_start(self):\n"
+        "        print('looks:', gc.isenabled(), gc.get_freeze_count() > 100_000)\n"
+        "def looking():\n    '''Say whether garbage is looked for.'''\n    return Looking()\n"
+        "@hookimpl\ndef trainkit_components():\n    return [Component('callback', looking)]\n",
+        encoding="utf-8",
+    )
+    with (tmp_path / "small.toml").open("a", encoding="utf-8") as file:
+        file.write('[[callback]]\nuse = "looking"\n')
+    done = process("small.toml", "--smoke", "-p", "./looking.py")
+    assert (done.returncode, "looks: True True" in done.stdout) == (0, True), done.stderr + done.stdout
+
+
 @pytest.fixture
 def trap(tmp_path):
     """A folder whose modules must stay unread."""
