@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ import torch
 from tests.soak import workers as soak
 from trainkit import Dataset, DataSpec, RunError, Split
 from trainkit.feed import make_feed
+from trainkit.feed.workers import Gate, Passing
 
 # The signal of a worker's death may meet a callback of the garbage collector, such as Hypothesis has: what the handler
 # raises there is lost with this warning, and it looks again two seconds later.
@@ -119,3 +121,24 @@ def test_workers_let_the_run_decide_about_ctrl_c(tmp_path):
 
 def test_a_run_whose_workers_are_killed_ends_the_same():
     assert soak.check(4, seed=1) == []
+
+
+def test_a_look_of_one_pass_leaves_the_other_to_look_after_its_own_workers():
+    """A worker of the training pass may die while an evaluation waits, whose workers live."""
+
+    def dies(number: int, frame: object) -> None:
+        raise RuntimeError
+
+    def worker(alive: bool) -> SimpleNamespace:
+        return SimpleNamespace(is_alive=lambda: alive, pid=1, exitcode=-9)
+
+    gate = Gate(dies)
+    training, evaluation = (
+        Passing(SimpleNamespace(_iterator=SimpleNamespace(_workers=[worker(alive)]))) for alive in (False, True)
+    )
+    training.gate = evaluation.gate = gate
+    training._look(always=False)  # nothing has been heard yet
+    gate(17, None)
+    evaluation._look(always=False)
+    with pytest.raises(RuntimeError, match="ended with -9"):
+        training._look(always=False)

@@ -34,14 +34,14 @@ class Gate:
     def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:
         self.handler = handler
         self.waiting = False  # whether the run waits for a batch, the one place where the error is of use
-        self.ended = False  # whether one has ended elsewhere
+        self.ended = 0  # how often one has ended: of the workers of any pass, each of which looks after its own
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle SIGCHLD."""
         try:
             self.handler(number, frame)
         except RuntimeError:
-            self.ended = True
+            self.ended += 1
             if self.waiting:
                 raise
 
@@ -56,6 +56,7 @@ class Passing:
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
         self.gate: Gate | None = None
+        self._seen = 0  # of the gate's ends, those after which this pass has looked at its workers
         self._over = threading.Event()
         self.iterator: Any = getattr(loader, "_iterator", None)  # persistent workers, if they run already
 
@@ -111,10 +112,10 @@ class Passing:
 
     def _look(self, always: bool) -> None:
         """Raise if a worker has ended."""
-        if self.iterator is None or not (always or (self.gate is not None and self.gate.ended)):
+        if self.iterator is None or not (always or (self.gate is not None and self.gate.ended != self._seen)):
             return
         if self.gate is not None:
-            self.gate.ended = False
+            self._seen = self.gate.ended
         for worker in getattr(self.iterator, "_workers", ()):
             if not worker.is_alive():
                 raise RuntimeError(f"process {worker.pid} ended with {worker.exitcode}")
