@@ -25,7 +25,7 @@ from trainkit.device import Precision, choose_device, choose_eval_batch_size, wa
 from trainkit.errors import DataError, RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
 from trainkit.feed import make_feed
-from trainkit.fit import check_fit
+from trainkit.fit import check_fit, samples_of, use_channels_last
 from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
 from trainkit.hooking import has_hooks, run_hook_manager
@@ -134,10 +134,16 @@ def prepare(
 
     seed_everything(seed, "model")
     model: nn.Module = builder.make("model", data_spec=spec)
-    layout = settings["channels_last"]
-    channels_last = wants_channels_last(model) if layout == "auto" else layout
-    memory = torch.channels_last if channels_last else torch.preserve_format
-    model = model.to(device, memory_format=memory)  # type: ignore[call-overload]  # torch's annotations leave it out
+    model = model.to(device)
+    channels_last: bool = settings["channels_last"] is True
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations leave it out
+    elif settings["channels_last"] == "auto" and wants_channels_last(model):
+        with _blaming(plugins):
+            why = use_channels_last(model, samples_of(dataset)[0].to(device))
+        channels_last = not why
+        if why:
+            say(f"channels_last is not used: {why}")
     loss = builder.make("loss", data_spec=spec)
     metrics = {_metric_name(recipe, i): builder.make("metric", i, data_spec=spec) for i in range(len(tables["metric"]))}
     made = {path: builder.make(*path, data_spec=spec) for path in recipe.order}

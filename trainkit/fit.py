@@ -1,9 +1,11 @@
-"""Whether model, loss and metrics take the data at all: two samples pushed through before anything is written."""
+"""Whether model, loss and metrics take the data at all, and the model its layout in memory: two samples pushed through
+before anything is written.
+"""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainkit.dataset import Dataset
 from trainkit.errors import DataError, RecipeError
@@ -13,17 +15,68 @@ from trainkit.run import Run
 SAMPLES = 2
 
 
+def samples_of(dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Inputs, as the model gets them, and targets of the first training samples."""
+    split = dataset.splits["train"]
+    index = torch.arange(min(SAMPLES, len(split)))
+    inputs = split.inputs[index]
+    return dataset.prepare(inputs) if dataset.prepare else inputs, split.targets[index]
+
+
+def use_channels_last(model: nn.Module, inputs: Tensor) -> str:
+    """Lay a model out in channels_last, unless that breaks it.
+
+    The inputs go through the model and back in both layouts; its buffers and the random numbers stay as they are.
+
+    Returns:
+        Why it stays as it was; empty if it is in channels_last.
+    """
+    held = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    training = model.training
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
+            plain = _forward_and_back(model, inputs)
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+            laid_out = inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
+            found = _forward_and_back(model, laid_out)
+    except RuntimeError as error:  # parameters of five dimensions do not go into this layout
+        found = error
+    finally:
+        model.train(training)
+        for buffer, values in held:
+            buffer.copy_(values)
+    if isinstance(plain, Exception):  # not the layout's fault; `check_fit` says what it is
+        return ""
+    if isinstance(found, Exception):
+        why = f"the model raises {type(found).__name__} in it: {(str(found).splitlines() or ['no message'])[0]}"
+    elif torch.allclose(found.double(), plain.double(), rtol=0.01, atol=0.001):
+        return ""
+    else:
+        why = "the model computes something else in it"
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return why
+
+
+def _forward_and_back(model: nn.Module, inputs: Tensor) -> Tensor | Exception:
+    """The outputs for a copy of the inputs, or what was raised on the way there or back."""
+    try:
+        outputs: Tensor = model(inputs.clone())
+        if outputs.requires_grad:
+            weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            torch.autograd.grad(outputs.double().sum(), weights, allow_unused=True)
+        return outputs.detach()
+    except Exception as error:
+        return error
+
+
 def check_fit(run: Run, dataset: Dataset, recipe: Recipe) -> None:
     """Push a few training samples through model, loss and metrics, in evaluation mode and without gradients.
 
     Raises:
         RecipeError: at the table of whichever refuses, with the shapes.
     """
-    split = dataset.splits["train"]
-    index = torch.arange(min(SAMPLES, len(split)))
-    inputs = split.inputs[index]
-    inputs = (dataset.prepare(inputs) if dataset.prepare else inputs).to(run.device)
-    targets = split.targets[index].to(run.device)
+    inputs, targets = (part.to(run.device) for part in samples_of(dataset))
     data = recipe.components[("data",)].name
     given = f"inputs {_shape(inputs)} of data '{data}'"
     table, name = "model", recipe.components[("model",)].name

@@ -2,8 +2,8 @@
 
 In evaluation a BatchNorm multiplies and adds fixed numbers, which its convolution's weights can take over. Which
 convolution that is, no walk over the modules can tell. So two samples go through the model while every result of a
-convolution is watched, and in each evaluation a folded result is a tensor that only its BatchNorm can open. Whatever
-else touches it is given the convolution's plain result. A model's control flow may therefore depend on its data.
+convolution is watched, and in each evaluation a folded result is a tensor that only its BatchNorm can open (`sealed`).
+Whatever else touches it is given the convolution's plain result. A model's control flow may therefore depend on data.
 
 The model itself stays as it is: for the time of a call, modules are given another ``forward``.
 
@@ -26,6 +26,7 @@ from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_h
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from trainkit.errors import RunError
+from trainkit.sealed import Sealed, unsealed
 
 Forward = Callable[[Tensor], Tensor]
 
@@ -35,11 +36,6 @@ LAYERS = {nn.Linear: 2, nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5}
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # Folding takes about 60 microseconds a pair and evaluation, as long as normalising this many numbers.
 LEAST_NUMBERS = 1 << 18
-# What may be asked of a result without looking at its numbers: folding does not change it.
-_HARMLESS = {
-    getattr(Tensor, name).__get__
-    for name in ("shape", "dtype", "device", "ndim", "requires_grad", "layout", "is_cuda", "is_cpu", "is_mkldnn")
-} | {Tensor.dim, Tensor.size, Tensor.numel, Tensor.stride, Tensor.is_contiguous, Tensor.__len__, Tensor.__hash__}
 
 
 @dataclass(eq=False)
@@ -57,61 +53,6 @@ class Pair:
     norm: _BatchNorm
     name: str
     numbers: int
-
-
-class Sealed(Tensor):
-    """A folded result on its way to the BatchNorm whose work it contains.
-
-    Args of `seal`:
-        folded: the result, with the BatchNorm's work done.
-        maker: what folded it: the pair; while pairs are looked for, the layer.
-        plain: makes the layer's own result.
-    """
-
-    _maker: Pair | nn.Module
-    _plain: Callable[[], Tensor]
-    _opened: Tensor | None
-    _taken: bool
-
-    @classmethod
-    def seal(cls, folded: Tensor, maker: Pair | nn.Module, plain: Callable[[], Tensor]) -> Sealed:
-        """Make one."""
-        sealed = folded.as_subclass(cls)
-        sealed._maker, sealed._plain, sealed._opened, sealed._taken = maker, plain, None, False
-        return sealed
-
-    def opened(self) -> Tensor:
-        """The layer's own result, for anyone but the BatchNorm."""
-        if self._opened is None:
-            self._opened = self._plain()
-        return self._opened
-
-    def folded(self) -> Tensor | None:
-        """The folded result, once; ``None`` if it was given away or the plain one is in use, since both may change."""
-        if self._taken or self._opened is not None:
-            return None
-        self._taken = True
-        with torch._C.DisableTorchFunctionSubclass():
-            return self.as_subclass(Tensor)
-
-    @classmethod
-    def __torch_function__(
-        cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Give every operation the plain result."""
-        if func in _HARMLESS:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
-        return func(*_opened(args), **_opened(kwargs or {}))
-
-
-def _opened(value: Any) -> Any:
-    """The same arguments with plain results in place of sealed ones."""
-    if isinstance(value, Sealed):
-        return value.opened()
-    if type(value) in (list, tuple):
-        return type(value)(map(_opened, value))
-    return {key: _opened(part) for key, part in value.items()} if type(value) is dict else value
 
 
 @contextlib.contextmanager
@@ -229,7 +170,7 @@ class Folding:
         def forward(inputs: Tensor) -> Tensor:
             with _given(forwards):
                 outputs = plain(inputs)
-            return _opened(outputs)  # type: ignore[no-any-return]
+            return unsealed(outputs)  # type: ignore[no-any-return]
 
         return forward
 
