@@ -35,7 +35,7 @@ def keep_pages(wanted: bool = True) -> Iterator[bool]:
     Yields:
         Whether it is done.
     """
-    libc = _glibc() if wanted and not _chosen_by_user(os.environ) else None
+    libc = _glibc() if wanted and can_keep_pages() else None
     if libc is None or not _tell(libc, KEPT):
         yield False
         return
@@ -44,6 +44,11 @@ def keep_pages(wanted: bool = True) -> Iterator[bool]:
     finally:
         _tell(libc, ADAPTED)
         libc.malloc_trim(0)
+
+
+def can_keep_pages() -> bool:
+    """Whether this is glibc, and the environment leaves the choice to us."""
+    return _glibc() is not None and not _chosen_by_user(os.environ)
 
 
 def _tell(libc: ctypes.CDLL, thresholds: Mapping[int, int]) -> bool:

@@ -25,6 +25,10 @@ VERBS = {
         "RECIPE [key=value ...] [--updates N]",
         "kill and continue a short run of the recipe, and say whether it ends alike",
     ),
+    "bench": (
+        "RECIPE [key=value ...] [--updates N] [--rounds R]",
+        "time a recipe beside a plain PyTorch loop, and without each of its means of speed",
+    ),
     "list": ("[KIND | recipes]", "list components, or packaged recipes"),
     "describe": ("KIND NAME", "show a component: settings, types, defaults, an example"),
     "hooks": ("", "list the hooks that a plugin can implement"),
@@ -46,7 +50,8 @@ OPTIONS = {
     "--at TIMES": "(preview) times to show, such as 0,137,2ep,0.5dur; a bare number counts updates",
     "--plot FILE": "(preview) draw the values over the whole run: .png, .svg or .pdf",
     "--metrics FILE": "(preview) play the figures of a metrics.jsonl, or of JSON, through the reactions",
-    "--updates N": "(verify-resume) length of the trial; default: about a dozen, past the end of a short epoch",
+    "--updates N": "(verify-resume, bench) length of the trial, or of a round; default: a dozen, or about a second",
+    "--rounds R": "(bench) how often each contender is timed; default: 7",
     "--origin": "(fill) show where each value comes from instead",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
     "-p MODULE": "also use the plugin in this module or file; may be repeated",
@@ -59,7 +64,7 @@ OPTIONS = {
     "-h, --help": "show this text, or with a verb what it takes",
 }
 _TAKES_VALUE = (
-    *("-p", "--without", "--run-dir", "--extend", "--updates"),
+    *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds"),
     *("--at", "--plot", "--metrics", "--split", "--out", "--key"),
 )
 _SPLITS = ("train", "val", "test")
@@ -99,7 +104,7 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.set_defaults(verb=verb)
-    if verb in ("run", "validate", "fill", "preview", "verify-resume"):
+    if verb in ("run", "validate", "fill", "preview", "verify-resume", "bench"):
         parser.add_argument("words", nargs="*", metavar="RECIPE | key=value", help="recipe, and values to set in it")
     if verb == "run":
         parser.add_argument("--run-dir", metavar="DIR", help=_help("--run-dir DIR"))
@@ -111,7 +116,9 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("words", nargs="*", metavar="RUN | key=value", help="run folder, and values to change")
         parser.add_argument("--extend", metavar="TIME", help=_help("--extend TIME"))
         parser.add_argument("--profile", action="store_true", help=_help("--profile"))
-    elif verb == "verify-resume":
+    elif verb in ("verify-resume", "bench"):
+        if verb == "bench":
+            parser.add_argument("--rounds", type=int, default=7, metavar="R", help=_help("--rounds R"))
         parser.add_argument("--updates", type=int, default=0, metavar="N", help=_help("--updates N"))
     elif verb == "preview":
         parser.add_argument("--at", metavar="TIMES", help=_help("--at TIMES"))

@@ -137,7 +137,8 @@ class Session:
 
     # ------------------------------------------------------------ recipes
 
-    def _recipe(self, more: Sequence[str] = ()) -> Recipe:
+    def recipe(self, more: Sequence[str] = ()) -> Recipe:
+        """The recipe that the words name, checked, with their changes and ``more``."""
         from trainkit.recipe import load_recipe
 
         sources, overrides = split_words(self.args.words)
@@ -169,7 +170,7 @@ class Session:
 
         with Signals(self.whole_process) as signals:
             with signals.at_once(importing=True):
-                recipe = self._recipe()
+                recipe = self.recipe()
             folder = Path(self.args.run_dir) if self.args.run_dir else None
             return self._train(recipe, folder, self.args.resume, signals)
 
@@ -255,7 +256,7 @@ class Session:
     def _fill(self) -> int:
         from trainkit.recipe import fill_toml, origin_lines
 
-        recipe = self._recipe()
+        recipe = self.recipe()
         if self.json:
             emit_json({"origin": origin_lines(recipe)} if self.args.origin else {"recipe": recipe.tables})
         else:
@@ -270,7 +271,7 @@ class Session:
         plot = Path(self.args.plot) if self.args.plot else None
         if plot is not None:
             check_plot(plot)
-        recipe = self._recipe()
+        recipe = self.recipe()
         assert self.loaded is not None
         from trainkit.display import Display
         from trainkit.preview import preview
@@ -300,7 +301,7 @@ class Session:
     def _verify_resume(self) -> int:
         from trainkit.verify_resume import CHANGES, verify
 
-        recipe = self._recipe(CHANGES)
+        recipe = self.recipe(CHANGES)
         from trainkit.display import Display
 
         self.imported()

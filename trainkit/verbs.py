@@ -1,11 +1,11 @@
-"""Verbs that neither take a recipe nor train: on what is installed, on other programs' weights, on finished runs.
+"""Verbs that leave no run behind: on what is installed, on other programs' weights, on finished runs.
 
 As in `trainkit.cli`, each imports what it needs, so that none waits for what another needs.
 """
 
 from __future__ import annotations
 
-from trainkit.arguments import run_folder
+from trainkit.arguments import run_folder, usage_error
 from trainkit.console import emit, emit_json, say, write_file
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
@@ -131,12 +131,40 @@ def _predict(session: Session) -> int:
     return 0
 
 
+# ------------------------------------------------------------ a recipe timed
+
+
+def _bench(session: Session) -> int:
+    from trainkit.bench import CHANGES, bench
+    from trainkit.signals import Signals
+
+    args = session.args
+    for option, least in (("updates", 0), ("rounds", 1)):
+        if (given := getattr(args, option)) < least:
+            raise usage_error(f"--{option} {given}: write a whole number, at least 1")
+    with Signals(session.whole_process) as signals, signals.at_once("while it measured; nothing was written"):
+        recipe = session.recipe(CHANGES)
+        from trainkit.display import Display
+
+        display = Display(-1 if args.quiet else 0)
+        try:
+            found = bench(recipe, args.p, args.without, args.updates, args.rounds, display.progress)
+        finally:
+            display.close()
+    if session.json:
+        emit_json(found.as_dict())
+    else:
+        emit("\n".join(found.lines()))
+    return 0
+
+
 ACTS: Mapping[str, Callable[[Session], int]] = {
     "list": _list,
     "describe": _describe,
     "hooks": _hooks,
     "plugins": _plugins,
     "schema": _schema,
+    "bench": _bench,
     "doctor": _doctor,
     "import-weights": _import_weights,
     "evaluate": _evaluate,
