@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainkit.chain import chained
 from trainkit.errors import NotFinite, RunError
 from trainkit.evaluate import loss_weight
 from trainkit.run import Batch, Run, StepResult
@@ -175,6 +176,10 @@ class PlainStep(EagerStep):
     With one loader batch an update it does nothing but what a loop by hand does; a small model notices each call more.
     """
 
+    def __init__(self, run: Run, keep_outputs: bool) -> None:
+        super().__init__(run, keep_outputs)
+        self.model, self.chain = run.forward, chained(run.forward)
+
     def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
         """Make the updates of one call, as `StepProgram` says."""
         batches = updates[0]
@@ -184,7 +189,7 @@ class PlainStep(EagerStep):
         set_values(run, run.optimizer.param_groups, run.step)
         for parameter in self.parameters:
             parameter.grad = None
-        outputs = run.forward(batch.inputs)
+        outputs = (self.chain if run.forward is self.model else run.forward)(batch.inputs)
         loss = self.loss(outputs, batch)
         backward(loss)
         run.optimizer.step()

@@ -17,7 +17,7 @@ from trainkit.protocols import Metric
 from trainkit.run import Metrics, Run, StepResult
 from trainkit.weights import not_finite
 
-FOLD_EVERY = 64  # calls whose results are taken in together: metrics cost one operation for many batches
+FOLD_EVERY = 128  # calls whose results are taken in together: metrics cost one operation for many batches
 FOLD_NUMBERS = 1 << 22  # outputs held back at the most, so that large outputs do not pile up
 
 

@@ -29,9 +29,9 @@ def linear(data_spec: DataSpec, /, *, bias: bool = True) -> nn.Module:
 
     Source: initialisation of LeCun et al. 1998, "Efficient BackProp", section 4.6, as `torch.nn.Linear` does it.
     """
-    from trainkit_models.dense import Dense
+    from trainkit_models.dense import dense
 
-    return Dense(data_spec.input_shape, data_spec.outputs, bias=bias)
+    return dense(data_spec.input_shape, data_spec.outputs, bias=bias)
 
 
 def mlp(
@@ -56,9 +56,9 @@ def mlp(
 
     Source: initialisation of He et al. 2015, arXiv 1502.01852, eq. 10; for tanh that of Glorot & Bengio 2010, eq. 16.
     """
-    from trainkit_models.dense import Dense
+    from trainkit_models.dense import dense
 
-    return Dense(
+    return dense(
         data_spec.input_shape, data_spec.outputs, widths=widths, activation=activation, dropout=dropout, norm=norm
     )
 
