@@ -15,7 +15,7 @@ from trainkit.protocols import silent
 from trainkit.raw_loop import RawLoop, torch_optimizer
 from trainkit.tables import COMPONENT_TABLES, RUN_SETTINGS
 
-DATA_SETTINGS = COMPONENT_TABLES["data"].added
+GROWING = '{target="data.batch_size", use="growth", growth=2.0, every="1ep", maximum=2.0}'
 
 
 @pytest.fixture
@@ -119,9 +119,8 @@ def test_it_makes_as_many_updates_as_it_is_asked_for(built, changes, said):
 
 def test_every_setting_of_run_and_data_is_a_means_or_is_named_as_none():
     """Whoever adds a setting has to say which it is; a means joins ``trainkit bench`` by its line in the table."""
-    settings = {f"run.{setting.name}" for setting in RUN_SETTINGS} | {
-        f"data.{setting.name}" for setting in DATA_SETTINGS
-    }
+    tables = {"run": RUN_SETTINGS, "data": COMPONENT_TABLES["data"].added}
+    settings = [f"{table}.{setting.name}" for table, own in tables.items() for setting in own]
     means = [mean.key for mean in MEANS]
     others = [f"{table}.{name}" for table, names in NOT_MEANS.items() for name in names]
     assert sorted([*means, *others]) == sorted(settings)
