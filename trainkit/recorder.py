@@ -85,11 +85,12 @@ class Recorder:
             fresh |= self._log()
         evaluated = self._is_due("evaluate") and "val" in run.feed.spec.sizes
         if evaluated:
-            drawn = checkpoint.random_generators(run.device)
+            drawn = checkpoint.random_generators(run.device) if _draws_before_a_cut(run, "val") else None
             try:
                 fresh |= self.evaluate("val")
             except CutShort:
-                checkpoint.put_back_generators(drawn, run.device)
+                if drawn is not None:
+                    checkpoint.put_back_generators(drawn, run.device)
                 self.cut = fresh
                 raise
             self._compare()
@@ -279,6 +280,18 @@ class Recorder:
     def close(self) -> None:
         """End the thread that saves, when it is done."""
         self.saver.close()
+
+
+def _draws_before_a_cut(run: Run, split: str) -> bool:
+    """Whether random numbers may be drawn before the last place at which an evaluation can be cut short.
+
+    That is the beginning of its last batch. Before the first one, only evaluations of others than the core can draw.
+    """
+    plan = getattr(run.feed, "plan", None)
+    if plan is None or plan.eval_batches(split) > 1:
+        return True
+    parts = (impl.plugin for impl in run.hook.trainkit_evaluate.get_hookimpls())
+    return not all(type(part).__module__.startswith("trainkit.") for part in parts)
 
 
 def _whose(name: str) -> str:

@@ -73,6 +73,23 @@ def test_nothing_waits_for_the_device_within_a_logging_interval(train, changes):
     assert Watch.updates == 16
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_images_lie_in_channels_last_and_evaluations_fold_the_batch_norms(train, precision):
+    """The chosen layout, and figures that folding leaves alone; float32 convolutions may be rounded to TF32."""
+    changes = *IMAGES, "data.samples=3200", "run.device=cuda", f"run.precision={precision}", "run.duration=1ep"
+    one, plain = train(*changes), train(*changes, "run.fold_batchnorm=false")
+    assert one.run.folding is not None
+    assert len(one.run.folding.pairs) == 7
+    assert one.run.model.get_submodule("stages.1.0.conv1").weight.is_contiguous(memory_format=torch.channels_last)
+    tolerance = 0.01 if precision == "float32" else 0.05
+    assert one.of("val")[0]["loss"] == pytest.approx(plain.of("val")[0]["loss"], rel=tolerance)
+
+
+def test_streamed_batches_of_evaluations_arrive_on_the_device(train):
+    finished = train(*IMAGES, "run.device=cuda", "data.loading=streamed", "data.workers=0", "run.duration=4ba")
+    assert next(iter(finished.run.feed.evaluate("val"))).inputs.device.type == "cuda"
+
+
 def test_a_loss_that_is_not_finite_names_its_update_at_the_next_line(train):
     class Spoil:
         @hookimpl

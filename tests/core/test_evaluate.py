@@ -1,0 +1,45 @@
+"""What an evaluation costs beside the model: nothing that is not needed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainkit import checkpoint
+from trainkit.device import choose_eval_batch_size
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "copied"),
+    [((), "", False), (("data.eval_batch_size=8",), "", True), ((), '[[callback]]\nuse = "ema"\n', True)],
+    ids=["one batch", "several batches", "a callback that evaluates"],
+)
+def test_random_states_are_copied_where_something_may_draw_before_a_cut(train, monkeypatch, changes, more, copied):
+    taken = []
+    copy = checkpoint.random_generators
+    monkeypatch.setattr(checkpoint, "random_generators", lambda device: taken.append(device) or copy(device))
+    train(*changes, more=more)
+    assert bool(taken) == copied
+
+
+@pytest.mark.parametrize(
+    ("shape", "device", "size"),
+    [
+        ((3, 32, 32), CPU, 32),
+        ((1, 28, 28), CPU, 128),
+        ((1, 8, 8), CPU, 2048),
+        ((3, 224, 224), CPU, 8),
+        ((64,), CPU, None),
+        ((3, 32, 32), CUDA, None),
+    ],
+)
+def test_batches_of_images_are_as_large_as_the_caches_bear(shape, device, size):
+    assert choose_eval_batch_size(shape, device) == size
+
+
+def test_a_recipe_says_how_large_they_are(train):
+    images = "data.features=[3,32,32]", "model={use='convnet', widths=[4]}", "run.duration=1ep"
+    assert train(*images).run.feed.plan.eval_batch_size == 32
+    assert train(*images, "data.eval_batch_size=5").run.feed.plan.eval_batch_size == 5
