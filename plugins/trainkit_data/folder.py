@@ -161,7 +161,8 @@ def _open(path: Path, channels: int, size: int | None) -> Image.Image:
             if size:
                 # Large photographs are decoded at an eighth, a quarter or half of their size where that is enough.
                 image.draft(mode, (size, size))
-            whole = image.convert(mode)
+            image.load()
+            whole = image if image.mode == mode else image.convert(mode)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}); mend it or remove it") from error
     if size is None or whole.size == (size, size):
