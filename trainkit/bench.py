@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from trainkit.recipe import Recipe, fill_toml
 CHANGES = ("logger=[]",)
 WARM = 2  # updates before those that are timed, where they do not make whole epochs
 SECONDS = 1.0  # that a round is to take
-TRIED = 8  # updates by which its length is found
-MOST = 5000
+TRIED = 8  # updates by which its length is found at first
+LEAST, MOST = 3, 5000  # updates of a round
 
 
 class Failed(Exception):
@@ -136,7 +136,7 @@ def bench(
         try:
             worker = start(own)
             facts = worker.ask("facts")
-            warm, updates = plan(facts, updates, lambda: worker.ask("round", WARM, TRIED))
+            warm, updates = plan(facts, updates, lambda count: worker.ask("round", WARM, count))
             active = worker.ask("means", warm, updates)
             worker.ask("round", warm, updates)
         except Failed as failed:
@@ -197,7 +197,7 @@ def _without(file: Path, drops: Sequence[str], path: Path) -> Path:
     return path
 
 
-def plan(facts: dict[str, Any], updates: int, trial: Any) -> tuple[int, int]:
+def plan(facts: Mapping[str, Any], updates: int, trial: Callable[[int], Mapping[str, float]]) -> tuple[int, int]:
     """How many updates come before those that are timed, and how many these are.
 
     Whole epochs are timed from the last update of one to the last update of another, so that what comes at the end of
@@ -206,19 +206,20 @@ def plan(facts: dict[str, Any], updates: int, trial: Any) -> tuple[int, int]:
     Args:
         facts: the run's ``total`` updates, and those ``per_epoch``.
         updates: how many are wanted; 0 leaves the choice.
-        trial: times a few updates, where that is to be found out.
+        trial: times so many updates, where that is to be found out.
 
     Raises:
         UsageError: if the run is too short.
     """
     total, epoch = facts["total"], facts["per_epoch"]
-    if total < WARM + 3:
-        raise UsageError(f"the run has {total} updates; {WARM + 3} are the least that can be timed")
+    if total < WARM + LEAST:
+        raise UsageError(f"the run has {total} updates; {WARM + LEAST} are the least that can be timed")
     wanted = updates
     if not wanted:
-        took = trial() if total >= WARM + TRIED else {"cpu": 0.0, "wall": 1.0, "updates": 1}
-        each = max(took["cpu"], took["wall"]) / took["updates"]
-        wanted = round(min(max(SECONDS / max(each, 1e-9), 5), MOST))
+        wanted = min(TRIED, total - WARM)
+        for share in (0.1, 1.0):  # the first updates of a process are slow
+            took = trial(min(wanted, total - WARM))
+            wanted = round(min(max(share * SECONDS * took["updates"] / max(took["cpu"], 1e-6), LEAST), MOST))
     epochs = min(-(-wanted // epoch) if updates else round(wanted / epoch), (total - epoch) // epoch)
     if epochs >= 1 and (not updates or updates >= epoch):
         return epoch, epochs * epoch

@@ -6,6 +6,7 @@ goes to standard error.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import platform
@@ -128,6 +129,9 @@ class Contender:
             launch(self._recipe(), self.plugins, folder=self.folder, listeners=[watch])
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+            gc.collect()  # the parts of a run refer to each other, and other contenders need the memory
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.empty_cache()
         if not watch.made:
             raise TrainkitError(f"the run ended before its update {watch.start + updates}: the recipe stopped it")
         return watch.clock.seconds(watch.made)

@@ -158,12 +158,21 @@ def test_a_signal_ends_it_and_leaves_nothing(recipe, tmp_path, scratch):
 )
 def test_the_updates_of_a_round(total, epoch, updates, expected):
     facts = {"total": total, "per_epoch": epoch}
-    assert plan(facts, updates, lambda: {"cpu": 0.08, "wall": 0.04, "updates": 8}) == expected
+    asked: list[int] = []
+
+    def trial(count: int) -> dict[str, float]:
+        """The first updates take ten times as long."""
+        asked.append(count)
+        return {"cpu": 0.01 * count * (10 if len(asked) == 1 else 1), "wall": 0.0, "updates": count}
+
+    assert plan(facts, updates, trial) == expected
+    assert all(2 + count <= total for count in asked)
+    assert bool(asked) == (updates == 0)
 
 
 def test_a_run_of_four_updates_cannot_be_timed():
     with pytest.raises(UsageError, match="the run has 4 updates; 5 are the least"):
-        plan({"total": 4, "per_epoch": 4}, 0, lambda: {})
+        plan({"total": 4, "per_epoch": 4}, 0, lambda count: {})
 
 
 # ---------------------------------------------------------------- the table
