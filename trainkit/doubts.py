@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from trainkit import snapshot
+from trainkit.elementwise import ElementwiseOptimizer
 from trainkit.errors import CheckpointError, PluginDefect, TrainkitError
 from trainkit.forms import STATE, cut
 from trainkit.reactions import Reactions
@@ -35,7 +36,8 @@ def refusal(folder: Path, label: str, why: str) -> CheckpointError:
 def unlike(own: Any, saved: Any, strict: bool = False) -> str:
     """What keeps a saved value from standing where an object's own stood; empty if nothing does.
 
-    Lengths of lists, what was unset and what is unset now say nothing; names that only one of them has neither.
+    Lengths of lists, what was unset or a switch and what is unset now say nothing; names that only one of them has
+    neither.
 
     Args:
         own: the value as the object was made with it.
@@ -43,7 +45,7 @@ def unlike(own: Any, saved: Any, strict: bool = False) -> str:
         strict: whether it is a setting, whose kind never changes: a finite number stays one, a tensor and a tuple keep
             their shape and length.
     """
-    if own is None or (saved is None and not strict):
+    if own is None or (not strict and (saved is None or isinstance(own, bool))):
         return ""
     if isinstance(own, Tensor) or isinstance(saved, Tensor):
         if not strict or _shape(own) == _shape(saved):
@@ -52,7 +54,7 @@ def unlike(own: Any, saved: Any, strict: bool = False) -> str:
     kind = _kind(own)
     if kind and (_kind(saved) or ("nothing" if saved is None else kind)) != kind:
         return f"it must be {kind}, and is {cut(repr(saved))}"
-    if kind == "a number" and not math.isfinite(saved) and (type(own) is int or (strict and math.isfinite(own))):
+    if kind == "a number" and not _may_be(saved, own, strict):
         return f"it must be a finite number, and is {saved}"
     if kind == "a list":
         if len(own) != len(saved):
@@ -63,6 +65,15 @@ def unlike(own: Any, saved: Any, strict: bool = False) -> str:
     else:
         return ""
     return next((f"'{name}': {why}" for name, one, other in pairs if (why := unlike(one, other, strict))), "")
+
+
+def _may_be(saved: float, own: float, strict: bool) -> bool:
+    """Whether a number may have become this one: a counter may end at infinity, and never at NaN."""
+    if isinstance(saved, int):  # however long
+        return True
+    if strict:
+        return math.isfinite(saved) or not math.isfinite(own)
+    return not (math.isnan(saved) and type(own) is int)
 
 
 def _kind(value: Any) -> str:
@@ -86,23 +97,55 @@ def _said(value: Any) -> str:
     return f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else cut(repr(value))
 
 
-def check_optimizer(run: Run, name: str, parameter: Tensor, group: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+def makers(run: Run) -> dict[int, ElementwiseOptimizer]:
+    """The optimizers of ours, which say what they keep of a parameter, by the id of each that they update."""
+    ours = [part for part in optimizers_in(run.optimizer) if isinstance(part, ElementwiseOptimizer)]
+    return {id(parameter): part for part in ours for group in part.param_groups for parameter in group["params"]}
+
+
+def check_setting(part: ElementwiseOptimizer | None, own: Any, key: str, saved: Any) -> str:
+    """What keeps a saved value from being a setting of a parameter group.
+
+    Ours set numbers to numbers. Others keep there what they like, such as an estimate that begins as a number and goes
+    on as a tensor; of theirs only the rate is looked at, which everybody reads.
+
+    Args:
+        part: the optimizer, if it is ours.
+        own: the value as the optimizer was made with it.
+        key: its name.
+        saved: the value that takes its place.
+    """
+    if part is not None:
+        return unlike(own, saved, strict=True)
+    if key == "lr" and _single(own) and not _single(saved):
+        return f"it must be a number, and is {_said(saved)}"
+    return ""
+
+
+def check_optimizer(
+    part: ElementwiseOptimizer | None,
+    name: str,
+    parameter: Tensor,
+    group: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> str:
     """What is wrong with one parameter's state, as far as that can be said before the first update."""
-    for part in optimizers_in(run.optimizer):
-        # Ours say what they keep; of others it shows when they use it.
-        if hasattr(part, "state_of") and any(parameter is own for g in part.param_groups for own in g["params"]):
-            own = part.state_of(parameter, group)
-            if lacking := [key for key in own if key not in state]:
-                return f"'{name}' lacks '{lacking[0]}'"
-            if why := unlike(own, state, strict=True):
-                return f"'{name}': {why}"
-    return f"'{name}': a number is NaN" if _has_nan(state) else ""
+    if part is None:  # of others it shows when they use it
+        return f"'{name}': 'step' is NaN" if _is_nan(state.get("step")) else ""
+    # What a number that is 0 makes needless is made when it is another, by a schedule or a changed recipe.
+    numbers = {key: 0 if _kind(value) == "a number" else value for key, value in group.items()}
+    if lacking := [key for key in ("step", *part.rule.slots(numbers)) if key not in state]:
+        return f"'{name}' lacks '{lacking[0]}'"
+    why = unlike(part.state_of(parameter, group), state, strict=True)
+    return why and f"'{name}': {why}"
 
 
-def _has_nan(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_has_nan, value.values()))
-    return any(map(_has_nan, value)) if isinstance(value, list) else isinstance(value, float) and math.isnan(value)
+def _single(value: Any) -> bool:
+    return value.numel() == 1 if isinstance(value, Tensor) else _kind(value) == "a number"
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 @contextlib.contextmanager

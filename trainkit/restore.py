@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from trainkit import checkpoint, doubts, snapshot
 from trainkit.changes import Change
-from trainkit.errors import CheckpointError, Problem, RecipeError
+from trainkit.conflicts import Conflicts, put
+from trainkit.errors import CheckpointError, RecipeError
 from trainkit.forms import TENSORS
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Run
@@ -26,8 +27,6 @@ _NEEDED = {
     *("device", "threads", "events", "best", "newest", "seconds", "metrics_bytes", "tally", "optimizer", "groups"),
     *("bases", "on_cpu", "scaler", "random", "plugins", "data"),
 }
-_SHOWN = 8  # names in one message
-_ABSENT = object()
 
 
 class Continued:
@@ -58,14 +57,15 @@ class Continued:
         self.tables = recipe.tables
         self.settings: Mapping[str, Any] = recipe.tables["run"]
         self.changes: list[Change] = []
-        self.notes: list[str] = []
         self.matched = ""
         self.refused: dict[Path, str] = {}  # newer checkpoints that do not verify, and why
+        self.conflicts = Conflicts(folder, self.tensors, state, recipe.tables)
+        self.notes = self.conflicts.notes
 
     @property
     def position(self) -> int:
         """Updates tried when the checkpoint was saved."""
-        return int(self.state["step"] + self.state["skipped"])
+        return self.conflicts.position
 
     # ------------------------------------------------------------ while the run is built
 
@@ -95,98 +95,12 @@ class Continued:
 
     @must_fit
     def settle(self, run: Run) -> None:
-        """Compare the hyperparameters of the groups as the recipe has them with those that the checkpoint knows.
-
-        Base values are compared, before any schedule. Groups are matched by the names of their parameters.
+        """Let the recipe and the checkpoint agree on hyperparameters, parameters and data.
 
         Raises:
-            RecipeError: naming what differs, where ``on_conflict`` does not say which one counts; and parameters
-                without a counterpart.
+            RecipeError: where ``on_conflict`` does not say which one counts.
         """
-        policy = self.settings["on_conflict"]
-        problems = list(self._strangers(run))
-        for number, group in enumerate(run.optimizer.param_groups):
-            for key, own, saved in self._differing(run, number):
-                held = ", ".join(map(_shown, saved))
-                what = f"{key} is {_shown(own)} here and {held} in the checkpoint, for {_names(group['names'])}"
-                if policy == "recipe":
-                    self.notes.append(f"{what}: the recipe counts")
-                elif policy == "checkpoint" and len(saved) == 1 and saved[0] is not _ABSENT:
-                    self.notes.append(f"{what}: the checkpoint counts")
-                    self._put(group, key, saved[0])
-                    run.bases[number][key] = saved[0]
-                else:
-                    at = f"optimizer.{key}" if key in self.tables["optimizer"] else "optimizer"
-                    cure = 'on_conflict = "recipe" in [run] goes on with the value here, "checkpoint" with the other'
-                    if policy == "checkpoint":
-                        cure = 'one group cannot have several values: group as before, or write on_conflict = "recipe"'
-                    problems.append(problem_at(self.tables, at, what, cure))
-        if problems:
-            raise RecipeError(problems)
-
-    def _strangers(self, run: Run) -> Iterator[Problem]:
-        """Parameters that only one of optimizer and checkpoint knows, and data that is another."""
-        allowed = self.settings["on_conflict"] == "recipe"
-        own = [name for group in run.optimizer.param_groups for name in group["names"]]
-        saved = [name for group in self.state["groups"] for name in group["names"]]
-        new, gone = [name for name in own if name not in saved], [name for name in saved if name not in own]
-        said = []
-        if new:
-            said.append(("optimizer", f"the checkpoint has no optimizer state for {_names(new)}", "begins anew"))
-        if gone:
-            said.append(("optimizer", f"the optimizer no longer has {_names(gone)}", "leaves their state out"))
-        if self.state["data"] != run.feed.spec.fingerprint:
-            message = "the data is not the data this run was trained on (their SHA-256 differ)"
-            said.append(("data", message, "goes on with the new data"))
-        for at, message, done in said:
-            if allowed:
-                self.notes.append(message)
-            else:
-                yield problem_at(self.tables, at, message, f'put it back, or on_conflict = "recipe" in [run] {done}')
-        within, batches = self.state["batch_in_epoch"], run.feed.batches_per_epoch
-        if within and batches != self.state["batches_per_epoch"]:
-            message = (
-                f"an epoch has {batches} batches here; the checkpoint lies within one of "
-                f"{self.state['batches_per_epoch']}, after {within}"
-            )
-            cure = "keep batch_size until the run has come to the end of an epoch"
-            yield problem_at(self.tables, "data.batch_size", message, cure)
-        elif not self._same_batches(run):
-            message = f"the batches up to update {self.position} are not those that the checkpoint's run had"
-            cure = (
-                "keep batch_size and accumulate until the run has come to the end of an epoch, and a schedule of the "
-                'batch size to the end; where it follows the length of the run, on_length_change = "keep" in [run] does'
-            )
-            yield problem_at(self.tables, "data.batch_size", message, cure)
-
-    def _same_batches(self, run: Run) -> bool:
-        """Whether the run's plan of batches has the checkpoint's place in its epoch at the checkpoint's update."""
-        epoch, within, starts = self.state["epoch"], self.state["batch_in_epoch"], run.clock.epoch_starts
-        if starts and (epoch >= len(starts) or starts[epoch] - (-within // run.clock.accumulate) != self.position):
-            return False
-        if within > run.feed.batches_in(epoch):
-            return False
-        return not within or run.feed.samples_before(epoch, within) == self.state["samples_in_epoch"]
-
-    def _differing(self, run: Run, number: int) -> Iterator[tuple[str, Any, list[Any]]]:
-        """The hyperparameters of one group that the checkpoint has other base values of: key, own value, saved ones."""
-        own = run.bases[number]
-        saved = [self._joined("bases")[i] for i in self._groups_of(run, number) if i < len(self.state["bases"])]
-        for key in dict.fromkeys([*own, *(key for base in saved for key in base)]):
-            value = own.get(key, _ABSENT)
-            others: list[Any] = []
-            for base in saved:
-                other = base.get(key, _ABSENT)
-                if not any(_same(other, known) for known in others):
-                    others.append(other)
-            if not all(_same(value, other) for other in others):
-                yield key, value, others
-
-    def _groups_of(self, run: Run, number: int) -> list[int]:
-        """The saved groups that hold the parameters of one of the run's, by name."""
-        homes = {name: i for i, group in enumerate(self.state["groups"]) for name in group["names"]}
-        names = run.optimizer.param_groups[number]["names"]
-        return list(dict.fromkeys(homes[name] for name in names if name in homes))
+        self.conflicts.settle(run)
 
     # ------------------------------------------------------------ when it is built
 
@@ -233,18 +147,23 @@ class Continued:
 
     def _restore_optimizer(self, run: Run) -> int:
         """Fill the optimizer's state and the groups' values; say for how many parameters."""
-        saved, optimizer = self._joined("groups"), run.optimizer
+        saved, optimizer = self.conflicts.joined("groups"), run.optimizer
+        makers = doubts.makers(run)
         matched = 0
         for number, group in enumerate(optimizer.param_groups):
-            changed = {key for key, _, _ in self._differing(run, number)}
-            for home in reversed(self._groups_of(run, number)):
+            ours = next((makers.get(id(parameter)) for parameter in group["params"]), None)
+            changed = {key for key, _, _ in self.conflicts.differing(run, number)}
+            for home in reversed(self.conflicts.groups_of(run, number)):
                 for key, value in saved[home].items():
-                    if key != "names" and key not in changed:
-                        self._put(group, key, value.to(run.device) if isinstance(value, Tensor) else value)
+                    if key == "names" or key in changed:
+                        continue
+                    if why := doubts.check_setting(ours, group.get(key), key, value):
+                        raise doubts.refusal(self.folder, doubts.OPTIMIZER, f"'{key}' of a group: {why}")
+                    put(group, key, value.to(run.device, copy=True) if isinstance(value, Tensor) else value)
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 if name in self.state["optimizer"]:
                     placed = self._placed(self.state["optimizer"][name], name, parameter, group, run)
-                    if why := doubts.check_optimizer(run, name, parameter, group, placed):
+                    if why := doubts.check_optimizer(makers.get(id(parameter)), name, parameter, group, placed):
                         raise doubts.refusal(self.folder, doubts.OPTIMIZER, why)
                     optimizer.state[parameter] = placed
                     matched += 1
@@ -274,20 +193,6 @@ class Continued:
             return torch.empty_like(parameter, dtype=tensor.dtype, device=device, requires_grad=False).copy_(tensor)
         return tensor.to(device, copy=True)
 
-    def _put(self, group: dict[str, Any], key: str, value: Any) -> None:
-        """Set a group's value as what it was: a tensor is filled, a tuple stays one."""
-        held = group.get(key)
-        if why := doubts.unlike(held, value, strict=True):
-            raise doubts.refusal(self.folder, doubts.OPTIMIZER, f"'{key}' of a group: {why}")
-        if isinstance(held, Tensor):
-            held.copy_(torch.as_tensor(value))
-        else:
-            group[key] = tuple(value) if isinstance(held, tuple) and isinstance(value, list) else value
-
-    def _joined(self, key: str) -> list[dict[str, Any]]:
-        joined: list[dict[str, Any]] = checkpoint.join_state(self.state[key], self.tensors)
-        return joined
-
     # ------------------------------------------------------------ when plugins have got ready
 
     def wake(self, run: Run) -> None:
@@ -305,22 +210,3 @@ class Continued:
 
     def _refuse(self, at: str, message: str, cure: str) -> None:
         raise RecipeError([problem_at(self.tables, at, message, cure)])
-
-
-def _same(one: Any, other: Any) -> bool:
-    return bool(_plain(one) == _plain(other))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.tolist()
-    return list(map(_plain, value)) if isinstance(value, list | tuple) else value
-
-
-def _shown(value: Any) -> str:
-    return "absent" if value is _ABSENT else str(_plain(value))
-
-
-def _names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -125,7 +125,9 @@ def _make(parent: str, temporary: str) -> bool:
     # Writing over the files of a checkpoint that is no longer wanted costs half of making new ones.
     if _may_be_written_over(spare):
         os.rename(spare, temporary)
-        return False
+        if stat.S_ISDIR(os.lstat(temporary).st_mode):
+            return False
+        remove(temporary)  # a link, and whoever planted it would have us write where it leads
     try:
         os.mkdir(temporary)
     except FileNotFoundError:

@@ -220,3 +220,16 @@ def test_every_metric_of_training_batches(tmp_path, component):
         interrupted_equals_straight(tmp_path, metric=[table_of(component)])
     except RecipeError:  # it is for another task
         interrupted_equals_straight(tmp_path / "again", metric=[table_of(component)], **regression)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_an_optimizer_keeps_may_change_its_kind(tmp_path, seed):
+    """A state that a run saved itself is never refused: numbers become tensors, tuples lists, nothing something."""
+    whole_run = {**RECIPE["run"], "accumulate": 1, "save_pause": 0.0, "save_every": "1ba", "duration": "7ba"}
+    interrupted_equals_straight(
+        tmp_path,
+        stops=(1, 2, 3, 4, 5, 6),
+        optimizer={"use": "moody", "seed": seed},
+        schedule={"use": "constant"},
+        run=whole_run,
+    )

@@ -411,6 +411,34 @@ def test_the_word_decides_whose_base_value_counts(go, policy, base):
     assert f"the {policy} counts" in done.log
 
 
+@pytest.mark.parametrize(
+    ("before", "here", "policy", "counts"),
+    [
+        (0.0, 0.9, "recipe", 0.9),
+        (0.9, 0.0, "recipe", 0.0),
+        (0.0, 0.9, "checkpoint", 0.0),
+        (0.9, 0.0, "checkpoint", 0.9),
+    ],
+)
+@pytest.mark.parametrize("compiled", ["false", "'step'"])
+def test_a_number_that_was_0_may_need_more_state_than_was_saved(go, before, here, policy, counts, compiled):
+    """The optimizer makes it at the next update, as where a schedule makes the number another."""
+    go(f"optimizer.momentum={before}", stop=5)
+    done = go(f"optimizer.momentum={here}", f"run.compile={compiled}", f"run.on_conflict={policy}")
+    assert done.run.bases[0]["momentum"] == counts
+    assert all(("momentum_buffer" in state) >= bool(counts) for state in done.run.optimizer.state.values())
+    assert "goes on eagerly" not in done.log
+
+
+def test_a_momentum_that_begins_at_0_is_continued_at_any_update(go):
+    """A frozen parameter has no buffer while the others have one."""
+    rising = ("optimizer.momentum=0.9", "schedule.also=[{target='momentum', use='linear', warmup='4ba'}]")
+    straight = go(*rising, folder="straight", more=FREEZE)
+    for stop in (1, 2, 3, 4, 9, None):
+        done = go(*rising, stop=stop, more=FREEZE)
+    assert done.report.weights_sha256 == straight.report.weights_sha256
+
+
 def test_groups_are_compared_by_the_parameters_they_hold(go):
     group = "optimizer.group=[{match='head.*', lr_scale=2.0}]"
     go(group, stop=5)

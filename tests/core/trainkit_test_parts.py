@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -203,6 +208,55 @@ class Shake:
         return Batch(batch.inputs + self.size * noise, batch.targets, batch.index)
 
 
+# What one thing in a group of an optimizer may be in turn: any of a list may follow any.
+KINDS: dict[str, list[Any]] = {
+    "whole": [3, 3.0, 0, 2.5, True],
+    "estimate": [1e-6, torch.tensor(0.25), torch.tensor([0.125]), None, 7, math.inf],
+    "held": [torch.tensor([1.0, 2.0]), torch.zeros(2, dtype=torch.float64), torch.zeros(3), torch.tensor(1), None],
+    "unset": [None, 1, 1.5, "warm", (1, 2), {"a": None}, torch.ones(1)],
+    "pair": [(0.9, 0.999), (0, 1), (0.9,), [0.9, 0.999], ((1, 2), [3, (4,)]), None],
+    "table": [{"a": (1, 2), "b": math.nan}, {}, {"a": {"b": 1}}, None],
+    "word": ["", "auto", 0.5, False],
+    "number": [0.0, math.nan, -math.inf, 1],
+    "lr": [0.25, torch.tensor(0.25), torch.tensor([0.25]), torch.tensor(0.25, dtype=torch.float64), 1],
+}
+
+
+class Moody:
+    """Plain descent; whatever its groups and its state hold is of another kind after every update."""
+
+    def __init__(self, params: Iterable[dict[str, Any]], seed: int) -> None:
+        self.seed = seed
+        self.param_groups: list[dict[str, Any]] = [{"count": 0, **self.drawn(0), **group} for group in params]
+        self.state: dict[Tensor, dict[str, Any]] = {}
+
+    def drawn(self, count: int) -> dict[str, Any]:
+        """A value for each thing, which depends on seed and update alone."""
+        draw = random.Random(1000 * self.seed + count)
+        chosen = {key: draw.choice(values) for key, values in KINDS.items()}
+        return {key: value.clone() if isinstance(value, Tensor) else value for key, value in chosen.items()}
+
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.sub_(0.1 * float(group["lr"]) * parameter.grad)
+                        self.state.setdefault(parameter, {}).update(self.drawn(group["count"]))
+                group["count"] += 1
+                group.update(self.drawn(group["count"]), late=group["pair"])
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+
+def moody(params: Iterable[dict[str, Any]], /, *, seed: int = 0) -> Moody:
+    """Descend with groups in which nothing stays what it was."""
+    return Moody(params, seed)
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
     return [
@@ -216,4 +270,5 @@ def trainkit_components() -> list[Component]:
         Component("callback", keep_body),
         Component("callback", averaged, owns=("evaluation",)),
         Component("augmentation", shaken),
+        Component("optimizer", moody),
     ]
