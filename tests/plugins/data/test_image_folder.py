@@ -180,6 +180,20 @@ def test_abandoned_work_is_cleared_away(tree: Path) -> None:
     assert cache._ABANDONED_S > 3600
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("side", [20, 100])
+def test_pixels_of_small_and_large_images_lie_in_planes(tmp_path: Path, side: int, channels: int) -> None:
+    chance = np.random.default_rng(0)
+    pixels = chance.integers(0, 256, (4, side, side + 3, channels), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image if channels == 3 else image[:, :, 0]).save(path)
+    data, _ = load(tmp_path / "images", channels=channels, val=0.0, test=0.0)
+    found = data.splits["train"].inputs[torch.arange(4)]
+    assert np.array_equal(found.numpy(), pixels[[0, 2, 1, 3]].transpose(0, 3, 1, 2))
+
+
 @pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="no cifar10-jpeg.tar.gz in TRAINKIT_DATA")
 def test_real_photographs(tmp_path: Path) -> None:
     count = 0
