@@ -34,6 +34,7 @@ from trainkit.manager import Plugins
 from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, problem_at
+from trainkit.recipe.write import fill_toml
 from trainkit.run import Run
 from trainkit.steps import ClosureStep, HookStep, eager_step, implemented
 from trainkit.timetable import make_reactions, make_schedules
@@ -117,13 +118,14 @@ def prepare(
     if settings["threads"] is not None:
         torch.set_num_threads(settings["threads"])
     device = choose_device(settings["device"])
+    precision = Precision.choose(settings["precision"], device)
 
     seed_everything(seed, "data")
     dataset: Dataset = builder.make("data")
     spec = dataset.spec
     augmentations = [builder.make("data", "augment", i, data_spec=spec) for i in range(len(tables["data"]["augment"]))]
     feeding = {key: tables["data"][key] for key in _FEED_SETTINGS}
-    feeding["eval_batch_size"] = feeding["eval_batch_size"] or choose_eval_batch_size(spec.input_shape, device)
+    feeding["eval_batch_size"] = feeding["eval_batch_size"] or choose_eval_batch_size(spec.input_shape, precision)
     try:
         feed = make_feed(dataset, **feeding, augmentations=augmentations, seed=seed, device=device, say=say)
     except DataError as error:
@@ -165,7 +167,7 @@ def prepare(
         feed=feed,
         model=model,
         forward=model,
-        precision=Precision.choose(settings["precision"], device),
+        precision=precision,
         loss=loss,
         metrics=metrics,
         hook=manager.hook,
@@ -175,8 +177,7 @@ def prepare(
     if settings["fold_batchnorm"] and settings["compile"] != "model":  # a compiled model has its own way to fuse
         run.folding = Folding(model, say)
     with _blaming(plugins):
-        with run.folding.watch() if run.folding is not None else contextlib.nullcontext():
-            check_fit(run, dataset, recipe)
+        check_fit(run, dataset, recipe)
         run.hook.trainkit_prepare_model(run=run, model=model)
         run.optimizer = make_optimizer(builder, run, model)
         for label, part in builder.optimizers.items():
@@ -256,18 +257,46 @@ def make_program(recipe: Recipe, run: Run) -> StepProgram:
     if any(part.capabilities.get("needs_closure") for _, part in recipe.making_updates()):
         program = (MicrobatchedClosureStep if parted else ClosureStep)(run, keep_outputs)
     elif run.recipe["run"]["compile"] == "step":
-        from trainkit.compilable import choose_updates_per_call, untraceable
+        from trainkit.compilable import untraceable
         from trainkit.compile_cache import CompileCache, program_key
         from trainkit.compiled import CompiledStep
 
-        every_update = any(part.capabilities.get("every_update") for part in recipe.components.values())
-        wanted = 1 if every_update else run.recipe["run"]["updates_per_call"]
-        wanted = wanted or choose_updates_per_call(run, intervals(run))
         cache = CompileCache(program_key(run.recipe), run.say)
-        program = CompiledStep(run, keep_outputs, wanted, untraceable(recipe, run), cache)
+        program = CompiledStep(run, keep_outputs, _updates_per_call(recipe, run), untraceable(recipe, run), cache)
     else:
         program = MicrobatchedStep(run, keep_outputs) if parted else eager_step(run, keep_outputs)
+    if run.recipe["run"]["compile"] == "auto":
+        program = _auto(recipe, run, program, keep_outputs)
     return HookStep(run, program) if implemented(run, "trainkit_train_step") else program
+
+
+def _updates_per_call(recipe: Recipe, run: Run) -> int:
+    from trainkit.compilable import choose_updates_per_call
+
+    every_update = any(part.capabilities.get("every_update") for part in recipe.components.values())
+    wanted: int | None = 1 if every_update else run.recipe["run"]["updates_per_call"]
+    return wanted or choose_updates_per_call(run, intervals(run))
+
+
+def _auto(recipe: Recipe, run: Run, eager: StepProgram, keep_outputs: bool) -> StepProgram:
+    """Eager updates that become compiled ones where that pays; the eager ones alone, said once, where they cannot."""
+    from trainkit.background import AutoStep
+    from trainkit.compilable import obstacle, untraceable
+    from trainkit.compile_cache import program_key
+
+    settings, reason = run.recipe["run"], obstacle(run) or untraceable(recipe, run)
+    if run.device.type != "cpu":
+        reason = f'on {run.device.type}, compile = "step" is for those who ask for it'
+    elif settings["microbatch"] is not None or settings["nonfinite"] == "skip":
+        reason = 'microbatch and nonfinite = "skip" decide on single updates'
+    elif implemented(run, "trainkit_train_step") is not None:
+        reason = "a plugin makes the updates itself"
+    if reason:
+        run.say(f'compile = "auto" is not used: {reason}; the run stays eager')
+        return eager
+    own = [plugin.module for plugin in recipe.plugins.plugins if plugin.version == "not installed"]
+    order = {"text": fill_toml(recipe), "modules": [str(module.__file__) for module in own if module], "without": []}
+    return AutoStep(run, eager, keep_outputs, _updates_per_call(recipe, run), order, program_key(run.recipe))
 
 
 def intervals(run: Run) -> list[int]:

@@ -68,6 +68,11 @@ def obstacle(run: Run) -> str:
         return f"the model is spread over {' and '.join(sorted(devices))}"
     if zero := _sometimes_zero(run, run.optimizer):
         return f"{zero} is scheduled and 0 for a while, and the update another with it"
+    return ""
+
+
+def lacking() -> str:
+    """What this torch lacks; imports its compiler."""
     import torch._dynamo
 
     if not hasattr(torch._dynamo.config, "trace_autograd_ops"):

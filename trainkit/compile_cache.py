@@ -39,6 +39,11 @@ def program_key(tables: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
+def is_published(key: str) -> bool:
+    """Whether an earlier process has left programs of this kind."""
+    return (Path(cache_folder()) / "compiled" / key / MANIFEST).is_file()
+
+
 def _processor() -> str:
     """What the processor can do: programs are compiled for it, and folders of users may be shared by machines."""
     flags = [line for line in _text(Path("/proc/cpuinfo")).splitlines() if line.startswith(("flags", "Features"))]

@@ -6,16 +6,16 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from trainkit.compilable import lacking
 from trainkit.compilable import obstacle as obstacle_of
 from trainkit.compile_cache import CompileCache
 from trainkit.dataset import Batch
-from trainkit.direct import Direct, Unfit
+from trainkit.direct import OPTIONS, Direct, Unfit
 from trainkit.run import Run, StepResult
 from trainkit.steps import EagerStep, implemented
-from trainkit.traced import Traced
+from trainkit.traced import Traced, one_by_one
 
 
 class CompiledStep:
@@ -54,7 +54,7 @@ class CompiledStep:
         # Who is called after every update may change what the program was traced with at any of them.
         self._watched = implemented(run, "trainkit_step_end") is not None
         self._shape: Any = None
-        self._reason = obstacle_of(run) or obstacle
+        self._reason = obstacle_of(run) or obstacle or lacking()
         if self._reason:
             self._give_up(self._reason)
 
@@ -90,24 +90,7 @@ class CompiledStep:
         return self._eagerly(updates)
 
     def _eagerly(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
-        results = []
-        for update in updates:
-            results.append(self.eager([update]))
-            self.run.step += results[-1].updates  # schedules and counts go by it within the call
-            self.run.skipped += results[-1].skipped
-        for result in results:
-            self.run.step -= result.updates
-            self.run.skipped -= result.skipped
-        if len(results) == 1:
-            return results[0]
-        return StepResult(
-            losses=torch.stack([result.losses for result in results]),
-            weights=torch.stack([torch.as_tensor(result.weights, dtype=torch.float64) for result in results]),
-            outputs=[output for result in results for output in result.outputs],
-            targets=[target for result in results for target in result.targets],
-            updates=sum(result.updates for result in results),
-            skipped=sum(result.skipped for result in results),
-        )
+        return one_by_one(self.run, self.eager, updates)
 
     def _in_one(self, batches: Sequence[Batch]) -> StepResult:
         run, count = self.run, self.updates_per_call
@@ -116,7 +99,7 @@ class CompiledStep:
             # With the C++ wrapper the calls between kernels are compiled too, and compiling is faster.
             cpp = run.device.type == "cpu" and shutil.which("g++") is not None
             self._traced = Traced(run, count, self.keep_outputs)
-            program = self._program = Direct(self._traced.function, {"cpp_wrapper": cpp})
+            program = self._program = Direct(self._traced.function, {"cpp_wrapper": cpp, **OPTIONS})
         moving = self._traced.moving(batches)
         # Whatever happens between two calls, such as an evaluation or the end of an epoch, changes one of these.
         seen = run.epoch, len(run.history), run.model.training

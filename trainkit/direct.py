@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 Moving = Sequence[Tensor]
+# Random numbers are drawn as eager operations draw them: dropout leaves out the same units, compiled or not.
+OPTIONS = {"fallback_random": True}
 
 
 class Unfit(Exception):
@@ -42,7 +44,7 @@ class Direct:
         self._arguments: Sequence[Any] = ()
         self._returned: Sequence[Any] = ()
         self._slots: list[tuple[int, int]] = []  # place among the arguments, place among the moving tensors
-        self._results: list[int | float] = []  # place among what the graph returns, or the number itself
+        self.results: list[int | float] = []  # place among what the graph returns, or the number itself
         self.executed = False  # whether the last guarded call came to where tensors change
         self.fresh = False  # whether the last guarded call compiled
         self.unfit = ""  # why this may be called no more
@@ -85,14 +87,18 @@ class Direct:
         self._remember(moving, results)
         return results
 
-    def direct(self, moving: Moving) -> list[Any]:
-        """Call the compiled graph alone."""
+    def arguments(self, moving: Moving) -> list[Any]:
+        """What the compiled graph is called with."""
         arguments = list(self._arguments)
         for place, number in self._slots:
             arguments[place] = moving[number]
+        return arguments
+
+    def direct(self, moving: Moving) -> list[Any]:
+        """Call the compiled graph alone."""
         assert self._inner is not None
-        returned = self._inner(*arguments)
-        return [returned[place] if type(place) is int else place for place in self._results]
+        returned = self._inner(*self.arguments(moving))
+        return [returned[place] if type(place) is int else place for place in self.results]
 
     def _backend(self, graph: Any, examples: Any) -> Callable[..., Any]:
         from torch._inductor.compile_fx import compile_fx
@@ -119,11 +125,11 @@ class Direct:
             (place, numbers[id(argument)]) for place, argument in enumerate(self._arguments) if id(argument) in numbers
         ]
         places = {id(value): place for place, value in enumerate(self._returned)}
-        self._results = []
+        self.results = []
         for result in results:
             if isinstance(result, Tensor) and id(result) not in places:
                 self._plain = False  # made outside the graph, or one of its inputs
                 return
-            self._results.append(places[id(result)] if isinstance(result, Tensor) else float(result))
+            self.results.append(places[id(result)] if isinstance(result, Tensor) else float(result))
         self._arguments = [None if id(argument) in numbers else argument for argument in self._arguments]
         self._returned = ()

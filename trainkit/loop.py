@@ -39,7 +39,8 @@ def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[],
         if not within:
             hook.trainkit_epoch_start(run=run)
         within = False
-        for updates in calls(run, program.updates_per_call, recorder):
+        per_call = program.updates_per_call
+        for updates in calls(run, per_call, recorder):
             result = program(updates)
             run.step += result.updates
             run.skipped += result.skipped
@@ -48,7 +49,10 @@ def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[],
             if step_end is not None:
                 step_end(run=run, result=result)
             if run.position < recorder.next_due and run.stop_reason is None and not recorder.saver.failed:
-                continue
+                if program.updates_per_call == per_call:
+                    continue
+                within = True  # a program that was compiled meanwhile takes more updates a call
+                break
             ended = do_what_is_due(run, recorder)
             if ended or run.stop_reason is not None or run.position >= run.total_updates:
                 break

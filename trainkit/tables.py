@@ -45,7 +45,7 @@ def run(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
     accumulate: PositiveInt = 1,
-    compile: Literal[False, "model", "step"] = False,
+    compile: Literal[False, "model", "step", "auto"] = False,
     updates_per_call: PositiveInt | None = None,
     channels_last: Literal[True, False, "auto"] = "auto",
     threads: Annotated[int, Between(1, 1024)] | None = None,
@@ -58,8 +58,8 @@ def run(
     evaluate_every: Duration = "1ep",
     log_every: Duration = "1ep",
     save_every: Duration = "1ep",
-    save_in_background: bool = True,
     save_pause: Annotated[float, Between(0, 3600)] = 1.0,
+    save_in_background: bool = True,
     keep: Annotated[int, Between(2)] = 2,
     monitor: str = "val.loss",
     on_length_change: Literal["error", "rescale", "keep"] = "error",
@@ -73,7 +73,8 @@ def run(
         precision: number format of forward and backward; auto is float32 on cpu and bfloat16 autocast on cuda;
             float16 comes with a loss scaler.
         accumulate: loader batches that one update takes.
-        compile: "model" compiles the model alone, "step" forward, loss, backward and optimizer as one program.
+        compile: "model" compiles the model alone, "step" forward, loss, backward and optimizer as one program; "auto"
+            does so in the background where the updates that are left pay for it (CPU).
         updates_per_call: updates in one call of a compiled step; hooks are called once a call; unset chooses about ten
             for a small model, else one.
         channels_last: memory layout of images and convolutions; auto chooses it for convolutional models.
@@ -91,11 +92,11 @@ def run(
         evaluate_every: how often the validation split is measured.
         log_every: how often training loss and metrics are written; nothing waits for the device in between.
         save_every: how often a checkpoint is saved.
+        save_pause: seconds after a checkpoint within which `save_every` brings no other, so that short epochs do not
+            wait for the disk; it begins after 20 checkpoints, and never holds back the best or the last; 0 for none.
         save_in_background: a checkpoint is copied at its update, and written while training goes on; false lets
             training wait until it is on the disk, and needs no memory for the copy.
         keep: newest checkpoints to keep, beside the best and those that are pinned.
-        save_pause: seconds after a checkpoint within which `save_every` brings no other, so that short epochs do not
-            wait for the disk; it begins after 20 checkpoints, and never holds back the best or the last; 0 for none.
         monitor: figure that tells the best checkpoint, such as "val.loss" or "val.accuracy".
         on_length_change: what a continued run does whose length is another than its checkpoint's: refuse; rescale, so
             that schedules go on with the new length; or keep the old length for schedules and "dur".

@@ -13,7 +13,8 @@ from torch import Tensor
 from trainkit.dataset import Batch
 from trainkit.elementwise import ElementwiseOptimizer
 from trainkit.evaluate import loss_weight
-from trainkit.run import Run
+from trainkit.protocols import StepProgram
+from trainkit.run import Run, StepResult
 from trainkit.scheduled import set_values
 
 
@@ -120,3 +121,25 @@ class Traced:
 
         assert isinstance(program, FunctionType)
         return program
+
+
+def one_by_one(run: Run, eager: StepProgram, updates: Sequence[Sequence[Batch]]) -> StepResult:
+    """Make several updates in single calls, told as one."""
+    results = []
+    for update in updates:
+        results.append(eager([update]))
+        run.step += results[-1].updates  # schedules and counts go by it within the call
+        run.skipped += results[-1].skipped
+    for result in results:
+        run.step -= result.updates
+        run.skipped -= result.skipped
+    if len(results) == 1:
+        return results[0]
+    return StepResult(
+        losses=torch.stack([result.losses for result in results]),
+        weights=torch.stack([torch.as_tensor(result.weights, dtype=torch.float64) for result in results]),
+        outputs=[output for result in results for output in result.outputs],
+        targets=[target for result in results for target in result.targets],
+        updates=sum(result.updates for result in results),
+        skipped=sum(result.skipped for result in results),
+    )

@@ -49,6 +49,8 @@ class Trial:
     def __init__(self, recipe: Recipe, modules: Sequence[str], without: Sequence[str], folder: Path) -> None:
         self.folder = folder
         self.told = {"modules": list(modules), "without": list(without), "recipe": str(folder / "recipe.toml")}
+        if recipe.tables["run"]["compile"] == "auto":  # when it swaps depends on time, which no two processes share
+            recipe.tables["run"] = {**recipe.tables["run"], "compile": False, "updates_per_call": None}
         (folder / "recipe.toml").write_text(fill_toml(recipe), encoding="utf-8")
 
     def process(self, name: str, stop: int = 0, kill: int = 0) -> tuple[int, str]:

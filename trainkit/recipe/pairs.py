@@ -142,7 +142,7 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
                 yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
     calls = run.get("updates_per_call", 1)
     if isinstance(calls, int) and calls > 1:
-        if not compiled:
+        if run.get("compile") not in ("step", "auto"):
             message = f"[run] updates_per_call = {calls} is of compiled steps alone"
             yield Problem(at(("run", "updates_per_call")), message, 'write compile = "step" too, or leave it out')
         for path, component in recipe.components.items():

@@ -1,0 +1,228 @@
+"""``compile = "auto"``: compiled in another process where that pays, and swapped in where it does what eager does."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from trainkit import artefact, background, hookimpl
+from trainkit.background import AutoStep
+from trainkit.compiler import Compiler
+from trainkit.manager import Plugins
+from trainkit.run import StepResult
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+HERE = Path(__file__).parent
+AUTO = ("run.compile=auto", "run.updates_per_call=2")
+
+
+def can_compile() -> bool:
+    """Whether torch finds a C++ compiler; from a path with blanks it passes the compiler broken options."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return bool(get_cpp_compiler()) and " " not in torch.__file__
+    except Exception:  # each release has its own
+        return False
+
+
+needs_compiler = pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
+
+
+@pytest.fixture(scope="session")
+def plugins() -> Plugins:
+    """The installed ones, and models that are hard to compile."""
+    return Plugins([str(HERE / "trainkit_compile_parts.py")])
+
+
+@pytest.fixture
+def eagerly_decided(monkeypatch):
+    """Decide after three updates, always for compiling, and wait for it in the first look."""
+    monkeypatch.setattr(background, "WARM", 1)
+    monkeypatch.setattr(background, "MEASURED", 1)
+    monkeypatch.setattr(background, "LOOK_EVERY", 1)
+    monkeypatch.setattr(background, "MARGIN", -1.0)
+    result = Compiler.result
+
+    def waited(self):
+        while (found := result(self)) is None:
+            time.sleep(0.05)
+        return found
+
+    monkeypatch.setattr(Compiler, "result", waited)
+
+
+class Calls:
+    """How many updates each call made."""
+
+    def __init__(self) -> None:
+        self.updates: list[int] = []
+
+    @hookimpl
+    def trainkit_step_end(self, result):
+        self.updates.append(result.updates)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["buffered", "tied"])
+def test_what_another_process_compiled_takes_over_and_is_the_eager_run_up_to_rounding(
+    train, capfd, eagerly_decided, model
+):
+    changes = [f"model={model}", "run.duration=3ep", "optimizer.use=adamw", "optimizer.lr=0.01", "schedule=cosine"]
+    more = '[[callback]]\nuse = "clip_norm"\nmax_norm = 0.5\n'
+    eager = train(*changes, more=more)
+    calls = Calls()
+    auto = train(*changes, *AUTO, more=more, listeners=[calls])
+    said = capfd.readouterr().err
+    assert said.count("it is compiled in the background") == 1
+    assert said.count("compiled updates from update") == 1
+    # The last of the eight updates of an epoch has a short batch.
+    assert calls.updates.count(2) >= 6
+    assert sum(calls.updates) == 24
+    for name, weight in eager.weights.items():
+        torch.testing.assert_close(auto.weights[name], weight, rtol=1e-4, atol=1e-5)
+    assert [line["loss"] for line in auto.of("train")] == pytest.approx(
+        [line["loss"] for line in eager.of("train")], rel=1e-4
+    )
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [("cut", "is not the one that was written"), ("other", "changes parameter"), ("rename", "has no state")],
+)
+def test_a_library_that_is_not_right_never_trains(train, capfd, eagerly_decided, monkeypatch, harm, said):
+    """Damaged on the disk, of another program, or of a run with other tensors."""
+    eager = train("model=small")
+    result = Compiler.result
+
+    def harmed(self):
+        found = result(self)
+        if harm == "cut":
+            path = Path(found["library"])
+            path.write_bytes(path.read_bytes()[:1000])
+        elif harm == "other":  # two weights of one shape change places with their states
+            labels = [label for label, *_ in found["arguments"]]
+            a, b = labels.index("parameter body.bias"), labels.index("state momentum_buffer of body.bias")
+            found["arguments"][a][0], found["arguments"][b][0] = labels[b], labels[a]
+        else:
+            for argument in found["arguments"]:
+                argument[0] = argument[0].replace("state ", "state of ")
+        return found
+
+    monkeypatch.setattr(Compiler, "result", harmed)
+    momentum = "optimizer.momentum=0.9"
+    if harm != "cut":
+        eager = train("model=small", momentum)
+    auto = train("model=small", *AUTO, *([] if harm == "cut" else [momentum]))
+    told = capfd.readouterr().err
+    assert told.count("the run goes on eagerly with the same result") == 1
+    assert (said if harm != "rename" else "the run has no ") in told
+    assert auto.report.weights_sha256 == eager.report.weights_sha256
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "why"), [("branching", "Could not guard"), ("counting", "each pass changes what is no tensor")]
+)
+def test_what_the_other_process_cannot_compile_is_said_once(train, capfd, eagerly_decided, model, why):
+    eager = train(f"model={model}")
+    auto = train(f"model={model}", *AUTO)
+    said = capfd.readouterr().err
+    assert said.count("the run goes on eagerly with the same result") == 1
+    assert why in said
+    assert auto.report.weights_sha256 == eager.report.weights_sha256
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_number_that_a_callback_changes_ends_the_compiled_program(train, capfd, eagerly_decided):
+    class Change:
+        @hookimpl
+        def trainkit_epoch_start(self, run):
+            run.model.scale = 3.0 if run.epoch == 2 else 1.0
+
+    changes = "model=scaled", "run.duration=3ep"
+    eager = train(*changes, listeners=[Change()])
+    auto = train(*changes, *AUTO, listeners=[Change()])
+    said = capfd.readouterr().err
+    assert "compiled updates from update" in said
+    assert said.count("the model's Python values have changed") == 1
+    for name, weight in eager.weights.items():
+        torch.testing.assert_close(auto.weights[name], weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "why"),
+    [
+        (["model=unwilling"], "", "unwilling says that it cannot be compiled"),
+        (["run.nonfinite=skip"], "", "decide on single updates"),
+        ([], '[[optimizer.wrap]]\nuse = "sam"\n', "the optimizer's update cannot be traced"),
+        (["optimizer={use='lbfgs'}"], "", "the optimizer's update cannot be traced"),
+    ],
+)
+def test_where_nothing_can_be_compiled_the_run_is_the_eager_one(train, capfd, changes, more, why):
+    eager = train(*changes, more=more)
+    auto = train(*changes, "run.compile=auto", more=more)
+    said = capfd.readouterr().err
+    assert said.count('compile = "auto" is not used') == 1
+    assert why in said
+    assert auto.report.weights_sha256 == eager.report.weights_sha256
+
+
+@pytest.mark.parametrize(("left", "pays"), [(1_000, False), (100_000_000, True)])
+def test_compiling_begins_only_where_the_updates_left_pay_for_it(monkeypatch, tmp_path, left, pays):
+    monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path))
+    started, said = [], []
+    monkeypatch.setattr(background, "Compiler", lambda order: started.append(order))
+    run = SimpleNamespace(
+        clock=SimpleNamespace(accumulate=1),
+        total_updates=left,
+        position=0,
+        say=said.append,
+        hook=SimpleNamespace(trainkit_step_end=SimpleNamespace(get_hookimpls=list)),
+    )
+
+    def eager(updates):
+        time.sleep(1e-4)
+        torch.zeros(3).add_(1)
+        return StepResult(torch.zeros(()), 1.0)
+
+    program = AutoStep(run, eager, False, 4, {"text": ""}, "key")
+    for _ in range(background.WARM + background.MEASURED + 5):
+        program([[]])
+    assert len(said) == 1
+    assert f"{left} updates left" in said[0]
+    assert ("it is compiled in the background" in said[0]) == pays
+    assert len(started) == pays
+
+
+def test_a_short_run_never_decides(train, capfd):
+    auto = train("run.compile=auto")
+    assert "compile" not in capfd.readouterr().err
+    assert auto.report.weights_sha256 == train().report.weights_sha256
+
+
+def test_python_values_and_what_is_frozen_make_the_fingerprint():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.1))
+    first = artefact.fingerprint(model, None)
+    assert artefact.fingerprint(model.eval(), None) == first
+    model[1].p = 0.2
+    second = artefact.fingerprint(model, None)
+    model[0].weight.requires_grad_(False)
+    assert len({first, second, artefact.fingerprint(model, None)}) == 3
+
+
+def test_an_artefact_is_read_as_it_was_written(tmp_path):
+    whole = artefact.Artefact("a.so", "00", "m", [("moving 0", [2], [1], "torch.float32")], [0, 1.0], "f", 1.5)
+    whole.write(tmp_path)
+    found = artefact.Artefact(**json.loads((tmp_path / artefact.RESULT).read_text()))
+    assert dataclasses.replace(found, arguments=[tuple(part) for part in found.arguments]) == whole
