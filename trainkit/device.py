@@ -13,7 +13,8 @@ from torch import nn
 
 from trainkit.errors import MachineError
 
-# Float32 images of one batch of evaluation on the CPU; ResNet-8 and 20 are within 5 % from half to twice of it.
+# Images of one batch of evaluation on the CPU, in the number format of convolutions; half and twice as many are within
+# 5 % of the time (ResNet-8).
 IMAGE_BYTES = 512 << 10
 LEAST_IMAGES, MOST_IMAGES = 8, 2048
 
@@ -35,14 +36,15 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_eval_batch_size(input_shape: Sequence[int], device: torch.device) -> int | None:
+def choose_eval_batch_size(input_shape: Sequence[int], precision: Precision) -> int | None:
     """How many images go through a model fastest; ``None`` for other samples and devices.
 
     On a processor what counts is that activations, many times the size of the inputs, stay in its caches.
     """
-    if device.type != "cpu" or len(input_shape) != 3:
+    if precision.device.type != "cpu" or len(input_shape) != 3:
         return None
-    fitting = max(1, IMAGE_BYTES // (4 * math.prod(input_shape)))
+    number = precision.dtype.itemsize if precision.dtype is not None else 4
+    fitting = max(1, IMAGE_BYTES // (number * math.prod(input_shape)))
     return min(max(1 << (fitting.bit_length() - 1), LEAST_IMAGES), MOST_IMAGES)
 
 

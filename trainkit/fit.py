@@ -73,9 +73,25 @@ def _forward_and_back(model: nn.Module, inputs: Tensor) -> Tensor | Exception:
 def check_fit(run: Run, dataset: Dataset, recipe: Recipe) -> None:
     """Push a few training samples through model, loss and metrics, in evaluation mode and without gradients.
 
+    On the way `Folding` sees what it can fold; a model that does not bear to be watched is run without.
+
     Raises:
         RecipeError: at the table of whichever refuses, with the shapes.
     """
+    folding = run.folding
+    if folding is None:
+        _push_through(run, dataset, recipe)
+        return
+    try:
+        with folding.watch():
+            _push_through(run, dataset, recipe)
+    except Exception:
+        run.folding = None
+        _push_through(run, dataset, recipe)
+        run.say("evaluations do not fold BatchNorms: the model raises where the results of its layers are watched")
+
+
+def _push_through(run: Run, dataset: Dataset, recipe: Recipe) -> None:
     inputs, targets = (part.to(run.device) for part in samples_of(dataset))
     data = recipe.components[("data",)].name
     given = f"inputs {_shape(inputs)} of data '{data}'"

@@ -12,7 +12,9 @@ from torch import Tensor
 _HARMLESS = {
     getattr(Tensor, name).__get__
     for name in ("shape", "dtype", "device", "ndim", "requires_grad", "layout", "is_cuda", "is_cpu", "is_mkldnn")
-} | {Tensor.dim, Tensor.size, Tensor.numel, Tensor.stride, Tensor.is_contiguous, Tensor.__len__, Tensor.__hash__}
+} | {Tensor.dim, Tensor.size, Tensor.numel, Tensor.stride, Tensor.is_contiguous, Tensor.__len__}
+# What lies in memory: nothing, so that compiled extensions, which do not ask, fail instead of taking other numbers.
+_NOTHING = torch.empty(0, device="meta")
 
 
 class Sealed(Tensor):
@@ -25,6 +27,7 @@ class Sealed(Tensor):
     """
 
     _maker: object
+    _folded: Tensor
     _plain: Callable[[], Tensor]
     _opened: Tensor | None
     _taken: bool
@@ -32,8 +35,8 @@ class Sealed(Tensor):
     @classmethod
     def seal(cls, folded: Tensor, maker: object, plain: Callable[[], Tensor]) -> Sealed:
         """Make one."""
-        sealed = folded.as_subclass(cls)
-        sealed._maker, sealed._plain, sealed._opened, sealed._taken = maker, plain, None, False
+        sealed = _NOTHING.as_subclass(cls)
+        sealed._maker, sealed._folded, sealed._plain, sealed._opened, sealed._taken = maker, folded, plain, None, False
         return sealed
 
     def opened(self) -> Tensor:
@@ -47,17 +50,17 @@ class Sealed(Tensor):
         if self._taken or self._opened is not None:
             return None
         self._taken = True
-        with torch._C.DisableTorchFunctionSubclass():
-            return self.as_subclass(Tensor)
+        return self._folded
+
+    __hash__ = object.__hash__
 
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Give every operation the plain result."""
-        if func in _HARMLESS:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **(kwargs or {}))
+        if func in _HARMLESS and isinstance(args[0], cls):
+            return func(args[0]._folded, *args[1:], **(kwargs or {}))
         return func(*unsealed(args), **unsealed(kwargs or {}))
 
 

@@ -6,9 +6,7 @@ import pytest
 import torch
 
 from trainkit import checkpoint
-from trainkit.device import choose_eval_batch_size
-
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+from trainkit.device import Precision, choose_eval_batch_size
 
 
 @pytest.mark.parametrize(
@@ -25,18 +23,22 @@ def test_random_states_are_copied_where_something_may_draw_before_a_cut(train, m
 
 
 @pytest.mark.parametrize(
-    ("shape", "device", "size"),
+    ("shape", "precision", "size"),
     [
-        ((3, 32, 32), CPU, 32),
-        ((1, 28, 28), CPU, 128),
-        ((1, 8, 8), CPU, 2048),
-        ((3, 224, 224), CPU, 8),
-        ((64,), CPU, None),
-        ((3, 32, 32), CUDA, None),
+        ((3, 32, 32), "float32", 32),
+        ((3, 32, 32), "bfloat16", 64),
+        ((1, 28, 28), "float32", 128),
+        ((1, 8, 8), "float32", 2048),
+        ((3, 224, 224), "float32", 8),
+        ((64,), "float32", None),
     ],
 )
-def test_batches_of_images_are_as_large_as_the_caches_bear(shape, device, size):
-    assert choose_eval_batch_size(shape, device) == size
+def test_batches_of_images_are_as_large_as_the_caches_bear(shape, precision, size):
+    assert choose_eval_batch_size(shape, Precision.choose(precision, torch.device("cpu"))) == size
+
+
+def test_on_cuda_the_feed_chooses():
+    assert choose_eval_batch_size((3, 32, 32), Precision.choose("float32", torch.device("cuda"))) is None
 
 
 def test_a_recipe_says_how_large_they_are(train):

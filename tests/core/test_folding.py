@@ -13,6 +13,7 @@ from trainkit import RunError, hookimpl
 from trainkit.finished import evaluate_run, predict_run
 from trainkit.folding import LEAST_NUMBERS, Folding
 from trainkit.launch import launch
+from trainkit.sealed import Sealed
 
 MANY = LEAST_NUMBERS  # samples for which folding pays
 IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -403,3 +404,67 @@ def test_a_norm_that_stays_is_named_in_the_log(train) -> None:
     finished = train(*CONVNET, listeners=[Hook()])
     log = (finished.folder / "log.txt").read_text(encoding="utf-8")
     assert log.count("evaluations do not fold BatchNorm body.1: the layer before it: it has hooks") == 1
+
+
+class Doubling(torch.autograd.Function):
+    @staticmethod
+    def forward(context, inputs):
+        return inputs * 2
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient * 2
+
+
+def doubled(inputs: Tensor) -> Tensor:
+    return inputs * 2
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["autograd function", "script", "extension"])
+def test_what_runs_outside_of_python_never_gets_a_folded_result(kind: str) -> None:
+    """Functions that torch calls are given the layer's result; compiled extensions fail: there is nothing to take."""
+    through = {
+        "autograd function": lambda: Doubling.apply,
+        "script": lambda: torch.jit.script(doubled),
+        "extension": lambda: lambda inputs: torch._C._nn.gelu(inputs),
+    }[kind]()
+
+    class Through(Model):
+        def forward(self, inputs):
+            made = self.conv1(inputs)
+            return self.norm1(made) + through(made)
+
+    calls, said = folded(settled(Through()))
+    assert calls == 1
+    assert "norm1" in said[0]
+
+
+@torch.no_grad()
+def test_there_is_nothing_to_take_in_a_sealed_result() -> None:
+    sealed = Sealed.seal(torch.ones(3), None, lambda: torch.zeros(3))
+    assert sealed.shape == (3,)
+    assert sealed.device.type == "cpu"
+    with torch._C.DisableTorchFunctionSubclass():
+        assert sealed.device.type == "meta"
+    assert torch.equal(sealed + 1, torch.ones(3))
+    assert sealed.folded() is None, "the plain one is in use"
+
+
+def test_a_model_that_does_not_bear_to_be_watched_is_run_without_folding(train, monkeypatch) -> None:
+    def look(self, inputs):
+        with torch._C.DisableTorchFunctionSubclass():  # as compiled extensions do
+            inputs.sum().item()
+        return inputs.mean((2, 3)) if inputs.dim() == 4 else inputs
+
+    class Look(nn.Module):
+        forward = look
+
+    convnet = nn.Sequential(nn.Conv2d(3, 4, 3), Look(), nn.Linear(4, 3), nn.BatchNorm1d(3))
+    monkeypatch.setattr("trainkit_models.ConvNet", lambda *given, **more: convnet, raising=False)
+    monkeypatch.setattr("trainkit_models.convolutional.ConvNet", lambda *given, **more: convnet)
+    finished = train(*LEARNT, "model={use='convnet', widths=[4]}")
+    assert finished.run.folding is None
+    assert finished.report.status == "finished"
+    log = (finished.folder / "log.txt").read_text(encoding="utf-8")
+    assert log.count("the model raises where the results of its layers are watched") == 1
