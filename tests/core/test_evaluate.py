@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from trainkit import checkpoint
+from trainkit import checkpoint, hookimpl
 from trainkit.device import Precision, choose_eval_batch_size
 
 
@@ -45,3 +46,37 @@ def test_a_recipe_says_how_large_they_are(train):
     images = "data.features=[3,32,32]", "model={use='convnet', widths=[4]}", "run.duration=1ep"
     assert train(*images).run.feed.plan.eval_batch_size == 32
     assert train(*images, "data.eval_batch_size=5").run.feed.plan.eval_batch_size == 5
+
+
+class Frozen(nn.BatchNorm1d):
+    """Stays in evaluation mode, whatever its model does."""
+
+    def train(self, mode: bool = True) -> Frozen:
+        return super().train(False)
+
+
+def test_modules_that_have_a_mode_of_their_own_keep_it_around_evaluations(train):
+    seen = []
+
+    class Look:
+        @hookimpl
+        def trainkit_prepare_model(self, model):
+            model.add_module("extra", nn.Sequential(nn.Dropout(), Frozen(3)))
+            model.train()
+            self.model = model
+
+        @hookimpl(wrapper=True)
+        def trainkit_evaluate(self, run):
+            forward = run.forward
+            run.forward = lambda inputs: seen.append([m.training for m in run.model.modules()]) or forward(inputs)
+            figures = yield
+            run.forward = forward
+            return figures
+
+        @hookimpl
+        def trainkit_epoch_end(self):
+            assert [module.training for module in self.model.extra] == [True, False]
+
+    train(listeners=[Look()])
+    assert seen
+    assert not any(map(any, seen))
