@@ -87,10 +87,15 @@ CALLS = {
     "system": {},
     "popen": {},
     "subprocess": {
+        "trainkit/bench.py": "starts trainkit itself, without a shell",
+        "trainkit/compiler.py": "starts trainkit itself, without a shell",
         "trainkit/import_weights.py": "starts the process apart, without a shell",
         "trainkit/verify_resume.py": "starts trainkit itself, without a shell",
     },
-    "Popen": {},
+    "Popen": {
+        "trainkit/bench.py": "starts trainkit itself, without a shell",
+        "trainkit/compiler.py": "starts trainkit itself, without a shell",
+    },
 }
 
 
@@ -125,7 +130,18 @@ def test_no_code_of_ours_can_run_text_or_read_a_pickle():
     assert found == []
 
 
-LOADER = ("checkpoint", "verified", "forms", "restore", "snapshot", "files", "rundir", "resuming", "finished")
+LOADER = (
+    "checkpoint",
+    "verified",
+    "forms",
+    "restore",
+    "conflicts",
+    "snapshot",
+    "files",
+    "rundir",
+    "resuming",
+    "finished",
+)
 
 
 @pytest.mark.parametrize("module", LOADER)
