@@ -59,9 +59,7 @@ class Pair:
 def _given(forwards: list[tuple[nn.Module, Callable[..., Any]]]) -> Iterator[None]:
     """Let modules have other ``forward``s for a while."""
     for module, forward in forwards:
-        vars(module)["forward"] = (
-            forward  # not `setattr`, which looks for parameters and costs as much as a small layer
-        )
+        vars(module)["forward"] = forward  # `setattr` looks for parameters first and costs as much as a small layer
     try:
         yield
     finally:
