@@ -115,6 +115,8 @@ class Traced:
                             old.copy_(value)
                 losses.append(mean)
                 weights.append(total)
+            if count == 1:  # as an eager update gives them, which are the quickest to gather
+                return [losses[0], weights[0], *outputs]
             # A loss gives tensors or numbers, never both.
             shared = torch.stack(weights) if isinstance(weights[0], Tensor) else weights[0]  # type: ignore[arg-type]
             return [torch.stack(losses), shared, *outputs]
