@@ -78,6 +78,9 @@ class Tally:
         losses, weights, outputs, targets = _joined(self._held) if self._held else (None, None, None, None)
         if losses is not None:
             self._check(losses, len(losses))
+        # One tensor: a checkpoint names each that it holds, and a long interval would give it thousands.
+        self._losses = [torch.cat(self._losses)] if self._losses else []
+        self._weights = [torch.cat(self._weights)] if self._weights else []
         state: dict[str, Any] = _as_bits(
             {
                 "first_step": self._first_step,
