@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import Tensor, nn
 
 from trainkit.artefact import Artefact, Library, digest_of, fingerprint, labels, shape_of
 from trainkit.compile_cache import is_published
@@ -97,7 +96,7 @@ class AutoStep:
                 self._look()
             return self._eagerly(updates)
         if self._calls == WARM + 1:
-            with _Counting() as counting:
+            with _Counting(self.run.model) as counting:
                 result = self._eagerly(updates)
             self._operations = counting.operations
             return result
@@ -163,7 +162,7 @@ class AutoStep:
                 number = int(label.removeprefix("moving "))
                 self._slots.append((place, number))
                 if number < self._batches:
-                    self._shape = torch.Size(shape[0])
+                    self._shape = torch.Size(artefact.arguments[place][1])
                 self._arguments.append(None)
                 continue
             if label not in named or list(shape_of(named[label])) != shape:
@@ -256,11 +255,30 @@ def _alike(before: Tensor, ours: Tensor, theirs: Tensor) -> bool:
     return bool(gap <= TOLERANCE * change + least)
 
 
-class _Counting(TorchDispatchMode):
-    """Counts the operations within."""
+class _Counting:
+    """Estimates how many operations an update has, from the graph that one forward pass leaves for the backward pass.
 
-    operations = 0
+    torch's own way to look at operations imports the compiler, a second that a run which stays eager would lose.
+    """
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operations += 1
-        return func(*args, **(kwargs or {}))
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self.operations = 0
+
+    def __enter__(self) -> _Counting:
+        self._handle = self._model.register_forward_hook(self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._handle.remove()
+
+    def _look(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        waiting = [outputs.grad_fn] if isinstance(outputs, Tensor) and outputs.grad_fn is not None else []
+        seen = set(waiting)
+        while waiting:
+            for node, _ in waiting.pop().next_functions:
+                if node is not None and node not in seen:
+                    seen.add(node)
+                    waiting.append(node)
+        # Each node was an operation and will be one; a third is its part in the loss and in the optimizer's update.
+        self.operations = 3 * (len(seen) + 2)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -183,7 +185,9 @@ def test_compiling_begins_only_where_the_updates_left_pay_for_it(monkeypatch, tm
     monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path))
     started, said = [], []
     monkeypatch.setattr(background, "Compiler", lambda order: started.append(order))
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU(), torch.nn.Linear(2, 1))
     run = SimpleNamespace(
+        model=model,
         clock=SimpleNamespace(accumulate=1),
         total_updates=left,
         position=0,
@@ -193,7 +197,7 @@ def test_compiling_begins_only_where_the_updates_left_pay_for_it(monkeypatch, tm
 
     def eager(updates):
         time.sleep(1e-4)
-        torch.zeros(3).add_(1)
+        model(torch.zeros(1, 2))
         return StepResult(torch.zeros(()), 1.0)
 
     program = AutoStep(run, eager, False, 4, {"text": ""}, "key")
@@ -203,6 +207,21 @@ def test_compiling_begins_only_where_the_updates_left_pay_for_it(monkeypatch, tm
     assert f"{left} updates left" in said[0]
     assert ("it is compiled in the background" in said[0]) == pays
     assert len(started) == pays
+
+
+def test_a_run_that_stays_eager_never_imports_the_compiler(tmp_path):
+    code = """
+import sys
+from trainkit.cli import main
+code = main(["run", "trainkit:mlp_digits", "--run-dir", sys.argv[1], "run.compile=auto", "run.duration=120ba"])
+assert code == 0, code
+assert "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the run stays eager" in done.stderr
 
 
 def test_a_short_run_never_decides(train, capfd):
