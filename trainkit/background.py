@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 
 from trainkit.artefact import Artefact, Library, digest_of, fingerprint, labels, shape_of
 from trainkit.compile_cache import is_published
@@ -67,6 +68,7 @@ class AutoStep:
         self._library: Library | None = None
         self._traced: Traced
         self._arguments: list[Any] = []
+        self._changing: list[Tensor] = []
         self._slots: list[tuple[int, int]] = []
         self._shape: Any = None
         self._seen: Any = None
@@ -172,6 +174,7 @@ class AutoStep:
             raise ValueError("the program does not look at its inputs")
         if fingerprint(run.model, run.loss) != artefact.fingerprint:
             raise ValueError("the model's Python values have changed since the run began")
+        self._changing = [tensor for tensor in self._arguments if tensor is not None]
         self.updates_per_call = self._wanted
 
     def _give_up(self, reason: str) -> None:
@@ -211,6 +214,8 @@ class AutoStep:
         assert self._library is not None
         assert self._artefact is not None
         returned = self._library(self._given(batches))
+        # The library writes to memory behind torch's back; who keeps something by a tensor's version has to see it.
+        increment_version(self._changing)
         self._traced.count()
         losses, weights, *outputs = [
             returned[place] if type(place) is int else place for place in self._artefact.results

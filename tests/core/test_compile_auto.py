@@ -61,14 +61,16 @@ def eagerly_decided(monkeypatch):
 
 
 class Calls:
-    """How many updates each call made."""
+    """How many updates each call made, and the version of a weight after it."""
 
     def __init__(self) -> None:
         self.updates: list[int] = []
+        self.versions: list[int] = []
 
     @hookimpl
-    def trainkit_step_end(self, result):
+    def trainkit_step_end(self, run, result):
         self.updates.append(result.updates)
+        self.versions.append(run.model.head.weight._version)
 
 
 @needs_compiler
@@ -88,6 +90,8 @@ def test_what_another_process_compiled_takes_over_and_is_the_eager_run_up_to_rou
     # The last of the eight updates of an epoch has a short batch.
     assert calls.updates.count(2) >= 6
     assert sum(calls.updates) == 24
+    # Who keeps something made of weights knows by their version that they are others; fused eager updates say nothing.
+    assert calls.versions[-1] > calls.versions[0]
     for name, weight in eager.weights.items():
         torch.testing.assert_close(auto.weights[name], weight, rtol=1e-4, atol=1e-5)
     assert [line["loss"] for line in auto.of("train")] == pytest.approx(
