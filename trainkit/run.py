@@ -33,7 +33,7 @@ Status = Literal["finished", "stopped", "failed", "interrupted"]
 Metrics = dict[str, float]
 
 
-@dataclass
+@dataclass(slots=True)
 class StepResult:
     """What one call of the step program did.
 
