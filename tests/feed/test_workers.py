@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 
 import pytest
@@ -142,3 +144,59 @@ def test_a_look_of_one_pass_leaves_the_other_to_look_after_its_own_workers():
     evaluation._look(always=False)
     with pytest.raises(RuntimeError, match="ended with -9"):
         training._look(always=False)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_worker_killed_while_the_others_are_started_is_missed_at_once(monkeypatch, number, passes):
+    """The start of the next process reaps it, so that torch, which learns of the workers later, never sees it end."""
+    started: list[int] = []
+    start = BaseProcess.start
+
+    def kill_the_first(process: BaseProcess) -> None:
+        start(process)
+        started.append(process.pid)
+        if len(started) == number + 1:
+            os.kill(process.pid, signal.SIGKILL)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+    said: list[str] = []
+    feed = feed_of(Rows(), said, worker_timeout=20)
+    if passes == 2:  # torch's handler is there already
+        list(feed_of(Rows(), []).train(0))
+    monkeypatch.setattr(BaseProcess, "start", kill_the_first)
+    begun = time.monotonic()
+    assert sum(len(batch.index) for batch in feed.train(0)) == 64
+    assert time.monotonic() - begun < 10
+    assert len(said) == 1
+    assert len(started) == 4
+
+
+def test_a_worker_that_something_else_has_reaped_is_missed_while_a_batch_is_waited_for():
+    """``multiprocessing.active_children`` and every start of a process reap whatever has ended."""
+
+    class Reaped(Rows):
+        def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+            if os.getpid() != self.parent and self.row in index.tolist():
+                time.sleep(0.5)
+            return super().__getitem__(index)
+
+    said: list[str] = []
+    feed = feed_of(Reaped(), said, worker_timeout=20)
+    batches = feed.train(0)
+    begun = time.monotonic()
+    next(batches)
+
+    def reap() -> None:
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+            worker.join()
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # the news comes after the reaping
+    try:
+        reap()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+    list(batches)
+    assert time.monotonic() - begun < 10
+    assert said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -55,7 +56,8 @@ def children() -> list[int]:
     own = os.getpid()
     found = []
     for task in Path(f"/proc/{own}/task").iterdir():
-        found += [int(word) for word in (task / "children").read_text(encoding="utf-8").split()]
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found += [int(word) for word in (task / "children").read_text(encoding="utf-8").split()]
     return found
 
 
@@ -73,12 +75,15 @@ def check(count: int, seed: int) -> list[str]:
             folder = top / f"run-{number}"
             begun = time.monotonic()
             try:
-                launch(recipe, plugins, folder=folder, listeners=[killer])
+                report = launch(recipe, plugins, folder=folder, listeners=[killer])
             except TrainkitError as error:
                 if error.exit_code != 4 or "workers" not in str(error):
                     wrong.append(f"run {number}: {error}")
                 continue
-            if killer.longest > LONGEST_S or time.monotonic() - begun > 60:
-                wrong.append(f"run {number}: {killer.longest:.1f} s from the death to the next update")
+            if report.status == "interrupted":  # by `timeout`, say, which sends one signal and waits
+                return [*wrong, f"run {number}: {report.reason}, sent to the soak itself, which ends here"]
+            lasted = time.monotonic() - begun
+            if killer.longest > LONGEST_S or lasted > LONGEST_S:
+                wrong.append(f"run {number}: {lasted:.1f} s, {killer.longest:.1f} s from the death to the next update")
             wrong += [f"run {number}: {what}" for what in rig.differences(top / "straight", folder)]
     return wrong

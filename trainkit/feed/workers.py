@@ -8,6 +8,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -33,7 +34,8 @@ class Gate:
 
     def __init__(self, handler: Callable[[int, FrameType | None], Any]) -> None:
         self.handler = handler
-        self.waiting = False  # whether the run waits for a batch, the one place where the error is of use
+        # Set while the run waits for a batch, the one place where the error is of use: looks at the pass's workers.
+        self.waiting: Callable[[], None] | None = None
         self.ended = 0  # how often one has ended: of the workers of any pass, each of which looks after its own
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -42,8 +44,12 @@ class Gate:
             self.handler(number, frame)
         except RuntimeError:
             self.ended += 1
-            if self.waiting:
+            if self.waiting is not None:
                 raise
+        else:
+            # torch sees only those that nobody has reaped: each start of a process reaps all that have ended by then.
+            if self.waiting is not None:
+                self.waiting()
 
 
 class Passing:
@@ -77,6 +83,7 @@ class Passing:
         # Workers that run already are waited for; where they are forked here, what is raised within would be lost.
         with contextlib.nullcontext() if self.iterator is None else self._waiting():
             self.iterator = iter(self.loader)
+        self._look(always=True)  # torch learns of its workers when the last is started, and one may be gone by then
         if _gate() is not None:
             threading.Thread(target=self._knock, name="trainkit-workers", daemon=True).start()
         while True:
@@ -96,7 +103,7 @@ class Passing:
         """
         main = threading.main_thread().ident
         while not self._over.wait(KNOCK_S):
-            if self.gate is not None and self.gate.waiting and main is not None:
+            if self.gate is not None and self.gate.waiting is not None and main is not None:
                 signal.pthread_kill(main, signal.SIGCHLD)
 
     @contextlib.contextmanager
@@ -104,11 +111,11 @@ class Passing:
         if self.gate is None:
             yield
             return
-        self.gate.waiting = True
+        self.gate.waiting = partial(self._look, always=True)
         try:
             yield
         finally:
-            self.gate.waiting = False
+            self.gate.waiting = None
 
     def _look(self, always: bool) -> None:
         """Raise if a worker has ended."""
