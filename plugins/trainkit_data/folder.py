@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
+import math
+import mmap
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import PIL
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError, features
 
 from trainkit import DataError
-from trainkit_data.cache import Decoded, decoded
+from trainkit_data.cache import Decoded, Room, decoded
+from trainkit_data.helpers import shared_out
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,9 +28,13 @@ if TYPE_CHECKING:
 _SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
 _PARTS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _MODES = {1: "L", 3: "RGB"}
-# Images a thread decodes before it reports.
-_PORTION = 64
-_MOST_THREADS = 8
+# Images that are decoded, written and told of together, and bytes of them.
+_PORTION = 32
+_PORTION_BYTES = 1 << 19
+_FLUSHED_BYTES = 1 << 23
+_HASH = 32  # bytes of SHA-256
+_MORE = 1 << 20
+_FEWEST = 4  # portions that are worth the start of another process
 _LARGE = 64 * 64  # pixels; below, each call of pillow's costs more than it saves
 
 
@@ -114,68 +124,92 @@ def decode_tree(
         channels: 1 for grey, 3 for colour.
 
     Raises:
-        DataError: naming the first image that is damaged, or of another size where none is set.
+        DataError: naming an image that is damaged, or of another size where none is set.
     """
     if size:
         height = width = size
     else:
-        first = _open(tree.root / tree.files[0][0], channels, None)
+        name, length, _ = tree.files[0]
+        path = str(tree.root / name)
+        first = _decode(path, _read(path, length), channels, None)
         height, width = first.height, first.width
-    shape = (len(tree.files), channels, height, width)
+    count = len(tree.files)
+    shape = (count, channels, height, width)
+    step = max(1, min(_PORTION, _PORTION_BYTES // (channels * height * width)))
 
-    def make(pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        array = pixels.numpy()
+    def make(room: Room) -> tuple[Tensor, dict[str, Any]]:
+        hashes = mmap.mmap(-1, count * _HASH)  # shared with the helpers
+        top = str(tree.root)
 
-        def portion(begin: int) -> int:
-            end = min(begin + _PORTION, len(tree.files))
-            for number in range(begin, end):
-                path = tree.root / tree.files[number][0]
-                image = _open(path, channels, size)
-                if (image.height, image.width) != (height, width):
+        def portion(place: int) -> None:
+            begin, parts = place * step, []
+            for number in range(begin, min(begin + step, count)):
+                name, length, _ = tree.files[number]
+                path = os.path.join(top, name)
+                content = _read(path, length)
+                hashes[number * _HASH : (number + 1) * _HASH] = hashlib.sha256(content).digest()
+                image = _decode(path, content, channels, size)
+                if image.size != (width, height):
                     raise DataError(
                         f"{path} has {image.width}x{image.height} pixels, {tree.root / tree.files[0][0]} has "
                         f"{width}x{height}; set size = {min(height, width)} to resize all"
                     )
-                _planes(image, array[number])
-            return end - begin
+                parts += _planes(image)
+            room.put(begin, parts)
 
-        # Threads, not processes: pillow decodes without the interpreter's lock, and nothing needs to be copied.
-        done = 0
-        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as threads:
-            try:
-                for count in threads.map(portion, range(0, len(tree.files), _PORTION)):
-                    done += count
-                    progress(done, len(tree.files), "decoding images")
-            except BaseException:
-                threads.shutdown(cancel_futures=True)
-                raise
+        ready, since, portions = 0, 0, -(-count // step)
+        with contextlib.closing(shared_out(portion, portions, room.path, alone=portions < _FEWEST)) as done:
+            for place in done:
+                ready += min(step, count - place * step)
+                progress(ready, count, "decoding images")
+                since += 1
+                if since * step * math.prod(shape[1:]) >= _FLUSHED_BYTES:
+                    since = 0
+                    room.flush()
+        # The files and not the pixels: a photograph has a seventh of the bytes. Decoders differ in how they round.
+        decoder = f"{PIL.__version__} {features.version('jpg')} {shape} {size}"
+        room.made_of = hashlib.sha256(hashes).digest() + decoder.encode()
         return tree.targets, {"classes": tree.classes}
 
     made_of = {"root": str(tree.root.resolve()), "files": tree.files, "size": size, "channels": channels}
     return decoded(cache_root, tree.root.name or "images", made_of, shape, make)
 
 
-def _planes(image: Image.Image, into: Any) -> None:
-    """Copy an image's pixels to ``into``, ``(channels, height, width)``."""
+def _planes(image: Image.Image) -> list[bytes]:
+    """An image's pixels, channel after channel."""
     if image.width * image.height < _LARGE:
-        into[:] = np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1)
-        return
+        return [np.asarray(image).reshape(image.height, image.width, -1).transpose(2, 0, 1).tobytes()]
     # Out of pillow's memory channel by channel: taking a large image apart costs a quarter of its decoding.
-    for channel, band in enumerate(image.getbands()):
-        into[channel] = np.frombuffer(image.tobytes("raw", band), np.uint8).reshape(image.height, image.width)
+    return [image.tobytes("raw", band) for band in image.getbands()]
 
 
-def _open(path: Path, channels: int, size: int | None) -> Image.Image:
+def _read(path: str, length: int) -> bytes:
+    """A file's content; one of ``length`` bytes, as it most likely is, without the layers of ``open``."""
+    try:
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            content = os.read(file, length + 1)
+            while len(content) != length and (more := os.read(file, _MORE)):
+                content += more
+        finally:
+            os.close(file)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as an image ({error}); mend it or remove it") from error
+    return content
+
+
+def _decode(path: str, content: bytes, channels: int, size: int | None) -> Image.Image:
     mode = _MODES[channels]
     try:
-        with Image.open(path) as image:
+        with Image.open(io.BytesIO(content)) as image:
             if size:
                 # Large photographs are decoded at an eighth, a quarter or half of their size where that is enough.
                 image.draft(mode, (size, size))
             image.load()
             whole = image if image.mode == mode else image.convert(mode)
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}); mend it or remove it") from error
+        said = "of no known kind" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"{path} cannot be read as an image ({said}); mend it or remove it") from error
     if size is None or whole.size == (size, size):
         return whole
     side = min(whole.size)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainkit import Progress
+    from trainkit_data.cache import Room
     from trainkit_data.download import Archive
 
 _CIFAR_TRAIN, _CIFAR_TEST = 50_000, 10_000
@@ -164,14 +165,14 @@ def _cifar(
         from trainkit_data.cache import decoded
         from trainkit_data.download import fetch
 
-        def make(pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        def make(room: Room) -> tuple[Tensor, dict[str, Any]]:
             path = fetch(archive, cache_root / "downloads", progress)
             limits = {**dict.fromkeys(files, 1 << 28), names: 1 << 20}
             contents = read_members(path, limits)
             parts = [read_cifar(contents[file], f"{path}: {file}", labels) for file in files]
-            if sum(len(targets) for _, targets in parts) != len(pixels):
-                raise DataError(f"{path} does not hold {len(pixels):,} images; delete it and run again")
-            torch.cat([images for images, _ in parts], out=pixels)
+            if sum(len(targets) for _, targets in parts) != room.shape[0]:
+                raise DataError(f"{path} does not hold {room.shape[0]:,} images; delete it and run again")
+            torch.cat([images for images, _ in parts], out=room.tensor())
             words = contents[names].decode("utf-8", "replace").split()
             return torch.cat([targets for _, targets in parts]), {"classes": words}
 
@@ -201,12 +202,13 @@ def _mnist(
 
     files = [f"{part}-{what}-ubyte.gz" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
 
-    def make(pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def make(room: Room) -> tuple[Tensor, dict[str, Any]]:
         paths = [
             # One folder a set: the files of both sets have the same names.
             fetch(Archive(file, [host + file for host in hosts], md5), cache_root / "downloads" / name, progress)
             for file, md5 in zip(files, sums, strict=True)
         ]
+        pixels = room.tensor()
         pixels[:_MNIST_TRAIN, 0] = read_idx(paths[0], (_MNIST_TRAIN, 28, 28))
         pixels[_MNIST_TRAIN:, 0] = read_idx(paths[2], (_MNIST_TEST, 28, 28))
         targets = torch.cat((read_idx(paths[1], (_MNIST_TRAIN,)), read_idx(paths[3], (_MNIST_TEST,))))

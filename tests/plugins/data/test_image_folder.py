@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from trainkit import DataError, Dataset, MachineError
 from trainkit.feed import make_feed
-from trainkit_data import cache
+from trainkit_data import cache, helpers
 from trainkit_data.files import image_folder
 
 Image = pytest.importorskip("PIL.Image")
@@ -192,6 +193,34 @@ def test_pixels_of_small_and_large_images_lie_in_planes(tmp_path: Path, side: in
     data, _ = load(tmp_path / "images", channels=channels, val=0.0, test=0.0)
     found = data.splits["train"].inputs[torch.arange(4)]
     assert np.array_equal(found.numpy(), pixels[[0, 2, 1, 3]].transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("side", [8, 70])
+def test_images_decoded_by_helpers_are_those_of_a_plain_loop(
+    tmp_path: Path, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = np.random.default_rng(0)
+    for number in range(130):
+        path = tmp_path / "images" / "ab"[number % 2] / f"{number:03}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
+    expected = [
+        np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)
+        for path in sorted((tmp_path / "images").rglob("*.jpg"))
+    ]
+    fingerprints = set()
+    for processors in (3, 1):
+        monkeypatch.setattr(helpers, "_processors", lambda count=processors: count)
+        data, seen = load(tmp_path / "images", val=0.0, test=0.0, standardise=False)
+        found = data.splits["train"].inputs[torch.arange(130)]
+        assert np.array_equal(found.numpy(), np.stack(expected))
+        assert seen[-1] == (130, 130, "decoding images")
+        fingerprints.add(data.spec.fingerprint)
+        shutil.rmtree(tmp_path / "cache")
+    assert len(fingerprints) == 1
+    (tmp_path / "images" / "b" / "121.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"b.121\.jpg cannot be read as an image \(of no known kind\)"):
+        load(tmp_path / "images")
 
 
 @pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason="no cifar10-jpeg.tar.gz in TRAINKIT_DATA")
