@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import is_
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -88,15 +89,15 @@ class Folding:
         """Find the pairs while samples go through the model in evaluation mode; nothing is changed or computed anew."""
         layers = [module for module in self.model.modules() if type(module) in LAYERS and not _altered(module)]
         norms = {module: name for name, module in self.model.named_modules() if isinstance(module, _BatchNorm)}
-        watched = [norm for norm in norms if type(norm) in NORMS and not _altered(norm)]
+        watched = [norm for norm in norms if not _altered(norm)]
         takers: dict[nn.Module, set[_BatchNorm | None]] = {layer: set() for layer in layers}
         numbers: dict[nn.Module, int] = {}
 
         def layer_forward(layer: nn.Module) -> Callable[..., Any]:
             plain, numbers[layer] = type(layer).forward, 0
 
-            def forward(inputs: Tensor) -> Tensor:
-                made: Tensor = plain(layer, inputs)
+            def forward(input: Tensor) -> Tensor:
+                made: Tensor = plain(layer, input)
                 if made.dim() != LAYERS[type(layer)]:
                     takers[layer].add(None)
                     return made
@@ -111,11 +112,11 @@ class Folding:
             return forward
 
         def norm_forward(norm: _BatchNorm) -> Callable[..., Any]:
-            def forward(inputs: Tensor) -> Any:
-                if isinstance(inputs, Sealed) and isinstance(inputs._maker, nn.Module):
-                    takers[inputs._maker].add(norm)
-                    inputs = inputs._folded
-                return type(norm).forward(norm, inputs)
+            def forward(input: Tensor) -> Any:
+                if isinstance(input, Sealed) and isinstance(input._maker, nn.Module):
+                    takers[input._maker].add(norm)
+                    input = input._folded
+                return type(norm).forward(norm, input)
 
             return forward
 
@@ -134,8 +135,6 @@ class Folding:
             if norm not in folded:
                 self._others[name] = _altered(norm) or (
                     "its inputs are not those of a convolution or linear layer that works for it alone"
-                    if type(norm) in NORMS
-                    else f"it is of the class {type(norm).__name__}"
                 )
 
     def forward(self, plain: Forward, samples: int, dtype: torch.dtype | None) -> Forward:
@@ -161,13 +160,15 @@ class Folding:
         if not pairs:
             return plain
         with torch.no_grad():
-            forwards = [(pair.layer, _folded_layer(pair, dtype)) for pair in pairs]
+            sealed: list[ref[Sealed]] = []
+            forwards = [(pair.layer, _folded_layer(pair, dtype, sealed)) for pair in pairs]
         forwards += [(norm, _folded_norm(norm)) for norm in {pair.norm: None for pair in pairs}]
 
         def forward(inputs: Tensor) -> Tensor:
             with _given(forwards):
-                outputs = plain(inputs)
-            return unsealed(outputs)  # type: ignore[no-any-return]
+                outputs: Tensor = unsealed(plain(inputs))
+            _open_kept(sealed)
+            return outputs
 
         return forward
 
@@ -182,7 +183,9 @@ class Folding:
 
 
 def _altered(module: nn.Module) -> str:
-    """Why a module may do more than its class says; empty if it does not."""
+    """Why a module may do more than the classes here say; empty if it does not."""
+    if type(module) not in (*LAYERS, *NORMS):  # a parametrization changes the class, too
+        return f"it is of the class {type(module).__name__}"
     if "forward" in vars(module):
         return "its forward is replaced"
     if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
@@ -201,6 +204,9 @@ def _obstacle(pair: Pair) -> str:
         return "it is kept in training mode"
     if norm.running_mean is None or norm.running_var is None:
         return "it has no running statistics"
+    used = [layer.weight, layer.bias, norm.weight, norm.bias, norm.running_mean, norm.running_var]
+    if not all(map(is_, used, _tensors(pair))):  # spectral norm by hand makes them anew for each batch
+        return "its weights, or those of the layer before it, are plain attributes"
     kinds = {(part.dtype, part.device, part.layout) for part in _tensors(pair) if part is not None}
     if len(kinds) > 1:
         return "its layer lives on another device or has another number format"
@@ -209,10 +215,14 @@ def _obstacle(pair: Pair) -> str:
 
 def _tensors(pair: Pair) -> list[Any]:
     """What is folded: the layer's weight and bias, and the BatchNorm's two and statistics."""
-    layer, norm = pair.layer._parameters, pair.norm._parameters
-    statistics = pair.norm._buffers
-    own = layer["weight"], layer["bias"], norm["weight"], norm["bias"]
-    return [*own, statistics["running_mean"], statistics["running_var"]]
+    layer, norm, statistics = pair.layer._parameters, pair.norm._parameters, pair.norm._buffers
+    own = layer.get("weight"), layer.get("bias"), norm.get("weight"), norm.get("bias")
+    return [*own, statistics.get("running_mean"), statistics.get("running_var")]
+
+
+def _same(now: list[Any], held: list[Any], versions: list[int]) -> bool:
+    """Whether tensors are those that were held, with the numbers that they had."""
+    return all(map(is_, now, held)) and list(map(_version, now)) == versions
 
 
 def _version(tensor: Tensor | None) -> int:
@@ -220,37 +230,48 @@ def _version(tensor: Tensor | None) -> int:
     return 0 if tensor is None or tensor.is_inference() else tensor._version
 
 
-def _folded_layer(pair: Pair, dtype: torch.dtype | None) -> Callable[[Tensor], Tensor]:
-    """The layer with the BatchNorm's work in its weights."""
+def _open_kept(sealed: list[ref[Sealed]]) -> None:
+    """Open what a model or a hook has kept from a call, as it may be looked at when the weights are others."""
+    while sealed:
+        if (kept := sealed.pop()()) is not None:
+            with contextlib.suppress(RunError):  # inputs that are gone: an error for who asks, as nobody may
+                kept.opened()
+
+
+def _folded_layer(pair: Pair, dtype: torch.dtype | None, sealed: list[ref[Sealed]]) -> Callable[[Tensor], Tensor]:
+    """The layer with the BatchNorm's work in its weights; what it makes is noted in ``sealed``."""
     layer, held = pair.layer, _tensors(pair)
     versions = list(map(_version, held))
     weight, bias, scale, shift, mean, variance = held
     weight, bias = (
         part.detach() for part in fuse_conv_bn_weights(weight, bias, mean, variance, pair.norm.eps, scale, shift)
     )
-    if dtype is not None:  # autocast would do it at every batch
+    cast = dtype is not None and weight.dtype is not torch.float64  # which autocast leaves alone
+    if cast:  # autocast would do it at every batch
         weight, bias = weight.to(dtype), bias.to(dtype)
     plain: Callable[..., Tensor] = type(layer).forward
     dimensions = LAYERS[type(layer)]
     convolve: Any = None if isinstance(layer, nn.Linear) else layer._conv_forward
 
-    def forward(inputs: Tensor) -> Tensor:
-        now = _tensors(pair)
-        same = all(map(is_, now, held)) and list(map(_version, now)) == versions
-        if not same or inputs.dim() != dimensions:
-            return plain(layer, inputs)
-        before = _version(inputs)
+    def forward(input: Tensor) -> Tensor:
+        if not _same(_tensors(pair), held, versions) or input.dim() != dimensions or input.is_inference():
+            return plain(layer, input)
+        if cast and not torch.is_autocast_enabled(input.device.type):  # the model has switched it off
+            return plain(layer, input)
+        before = input._version
 
         def unfolded() -> Tensor:
-            if _version(inputs) != before:
+            if input._version != before or not _same(_tensors(pair)[:2], held[:2], versions[:2]):
                 raise RunError(
                     f"evaluations fold BatchNorm '{pair.name}', but what its layer makes is used elsewhere too, after "
-                    "the layer's inputs were changed in place\n  write fold_batchnorm = false in [run]"
+                    "the layer's inputs or weights were changed\n  write fold_batchnorm = false in [run]"
                 )
-            return plain(layer, inputs)
+            return plain(layer, input)
 
-        made: Tensor = convolve(inputs, weight, bias) if convolve else nn.functional.linear(inputs, weight, bias)
-        return Sealed.seal(made, pair, unfolded)
+        made: Tensor = convolve(input, weight, bias) if convolve else nn.functional.linear(input, weight, bias)
+        result = Sealed.seal(made, pair, unfolded)
+        sealed.append(ref(result))
+        return result
 
     return forward
 
@@ -258,12 +279,12 @@ def _folded_layer(pair: Pair, dtype: torch.dtype | None) -> Callable[[Tensor], T
 def _folded_norm(norm: _BatchNorm) -> Callable[[Tensor], Any]:
     """The BatchNorm that opens what was folded for it, and normalises anything else."""
 
-    def forward(inputs: Tensor) -> Any:
-        if isinstance(inputs, Sealed):
-            own = isinstance(inputs._maker, Pair) and inputs._maker.norm is norm and not norm.training
-            if own and (done := inputs.folded()) is not None:
+    def forward(input: Tensor) -> Any:
+        if isinstance(input, Sealed):
+            own = isinstance(input._maker, Pair) and input._maker.norm is norm and not norm.training
+            if own and (done := input.folded()) is not None:
                 return done
-            inputs = inputs.opened()
-        return type(norm).forward(norm, inputs)
+            input = input.opened()
+        return type(norm).forward(norm, input)
 
     return forward

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -236,6 +237,10 @@ def normed(model):
     model.norm1.register_forward_pre_hook(lambda module, inputs: (inputs[0] * 2,))
 
 
+def parametrized(model):
+    nn.utils.parametrize.register_parametrization(model.conv1, "weight", nn.Tanh())
+
+
 def training(model):
     model.norm1.train()
     model.norm1.momentum = 0.0
@@ -254,6 +259,7 @@ def no_statistics(model):
     [
         (hooked, "the layer before it: it has hooks"),
         (normed, "it has hooks"),
+        (parametrized, "the layer before it: it is of the class ParametrizedConv2d"),
         (training, "it is kept in training mode"),
         (no_statistics, "it has no running statistics"),
     ],
@@ -263,6 +269,85 @@ def test_what_comes_later_is_seen(change, why: str) -> None:
     assert calls == 1
     assert said == [f"evaluations do not fold BatchNorm norm1: {said[0].partition(': ')[2]}"]
     assert why in said[0]
+
+
+class ByHand(nn.Module):
+    """A layer whose weight is made anew for each batch, as spectral norm by hand makes it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.weight = module, nn.Parameter(module.weight.detach().clone())
+        del module._parameters["weight"]
+
+    def forward(self, inputs):
+        self.module.weight = self.weight * 2
+        return self.module(inputs)
+
+
+def test_weights_that_are_plain_attributes_stay() -> None:
+    model = Model()
+    model.conv1 = ByHand(model.conv1)
+    calls, said = folded(settled(model))
+    assert calls == 1
+    assert "its weights, or those of the layer before it, are plain attributes" in said[0]
+
+
+class WithoutAutocast(Model):
+    def forward(self, inputs):
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(inputs)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_layers_that_autocast_leaves_alone_compute_what_they_did(kind: torch.dtype) -> None:
+    model = settled(WithoutAutocast() if kind is torch.float32 else Model()).to(kind)
+    folding = Folding(model, print)
+    with folding.watch():
+        model(IMAGES.to(kind))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model(IMAGES.to(kind))
+        found = folding.forward(model, MANY, torch.bfloat16)(IMAGES.to(kind))
+    torch.testing.assert_close(found, expected)
+
+
+class Keeping(Model):
+    def forward(self, inputs):
+        self.kept = self.conv1(inputs)
+        return self.norm1(self.kept)
+
+
+@torch.no_grad()
+def test_what_a_model_keeps_is_of_the_weights_that_made_it() -> None:
+    model = settled(Keeping())
+    folding = Folding(model, print)
+    with folding.watch():
+        model(IMAGES)
+    expected = model.conv1(IMAGES)
+    folding.forward(model, MANY, None)(IMAGES)
+    model.conv1.weight.mul_(3)
+    assert torch.equal(model.kept, expected)
+    assert torch.equal(copy.deepcopy(model).kept, expected)
+
+
+@torch.no_grad()
+def test_inputs_whose_changes_nobody_counts_are_not_folded() -> None:
+    model = settled(Deciding())
+    folding = Folding(model, print)
+    with folding.watch():
+        model(IMAGES.clone())
+    model.way = "inputs changed"
+    forward = folding.forward(model, MANY, None)
+    with torch.inference_mode():
+        torch.testing.assert_close(forward(IMAGES * 1), model(IMAGES * 1))
+
+
+def test_layers_may_be_given_their_input_by_name() -> None:
+    class ByName(Model):
+        def forward(self, inputs):
+            return self.norm2(input=self.conv2(input=self.norm1(input=self.conv1(input=inputs)).relu()))
+
+    assert folded(settled(ByName())) == (0, [])
 
 
 def test_a_layer_of_another_number_format_stays() -> None:
