@@ -62,6 +62,24 @@ def test_what_was_taken_does_not_change_with_its_slot() -> None:
     assert same(taken, first)
 
 
+def test_a_change_in_place_of_one_tensor_is_none_of_the_others() -> None:
+    """Autograd would refuse to go back through a batch after the next one was changed."""
+    batch = Batch(torch.ones(4, 2), torch.ones(4), torch.arange(4))
+    slots = Slots(1, 4096)
+    first, second = slots.take(0, slots.put(0, [batch, batch]) or [])
+    weight = torch.ones(2, requires_grad=True)
+    result = (first.inputs * weight).sum()
+    second.inputs.mul_(2)
+    first.targets.mul_(2)
+    assert torch.equal(*torch.autograd.grad(result, weight), torch.full((2,), 4.0))
+
+
+def test_empty_batches_come_out_as_they_went_in() -> None:
+    batch = Batch(torch.zeros(0, 3), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    slots = Slots(1, 4096)
+    assert all(same(batch, taken) for taken in slots.take(0, slots.put(0, [batch, batch]) or []))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     batch = Batch(torch.zeros(100, 4), torch.arange(100), torch.arange(100))
     assert Slots(1, 1000).put(0, [batch]) is None

@@ -74,10 +74,11 @@ def _layout(part: Tensor) -> Layout:
 
 def _views(room: Tensor, layouts: Sequence[Sequence[Layout]]) -> list[Tensor]:
     """The tensors of these layouts, one after the other in ``room``."""
-    views, begin = [], 0
-    for layout in (layout for batch in layouts for layout in batch):
-        dtype, shape, stride = layout
-        size = _nbytes(layout)
-        views.append(room[begin : begin + size].view(dtype).as_strided(shape, stride))
-        begin += _aligned(size)
-    return views
+    flat = [layout for batch in layouts for layout in batch]
+    sizes = [_aligned(_nbytes(layout)) for layout in flat]
+    # Not slices: those count changes in place together, so that autograd takes a change of one for one of all.
+    pieces = torch.unsafe_split_with_sizes(room[: sum(sizes)], sizes)
+    return [
+        piece[: _nbytes(layout)].view(layout[0]).as_strided(*layout[1:])
+        for piece, layout in zip(pieces, flat, strict=True)
+    ]
