@@ -61,12 +61,15 @@ class Stopwatch:
 
     @hookimpl(trylast=True)
     def trainkit_step_end(self, run: Run) -> None:
-        """Take the time after the update that the window begins with, and after its last one."""
+        """Take the time after the update that the window begins with, and after its last one.
+
+        Where several updates are made at a call, both are put off to the next end of a call, but not past the run's.
+        """
         if not self.clock.marks:
             if run.position >= self.start:
                 self.start = run.position
                 self.clock.mark()
-        elif run.position >= self.start + self.updates and run.stop_reason is None:
+        elif run.position >= min(self.start + self.updates, run.total_updates) and run.stop_reason is None:
             self.clock.mark()
             self.made = run.position - self.start
             # As a signal would: the test is not measured.

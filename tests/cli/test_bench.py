@@ -9,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from trainkit.allocator import can_keep_pages
 from trainkit.bench import plan
 from trainkit.bench_table import RAW, Bench, Row
+from trainkit.bench_trial import Stopwatch
 from trainkit.errors import UsageError
 
 # Of all means, one that does something: ten others would be ten processes.
@@ -168,6 +170,16 @@ def test_the_updates_of_a_round(total, epoch, updates, expected):
     assert plan(facts, updates, trial) == expected
     assert all(2 + count <= total for count in asked)
     assert bool(asked) == (updates == 0)
+
+
+@pytest.mark.parametrize(("total", "made"), [(60, 50), (100, 60)])
+def test_calls_of_ten_updates_are_timed_to_the_end_of_one_and_never_past_the_runs(total, made):
+    run = SimpleNamespace(position=0, total_updates=total, stop_reason=None, interrupted=False)
+    watch = Stopwatch(2, 58)
+    while run.position < total and run.stop_reason is None:
+        run.position += 10
+        watch.trainkit_step_end(run)
+    assert (watch.start, watch.made, len(watch.clock.marks)) == (10, made, 2)
 
 
 def test_a_run_of_four_updates_cannot_be_timed():
