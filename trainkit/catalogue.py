@@ -13,6 +13,9 @@ import os
 import stat
 import sys
 import time
+import zlib
+
+from trainkit.errors import MachineError
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import for ``list``
 if TYPE_CHECKING:
@@ -55,10 +58,21 @@ class Entry:
 
 
 def cache_folder() -> str:
-    """Where downloads, decoded data and this are kept: TRAINKIT_CACHE, else the user's cache folder."""
+    """Where downloads, decoded data, compiled programs and this are kept: TRAINKIT_CACHE, else the user's cache folder.
+
+    Raises:
+        MachineError: if nobody knows the user's home. A folder below the working directory is none: compiled programs
+            are run from here.
+    """
     if given := os.environ.get("TRAINKIT_CACHE"):
         return given
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(home):  # which its specification says is to be ignored
+        home = os.path.join(os.path.expanduser("~"), ".cache")
+    if not os.path.isabs(home):
+        raise MachineError(
+            "the home folder of this user is not known\n  set HOME, or TRAINKIT_CACHE to a folder for caches"
+        )
     return os.path.join(home, "trainkit")
 
 
@@ -81,15 +95,14 @@ class Catalogue:
         if any(hasattr(finder, "find_distributions") for finder in sys.meta_path if _is_foreign(finder)):
             return None
         try:
+            cache_folder()
             return cls()
-        except (OSError, ValueError, TypeError):  # a folder that is gone; what is no path
+        except (OSError, ValueError, TypeError, MachineError):  # a folder that is gone; what is no path; no home
             return None
 
     @property
     def file(self) -> str:
         """The file, in the user's cache folder: one for each Python and path, so that two do not take turns."""
-        import zlib
-
         which = "\0".join((sys.prefix, sys.version, *map(os.path.abspath, sys.path)))
         return os.path.join(cache_folder(), "plugins", f"{zlib.crc32(os.fsencode(which)):08x}.json")
 
@@ -102,7 +115,6 @@ class Catalogue:
 
     def _read(self) -> dict[Identity, list[Entry]] | None:
         import json
-        import zlib
 
         data = _own_bytes(self.file)
         first, _, rest = data.partition(b"\n")
@@ -135,7 +147,6 @@ class Catalogue:
         import contextlib
         import json
         import tempfile
-        import zlib
 
         plugins = [[*identity, [entry.as_list() for entry in entries]] for identity, entries in known.items()]
         content = {"environment": self.environment, "files": files, "plugins": plugins}
@@ -218,13 +229,18 @@ def _installed() -> tuple[list[Any], list[Identity]]:
     for place in sys.path:
         folder = os.path.abspath(place)
         listed: list[Any] = []
+        infos: list[str] = []
         try:
-            with os.scandir(folder) as entries:
-                infos = sorted(e.name for e in entries if e.name.endswith((".dist-info", ".egg-info", ".egg-link")))
+            inside = sorted(os.listdir(folder))
         except NotADirectoryError:  # a zip file
-            listed, infos = [_times(folder)], []
+            listed = [_times(folder)]
         except OSError:
-            infos = []
+            pass
+        else:
+            infos = [entry for entry in inside if entry.endswith((".dist-info", ".egg-info", ".egg-link"))]
+            # What can be imported from here may hide what lies in a later folder.
+            modules = "/".join(entry for entry in inside if _is_module(entry))
+            listed = [zlib.crc32(os.fsencode(modules))]
         if folder.endswith(".egg"):
             infos.append("EGG-INFO")
         for info in infos:
@@ -238,6 +254,12 @@ def _installed() -> tuple[list[Any], list[Identity]]:
                     plugins += [(entry, module, name, version) for entry, module in found]
         seen.append([folder, listed])
     return [sys.version, sys.prefix, seen], plugins
+
+
+def _is_module(name: str) -> bool:
+    """Whether a file or folder of this name may be imported."""
+    stem, dot, ending = name.partition(".")
+    return stem.isidentifier() and stem != "__pycache__" and (not dot or ending.endswith(("py", "pyc", "so", "pyd")))
 
 
 def _plugins_of(path: str) -> list[tuple[str, str]]:

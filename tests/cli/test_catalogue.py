@@ -14,6 +14,7 @@ import pytest
 
 from trainkit import catalogue
 from trainkit.catalogue import Catalogue, Entry
+from trainkit.errors import MachineError
 
 PLUGIN = """\
 from trainkit import Component, hookimpl
@@ -168,6 +169,30 @@ def test_plugins_that_come_go_or_change_are_seen_at_once(own):
     info.write_text("[trainkit]\nother = first_plugin\n", encoding="utf-8")
     done, _ = own.run("plugins")
     assert "other" in done.stdout
+
+
+def test_a_module_that_hides_a_remembered_one_is_seen_at_once(own):
+    earlier = own.folder.parent / "earlier"
+    earlier.mkdir()
+    path = os.pathsep.join([str(earlier), str(own.folder)])
+    own.listed(PYTHONPATH=path)
+    assert not own.listed(PYTHONPATH=path)[1]
+    (earlier / "first_help.py").write_text("HELP = 'Another.'\n", encoding="utf-8")
+    said, imported = own.listed(PYTHONPATH=path)
+    assert imported
+    assert "Another." in said
+
+
+def test_without_a_known_home_nothing_is_taken_from_the_working_directory(monkeypatch):
+    for variable in ("TRAINKIT_CACHE", "TRAINKIT_PLUGIN_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: os.path.join(os.sep, "home"))
+    assert catalogue.cache_folder() == os.path.join(os.sep, "home", ".cache", "trainkit")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as where neither HOME nor the system knows it
+    with pytest.raises(MachineError, match="TRAINKIT_CACHE"):
+        catalogue.cache_folder()
+    assert Catalogue.open() is None
 
 
 def test_a_recipe_imports_the_plugins_that_it_names(site):
