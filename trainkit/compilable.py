@@ -71,6 +71,14 @@ def obstacle(run: Run) -> str:
     return ""
 
 
+def hooked(model: nn.Module) -> str:
+    """Whether someone hooked in where a parameter gets its gradient, which no program sees; empty if nobody did."""
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            return f"a hook is set on the gradient of {name}"
+    return ""
+
+
 def lacking() -> str:
     """What this torch lacks; imports its compiler."""
     import torch._dynamo

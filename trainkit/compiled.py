@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainkit.compilable import lacking
+from trainkit.compilable import hooked, lacking
 from trainkit.compilable import obstacle as obstacle_of
 from trainkit.compile_cache import CompileCache
 from trainkit.dataset import Batch
@@ -116,6 +116,9 @@ class CompiledStep:
         return StepResult(losses, weights, outputs, moving[self._batches : -1], count)
 
     def _guarded(self, program: Direct, moving: Sequence[Tensor]) -> list[Any]:
+        program.executed = False
+        if reason := hooked(self.run.model):
+            raise Unfit(reason)
         if self.cache is None:
             return program.guarded(moving)
         with self.cache.used():

@@ -13,7 +13,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Moving = Sequence[Tensor]
 # Random numbers are drawn as eager operations draw them: dropout leaves out the same units, compiled or not.
@@ -40,6 +40,7 @@ class Direct:
         self._function = torch.compile(function, fullgraph=True, dynamic=False, backend=self._backend)
         self._effects: Sequence[str] = ()
         self._plain = False  # whether the compiled graph is all that a call does
+        self._trained: set[int] | None = None  # the parameters of the first graph that take a gradient
         self._inner: Callable[..., Sequence[Any]] | None = None
         self._arguments: Sequence[Any] = ()
         self._returned: Sequence[Any] = ()
@@ -75,7 +76,9 @@ class Direct:
         versions = [tensor._version for tensor in moving] if first else []
         hook = register_bytecode_hook(look)
         try:
-            with warnings.catch_warnings(), torch._dynamo.config.patch(trace_autograd_ops=True):
+            # Hooks may be set on modules while the run goes on; unless asked, torch does not look at them again.
+            settings = torch._dynamo.config.patch(trace_autograd_ops=True, skip_nnmodule_hook_guards=False)
+            with warnings.catch_warnings(), settings:
                 if first:  # what cannot be traced is told once, as an exception
                     warnings.simplefilter("ignore")
                 results: list[Any] = self._function(moving)
@@ -111,6 +114,11 @@ class Direct:
         def call(*arguments: Any) -> Any:
             if self._effects:
                 raise Unfit(f"each pass changes what is no tensor ({', '.join(self._effects)})")
+            trained = {id(value) for value in arguments if isinstance(value, nn.Parameter) and value.requires_grad}
+            if self._trained is None:
+                self._trained = trained
+            elif not trained <= self._trained:  # the function names those whose gradients it takes
+                raise Unfit("parameters take part that were frozen or left out before")
             self.executed = True
             returned = compiled(*arguments)
             self._inner, self._arguments, self._returned = inner, arguments, returned

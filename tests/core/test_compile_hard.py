@@ -138,3 +138,65 @@ def test_a_number_that_a_callback_changes_is_seen_by_the_compiled_program(both, 
     assert NOTE not in said
     for name, weight in eager.weights.items():
         torch.testing.assert_close(compiled.weights[name], weight, rtol=1e-5, atol=1e-6)
+
+
+class Unfreeze:
+    @hookimpl
+    def trainkit_epoch_start(self, run):
+        run.model.body.requires_grad_(run.epoch >= 1)
+
+
+class Refreeze:
+    @hookimpl
+    def trainkit_epoch_start(self, run):
+        run.model.body.requires_grad_(run.epoch == 0)
+
+
+class HookGradient:
+    @hookimpl
+    def trainkit_run_start(self, run):
+        run.model.body.weight.register_hook(lambda gradient: 3 * gradient)
+
+
+class HookGradientLater:
+    @hookimpl
+    def trainkit_epoch_start(self, run):
+        def forget(parameter):
+            parameter.grad.zero_()
+
+        if run.epoch == 1:
+            run.model.body.weight.register_post_accumulate_grad_hook(forget)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("listener", "why"),
+    [
+        (Unfreeze, "parameters take part that were frozen or left out before"),
+        (Refreeze, ""),  # in torch's words
+        (HookGradient, "a hook is set on the gradient of body.weight"),
+        (HookGradientLater, "a hook is set on the gradient of body.weight"),
+    ],
+)
+def test_what_changes_the_way_of_the_gradients_while_the_run_goes_on_ends_the_compiled_program(both, listener, why):
+    """The program names the parameters that it trains, and takes their gradients where no hook sees them."""
+    said, eager, compiled = both("small", "run.duration=2ep", listeners=[listener()])
+    assert said.count(NOTE) == 1
+    assert why in said
+    for name, weight in eager.weights.items():
+        torch.testing.assert_close(compiled.weights[name], weight, rtol=1e-5, atol=1e-6)
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_hook_that_a_callback_sets_on_a_module_is_compiled_in_from_there_on(both):
+    class Hook:
+        @hookimpl
+        def trainkit_epoch_start(self, run):
+            if run.epoch == 1:
+                run.model.body.register_forward_hook(lambda module, inputs, outputs: 3 * outputs)
+
+    said, eager, compiled = both("small", "run.duration=2ep", listeners=[Hook()])
+    assert NOTE not in said
+    for name, weight in eager.weights.items():
+        torch.testing.assert_close(compiled.weights[name], weight, rtol=1e-5, atol=1e-6)
