@@ -31,7 +31,7 @@ _MODES = {1: "L", 3: "RGB"}
 # Images that are decoded, written and told of together, and bytes of them.
 _PORTION = 32
 _PORTION_BYTES = 1 << 19
-_FLUSHED_BYTES = 1 << 23
+_FLUSHED_BYTES = 1 << 25  # put before the disk is asked to begin
 _HASH = 32  # bytes of SHA-256
 _MORE = 1 << 20
 _FEWEST = 4  # portions that are worth the start of another process
