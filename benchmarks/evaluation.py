@@ -35,6 +35,7 @@ from trainkit.recipe import load_recipe
 from trainkit_models.residual import ResNet
 
 BATCH = 128
+FOR_GOOD = contextlib.ExitStack()  # of this process: what enters it is never left, nor dropped and undone thereby
 OURS = {
     "": "",
     ", fold_batchnorm = false": "fold_batchnorm = false",
@@ -85,7 +86,7 @@ def raw_work(depth: int, batches: int, kept: bool) -> Callable[[], Any]:
     """The raw evaluation, ready to be made; an MLP where there is no depth."""
     torch.set_num_threads(1)
     if kept:
-        keep_pages().__enter__()  # for good
+        FOR_GOOD.enter_context(keep_pages())
     torch.manual_seed(0)
     if not depth:
         run, _ = our_run("", MLP)
@@ -115,7 +116,7 @@ def our_work(depth: int, batches: int, more: str, predict: bool) -> Callable[[],
         run, kept = our_run(RECIPE.format(batches=batches, depth=depth, more=more))
     else:
         run, kept = our_run("", MLP)
-    kept.__enter__()  # for good
+    FOR_GOOD.enter_context(kept)
     split = "train" if depth else "test"
     if predict:
         return lambda: predictions_of(run, split)
