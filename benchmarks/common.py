@@ -41,15 +41,23 @@ def in_own_process(stack: contextlib.ExitStack, work: Callable[..., float], *arg
     return lambda: process.submit(work, *arguments).result()
 
 
-def table(title: str, seconds: Mapping[str, list[float]], base: str, units: int, unit: str) -> str:
+def table(
+    title: str,
+    seconds: Mapping[str, list[float]],
+    base: str,
+    units: int,
+    unit: str,
+    clock: str = "CPU time of one thread",
+) -> str:
     """A Markdown table of speed relative to ``base``: the median of the ratios of each round, and their range.
 
     Args:
         title: what stands above it.
-        seconds: CPU seconds of each round by contender.
+        seconds: seconds of each round by contender.
         base: the contender that counts as 1.
         units: how many units of work a round does.
         unit: what a unit is called.
+        clock: what the seconds are.
     """
     heads = f"| contender | µs a {unit} (median) | x {base}: median [min to max] |"
     lines = [f"### {title}", "", heads, "|---|---|---|"]
@@ -59,5 +67,5 @@ def table(title: str, seconds: Mapping[str, list[float]], base: str, units: int,
         spread = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f} to {ratios[-1]:.2f}]"
         lines.append(f"| {name} | {median:.0f} | {spread} |")
     rounds = len(seconds[base])
-    lines += ["", f"{rounds} interleaved rounds of {units} {unit}s each; CPU time of one thread."]
+    lines += ["", f"{rounds} interleaved rounds of {units} {unit}s each; {clock}."]
     return "\n".join(lines)

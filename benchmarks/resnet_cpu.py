@@ -129,7 +129,11 @@ def main() -> None:
             if not options.quick:
                 interleave(contenders, 1)
             seconds = interleave(contenders, rounds)
-        print(table(f"ResNet-{depth}, batch {BATCH}, {device}", seconds, "raw", updates, "update") + "\n")
+        title, clock = (
+            f"ResNet-{depth}, batch {BATCH}, {device}",
+            "CPU time of one thread" if device == "cpu" else "wall time",
+        )
+        print(table(title, seconds, "raw", updates, "update", clock) + "\n")
 
 
 def works(updates: int, depth: int, device: str) -> dict[str, tuple[Any, ...]]:
