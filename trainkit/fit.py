@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from trainkit.dataset import Dataset
 from trainkit.errors import DataError, RecipeError
@@ -26,31 +27,25 @@ def samples_of(dataset: Dataset) -> tuple[Tensor, Tensor]:
 def use_channels_last(model: nn.Module, inputs: Tensor) -> str:
     """Lay a model out in channels_last, unless that breaks it.
 
-    The inputs go through the model and back in both layouts; its buffers and the random numbers stay as they are.
+    The inputs go through the model and back in both layouts.
 
     Returns:
         Why it stays as it was; empty if it is in channels_last.
     """
-    held = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    training = model.training
-    model.eval()
+    plain = _forward_and_back(model, inputs)
     try:
-        with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
-            plain = _forward_and_back(model, inputs)
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
-            laid_out = inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
-            found = _forward_and_back(model, laid_out)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
+        laid_out = inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
+        found = _forward_and_back(model, laid_out)
     except RuntimeError as error:  # parameters of five dimensions do not go into this layout
         found = error
-    finally:
-        model.train(training)
-        for buffer, values in held:
-            buffer.copy_(values)
     if isinstance(plain, Exception):  # not the layout's fault; `check_fit` says what it is
         return ""
     if isinstance(found, Exception):
         why = f"the model raises {type(found).__name__} in it: {(str(found).splitlines() or ['no message'])[0]}"
-    elif torch.allclose(found.double(), plain.double(), rtol=0.01, atol=0.001):
+    elif found.shape == plain.shape and torch.allclose(
+        found.double(), plain.double(), rtol=0.01, atol=0.001, equal_nan=True
+    ):
         return ""
     else:
         why = "the model computes something else in it"
@@ -59,15 +54,31 @@ def use_channels_last(model: nn.Module, inputs: Tensor) -> str:
 
 
 def _forward_and_back(model: nn.Module, inputs: Tensor) -> Tensor | Exception:
-    """The outputs for a copy of the inputs, or what was raised on the way there or back."""
+    """The outputs for a copy of the inputs, or what was raised on the way there or back.
+
+    Buffers, also those that the model replaces, and random numbers stay as they are.
+    """
+    held = [
+        (module._buffers, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and not is_lazy(buffer)
+    ]
+    training = model.training
+    model.eval()
     try:
-        outputs: Tensor = model(inputs.clone())
-        if outputs.requires_grad:
-            weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-            torch.autograd.grad(outputs.double().sum(), weights, allow_unused=True)
-        return outputs.detach()
+        with torch.random.fork_rng(devices=[inputs.device] if inputs.device.type == "cuda" else []):
+            outputs: Tensor = model(inputs.clone())
+            if outputs.requires_grad:
+                weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+                torch.autograd.grad(outputs.double().sum(), weights, allow_unused=True)
+            return outputs.detach()
     except Exception as error:
         return error
+    finally:
+        model.train(training)
+        for buffers, name, buffer, values in held:
+            buffers[name] = buffer.copy_(values)
 
 
 def check_fit(run: Run, dataset: Dataset, recipe: Recipe) -> None:

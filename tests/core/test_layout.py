@@ -91,10 +91,35 @@ class Counting(nn.Module):
         return self.conv(inputs.mul_(2))
 
 
+class Changing(nn.Module):
+    """Draws random numbers, and counts in buffers: one that it puts another in place of, and an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("image", torch.zeros(1, 4, 6, 6))
+
+    def forward(self, inputs):
+        self.calls = self.calls + 1
+        self.image += 1
+        return self.conv(inputs) * self.calls + self.image + torch.randn(6, 6)
+
+
+class OtherShape(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, inputs):
+        return self.conv(inputs)[:, : 4 if inputs.is_contiguous() else 3]
+
+
 @pytest.mark.parametrize(
     ("model", "why"),
     [
         (ByStorage, "computes something else"),
+        (OtherShape, "computes something else"),
         (OnTheWayBack, "raises RuntimeError in it: view size is not compatible"),
         (Volumes, "raises RuntimeError in it: required rank 4 tensor"),
     ],
@@ -117,6 +142,22 @@ def test_a_model_that_bears_it_is_laid_out_and_nothing_else_changes() -> None:
     assert model.conv.weight.grad is None
     assert torch.equal(inputs, INPUTS)
     assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_a_model_that_draws_and_replaces_its_buffers_is_tried_twice_from_the_same_state() -> None:
+    model = Changing()
+    calls = model.calls
+    assert use_channels_last(model, INPUTS) == ""
+    assert model.calls is calls
+    assert float(model.calls) == 0
+    assert not model.image.any()
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
+def test_layers_that_learn_their_size_from_the_first_batch_are_laid_out() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())
+    assert use_channels_last(model, INPUTS) == ""
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_model_that_breaks_anyway_is_left_to_the_check_of_what_fits() -> None:
