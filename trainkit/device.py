@@ -44,7 +44,7 @@ def choose_eval_batch_size(input_shape: Sequence[int], precision: Precision) -> 
     if precision.device.type != "cpu" or len(input_shape) != 3:
         return None
     number = precision.dtype.itemsize if precision.dtype is not None else 4
-    fitting = max(1, IMAGE_BYTES // (number * math.prod(input_shape)))
+    fitting = max(1, IMAGE_BYTES // max(1, number * math.prod(input_shape)))
     return min(max(1 << (fitting.bit_length() - 1), LEAST_IMAGES), MOST_IMAGES)
 
 

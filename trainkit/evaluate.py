@@ -129,7 +129,7 @@ def measure(run: Run, split: str, keep: Callable[[Batch, Tensor], object] | None
         keep: told each batch and the model's outputs for it.
     """
     meter = Meter(dict(run.metrics), run.loss)
-    for batch, outputs in outputs_of(run, run.feed.evaluate(split), run.feed.spec.sizes[split]):
+    for batch, outputs in outputs_of(run, run.feed.evaluate(split), run.feed.spec.sizes.get(split, 0)):
         if keep is not None:
             keep(batch, outputs)
         with run.precision.context():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit import checkpoint, hookimpl
+from trainkit import DataError, checkpoint, hookimpl
 from trainkit.device import Precision, choose_eval_batch_size
 
 
@@ -32,6 +32,7 @@ def test_random_states_are_copied_where_something_may_draw_before_a_cut(train, m
         ((1, 8, 8), "float32", 2048),
         ((3, 224, 224), "float32", 8),
         ((64,), "float32", None),
+        ((3, 0, 32), "float32", 2048),
     ],
 )
 def test_batches_of_images_are_as_large_as_the_caches_bear(shape, precision, size):
@@ -46,6 +47,16 @@ def test_a_recipe_says_how_large_they_are(train):
     images = "data.features=[3,32,32]", "model={use='convnet', widths=[4]}", "run.duration=1ep"
     assert train(*images).run.feed.plan.eval_batch_size == 32
     assert train(*images, "data.eval_batch_size=5").run.feed.plan.eval_batch_size == 5
+
+
+def test_a_plugin_that_measures_a_split_that_is_not_there_is_told_which_there_are(train):
+    class Measure:
+        @hookimpl
+        def trainkit_run_start(self, run):
+            with pytest.raises(DataError, match="has no split 'nowhere'; it has: train"):
+                run.hook.trainkit_evaluate(run=run, split="nowhere")
+
+    train(listeners=[Measure()])
 
 
 class Frozen(nn.BatchNorm1d):

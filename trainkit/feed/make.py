@@ -87,7 +87,7 @@ def make_feed(
 
 def choose_eval_batch_size(dataset: Dataset, batch_size: int) -> int:
     """A batch of evaluation that is fast and takes little memory: four training batches, more of small samples."""
-    sample = 4 * math.prod(dataset.spec.input_shape)  # bytes of a float32 sample
+    sample = max(1, 4 * math.prod(dataset.spec.input_shape))  # bytes of a float32 sample
     return max(4 * batch_size, min(MOST_EVAL_SAMPLES, EVAL_BYTES // sample))
 
 
