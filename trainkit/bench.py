@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,7 @@ class Worker:
                 stderr=said,
                 text=True,
                 env=environment,
+                process_group=0 if os.name == "posix" else None,  # with its data workers, which end with it
             )
         self._send(told)
 
@@ -85,8 +87,14 @@ class Worker:
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """End the process."""
-        self._process.kill()
+        """End the process and its data workers; called again without harm."""
+        if self._process.stdin is None or self._process.stdin.closed:
+            return
+        if os.name == "posix":
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None

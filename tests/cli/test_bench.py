@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from trainkit.allocator import can_keep_pages
-from trainkit.bench import plan
+from trainkit.bench import Worker, plan
 from trainkit.bench_table import RAW, Bench, Row
 from trainkit.bench_trial import Stopwatch
 from trainkit.errors import UsageError
@@ -137,6 +137,28 @@ def test_a_signal_ends_it_and_leaves_nothing(recipe, tmp_path, scratch):
     assert process.returncode == 75
     assert "stopped by SIGTERM while it measured; nothing was written" in said
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_a_contender_ends_with_its_data_workers(recipe, tmp_path):
+    changes = ["data.loading=streamed", "data.workers=2"]
+    told = {"recipe": str(tmp_path / recipe), "changes": changes, "modules": [], "without": [], "raw": True}
+    worker = Worker({**told, "folder": str(tmp_path / "contender")})
+
+    def alive() -> int:
+        stats = [path.read_text().rpartition(")")[2].split() for path in Path("/proc").glob("[0-9]*/stat")]
+        return sum(stat[2] == str(worker._process.pid) and stat[0] not in "ZX" for stat in stats)
+
+    try:
+        worker.ask("round", 1, 2)
+        assert alive() == 3  # the workers are kept for the next round
+    finally:
+        worker.close()
+    deadline = time.monotonic() + 2  # torch's own watch for the parent takes 5 s
+    while alive() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert alive() == 0
+    worker.close()
 
 
 # ---------------------------------------------------------------- the plan
