@@ -146,6 +146,8 @@ def _bench(session: Session) -> int:
         recipe = session.recipe(CHANGES)
         from trainkit.display import Display
 
+        session.imported()
+
         display = Display(-1 if args.quiet else 0)
         try:
             found = bench(recipe, args.p, args.without, args.updates, args.rounds, display.progress)
