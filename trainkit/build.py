@@ -93,12 +93,17 @@ def build(
         PluginDefect: if a component raised.
     """
     run = prepare(recipe, plugins, folder, progress, listeners, say, planned, settle)
-    if recipe.tables["run"]["compile"] == "model":
+    make_ready(run)
+    return Built(run, make_program(recipe, run))
+
+
+def make_ready(run: Run) -> None:
+    """Give a run that `prepare` has built the forward pass, the random numbers and the mode that it runs with."""
+    if run.recipe["run"]["compile"] == "model":
         compiled: Callable[[Tensor], Tensor] = torch.compile(run.model)
         run.forward = compiled if run.forward is run.model else _in_layout(compiled)
     seed_everything(run.seed, "run")
     run.model.train()
-    return Built(run, make_program(recipe, run))
 
 
 def prepare(

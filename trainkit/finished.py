@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainkit import checkpoint, doubts, snapshot
 from trainkit.allocator import keep_pages
-from trainkit.build import build
+from trainkit.build import make_ready, prepare
 from trainkit.console import say
 from trainkit.errors import PluginError, UsageError
 from trainkit.evaluate import measure
@@ -50,9 +50,11 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
             say(f"warning: these are the weights of {found.name}")
     recipe = load_recipe(recipe_file, [], plugins)
     # Whatever the recipe's length, schedules have that of the checkpoint: it says what they can be made with.
-    run = build(
+    # Nothing will update it: a program for updates would import the compiler where the recipe asks for one.
+    run = prepare(
         recipe, plugins, folder, progress, say=_note, planned=lambda total: state.get("schedule_updates", total)
-    ).run
+    )
+    make_ready(run)
     if state.get("data") != run.feed.spec.fingerprint:
         say("warning: the data is not the data this run was trained on (their SHA-256 differ)")
     with fitting(found):

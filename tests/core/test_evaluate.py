@@ -8,6 +8,7 @@ from torch import nn
 
 from trainkit import DataError, checkpoint, hookimpl
 from trainkit.device import Precision, choose_eval_batch_size
+from trainkit.finished import evaluate_run
 
 
 @pytest.mark.parametrize(
@@ -57,6 +58,14 @@ def test_a_plugin_that_measures_a_split_that_is_not_there_is_told_which_there_ar
                 run.hook.trainkit_evaluate(run=run, split="nowhere")
 
     train(listeners=[Measure()])
+
+
+def test_a_finished_run_is_measured_without_what_would_update_it(train, plugins, monkeypatch):
+    finished = train()
+    monkeypatch.setattr("trainkit.build.make_program", None)
+    figures = evaluate_run(finished.folder, "test", plugins)
+    (logged,) = finished.of("test")
+    assert figures["loss"] == logged["loss"]
 
 
 class Frozen(nn.BatchNorm1d):
