@@ -134,11 +134,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two rounds of few samples, to see that it works")
     parser.add_argument("--rounds", type=int, default=0)
-    parser.add_argument("--depths", type=int, nargs="+", default=[8, 20])
+    parser.add_argument("--depths", type=int, nargs="+", default=[], help="else 8 and 20, with --quick 8 alone")
     options = parser.parse_args()
     rounds = options.rounds or (2 if options.quick else 9)
     batches = 2 if options.quick else 10
-    for depth in options.depths:
+    for depth in options.depths or ([8] if options.quick else [8, 20]):
         works: dict[str, tuple[Any, ...]] = {
             "raw": (raw_work, 1, depth, batches, False),
             "raw, kept pages": (raw_work, 1, depth, batches, True),

@@ -118,12 +118,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two rounds of two updates, to see that it works")
     parser.add_argument("--rounds", type=int, default=0)
-    parser.add_argument("--depths", type=int, nargs="+", default=[8, 20])
+    parser.add_argument("--depths", type=int, nargs="+", default=[], help="else 8 and 20, with --quick 8 alone")
     options = parser.parse_args()
     updates = 2 if options.quick else 5
     rounds = options.rounds or (2 if options.quick else 11)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-    for depth, device in itertools.product(options.depths, devices):
+    depths = options.depths or ([8] if options.quick else [8, 20])
+    for depth, device in itertools.product(depths, devices):
         with contextlib.ExitStack() as stack:
             contenders = {name: in_own_process(stack, *work) for name, work in works(updates, depth, device).items()}
             if not options.quick:

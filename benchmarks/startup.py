@@ -94,10 +94,10 @@ def spread(values: list[float], digits: int) -> str:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two rounds, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="one round, to see that it works")
     parser.add_argument("--rounds", type=int, default=0)
     options = parser.parse_args()
-    rounds = options.rounds or (2 if options.quick else 11)
+    rounds = options.rounds or (1 if options.quick else 11)
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(-1, rounds + 1):
