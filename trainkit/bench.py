@@ -157,7 +157,7 @@ def bench(
                 rows.append(Row(f"trainkit, {mean.key.partition('.')[2]} = {off}", mean.key, off))
                 start(rows[-1], *_changes([mean], recipe))
         clock = "wall" if facts["cuda"] else "cpu"
-        found = Bench(facts["machine"], clock, warm, updates, facts["per_epoch"], rounds, rows, [])
+        found = Bench(facts["machine"], clock, warm, updates, facts["per_epoch"], facts["total"], rounds, rows, [])
         # A first round of each is not counted: it has what comes once alone, such as compiling.
         uncounted = [row for row in rows if row is not own]
         turns = [*uncounted, *(row for _ in range(rounds) for row in rows)]

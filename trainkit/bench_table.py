@@ -42,6 +42,7 @@ class Bench:
         warm: updates before those that are timed.
         updates: those that are timed in each round.
         per_epoch: updates of an epoch.
+        total: updates of the whole run.
         rounds: how many rounds.
         rows: the raw loop, the recipe, the recipe without each of its means.
         notes: what the raw loop leaves out.
@@ -52,6 +53,7 @@ class Bench:
     warm: int
     updates: int
     per_epoch: int
+    total: int
     rounds: int
     rows: list[Row]
     notes: list[str]
@@ -86,9 +88,10 @@ class Bench:
         taken = "CPU time of the process" if self.clock == "cpu" else "wall time"
         lines += ["", f"{self.rounds} interleaved rounds of {self.updates} updates each; larger is faster, by {taken}."]
         if self.updates % self.per_epoch:
+            # A whole epoch is timed after one that is not.
+            cure = f"--updates {self.per_epoch}" if self.total >= 2 * self.per_epoch else "a run of two epochs"
             lines.append(
-                f"An epoch has {self.per_epoch} updates: what comes at its end is not in the table; "
-                f"--updates {self.per_epoch} has it."
+                f"An epoch has {self.per_epoch} updates: what comes at its end is not in the table; {cure} has it."
             )
         return [*lines, *(f"{note[0].upper()}{note[1:]}." for note in self.notes)]
 

@@ -219,12 +219,15 @@ def rounds_of(*cpu: float) -> list[dict[str, float]]:
 def test_ratios_are_taken_round_by_round():
     rows = [Row(RAW, rounds=rounds_of(1.0, 2.0, 4.0)), Row("trainkit", rounds=rounds_of(0.5, 2.0, 1.0))]
     rows.append(Row("trainkit, compile = false", "run.compile", "false", failed="no | way\nmore"))
-    made = Bench(MACHINE, "cpu", 2, 10, 25, 3, rows, ["the raw loop has no schedule"])
+    made = Bench(MACHINE, "cpu", 2, 10, 25, 50, 3, rows, ["the raw loop has no schedule"])
     table = table_of(made.lines()[0] + "\n" + "\n".join(made.lines()[1:]).replace("\\|", "or"))
     assert table[RAW] == ["200000", "400000", "1.00 [1.00 to 1.00]"]
     assert table["trainkit"] == ["100000", "200000", "2.00 [1.00 to 4.00]"]
     assert table["trainkit, compile = false"][0] == "failed: no or way"
-    assert any("An epoch has 25 updates" in line for line in made.lines())
+    note = "An epoch has 25 updates: what comes at its end is not in the table; "
+    assert f"{note}--updates 25 has it." in made.lines()
+    made.total = 49
+    assert f"{note}a run of two epochs has it." in made.lines()
     assert made.lines()[-1] == "The raw loop has no schedule."
     plain = made.as_dict()
     assert [row.get("ratio") for row in plain["rows"]] == [1.0, 2.0, None]
@@ -238,6 +241,6 @@ def test_ratios_are_taken_round_by_round():
 
 def test_where_the_raw_loop_fails_the_recipe_is_the_base():
     rows = [Row(RAW, failed="no"), Row("trainkit", rounds=rounds_of(1.0)), Row("b", rounds=rounds_of(2.0))]
-    made = Bench(MACHINE, "wall", 2, 10, 5, 1, rows, [])
+    made = Bench(MACHINE, "wall", 2, 10, 5, 50, 1, rows, [])
     assert "x trainkit" in made.lines()[2]
     assert table_of("\n".join(made.lines()))["b"][2] == "0.50 [0.50 to 0.50]"
