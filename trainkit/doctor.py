@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 
 from trainkit.catalogue import cache_folder
 from trainkit.console import emit_json, emit_table
-from trainkit.errors import Exit
+from trainkit.errors import Exit, MachineError
 from trainkit.manager import GROUP, Plugins
 
 _COMPANIONS = ("torchvision", "torchaudio")  # built against one exact torch; a mixed pair fails at import
@@ -192,7 +192,12 @@ def _editable_project(distribution: importlib.metadata.Distribution) -> Path | N
 def _folders() -> Iterator[Finding]:
     from trainkit.rundir import runs_root
 
-    places = (("runs folder", runs_root(), "TRAINKIT_RUNS"), ("cache folder", Path(cache_folder()), "TRAINKIT_CACHE"))
+    places = [("runs folder", runs_root(), "TRAINKIT_RUNS")]
+    try:
+        places.append(("cache folder", Path(cache_folder()), "TRAINKIT_CACHE"))
+    except MachineError as error:
+        what, _, cure = str(error).partition("\n")
+        yield Finding("cache folder", "broken", what, cure.strip())
     for topic, folder, variable in places:
         nearest = next((parent for parent in (folder, *folder.absolute().parents) if parent.exists()), Path())
         if nearest.is_dir() and os.access(nearest, os.W_OK):

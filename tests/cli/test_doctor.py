@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainkit import doctor
+from trainkit.errors import MachineError
 
 
 @pytest.fixture
@@ -99,3 +100,13 @@ def test_folders_that_cannot_be_written(monkeypatch, tmp_path):
     runs, cache = doctor._folders()
     assert (runs.state, cache.state) == ("broken", "ok")
     assert "TRAINKIT_RUNS" in runs.cure
+
+
+def test_a_home_that_nobody_knows_is_a_finding(monkeypatch):
+    def unknown() -> str:
+        raise MachineError("the home folder of this user is not known\n  set HOME")
+
+    monkeypatch.setattr(doctor, "cache_folder", unknown)
+    findings = list(doctor._folders())
+    assert ("cache folder", "broken") in states(findings)
+    assert ("runs folder", "ok") in states(findings)
