@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -121,6 +122,14 @@ def test_passes_are_the_same_however_batches_travel(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(streamed.StreamedFeed, "_batch_bytes", lambda self, evaluation: room)
     got = list(batches())
     assert all(same(one, other) for one, other in zip(got, batches(workers=0), strict=True))
+
+
+def test_where_the_system_grants_no_such_memory_torch_sends_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("trainkit.feed.slots.mmap.mmap", full)
+    assert all(same(one, other) for one, other in zip(batches(), batches(workers=0), strict=True))
 
 
 def test_batches_before_a_bad_one_are_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ replaced, and the batches are the same.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import sys
@@ -173,7 +174,8 @@ class StreamedFeed(Planned):
             if self._sharing:
                 # One for each portion that torch has under way, and one that is being read.
                 room = self._most_together(evaluation) * self._batch_bytes(evaluation)
-                slots = Slots(self.workers * _PREFETCH + 1, room)
+                with contextlib.suppress(OSError):  # the system grants no such memory: torch sends them, as elsewhere
+                    slots = Slots(self.workers * _PREFETCH + 1, room)
             maker, sampler = Maker(self.plan, slots), Requests(self.workers * _PREFETCH + 1)
             loader = DataLoader(
                 maker,
