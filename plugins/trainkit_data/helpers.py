@@ -96,11 +96,12 @@ class _Helpers:
         return os.lseek(self.tickets, 1, os.SEEK_CUR) - 1
 
     def start(self, helpers: int) -> None:
-        """Fork so many."""
-        for _ in range(helpers):
-            if not (process := os.fork()):
-                self._help()
-            self.running.append(process)
+        """Fork so many, or as many as the system allows."""
+        with contextlib.suppress(OSError):
+            for _ in range(helpers):
+                if not (process := os.fork()):
+                    self._help()
+                self.running.append(process)
         os.close(self.mouth)  # else it would not be heard that all have ended
         self.mouth = -1
 

@@ -73,6 +73,25 @@ def test_alone_forks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert run(work, work.path, alone=True) == list(range(COUNT))
 
 
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_no_more_processes_are_allowed_the_rest_is_done_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
+    fork, forked = os.fork, []
+
+    def refuse() -> int:
+        if len(forked) == allowed:
+            raise BlockingIOError("Resource temporarily unavailable")
+        forked.append(allowed)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", refuse)
+    work = Marks(tmp_path)
+    assert sorted(run(work, work.path)) == list(range(COUNT))
+    assert len(set(work.path.read_bytes())) == 1 + allowed
+    assert no_children()
+
+
 def killed() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
