@@ -78,19 +78,31 @@ def labels(model: nn.Module, loss: object, optimizer: Any) -> dict[str, Tensor]:
     return named
 
 
-def fingerprint(model: nn.Module, loss: object) -> str:
-    """The Python values that a trace of the model burns in: numbers, words and lists of them in every module."""
-    digest = hashlib.sha256()
-    parts = [*model.named_modules(), ("loss", loss)]
+def fingerprint(model: nn.Module, *others: object) -> str:
+    """The Python values that a trace burns in: numbers, words and lists of them, and how many hooks are set.
+
+    Args:
+        model: the model, as it trains; all its modules are looked at.
+        others: what takes part beside it, such as the loss.
+    """
+    parts: list[tuple[str, object]] = list(model.named_modules())
+    for other in others:
+        parts += other.named_modules() if isinstance(other, nn.Module) else [("", other)]
+    words = []
     for name, part in parts:
-        digest.update(f"{name} {type(part).__qualname__}".encode())
+        words.append(f"{name} {type(part).__qualname__}")
         for key, value in sorted(getattr(part, "__dict__", {}).items()):
-            if key != "training" and not key.startswith("_") and _plain(value):
-                digest.update(f"{key}={value!r}".encode())
+            if isinstance(value, dict) and not value:  # most of what a module holds
+                continue
+            if _plain(value):
+                words.append(f"{key}={value!r}")
+            elif isinstance(value, dict):  # hooks, for one
+                words.append(f"{key} of {len(value)}")
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            digest.update(name.encode())
-    return digest.hexdigest()
+            hooks = parameter._backward_hooks, getattr(parameter, "_post_accumulate_grad_hooks", None)
+            words.append(f"{name} {[len(kind or ()) for kind in hooks]}")
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
 
 
 def _plain(value: Any) -> bool:
@@ -128,7 +140,8 @@ class Library:
 
     def __call__(self, arguments: Sequence[Tensor]) -> list[Tensor]:
         """Call it; the tensors it changes are changed in place."""
-        return self._tensors(self._entry(self._handles(arguments)))
+        with torch.no_grad():  # it calls torch's operations too, with parameters
+            return self._tensors(self._entry(self._handles(arguments)))
 
 
 def digest_of(path: str | Path) -> str:

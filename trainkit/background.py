@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
-from trainkit.artefact import Artefact, Library, digest_of, fingerprint, labels, shape_of
+from trainkit.artefact import Artefact, Library, digest_of, labels, shape_of
+from trainkit.compilable import burnt_in
 from trainkit.compile_cache import is_published
 from trainkit.compiler import Compiler
 from trainkit.dataset import Batch
 from trainkit.protocols import StepProgram
 from trainkit.run import Run, StepResult
 from trainkit.steps import implemented
-from trainkit.traced import Traced, one_by_one
+from trainkit.traced import Traced, layout, one_by_one
 
 WARM, MEASURED = 20, 50  # updates before and in the measurement
 LOOK_EVERY = 32  # updates between two looks at the other process
@@ -70,7 +71,7 @@ class AutoStep:
         self._arguments: list[Any] = []
         self._changing: list[Tensor] = []
         self._slots: list[tuple[int, int]] = []
-        self._shape: Any = None
+        self._layout: Any = None
         self._seen: Any = None
         self._watched = implemented(run, "trainkit_step_end") is not None
         self._over = False  # nothing is left to decide: eager to the end
@@ -159,20 +160,26 @@ class AutoStep:
         self._traced = Traced(run, self._wanted, self._keep_outputs)
         named = labels(run.model, run.loss, run.optimizer)
         self._arguments, self._slots = [], []
+        # How the parts of each batch lie in memory.
+        inputs: set[tuple[object, ...]] = set()
+        targets: set[tuple[object, ...]] = set()
         for place, (label, *shape) in enumerate(artefact.arguments):
             if label.startswith("moving "):
                 number = int(label.removeprefix("moving "))
                 self._slots.append((place, number))
-                if number < self._batches:
-                    self._shape = torch.Size(artefact.arguments[place][1])
+                size, stride, dtype = artefact.arguments[place][1:]
+                laid_out = torch.Size(size), tuple(stride), getattr(torch, dtype.removeprefix("torch."))
+                if number < 2 * self._batches:
+                    (inputs if number < self._batches else targets).add(laid_out)
                 self._arguments.append(None)
                 continue
             if label not in named or list(shape_of(named[label])) != shape:
                 raise ValueError(f"the run has no {label} as the program needs it")
             self._arguments.append(named[label])
-        if self._shape is None:
-            raise ValueError("the program does not look at its inputs")
-        if fingerprint(run.model, run.loss) != artefact.fingerprint:
+        if len(inputs) != 1 or len(targets) != 1:
+            raise ValueError("the program takes batches of several kinds, or does not look at them")
+        self._layout = inputs.pop() + targets.pop()
+        if burnt_in(run) != artefact.fingerprint:
             raise ValueError("the model's Python values have changed since the run began")
         self._changing = [tensor for tensor in self._arguments if tensor is not None]
         self.updates_per_call = self._wanted
@@ -188,7 +195,7 @@ class AutoStep:
         if len(updates) != self._wanted:
             return False
         batches = [batch for update in updates for batch in update]
-        return len(batches) == self._batches and all(batch.inputs.shape == self._shape for batch in batches)
+        return len(batches) == self._batches and all(layout(batch) == self._layout for batch in batches)
 
     def _holds(self) -> bool:
         """Whether the model's Python values are what they were; looked at where something may have changed them."""
@@ -197,7 +204,7 @@ class AutoStep:
         if seen == self._seen:
             return True
         assert self._artefact is not None
-        if not run.model.training or fingerprint(run.model, run.loss) != self._artefact.fingerprint:
+        if not run.model.training or burnt_in(run) != self._artefact.fingerprint:
             self._give_up("the model's Python values have changed, which a compiled program does not see")
             return False
         self._seen = None if self._watched else seen
@@ -236,8 +243,10 @@ class AutoStep:
             before = [tensor.detach().clone(memory_format=torch.preserve_format) for tensor in given]
             copies = [tensor.detach().clone(memory_format=torch.preserve_format) for tensor in given]
             drawn = torch.get_rng_state()
-            library(copies)
-            torch.set_rng_state(drawn)
+            try:
+                library(copies)
+            finally:
+                torch.set_rng_state(drawn)
         except Exception as error:
             self._give_up(f"the compiled program cannot be loaded: {error}")
             return self._eagerly(updates)

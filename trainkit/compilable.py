@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
+from trainkit.artefact import fingerprint
 from trainkit.elementwise import ElementwiseOptimizer
 from trainkit.recipe import Recipe
 from trainkit.run import Run
@@ -77,6 +78,11 @@ def hooked(model: nn.Module) -> str:
         if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
             return f"a hook is set on the gradient of {name}"
     return ""
+
+
+def burnt_in(run: Run) -> str:
+    """The `fingerprint` of all that takes part in a run's updates."""
+    return fingerprint(run.model, run.loss, *(impl.plugin for impl in run.hook.trainkit_gradients.get_hookimpls()))
 
 
 def lacking() -> str:

@@ -26,7 +26,7 @@ from trainkit.catalogue import cache_folder
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 MANIFEST = "MANIFEST.json"
-MOST_BYTES = 256 << 20  # of one kind of program; where there are more, the newest process's alone are kept
+MOST_BYTES = 256 << 20  # of one kind of program; where a process would have more, what is there stays as it is
 _TRIES = 3
 _OURS = ".process-"  # how the folders of processes begin, followed by the process's number
 
@@ -58,6 +58,10 @@ class CompileCache:
     Args:
         key: which kind of program, as `program_key` names it.
         say: tells the user something once.
+
+    Attributes:
+        folder: where the compiler's files are.
+        private: whether this process alone uses that folder, which ends with it.
     """
 
     def __init__(self, key: str, say: Callable[[str], None]) -> None:
@@ -65,14 +69,14 @@ class CompileCache:
         root = Path(cache_folder()) / "compiled"
         self._published: Path | None = root / key
         self.folder = Path()
-        self._mine = False
+        self.private = False
         given = os.environ.get(VARIABLE)
         # torch sets the variable itself, to a folder of this name, as soon as anything in the process asks for it.
         torchs = os.path.join(tempfile.gettempdir(), "torchinductor_")
         if given and not given.startswith(torchs):
             self.folder, self._published = Path(given), None
             return
-        self._mine = True
+        self.private = True
         try:
             # The compiler's command line has no quotes.
             if " " in str(root):
@@ -120,7 +124,7 @@ class CompileCache:
 
     def start_afresh(self) -> bool:
         """Go on in an empty folder, after files here were no good; False where the folder is not ours to leave."""
-        if not self._mine:
+        if not self.private:
             return False
         from torch._inductor.utils import clear_caches
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import signal
 import sys
 import threading
 import time
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from trainkit.artefact import ENTRY, Artefact, Library, answer, digest_of, fingerprint, labels, shape_of
+from trainkit.artefact import ENTRY, Artefact, Library, answer, digest_of, labels, shape_of
 from trainkit.build import prepare
-from trainkit.compilable import lacking, obstacle
+from trainkit.compilable import burnt_in, hooked, lacking, obstacle
 from trainkit.compile_cache import CompileCache
 from trainkit.dataset import Batch
 from trainkit.direct import OPTIONS, Direct, Unfit
@@ -34,7 +37,9 @@ from trainkit.traced import Traced
 def main(folder: Path) -> None:
     """Compile as ``order.json`` in the folder says, and leave ``result.json`` there."""
     order = json.loads((folder / "order.json").read_text(encoding="utf-8"))
-    threading.Thread(target=_end_with, args=(order["process"],), daemon=True).start()
+    left = [folder]  # what is removed where nobody else is there to do it
+    signal.signal(signal.SIGTERM, lambda *_: _end(left))
+    threading.Thread(target=_end_with, args=(order["process"], left), daemon=True).start()
     os.nice(order["nice"])
     torch.set_num_threads(order["threads"])
     try:
@@ -43,6 +48,8 @@ def main(folder: Path) -> None:
         run = prepare(recipe, plugins, folder, silent, say=lambda text: None)
         run.model.train()
         cache = CompileCache(order["key"], lambda text: None)
+        if cache.private:
+            left.append(cache.folder)
         artefact = compiled(run, order["updates"], order["keep_outputs"], cache)
     except Unfit as error:
         answer(folder, {"error": str(error)})
@@ -61,16 +68,19 @@ def compiled(run: Run, updates: int, keep_outputs: bool, cache: CompileCache) ->
     Raises:
         Unfit: if they cannot be one library.
     """
-    if reason := obstacle(run) or lacking():
+    if reason := obstacle(run) or hooked(run.model) or lacking():
         raise Unfit(reason)
     need = updates * run.clock.accumulate
     batches: list[Batch] = []
     while len(batches) < need:  # an epoch may be shorter than a call
         before = len(batches)
-        batches += [batch for batch in run.feed.train(run.epoch) if len(batch) == run.feed.batch_size][: need - before]
+        full = (batch for batch in run.feed.train(run.epoch) if len(batch) == run.feed.batch_size)
+        batches += [Batch(*(part.clone() for part in batch)) for batch in islice(full, need - before)]
         if len(batches) == before:
             raise Unfit("no batch is a full one")
-    batches = [Batch(*(part.clone() for part in batch)) for batch in batches]
+    for impl in reversed(run.hook.trainkit_run_start.get_hookimpls()):
+        if hasattr(impl.plugin, "trainkit_gradients"):  # it may get ready there; what others do there is the run's own
+            impl.function(*[run for _ in impl.argnames])
     EagerStep(run, keep_outputs)([batches[: run.clock.accumulate]])
     traced = Traced(run, updates, keep_outputs)
     direct = Direct(traced.function, {"cpp_wrapper": True, **OPTIONS})
@@ -88,7 +98,7 @@ def compiled(run: Run, updates: int, keep_outputs: bool, cache: CompileCache) ->
         raise Unfit("it needs a tensor that is neither a weight nor of the loss")
     _try(Library(str(path), module), direct, arguments, moving)
     described = [(str(word), *shape_of(value)) for word, value in zip(words, arguments, strict=True)]
-    marks = fingerprint(run.model, run.loss)
+    marks = burnt_in(run)
     used = os.times()
     seconds = used.user + used.system + used.children_user + used.children_system
     return Artefact(str(path), digest_of(path), module, described, direct.results, marks, seconds)
@@ -120,10 +130,19 @@ def _try(library: Library, direct: Direct, arguments: list[Tensor], moving: list
         raise Unfit("the library changes other tensors than the program")
 
 
-def _end_with(process: int) -> None:
-    """End where the process that trains has ended."""
+def _end_with(process: int, left: list[Path]) -> None:
+    """End where the process that trains has ended, however it did."""
     while os.getppid() == process:
         time.sleep(1)
+    _end(left)
+
+
+def _end(left: list[Path]) -> None:
+    """End at once, with the compilers that were started, and leave nothing."""
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 

@@ -15,7 +15,7 @@ from trainkit.dataset import Batch
 from trainkit.direct import OPTIONS, Direct, Unfit
 from trainkit.run import Run, StepResult
 from trainkit.steps import EagerStep, implemented
-from trainkit.traced import Traced, one_by_one
+from trainkit.traced import Traced, layout, one_by_one
 
 
 class CompiledStep:
@@ -53,7 +53,7 @@ class CompiledStep:
         self._seen: Any = None
         # Who is called after every update may change what the program was traced with at any of them.
         self._watched = implemented(run, "trainkit_step_end") is not None
-        self._shape: Any = None
+        self._layout: Any = None
         self._reason = obstacle_of(run) or obstacle or lacking()
         if self._reason:
             self._give_up(self._reason)
@@ -66,14 +66,14 @@ class CompiledStep:
     def __call__(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
         """Make the updates of one call, as `StepProgram` says."""
         batches = updates[0] if len(updates) == 1 else [batch for update in updates for batch in update]
-        if self._shape is None and len(batches[0]) == self.run.feed.batch_size:
+        if self._layout is None and len(batches[0]) == self.run.feed.batch_size:
             # The first batch of a run is a full one; a continued run may begin with a short one.
-            self._shape = batches[0].inputs.shape
+            self._layout = layout(batches[0])
         # No update has more batches than it should, so that all of them together are enough where none lacks any.
         if self._reason or not self.run.position or len(batches) != self._batches:
             return self._eagerly(updates)
         for batch in batches:
-            if batch.inputs.shape != self._shape:
+            if layout(batch) != self._layout:
                 return self._eagerly(updates)
         for attempt in range(2):
             try:

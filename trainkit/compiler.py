@@ -37,17 +37,21 @@ class Compiler:
         (self.folder / "order.json").write_text(json.dumps(told), encoding="utf-8")
         # -P: nothing is imported from the folder one stands in. What this process could import, the other can.
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        with open(self.folder / "said.txt", "wb") as said:
-            # In a session of its own, Ctrl-C does not reach it: the run decides when it ends.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "trainkit.compile_child", str(self.folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
-                # One file is compiled, for which a pool of compilers would only be started.
-                env={**os.environ, "PYTHONPATH": path, "TORCHINDUCTOR_COMPILE_THREADS": "1"},
-                start_new_session=True,
-            )
+        try:
+            with open(self.folder / "said.txt", "wb") as said:
+                # In a session of its own, Ctrl-C does not reach it: the run decides when it ends.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "trainkit.compile_child", str(self.folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    # One file is compiled, for which a pool of compilers would only be started.
+                    env={**os.environ, "PYTHONPATH": path, "TORCHINDUCTOR_COMPILE_THREADS": "1"},
+                    start_new_session=True,
+                )
+        except OSError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         self.close = weakref.finalize(self, _end, self._process, self.folder)
 
     def result(self) -> dict[str, Any] | None:

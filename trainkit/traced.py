@@ -125,6 +125,12 @@ class Traced:
         return program
 
 
+def layout(batch: Batch) -> tuple[object, ...]:
+    """What a program relies on in a batch; it is called without a look at anything but this."""
+    inputs, targets = batch.inputs, batch.targets
+    return inputs.shape, inputs.stride(), inputs.dtype, targets.shape, targets.stride(), targets.dtype
+
+
 def one_by_one(run: Run, eager: StepProgram, updates: Sequence[Sequence[Batch]]) -> StepResult:
     """Make several updates in single calls, told as one."""
     results = []

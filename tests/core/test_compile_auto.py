@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +17,10 @@ import torch
 
 from trainkit import artefact, background, hookimpl
 from trainkit.background import AutoStep
+from trainkit.compile_cache import VARIABLE
 from trainkit.compiler import Compiler
 from trainkit.manager import Plugins
+from trainkit.recipe import fill_toml
 from trainkit.run import StepResult
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -234,14 +238,83 @@ def test_a_short_run_never_decides(train, capfd):
     assert auto.report.weights_sha256 == train().report.weights_sha256
 
 
-def test_python_values_and_what_is_frozen_make_the_fingerprint():
-    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.1))
-    first = artefact.fingerprint(model, None)
-    assert artefact.fingerprint(model.eval(), None) == first
-    model[1].p = 0.2
-    second = artefact.fingerprint(model, None)
-    model[0].weight.requires_grad_(False)
-    assert len({first, second, artefact.fingerprint(model, None)}) == 3
+def test_whatever_a_program_does_not_look_at_makes_the_fingerprint():
+    def clipping(limit):
+        return SimpleNamespace(limit=limit)
+
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Dropout(0.1), torch.nn.BatchNorm1d(2))
+    loss, callback = torch.nn.Sequential(torch.nn.CrossEntropyLoss()), clipping(1.0)
+    changes = [
+        lambda: None,
+        lambda: setattr(model[1], "p", 0.2),
+        lambda: setattr(model[1], "_scale", 0.2),
+        lambda: model[2].eval(),
+        lambda: model[0].register_forward_hook(lambda *_: None),
+        lambda: model[0].register_forward_hook(lambda *_: None),
+        lambda: model[0].weight.register_hook(lambda gradient: 2 * gradient),
+        lambda: model[0].weight.requires_grad_(False),
+        lambda: setattr(loss[0], "label_smoothing", 0.1),
+        lambda: setattr(callback, "limit", 2.0),
+    ]
+    seen = []
+    for change in changes:
+        change()
+        seen.append(artefact.fingerprint(model, loss, callback))
+    assert len(set(seen)) == len(seen)
+    assert artefact.fingerprint(model, loss, clipping(2.0)) == seen[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_process_that_compiles_leaves_nothing_when_the_one_that_trains_is_killed(
+    tmp_path, monkeypatch, load, number
+):
+    code = """
+import json, sys, time
+from trainkit.compiler import Compiler
+compiler = Compiler(json.loads(sys.argv[1]))
+print(compiler._process.pid, flush=True)
+time.sleep(100)
+"""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    (tmp_path / "temporary").mkdir()
+    order = {"text": fill_toml(load()), "modules": [], "without": [], "key": "key", "updates": 2, "keep_outputs": True}
+    trains = subprocess.Popen([sys.executable, "-P", "-c", code, json.dumps(order)], stdout=subprocess.PIPE, text=True)
+    assert trains.stdout is not None
+    child = int(trains.stdout.readline())
+    begun = time.monotonic()
+    while not list(tmp_path.glob("cache/compiled/.process-*")) and time.monotonic() - begun < 60:
+        time.sleep(0.05)  # until it compiles
+    trains.send_signal(number)
+    trains.wait()
+    trains.stdout.close()
+
+    def left() -> list[Path]:
+        found = [*(tmp_path / "temporary").glob("trainkit-*"), *tmp_path.glob("cache/compiled/.process-*")]
+        with contextlib.suppress(OSError):  # where nobody reaps it, it stays in the table of processes
+            status = Path(f"/proc/{child}/stat")
+            found += [status] if status.read_text().rpartition(")")[2].split()[0] != "Z" else []
+        return found
+
+    begun = time.monotonic()
+    while left() and time.monotonic() - begun < 30:
+        time.sleep(0.05)
+    assert left() == []
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_what_takes_part_in_the_gradients_gets_ready_in_the_other_process_too(train, capfd, eagerly_decided):
+    changes, more = (
+        ("model=small", "run.duration=3ep", "optimizer.lr=0.5"),
+        '[[callback]]\nuse = "agc"\nclipping = 0.02\n',
+    )
+    eager, auto = train(*changes, more=more), train(*changes, *AUTO, more=more)
+    assert "compiled updates from update" in capfd.readouterr().err
+    for name, weight in eager.weights.items():
+        torch.testing.assert_close(auto.weights[name], weight, rtol=1e-4, atol=1e-5)
 
 
 def test_an_artefact_is_read_as_it_was_written(tmp_path):
