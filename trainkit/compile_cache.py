@@ -28,7 +28,7 @@ VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 MANIFEST = "MANIFEST.json"
 MOST_BYTES = 256 << 20  # of one kind of program; where a process would have more, what is there stays as it is
 _TRIES = 3
-_OURS = ".process-"  # how the folders of processes begin, followed by the process's number
+_OURS = ".process-"  # how the folders of processes begin, followed by the process's number and its machine
 
 
 def program_key(tables: Mapping[str, Any]) -> str:
@@ -82,6 +82,7 @@ class CompileCache:
             if " " in str(root):
                 raise OSError("a blank in its path")
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _refuse_others(root)
             _clear(root)
             self.folder = _new_folder(root)
         except OSError:
@@ -149,15 +150,31 @@ def _text(path: Path) -> str:
         return ""
 
 
+def _refuse_others(root: Path) -> None:
+    """Refuse a folder that another user can write to: what lies in it is loaded as code.
+
+    Raises:
+        OSError: if it is such a folder.
+    """
+    held = root.stat()
+    if hasattr(os, "getuid") and (held.st_uid != os.getuid() or held.st_mode & 0o022):
+        raise OSError("others can write to it")
+
+
+def _machine() -> str:
+    """A word for this machine: a folder of users may be shared by several, whose processes have the same numbers."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
 def _new_folder(root: Path) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=f"{_OURS}{os.getpid()}-", dir=root))
+    folder = Path(tempfile.mkdtemp(prefix=f"{_OURS}{os.getpid()}-{_machine()}-", dir=root))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def _clear(root: Path) -> None:
-    """Remove the folders of processes that were killed."""
-    for path in root.glob(f"{_OURS}*"):
+    """Remove the folders of processes of this machine that were killed."""
+    for path in root.glob(f"{_OURS}*-{_machine()}-*"):
         number = path.name.removeprefix(_OURS).split("-")[0]
         if number.isdigit() and not _alive(int(number)):
             shutil.rmtree(path, ignore_errors=True)

@@ -92,10 +92,13 @@ def test_a_folder_replaced_while_it_is_copied_is_no_damage(home, said, monkeypat
 
 def test_folders_of_killed_processes_are_removed(home, said):
     cache = filled(said)
-    dead = home / f"{compile_cache._OURS}999999999-x"
+    dead = home / f"{compile_cache._OURS}999999999-{compile_cache._machine()}-x"
+    elsewhere = home / f"{compile_cache._OURS}999999999-0-x"  # of another machine with the same home
     dead.mkdir()
+    elsewhere.mkdir()
     CompileCache("key", said.append)
     assert not dead.exists()
+    assert elsewhere.exists()
     assert cache.folder.is_dir()
 
 
@@ -109,6 +112,20 @@ def test_a_path_with_a_blank_and_a_folder_that_cannot_be_written_are_avoided(tmp
         assert " " not in str(cache.folder)
         cache.publish()
     assert said == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="others are known by their numbers")
+@pytest.mark.parametrize("harm", ["writable", "owner"])
+def test_programs_that_another_user_could_have_put_there_are_never_loaded(home, said, monkeypatch, harm):
+    filled(said).publish()
+    if harm == "writable":
+        home.chmod(0o777)
+    else:
+        number = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: number)
+    cache = CompileCache("key", said.append)
+    assert home not in cache.folder.parents
+    assert list(cache.folder.iterdir()) == []
 
 
 def test_a_folder_that_the_user_names_stays_torchs_own(tmp_path, monkeypatch, said):
