@@ -321,7 +321,7 @@ def test_impossible_recipes_are_problems(tmp_path, use, changes, message):
 
 
 def test_where_the_library_is_missing_the_command_that_installs_it_is_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr("trainkit.component._installed", lambda library: library != "pytorch_optimizer")
+    monkeypatch.setattr("trainkit.component.installed", lambda library: library != "pytorch_optimizer")
     with pytest.raises(RecipeError) as caught:
         read(tmp_path, text_of("kozistr:soap"))
     assert "needs the library 'pytorch_optimizer'" in str(caught.value)

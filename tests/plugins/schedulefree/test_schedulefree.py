@@ -200,6 +200,6 @@ def test_another_version_of_the_library_is_a_machine_error(monkeypatch):
 
 
 def test_where_the_library_is_missing_it_stays_listed(monkeypatch):
-    monkeypatch.setattr("trainkit.component._installed", lambda library: False)
+    monkeypatch.setattr("trainkit.component.installed", lambda library: False)
     for component in ours.trainkit_components():
         assert component.missing_libraries == {"schedulefree": f"pip install 'schedulefree=={ours.VERSION}'"}
