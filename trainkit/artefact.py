@@ -126,11 +126,11 @@ class Library:
     """
 
     def __init__(self, path: str, module: str) -> None:
-        aoti: Any = torch._C._aoti  # type: ignore[attr-defined]
+        native: Any = torch._C
+        aoti = native._aoti
         self._handles: Callable[[Sequence[Tensor]], Any] = aoti.unsafe_alloc_void_ptrs_from_tensors
         self._tensors: Callable[[Any], list[Tensor]] = aoti.alloc_tensors_by_stealing_from_void_ptrs
-        guards: Any = torch._C._dynamo.guards  # type: ignore[attr-defined]
-        os.environ[_POINTER] = str(guards._torchinductor_pyobject_tensor_data_ptr)
+        os.environ[_POINTER] = str(native._dynamo.guards._torchinductor_pyobject_tensor_data_ptr)
         spec = importlib.util.spec_from_file_location(module, path)
         if spec is None or spec.loader is None:
             raise ImportError(f"{path} is no library")

@@ -65,7 +65,9 @@ class AdaptiveClip:
             for group in run.optimizer.param_groups
             for name, parameter in zip(group["names"], group["params"], strict=True)
         ]
-        self.met = []
+        # A run that goes on may begin with a compiled step, which has a gradient for whatever has state.
+        state = getattr(run.optimizer, "state", {})
+        self.met = [owner for owner in self.owners if state.get(owner[0])]
 
     @hookimpl
     def trainkit_gradients(self, gradients: Sequence[Tensor]) -> None:

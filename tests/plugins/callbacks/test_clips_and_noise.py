@@ -213,3 +213,16 @@ def test_noise_is_never_compiled_in(train, capfd):
     compiled = train("run.compile=step", "run.updates_per_call=2", more=more)
     assert NOTE in capfd.readouterr().err
     assert compiled.report.weights_sha256 == eager.report.weights_sha256
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_compiled_run_with_agc_goes_on_bit_for_bit(train, halves, capfd):
+    """Continued, it begins with a compiled step: no eager one has shown which parameters have gradients."""
+    more = '[[callback]]\nuse = "agc"\nclipping = 0.02\n'
+    changes = ["run.duration=2ep", "optimizer.lr=0.5", "run.compile=step", "run.updates_per_call=2"]
+    whole = train(*changes, more=more)
+    torch._dynamo.reset()
+    assert halves(4, *changes, more=more).report.weights_sha256 == whole.report.weights_sha256
+    assert NOTE not in capfd.readouterr().err
