@@ -1,4 +1,4 @@
-"""What all tests share: the environment, and the marker of tests that need a CUDA device."""
+"""What all tests share: the environment, and the markers of tests that need a CUDA device or a compiler."""
 
 from __future__ import annotations
 
@@ -15,14 +15,34 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cuda: needs a CUDA device; skipped where there is none")
+    config.addinivalue_line("markers", "compiler: needs torch's compiler to work; skipped where it does not")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    marked = [item for item in items if item.get_closest_marker("cuda")]
-    if not marked:
-        return
+    for name, is_there, reason in (
+        ("cuda", has_cuda, "there is no CUDA device"),
+        ("compiler", can_compile, "torch cannot compile here"),
+    ):
+        marked = [item for item in items if item.get_closest_marker(name)]
+        if not marked or is_there():
+            continue
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def has_cuda() -> bool:
+    """Whether there is a CUDA device."""
     import torch
 
-    if not torch.cuda.is_available():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+    return torch.cuda.is_available()
+
+
+def can_compile() -> bool:
+    """Whether torch finds a C++ compiler; from a path with blanks it passes the compiler broken options."""
+    import torch
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return bool(get_cpp_compiler()) and " " not in torch.__file__
+    except Exception:  # each release has its own
+        return False

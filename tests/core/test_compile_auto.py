@@ -28,19 +28,6 @@ HERE = Path(__file__).parent
 AUTO = ("run.compile=auto", "run.updates_per_call=2")
 
 
-def can_compile() -> bool:
-    """Whether torch finds a C++ compiler; from a path with blanks it passes the compiler broken options."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        return bool(get_cpp_compiler()) and " " not in torch.__file__
-    except Exception:  # each release has its own
-        return False
-
-
-needs_compiler = pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
-
-
 @pytest.fixture(scope="session")
 def plugins() -> Plugins:
     """The installed ones, and models that are hard to compile."""
@@ -77,7 +64,7 @@ class Calls:
         self.versions.append(run.model.head.weight._version)
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["buffered", "tied"])
 def test_what_another_process_compiled_takes_over_and_is_the_eager_run_up_to_rounding(
@@ -103,7 +90,7 @@ def test_what_another_process_compiled_takes_over_and_is_the_eager_run_up_to_rou
     )
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("harm", "said"),
@@ -152,7 +139,7 @@ def test_what_the_other_process_cannot_compile_is_said_once(train, capfd, eagerl
     assert auto.report.weights_sha256 == eager.report.weights_sha256
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_a_number_that_a_callback_changes_ends_the_compiled_program(train, capfd, eagerly_decided):
     class Change:
@@ -304,7 +291,7 @@ time.sleep(100)
     assert left() == []
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_what_takes_part_in_the_gradients_gets_ready_in_the_other_process_too(train, capfd, eagerly_decided):
     changes, more = (

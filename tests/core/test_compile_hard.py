@@ -19,19 +19,6 @@ NOTE = 'compile = "step" is not used'
 SHORT = ("run.duration=1ep", "run.updates_per_call=2")
 
 
-def can_compile() -> bool:
-    """Whether torch finds a C++ compiler; from a path with blanks it passes the compiler broken options."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        return bool(get_cpp_compiler()) and " " not in torch.__file__
-    except Exception:  # each release has its own
-        return False
-
-
-needs_compiler = pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
-
-
 @pytest.fixture(scope="session")
 def plugins() -> Plugins:
     """The installed ones, and the models of these tests."""
@@ -68,7 +55,7 @@ def test_what_cannot_be_one_program_runs_eagerly_with_the_same_weights(both, mod
     assert compiled.of("train")[-1]["loss"] == eager.of("train")[-1]["loss"]
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["buffered", "tied", "frozen"])
 def test_what_looks_hard_and_compiles_is_the_eager_run_up_to_rounding(both, model):
@@ -78,7 +65,7 @@ def test_what_looks_hard_and_compiles_is_the_eager_run_up_to_rounding(both, mode
         torch.testing.assert_close(compiled.weights[name], weight, rtol=1e-5, atol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_a_model_that_changes_its_inputs_goes_on_eagerly_after_the_call_that_shows_it(both):
     said, eager, compiled = both("overwriting")
@@ -88,7 +75,7 @@ def test_a_model_that_changes_its_inputs_goes_on_eagerly_after_the_call_that_sho
         torch.testing.assert_close(compiled.weights[name], weight, rtol=1e-5, atol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_a_double_backward_gives_the_same_run_compiled_or_not(both):
     said, eager, compiled = both("penalised")
@@ -117,7 +104,7 @@ def test_a_model_on_two_devices_is_left_to_eager_updates():
     assert {str(part.device) for part in held_by(model)} == {"cpu", "meta"}
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.slow
 @pytest.mark.parametrize("often", [False, True])
 def test_a_number_that_a_callback_changes_is_seen_by_the_compiled_program(both, often):
@@ -187,7 +174,7 @@ def test_what_changes_the_way_of_the_gradients_while_the_run_goes_on_ends_the_co
         torch.testing.assert_close(compiled.weights[name], weight, rtol=1e-5, atol=1e-6)
 
 
-@needs_compiler
+@pytest.mark.compiler
 @pytest.mark.slow
 def test_a_hook_that_a_callback_sets_on_a_module_is_compiled_in_from_there_on(both):
     class Hook:

@@ -16,19 +16,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 NOTE = 'compile = "step" is not used'
 
 
-def can_compile() -> bool:
-    """Whether torch finds a C++ compiler; from a path with blanks it passes the compiler broken options."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        return bool(get_cpp_compiler()) and " " not in torch.__file__
-    except Exception:  # each release has its own
-        return False
-
-
-needs_compiler = pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
-
-
 def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], rtol: float, atol: float) -> None:
     assert first.keys() == second.keys()
     for name, value in first.items():
@@ -38,7 +25,7 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 
 @pytest.mark.slow
-@needs_compiler
+@pytest.mark.compiler
 def test_the_whole_step_compiled_is_the_eager_run_up_to_rounding(train, capfd, monkeypatch) -> None:
     """Two groups, cosine, clipping, accumulation, dropout off; short batches and the epoch's end go the eager way."""
     changes = ["run.duration=6ep", "run.accumulate=2", "optimizer.use=adamw", "optimizer.lr=0.01", "schedule=cosine"]
@@ -63,7 +50,7 @@ def test_the_whole_step_compiled_is_the_eager_run_up_to_rounding(train, capfd, m
 
 
 @pytest.mark.slow
-@needs_compiler
+@pytest.mark.compiler
 def test_batch_statistics_momentum_and_class_weights_are_compiled_right(train, capfd) -> None:
     changes = [
         "data.features=[1,6,6]",
@@ -84,7 +71,7 @@ def test_batch_statistics_momentum_and_class_weights_are_compiled_right(train, c
 
 
 @pytest.mark.slow
-@needs_compiler
+@pytest.mark.compiler
 def test_dropout_leaves_out_the_same_units_compiled_or_not(train, capfd) -> None:
     changes = "run.duration=1ep", "model={use='mlp', widths=[8], dropout=0.4}"
     eager = train(*changes)

@@ -16,16 +16,6 @@ NOTE = 'compile = "step" is not used'
 CPU = torch.device("cpu")
 
 
-def can_compile() -> bool:
-    """Whether torch finds a C++ compiler; from a path with blanks it passes the compiler broken options."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-
-    try:
-        return bool(get_cpp_compiler()) and " " not in torch.__file__
-    except Exception:  # each release has its own
-        return False
-
-
 def filled(dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
     torch.manual_seed(3)
     parameters = [nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in ((7, 5), (5,), (2, 3, 4, 4), ())]
@@ -187,7 +177,7 @@ def test_the_same_twice_is_a_problem(load, name):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
+@pytest.mark.compiler
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # the compiler's own modules use it
 @pytest.mark.parametrize("callback", ['use = "clip_value"\nmax_value = 0.02\n', 'use = "agc"\nclipping = 0.02\n'])
 def test_compiled_it_is_the_eager_run_up_to_rounding(train, capfd, callback):
@@ -204,7 +194,7 @@ def test_compiled_it_is_the_eager_run_up_to_rounding(train, capfd, callback):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
+@pytest.mark.compiler
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_noise_is_never_compiled_in(train, capfd):
     more = '[[callback]]\nuse = "gradient_noise"\neta = 0.1\n'
@@ -216,7 +206,7 @@ def test_noise_is_never_compiled_in(train, capfd):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
+@pytest.mark.compiler
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_a_compiled_run_with_agc_goes_on_bit_for_bit(train, halves, capfd):
     """Continued, it begins with a compiled step: no eager one has shown which parameters have gradients."""
