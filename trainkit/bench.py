@@ -212,7 +212,7 @@ def plan(facts: Mapping[str, Any], updates: int, trial: Callable[[int], Mapping[
     an epoch counts as often as in a long run.
 
     Args:
-        facts: the run's ``total`` updates, and those ``per_epoch``.
+        facts: the run's ``total`` updates, those ``per_epoch``, and how many ``warm_epochs`` come first.
         updates: how many are wanted; 0 leaves the choice.
         trial: times so many updates, where that is to be found out.
 
@@ -220,6 +220,7 @@ def plan(facts: Mapping[str, Any], updates: int, trial: Callable[[int], Mapping[
         UsageError: if the run is too short.
     """
     total, epoch = facts["total"], facts["per_epoch"]
+    before = facts["warm_epochs"] * epoch
     if total < WARM + LEAST:
         raise UsageError(f"the run has {total} updates; {WARM + LEAST} are the least that can be timed")
     wanted = updates
@@ -228,8 +229,8 @@ def plan(facts: Mapping[str, Any], updates: int, trial: Callable[[int], Mapping[
         for share in (0.1, 1.0):  # the first updates of a process are slow
             took = trial(min(wanted, total - WARM))
             wanted = round(min(max(share * SECONDS * took["updates"] / max(took["cpu"], 1e-6), LEAST), MOST))
-    epochs = min(-(-wanted // epoch) if updates else round(wanted / epoch), (total - epoch) // epoch)
+    epochs = min(-(-wanted // epoch) if updates else round(wanted / epoch), (total - before) // epoch)
     if epochs >= 1 and (not updates or updates >= epoch):
-        return epoch, epochs * epoch
+        return before, epochs * epoch
     wanted = min(wanted, total - WARM, max(1, epoch - 1) if epoch > 1 else total)
     return (min(WARM, epoch - wanted) if epoch > wanted else WARM), wanted

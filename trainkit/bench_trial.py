@@ -105,6 +105,8 @@ class Contender:
         return {
             "total": run.total_updates,
             "per_epoch": run.clock.updates_per_epoch,
+            # The first full call of a compiled step compiles, and may come in the second epoch.
+            "warm_epochs": 1 if run.recipe["run"]["compile"] is False else 2,
             "cuda": run.device.type == "cuda",
             "machine": {
                 "device": device,

@@ -181,7 +181,7 @@ def test_a_contender_ends_with_its_data_workers(recipe, tmp_path):
     ],
 )
 def test_the_updates_of_a_round(total, epoch, updates, expected):
-    facts = {"total": total, "per_epoch": epoch}
+    facts = {"total": total, "per_epoch": epoch, "warm_epochs": 1}
     asked: list[int] = []
 
     def trial(count: int) -> dict[str, float]:
@@ -192,6 +192,13 @@ def test_the_updates_of_a_round(total, epoch, updates, expected):
     assert plan(facts, updates, trial) == expected
     assert all(2 + count <= total for count in asked)
     assert bool(asked) == (updates == 0)
+
+
+def test_a_compiled_step_is_timed_from_the_third_epoch():
+    facts = {"total": 600, "per_epoch": 20, "warm_epochs": 2}
+    assert plan(facts, 40, lambda count: {}) == (40, 40)
+    assert plan({**facts, "total": 60}, 40, lambda count: {}) == (40, 20)
+    assert plan({**facts, "total": 50}, 40, lambda count: {}) == (1, 19), "no whole epoch is left"
 
 
 @pytest.mark.parametrize(("total", "made"), [(60, 50), (100, 60)])
@@ -206,7 +213,7 @@ def test_calls_of_ten_updates_are_timed_to_the_end_of_one_and_never_past_the_run
 
 def test_a_run_of_four_updates_cannot_be_timed():
     with pytest.raises(UsageError, match="the run has 4 updates; 5 are the least"):
-        plan({"total": 4, "per_epoch": 4}, 0, lambda count: {})
+        plan({"total": 4, "per_epoch": 4, "warm_epochs": 1}, 0, lambda count: {})
 
 
 # ---------------------------------------------------------------- the table
