@@ -131,8 +131,10 @@ def share(rounds: int) -> None:
 
     contenders = {
         "saved once, at the end": ["run.save_every=1dur", "run.evaluate_every=1dur"],
-        "saved every epoch, in the background": ["run.evaluate_every=1dur"],
-        "saved every epoch, waited for": ["run.save_in_background=false", "run.evaluate_every=1dur"],
+        "saved every epoch, in the background": ["run.evaluate_every=1dur", "run.save_pause=0"],
+        "saved every epoch, waited for": [
+            *("run.save_in_background=false", "run.evaluate_every=1dur", "run.save_pause=0")
+        ],
     }
     run()
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
