@@ -79,7 +79,7 @@ class _Bound:
     """What a group's update found out and the next one can rely on while nobody changes the group.
 
     Args:
-        parameters: the group's, all of one number format, each with a gradient so far.
+        parameters: the group's, all of one number format and device, each with a gradient so far.
         strides: how each lies in memory.
         states: the state of each.
         count: the updates that each has made.
@@ -173,7 +173,7 @@ class ElementwiseOptimizer:
             gradient = parameter.grad
             if parameter is not own or gradient is None or state["step"] != count:
                 return None
-            if gradient.layout is not torch.strided:
+            if gradient.layout is not torch.strided:  # `_update_unbound` says so
                 return None
             gradients.append(gradient if gradient.stride() == stride else torch.empty_like(parameter).copy_(gradient))
         return gradients
@@ -190,16 +190,16 @@ class ElementwiseOptimizer:
             parameters.append(parameter)
             same = gradient.stride() == parameter.stride()
             gradients.append(gradient if same else torch.empty_like(parameter).copy_(gradient))
-        # Parameters that joined later, or of another number format: those of one kind are updated together.
-        kinds: dict[tuple[int, torch.dtype], list[int]] = {}
+        # Parameters that joined later, or of another number format or device: those of one kind are updated together.
+        kinds: dict[tuple[int, torch.dtype, torch.device], list[int]] = {}
         states = [self.state_of(parameter, group) for parameter in parameters]
         for place, (parameter, state) in enumerate(zip(parameters, states, strict=True)):
             for name in names:  # a number that was 0 so far may be scheduled: momentum, say
                 if name not in state:
                     state[name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             state["step"] += 1
-            kinds.setdefault((state["step"], parameter.dtype), []).append(place)
-        for (count, _), places in kinds.items():
+            kinds.setdefault((state["step"], parameter.dtype, parameter.device), []).append(place)
+        for (count, *_), places in kinds.items():
             slots = [[states[i][name] for i in places] for name in names]
             self._apply([parameters[i] for i in places], [gradients[i] for i in places], slots, group, count)
         self._bound.pop(id(group), None)
@@ -216,7 +216,7 @@ class ElementwiseOptimizer:
         group: dict[str, Any],
         count: int,
     ) -> None:
-        """Make update ``count`` of parameters of one number format."""
+        """Make update ``count`` of parameters of one number format and device."""
         if self.rule.update_all(parameters, gradients, slots, group, count):
             return
         for place, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):

@@ -104,6 +104,17 @@ def test_a_gradient_laid_out_in_another_way_moves_the_right_weights() -> None:
     torch.testing.assert_close(values(parameters[0]), before - 0.1 * gradient)
 
 
+def test_parameters_on_several_devices_are_updated_each_on_its_own() -> None:
+    """``meta`` stands for a second device: it takes part in no operation with another."""
+    here, there = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3, device="meta"))
+    rule = Sgd(nesterov=False)
+    optimizer = ElementwiseOptimizer([{"params": [here, there]}], rule, lr=0.1, momentum=0.9, weight_decay=0.0)
+    for _ in range(3):
+        update([here, there], optimizer)
+    torch.testing.assert_close(values(here), torch.full((3,), 1 - 0.1 * (1 + 1.9 + 2.71)))
+    assert [optimizer.state[p]["step"] for p in (here, there)] == [3, 3]
+
+
 def test_a_sparse_gradient_is_refused() -> None:
     parameters, optimizer = made()
     parameters[0].grad = torch.zeros(4, 3).to_sparse()
