@@ -224,13 +224,10 @@ class AutoStep:
         # The library writes to memory behind torch's back; who keeps something by a tensor's version has to see it.
         increment_version(self._changing)
         self._traced.count()
-        losses, weights, *outputs = [
-            returned[place] if type(place) is int else place for place in self._artefact.results
-        ]
-        result: Any = StepResult(losses, weights, updates=self._wanted)  # type: ignore[arg-type]
-        if self._keep_outputs:
-            result.outputs, result.targets = outputs, [batch.targets for batch in batches]
-        return result  # type: ignore[no-any-return]
+        results: list[Any] = [returned[place] if type(place) is int else place for place in self._artefact.results]
+        losses, weights, *outputs = results
+        targets = [batch.targets for batch in batches] if self._keep_outputs else []
+        return StepResult(losses, weights, outputs, targets, self._wanted)
 
     def _both(self, updates: Sequence[Sequence[Batch]]) -> StepResult:
         """Make one call eagerly, and on copies with the library; take the library over where both change the same."""

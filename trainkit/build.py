@@ -33,8 +33,7 @@ from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
 from trainkit.protocols import Progress, StepProgram
-from trainkit.recipe import Recipe, problem_at
-from trainkit.recipe.write import fill_toml
+from trainkit.recipe import Recipe, fill_toml, problem_at
 from trainkit.run import Run
 from trainkit.steps import ClosureStep, HookStep, eager_step, implemented
 from trainkit.timetable import make_reactions, make_schedules
