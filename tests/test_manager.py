@@ -14,7 +14,8 @@ import pytest
 from trainkit import Component, PluginError, hookimpl
 from trainkit.errors import UsageError
 from trainkit.hooking import has_hooks, hook_names, new_hook_manager, run_hook_manager
-from trainkit.manager import Plugin, Plugins
+from trainkit.manager import Plugins
+from trainkit.plugin import Plugin
 
 
 class Called:

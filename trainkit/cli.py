@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainkit.errors import Problem
-    from trainkit.manager import Plugin, Plugins
+    from trainkit.manager import Plugins
+    from trainkit.plugin import Plugin
     from trainkit.recipe import Recipe
     from trainkit.signals import Signals
 

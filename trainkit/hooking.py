@@ -11,7 +11,7 @@ from trainkit import hookspecs
 from trainkit.errors import PluginError
 
 if TYPE_CHECKING:
-    from trainkit.manager import Plugin
+    from trainkit.plugin import Plugin
 
 
 def hook_names() -> list[str]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from trainkit.catalogue import Entry
     from trainkit.component import Component
-    from trainkit.manager import Plugin, Plugins
+    from trainkit.manager import Plugins
+    from trainkit.plugin import Plugin
 
 FEWEST_COUNTED = 10  # so many components with one prefix are a line of the whole list
 

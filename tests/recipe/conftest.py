@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainkit.manager import Plugin, Plugins
+from trainkit.manager import Plugins
+from trainkit.plugin import Plugin
 from trainkit.recipe import Recipe, load_recipe
 
 HERE = Path(__file__).parent

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from trainkit.errors import RecipeError
-from trainkit.manager import Plugin, Plugins
+from trainkit.manager import Plugins
+from trainkit.plugin import Plugin
 from trainkit.recipe import Recipe, load_recipe, origin_lines, packaged_recipes
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.positions import Source

@@ -74,7 +74,7 @@ CALLS = {
     "compile": {},
     "__import__": {},
     "import_module": {
-        "trainkit/manager.py": "entry points and -p, which are installed or named by the user",
+        "trainkit/plugin.py": "entry points and -p, which are installed or named by the user",
         "trainkit/__init__.py": "the homes of public names, which are written there",
     },
     "torch.load": {"trainkit/foreign.py": "import-weights, weights_only, in a process apart"},

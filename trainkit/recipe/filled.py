@@ -8,7 +8,8 @@ from typing import Any
 
 from trainkit.component import Component
 from trainkit.errors import Place, Problem
-from trainkit.manager import Plugin, Plugins
+from trainkit.manager import Plugins
+from trainkit.plugin import Plugin
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.overrides import parse_key
 from trainkit.recipe.text import Path, lookup
