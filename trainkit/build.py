@@ -299,7 +299,11 @@ def _auto(recipe: Recipe, run: Run, eager: StepProgram, keep_outputs: bool) -> S
         run.say(f'compile = "auto" is not used: {reason}; the run stays eager')
         return eager
     own = [plugin.module for plugin in recipe.plugins.plugins if plugin.version == "not installed"]
-    order = {"text": fill_toml(recipe), "modules": [str(module.__file__) for module in own if module], "without": []}
+    order = {
+        "text": fill_toml(recipe),
+        "modules": [str(module.__file__) for module in own if module],
+        "without": recipe.plugins.without,
+    }
     return AutoStep(run, eager, keep_outputs, _updates_per_call(recipe, run), order, program_key(run.recipe))
 
 

@@ -15,12 +15,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.core.conftest import RECIPE
 from trainkit import artefact, background, hookimpl
 from trainkit.background import AutoStep
+from trainkit.build import build
 from trainkit.compile_cache import VARIABLE
 from trainkit.compiler import Compiler
 from trainkit.manager import Plugins
-from trainkit.recipe import fill_toml
+from trainkit.protocols import silent
+from trainkit.recipe import fill_toml, load_recipe
 from trainkit.run import StepResult
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -173,6 +176,16 @@ def test_where_nothing_can_be_compiled_the_run_is_the_eager_one(train, capfd, ch
     assert said.count('compile = "auto" is not used') == 1
     assert why in said
     assert auto.report.weights_sha256 == eager.report.weights_sha256
+
+
+@pytest.mark.compiler
+def test_the_other_process_leaves_out_the_plugins_that_this_one_does(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(RECIPE)
+    plugins = Plugins(without=["trainkit_kozistr"])
+    recipe = load_recipe(path, ["run.compile=auto"], plugins)
+    program = build(recipe, plugins, tmp_path / "run", silent).program
+    assert program._order["without"] == ("trainkit_kozistr",)
 
 
 @pytest.mark.parametrize(("left", "pays"), [(1_000, False), (100_000_000, True)])
