@@ -63,9 +63,25 @@ if TYPE_CHECKING:
     from trainkit.settings import Positive as Positive
     from trainkit.settings import PositiveInt as PositiveInt
     from trainkit.settings import Resume as Resume
+    from trainkit.space import Dimension as Dimension
+    from trainkit.space import Limit as Limit
+    from trainkit.space import Point as Point
+    from trainkit.space import Space as Space
+    from trainkit.trial import Objective as Objective
+    from trainkit.trial import Order as Order
+    from trainkit.trial import Record as Record
+    from trainkit.trial import Rung as Rung
+    from trainkit.trial import Searcher as Searcher
+    from trainkit.trial import Study as Study
+    from trainkit.trial import Trial as Trial
     from trainkit.weights import exchanged as exchanged
     from trainkit.weights import renew_batch_norm as renew_batch_norm
     from trainkit.weights import weights_of as weights_of
+    from trainkit.work import Executor as Executor
+    from trainkit.work import Job as Job
+    from trainkit.work import Measured as Measured
+    from trainkit.work import Outcome as Outcome
+    from trainkit.work import Site as Site
     from trainkit.wrapping import OptimizerWrapper as OptimizerWrapper
 
 __version__ = "0.1.0"
@@ -115,6 +131,9 @@ _MODULES = {
         "PositiveInt",
         "Resume",
     ),
+    "space": ("Dimension", "Limit", "Point", "Space"),
+    "trial": ("Objective", "Order", "Record", "Rung", "Searcher", "Study", "Trial"),
+    "work": ("Executor", "Job", "Measured", "Outcome", "Site"),
     "weights": ("exchanged", "renew_batch_norm", "weights_of"),
     "wrapping": ("OptimizerWrapper",),
 }
@@ -129,42 +148,58 @@ __all__ = [
     "DataError",
     "DataSpec",
     "Dataset",
+    "Dimension",
     "Draw",
     "Duration",
     "ElementwiseOptimizer",
     "Events",
+    "Executor",
     "Feed",
     "Fraction",
     "Gatherable",
+    "Job",
+    "Limit",
     "Loss",
     "MachineError",
+    "Measured",
     "Metric",
     "Metrics",
     "Nested",
     "NonNegative",
     "NonNegativeInt",
     "Number",
+    "Objective",
     "Optimizer",
     "OptimizerWrapper",
+    "Order",
+    "Outcome",
     "Period",
     "Phase",
     "Place",
     "PluginError",
+    "Point",
     "Positive",
     "PositiveInt",
     "Problem",
     "Progress",
     "Reaction",
     "RecipeError",
+    "Record",
     "Report",
     "Resume",
     "Rule",
     "Run",
     "RunError",
+    "Rung",
     "Schedule",
+    "Searcher",
+    "Site",
+    "Space",
     "Split",
     "StepResult",
+    "Study",
     "TrainkitError",
+    "Trial",
     "check_bridge",
     "exchanged",
     "fingerprint",
