@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 from trainkit.protocols import StepProgram
@@ -12,10 +13,27 @@ from trainkit.signals import CutShort
 from trainkit.steps import implemented
 
 
+@dataclass(slots=True)
+class Underway:
+    """A run between two points at which something is due: what its updates are made with.
+
+    Args:
+        run: the run.
+        program: makes the updates.
+        recorder: knows what is due when.
+        updates: those of the epoch that are left, grouped into calls; ``None`` where they begin anew.
+        per_call: updates in each call but the last.
+    """
+
+    run: Run
+    program: StepProgram
+    recorder: Recorder
+    updates: Iterator[list[list[Batch]]] | None = None
+    per_call: int = 1
+
+
 def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[], None] | None = None) -> None:
     """Train until the planned updates are made or ``run.stop_reason`` is set.
-
-    Whatever is due at an update happens in this order: log, evaluate, end of the epoch, stop reasons, save.
 
     Args:
         run: the run, from wherever it stands.
@@ -26,7 +44,19 @@ def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[],
     Raises:
         RunError: if the run failed; the last checkpoint is whole.
     """
-    hook, step_end = run.hook, implemented(run, "trainkit_step_end")
+    for stretch in course(run, program, recorder, wake):
+        make_updates(stretch)
+
+
+def course(
+    run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[], None] | None = None
+) -> Iterator[Underway]:
+    """All that a run does but its updates: it pauses wherever they are to be made, until something is due.
+
+    Whatever is due at an update happens in this order: log, evaluate, end of the epoch, stop reasons, save.
+    Who makes the updates may be `make_updates`, or somebody who makes those of many runs at once.
+    """
+    hook, stretch = run.hook, Underway(run, program, recorder)
     hook.trainkit_run_start(run=run)
     within = run.batch_in_epoch > 0
     if within:  # before `wake`, which undoes what this changes a second time in the same epoch
@@ -38,9 +68,29 @@ def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[],
     while run.position < run.total_updates and run.stop_reason is None:
         if not within:
             hook.trainkit_epoch_start(run=run)
-        within = False
-        per_call = program.updates_per_call
-        for updates in calls(run, per_call, recorder):
+        within, stretch.updates = False, None
+        while True:
+            yield stretch
+            ended = do_what_is_due(run, recorder)
+            if ended or run.stop_reason is not None or run.position >= run.total_updates:
+                break
+    if run.stop_reason is not None:
+        recorder.save()  # a signal may have come after the last save; nothing happens where it did not
+    recorder.finish()
+    if run.interrupted and run.position >= run.total_updates and recorder.cut is None:
+        run.stop_reason, run.interrupted = None, False  # nothing is left that the signal could have interrupted
+
+
+def make_updates(stretch: Underway) -> None:
+    """Make updates until something is due."""
+    run, program, recorder = stretch.run, stretch.program, stretch.recorder
+    step_end = implemented(run, "trainkit_step_end")
+    while True:
+        if stretch.updates is None:
+            stretch.per_call = program.updates_per_call
+            stretch.updates = calls(run, stretch.per_call, recorder)
+        per_call = stretch.per_call
+        for updates in stretch.updates:
             result = program(updates)
             run.step += result.updates
             run.skipped += result.skipped
@@ -51,16 +101,9 @@ def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[],
             if run.position < recorder.next_due and run.stop_reason is None and not recorder.saver.failed:
                 if program.updates_per_call == per_call:
                     continue
-                within = True  # a program that was compiled meanwhile takes more updates a call
-                break
-            ended = do_what_is_due(run, recorder)
-            if ended or run.stop_reason is not None or run.position >= run.total_updates:
-                break
-    if run.stop_reason is not None:
-        recorder.save()  # a signal may have come after the last save; nothing happens where it did not
-    recorder.finish()
-    if run.interrupted and run.position >= run.total_updates and recorder.cut is None:
-        run.stop_reason, run.interrupted = None, False  # nothing is left that the signal could have interrupted
+                break  # a program that was compiled meanwhile takes more updates a call
+            return
+        stretch.updates = None
 
 
 def do_what_is_due(run: Run, recorder: Recorder) -> bool:
