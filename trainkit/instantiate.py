@@ -92,6 +92,8 @@ class Builder:
             if isinstance(value, list | tuple):
                 return [self._nested(nested, (*path, i), given) for i in range(len(value))]
             return self._nested(nested, path, given)
+        if path[0] == "search" and (is_duration(annotation) or durations_inside(annotation) is not None):
+            return value  # a search has no clock: only its trials' runs have one
         if is_duration(annotation):
             return self.updates(value, path, annotation)
         if (item := durations_inside(annotation)) is not None:

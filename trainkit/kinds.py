@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 # What the core can give to a factory of each kind, by name (parameters before ``/``).
 GIVEN: Mapping[str, Mapping[str, str]] = {
     "data": {
-        "seed": "int, the recipe's seed",
+        "seed": "int, the recipe's seed, or that of [data]",
         "data_root": "Path that relative paths start from: TRAINKIT_DATA, else the working directory",
         "cache_root": "Path for downloads and decoded caches: TRAINKIT_CACHE, else the user's cache folder",
         "progress": "Progress: call progress(done, total, text) while something takes long",
@@ -48,6 +48,8 @@ CAPABILITIES: Mapping[str, str] = {
     "hidden_weights": "the optimizer is for hidden layers: embeddings and the head go to [optimizer.rest]",
     "sparse": "the optimizer takes sparse gradients alone",
     "compiles": "may be part of a compiled step",
+    "multi_objective": "the searcher weighs several objectives against each other",
+    "repeatable": "the same seed gives the same study, with any number of workers",
     "every_update": "the callback must be called at every single update, not at call boundaries",
 }
 # Things of a run that exactly one component may take over.

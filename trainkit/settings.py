@@ -64,11 +64,13 @@ class Nested:
             would give, instead of the built component; for composites that split what they are given.
         adds: the core's settings that the table takes beside the component's own (`trainkit.inner_tables.ADDED`). With
             ``phase`` that is ``length``, and the factory is handed a `Phase` of schedule and length.
+        by_name: of the core's own settings: whether the component's name alone stands for a table with it.
     """
 
     kind: str
     deferred: bool = False
     adds: str = ""
+    by_name: bool = False
 
 
 ResumeRule: TypeAlias = Literal["fixed", "changeable", "restart", "checked"]

@@ -17,7 +17,13 @@ from trainkit.inner_tables import ADDED
 from trainkit.listing import known_kind, spoken, summary
 from trainkit.manager import Plugins
 from trainkit.settings import Setting, show_value
-from trainkit.tables import COMPONENT_TABLES, INSIDE
+from trainkit.tables import INSIDE, WITHIN, table_of
+
+
+_WITH_WORKERS = {
+    True: "repeatable; the same seed gives the same study, with any number of workers",
+    False: "not repeatable, as results come in another order each time; with batch = N in [search] they are",
+}
 
 
 def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> None:
@@ -30,7 +36,8 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
 
     component = _find(plugins, names)
     owner = plugins.owner(component)
-    shared = COMPONENT_TABLES[component.kind].added if component.kind in COMPONENT_TABLES else ()
+    table = table_of(component.kind)
+    shared = table.added if table is not None else ()
     own = {setting.name for setting in component.settings}
     shared = tuple(setting for setting in shared if setting.name not in own)
     if as_json:
@@ -54,7 +61,7 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     lines = [f"{component.kind} {component.name}", *(f"  {line}".rstrip() for line in _doc(component))]
     lines += ["", "settings", *(_settings(component.settings) or ["  none"])]
     if shared:
-        lines += ["", f"settings of every [{component.kind}] table", *_settings(shared)]
+        lines += ["", f"settings of every [{table.name if table is not None else component.kind}] table", *_settings(shared)]
     for setting in shared:
         if setting.nested is not None and setting.nested.kind == component.kind and setting.nested.adds:
             within = ADDED[setting.nested.adds]
@@ -65,6 +72,9 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     lines += aligned(
         [("source", _source(component)), ("plugin", f"{owner.name} ({owner.distribution} {owner.version})")]
     )
+    if component.kind == "searcher":
+        repeatable = bool(component.capabilities.get("repeatable"))
+        lines.append(f"studies with several workers: {_WITH_WORKERS[repeatable]}")
     if component.settings:
         others = any(setting.resume is not None for setting in component.settings)
         said = BY_KIND_TEXT[kind_rule(component.kind)] + (", but for those that say otherwise" if others else "")
@@ -117,8 +127,12 @@ def example_toml(component: Component) -> str:
     values = {"use": component.name, **component.example}
     if component.kind in INSIDE:
         return "\n".join(_toml(INSIDE[component.kind], values, True))
-    many = component.kind in COMPONENT_TABLES and COMPONENT_TABLES[component.kind].many
-    return "\n".join(_toml((component.kind,), values, many))
+    if component.kind in WITHIN:
+        return "\n".join(_toml(WITHIN[component.kind], values, False))
+    table = table_of(component.kind)
+    if table is None:
+        return "\n".join(_toml((component.kind,), values, False))
+    return "\n".join(_toml((table.name,), values, table.many))
 
 
 def _toml(path: tuple[str, ...], table: Mapping[str, Any], many: bool) -> list[str]:

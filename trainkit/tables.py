@@ -131,6 +131,28 @@ def data(
     """
 
 
+def data_finer(
+    *,
+    folds: Annotated[int, Between(2)] | None = None,
+    fold: NonNegativeInt = 0,
+    fold_by: Literal["auto", "class", "group", "none"] = "auto",
+    train_on: Literal["train", "train+val"] = "train",
+    seed: NonNegativeInt | None = None,
+) -> None:
+    """Which samples train and which validate.
+
+    Args:
+        folds: put training and validation samples together and cut them into so many parts, one of which validates;
+            the test samples stay out of it.
+        fold: number of the part that validates, from 0.
+        fold_by: what folds keep together or balance: classes in equal shares, groups whole, or nothing; auto is
+            group where the data has groups, else class where it has classes.
+        train_on: "train+val" trains on the validation samples too; then nothing is measured before the end.
+        seed: what folds and the data component draw from; unset is the recipe's seed, which the order of batches,
+            augmentations and the model follow in any case.
+    """
+
+
 def optimizer(
     *,
     group: list[dict[str, Any]] = [],  # noqa: B006
@@ -207,7 +229,7 @@ def search(
     objectives: list[str] = [],  # noqa: B006
     modes: list[Literal["min", "max"]] = [],  # noqa: B006
     take: Literal["last", "best"] = "last",
-    executor: Annotated[Any, Nested("executor")] = {"use": "auto"},  # noqa: B006
+    executor: Annotated[Any, Nested("executor", by_name=True)] = {"use": "auto"},  # noqa: B006
     batch: PositiveInt | None = None,
     folds: Annotated[int, Between(2)] | None = None,
     fold_by: Literal["auto", "class", "group", "none"] = "auto",
@@ -260,11 +282,15 @@ class TableKind:
     """A table, or list of tables, whose ``use`` names a component.
 
     Args:
-        kind: the component's kind; also the table's name.
+        kind: the component's kind.
         many: whether it is a list of tables.
-        default: what stands where the recipe has none; ``None`` if the recipe must have it.
+        default: what stands where the recipe has none, or where the table has no ``use``; ``None`` if the recipe must
+            have it.
         shared: settings that the core adds to the component's own.
         finer: those that it adds too, and that a line of what the table takes leaves out unless one is meant.
+        named: the table's name, where that is not the kind.
+        optional: whether a recipe without the table has none, instead of the default.
+        keeps: whether a changed ``use`` leaves the core's settings as they are, instead of starting the table afresh.
     """
 
     kind: str
@@ -272,6 +298,14 @@ class TableKind:
     default: Any = None
     shared: tuple[Setting, ...] = ()
     finer: tuple[Setting, ...] = ()
+    named: str = ""
+    optional: bool = False
+    keeps: bool = False
+
+    @property
+    def name(self) -> str:
+        """The table's name."""
+        return self.named or self.kind
 
     @property
     def added(self) -> tuple[Setting, ...]:
@@ -280,9 +314,9 @@ class TableKind:
 
 
 COMPONENT_TABLES: Mapping[str, TableKind] = {
-    table.kind: table
+    table.name: table
     for table in (
-        TableKind("data", shared=read_settings(data)),
+        TableKind("data", shared=read_settings(data), finer=read_settings(data_finer)),
         TableKind("model"),
         TableKind("loss"),
         TableKind("metric", many=True, default=()),
@@ -295,13 +329,39 @@ COMPONENT_TABLES: Mapping[str, TableKind] = {
         ),
         TableKind("callback", many=True, default=()),
         TableKind("logger", many=True, default=({"use": "curves"},)),
+        TableKind(
+            "searcher",
+            default={"use": "random"},
+            shared=read_settings(search),
+            named="search",
+            optional=True,
+            keeps=True,
+        ),
     )
 }
 TOP_SETTINGS = read_settings(recipe)
 RUN_SETTINGS = read_settings(run)
+# Settings that may be the name of a component alone: `executor = "ray"` stands for `executor = { use = "ray" }`.
+BY_NAME: frozenset[tuple[str, str]] = frozenset(
+    (table.name, setting.name)
+    for table in COMPONENT_TABLES.values()
+    for setting in table.added
+    if setting.nested is not None and setting.nested.by_name
+)
+
+
+def table_of(kind: str) -> TableKind | None:
+    """The table at the top of a recipe that names a component of a kind; ``None`` if there is none."""
+    return next((table for table in COMPONENT_TABLES.values() if table.kind == kind), None)
+
+
 # Kinds whose components stand in a list inside another table.
 INSIDE: Mapping[str, tuple[str, str]] = {
     "augmentation": ("data", "augment"),
     "reaction": ("schedule", "react"),
     "wrapper": ("optimizer", "wrap"),
+}
+# Those whose component is a table inside another table.
+WITHIN: Mapping[str, tuple[str, str]] = {
+    "executor": ("search", "executor"),
 }

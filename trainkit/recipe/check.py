@@ -125,6 +125,8 @@ class _Checker:
             cure = 'write [run] and duration = "20ep", or another time'
             self.problem(Place(self.composed.name), "there is no [run] table", cure)
         for name, table in COMPONENT_TABLES.items():
+            if name not in written and table.optional:
+                continue
             if name not in written and table.default is None:
                 if name not in meant:
                     cure = f"write [{name}] and use = one of the {self.installed(name)}"

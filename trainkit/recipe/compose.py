@@ -8,7 +8,7 @@ from typing import Any
 from trainkit.errors import Place, Problem, RecipeError
 from trainkit.manager import Plugins
 from trainkit.recipe.bases import open_base
-from trainkit.recipe.merge import Composed
+from trainkit.recipe.merge import Composed, spelled_out
 from trainkit.recipe.overrides import apply_overrides, drop_keys
 from trainkit.recipe.positions import Source
 from trainkit.recipe.text import shown, shown_value
@@ -56,7 +56,7 @@ class _Composer:
         own = dict(source.tables)
         own.pop("extends", None)
         self.problems.extend(drop_keys(composed, own.pop("drop", []), source))
-        composed.put(source, own)
+        composed.put(source, spelled_out(own))
         return composed
 
     def _open(self, base: str, source: Source, place: Place, chain: tuple[Source, ...]) -> Source:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from trainkit.errors import Place
 from trainkit.recipe.positions import Origin
 from trainkit.recipe.text import Path, lookup
+from trainkit.tables import BY_NAME, COMPONENT_TABLES
 
 
 class Mark(NamedTuple):
@@ -62,10 +63,9 @@ class Composed:
 
     def _lay(self, under: dict[str, Any], over: dict[str, Any], marked: Composed, path: Path) -> None:
         if "use" in over and "use" in under and over["use"] != under["use"]:
-            kept = self.marks.get((*path, "use"), [])
-            under.clear()
-            self.forget(path)
-            self.marks[(*path, "use")] = kept
+            self._afresh(under, path)
+        elif path[:2] == ("search", "space") and len(path) == 3 and _other_range(under, over):
+            self._afresh(under, path)  # choices instead of a range, or the other way round
         for key, value in over.items():
             here = (*path, key)
             self.marks.setdefault(here, []).extend(marked.marks.get(here, ()))
@@ -79,6 +79,16 @@ class Composed:
                 if len(inside) > depth and inside[:depth] == here:
                     self.marks[inside] = list(marks)
 
+    def _afresh(self, table: dict[str, Any], path: Path) -> None:
+        """Empty a table whose component is another one now; what is the core's may stay, and who chose it before."""
+        kind = COMPONENT_TABLES.get(str(path[0])) if len(path) == 1 else None
+        stay = {setting.name for setting in kind.added} if kind is not None and kind.keeps else set()
+        for key in [key for key in table if key not in stay]:
+            del table[key]
+            self.forget((*path, key))
+            if key != "use":
+                self.marks.pop((*path, key), None)
+
     def drop(self, path: Path) -> None:
         """Remove a key and everything inside it.
 
@@ -91,6 +101,21 @@ class Composed:
         del table[str(path[-1])]
         self.forget(path)
         self.marks.pop(path, None)
+
+
+def _other_range(under: dict[str, Any], over: dict[str, Any]) -> bool:
+    """Whether a range is laid over choices, or choices over a range."""
+    ends = {"low", "high"}
+    return ("choices" in over and not ends.isdisjoint(under)) or ("choices" in under and not ends.isdisjoint(over))
+
+
+def spelled_out(tables: dict[str, Any]) -> dict[str, Any]:
+    """The tables with names that stand for tables written as those: `BY_NAME`."""
+    for name, key in BY_NAME:
+        table = tables.get(name)
+        if isinstance(table, dict) and isinstance(table.get(key), str):
+            tables = {**tables, name: {**table, key: {"use": table[key]}}}
+    return tables
 
 
 def _mark(origin: Origin, value: Any, path: Path, marks: dict[Path, list[Mark]]) -> None:

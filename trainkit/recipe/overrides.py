@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainkit.errors import Problem, RecipeError
-from trainkit.recipe.merge import Composed, Mark
+from trainkit.recipe.merge import Composed, Mark, spelled_out
 from trainkit.recipe.positions import Override, Source
 from trainkit.recipe.read import parse_text
 from trainkit.recipe.text import Path, did_you_mean, dotted, header, lookup, shown, shown_value
-from trainkit.tables import COMPONENT_TABLES
+from trainkit.tables import BY_NAME, COMPONENT_TABLES
 
 _EXAMPLE = "write key=value, such as optimizer.lr=0.1"
 
@@ -102,8 +102,10 @@ def _parse(text: str, composed: Composed) -> tuple[Path, Any]:
     except RecipeError as error:
         raise RecipeError([_problem(origin, problem.message, problem.cure) for problem in error.problems]) from None
     table = COMPONENT_TABLES.get(str(path[0])) if len(path) == 1 else None
-    if isinstance(value, str) and ((table is not None and not table.many) or _is_table(composed, path)):
+    if isinstance(value, str) and ((table is not None and not table.many) or _is_table(composed, path) or path in BY_NAME):
         path += ("use",)
+    elif isinstance(value, dict) and len(path) == 1:
+        value = spelled_out({str(path[0]): value})[str(path[0])]
     return path, value
 
 

@@ -102,7 +102,8 @@ def _type(annotation: Any) -> dict[str, Any]:
     bare, markers = split_annotated(annotation)
     for marker in markers:
         if isinstance(marker, Nested):
-            return {"$ref": f"#/$defs/{marker.kind}_{marker.adds}" if marker.adds else f"#/$defs/{marker.kind}"}
+            table = {"$ref": f"#/$defs/{marker.kind}_{marker.adds}" if marker.adds else f"#/$defs/{marker.kind}"}
+            return {"anyOf": [{"type": "string"}, table]} if marker.by_name else table
         if isinstance(marker, DurationType):
             return {"type": "string", "pattern": _DURATION}
     origin, args = get_origin(bare), get_args(bare)

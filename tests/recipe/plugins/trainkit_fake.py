@@ -178,6 +178,35 @@ def needs_more() -> None:
     """Needs a library that nobody has."""
 
 
+def random() -> None:
+    """Draws points."""
+
+
+def weigh() -> None:
+    """Weighs several objectives."""
+
+
+def rungs(*, over: Annotated[Any, Nested("searcher")] = {"use": "random"}, first: Duration = "1ep") -> None:  # noqa: B006
+    """Rungs over another searcher.
+
+    Args:
+        over: who says what is tried.
+        first: time before the first rung.
+    """
+
+
+def auto() -> None:
+    """Trains trials somewhere."""
+
+
+def processes(*, workers: PositiveInt = 2) -> None:
+    """Trains trials in processes.
+
+    Args:
+        workers: how many.
+    """
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
     absent = {"no_such_library_at_all": "pip install 'trainkit[more]'"}
@@ -203,6 +232,10 @@ def trainkit_components() -> list[Component]:
         Component("callback", every_one, capabilities={"every_update": True}),
         Component("callback", needs_more, libraries=absent),
         Component("logger", curves),
+        Component("searcher", random, capabilities={"repeatable": True}),
+        Component("searcher", weigh, capabilities={"multi_objective": True}),
+        Component("searcher", rungs),
+        *(Component("executor", factory) for factory in (auto, processes)),
     ]
 
 
