@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from trainkit import checkpoint, resuming, rundir
 from trainkit.allocator import keep_pages
 from trainkit.build import Built, build
 from trainkit.console import say as console_say
+from trainkit.datasets import Datasets
 from trainkit.doubts import held_against_state
 from trainkit.environment import environment
-from trainkit.errors import NotFinite, RunError, TrainkitError
+from trainkit.errors import NotFinite, OutOfMemory, RunError, TrainkitError
 from trainkit.history import remember
-from trainkit.loop import train
+from trainkit.loop import Underway, course, make_updates
 from trainkit.manager import Plugins
 from trainkit.microbatch import out_of_memory
 from trainkit.outcome import failure_report, named, report_of
@@ -47,6 +49,9 @@ def launch(
     fresh: bool = False,
     accept_drift: bool = False,
     signals: Signals | None = None,
+    test: bool = True,
+    say: Callable[[str], None] = console_say,
+    datasets: Datasets | None = None,
 ) -> Report:
     """Run a recipe from an empty folder, or from the newest checkpoint of a run that has not ended, to its report.
 
@@ -64,6 +69,9 @@ def launch(
         fresh: put a run that ``folder`` holds aside, and start from the beginning.
         accept_drift: continue the run also where what it runs on has changed, or an object's state would be lost.
         signals: what catches signals already; by default they are caught from here to the end of the run.
+        test: whether the test split is measured at the end, where the data has one.
+        say: told what the log has too; by default it goes to the console.
+        datasets: keeps data sets from one run of this process to the next.
 
     Returns:
         How the run ended: finished, stopped by the recipe, or interrupted by a signal.
@@ -78,53 +86,95 @@ def launch(
                 return run_smoke(recipe, plugins, listeners, progress)
         except StopNow as stop:
             raise stop.told from None
-    path, back = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path), Rollbacks()
+    path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
+    lone = Launch(
+        recipe, plugins, path, signals, listeners, progress, command, profile, test=test, say=say, datasets=datasets
+    )
     with signals:
+        try:
+            next(lone.parts(resume, fresh, accept_drift))
+        except StopIteration as end:
+            report: Report = end.value
+            return report
+    raise AssertionError("a run of its own makes its updates without a pause")
+
+
+@dataclass
+class Launch:
+    """What a run is launched with.
+
+    Args:
+        recipe: the checked recipe.
+        plugins: the plugins of this process.
+        path: the run folder.
+        signals: what catches signals.
+        listeners: objects whose hooks join the run.
+        progress: told about long work before the first update.
+        command: what the user typed.
+        profile: measure where the time goes.
+        together: whether somebody else makes the updates, those of many runs at once: the run pauses for them.
+        test: whether the test split is measured at the end.
+        say: told what the log has too.
+        datasets: keeps data sets from one run of this process to the next.
+    """
+
+    recipe: Recipe
+    plugins: Plugins
+    path: Path
+    signals: Signals
+    listeners: Sequence[object] = ()
+    progress: Progress = silent
+    command: str = ""
+    profile: bool = False
+    together: bool = False
+    test: bool = True
+    say: Callable[[str], None] = console_say
+    datasets: Datasets | None = None
+
+    def parts(self, resume: bool, fresh: bool, accept_drift: bool) -> Generator[Underway, None, Report]:
+        """Run to the report; where updates are made by somebody else it pauses for them.
+
+        Whatever goes wrong with these updates is to be thrown into it. The flags are those of `launch`.
+        """
+        back = Rollbacks()
         while True:
             try:
-                with rundir.RunFolder(path, resume, fresh) as place:
-                    return _attempt(
-                        recipe, plugins, place, signals, back, listeners, progress, command, profile, accept_drift
-                    )
+                with rundir.RunFolder(self.path, resume, fresh) as place:
+                    return (yield from _attempt(self, place, back, accept_drift))
             except GoBack:
                 resume, fresh, accept_drift = True, False, True
             # Built anew, as one that is continued, no part of the run can have kept what is not finite. The parts of
             # the old one refer to each other, and its memory must be free before the new one takes as much.
-            signals.run = None
+            self.signals.run = None
             gc.collect()
 
 
 def _attempt(
-    recipe: Recipe,
-    plugins: Plugins,
-    place: rundir.RunFolder,
-    signals: Signals,
-    back: Rollbacks,
-    listeners: Sequence[object],
-    progress: Progress,
-    command: str,
-    profile: bool,
-    accept_drift: bool,
-) -> Report:
+    launch: Launch, place: rundir.RunFolder, back: Rollbacks, accept_drift: bool
+) -> Generator[Underway, None, Report]:
     """Build the run, from the checkpoint that its folder holds or from nothing, and run it to its report.
 
     Raises:
         GoBack: if it is to be built again.
         TrainkitError: as `launch`.
     """
+    recipe, plugins, signals = launch.recipe, launch.plugins, launch.signals
     started = False
     try:
         with signals.at_once("while the run went back to a checkpoint" if back.factors else NOTHING_WRITTEN):
             found = resuming.find(place, recipe) if place.continues else None
             hold = () if found is None else (found.schedule_updates, found.settle)
-            built = build(recipe, plugins, place.path, progress, listeners, _said_to(place), *hold)
+            say = _said_to(place, launch.say)
+            built = build(
+                recipe, plugins, place.path, launch.progress, launch.listeners, say, *hold, datasets=launch.datasets
+            )
             run = built.run
             if found is not None:
                 resuming.refuse_finished(place, found, run)
                 found.restore(run)
         signals.run = run
         signals.wish()
-        now = _environment(recipe, run, command)
+        now = _environment(recipe, run, launch.command)
         differs: dict[str, tuple[Any, Any]] = {}
         if found is not None:
             differs = resuming.check_environment(place, found, now, accept_drift)
@@ -139,14 +189,15 @@ def _attempt(
         place.describe(fill_toml(recipe), now)
         started = True
         back.apply(run)
-        with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
-            return _run(built, place, plugins, profile, back, found)
+        # Of runs that are trained together none ends the keeping of pages for the others.
+        with keep_pages(run.recipe["run"]["keep_pages"] and not launch.together), contextlib.closing(run.feed):
+            return (yield from _run(built, place, launch, back, found))
     except StopNow as stop:
         raise stop.told from None
     except Exception as error:
         if isinstance(error, TrainkitError) or not out_of_memory(error):
             raise
-        raise RunError(
+        raise OutOfMemory(
             f"out of memory while the run was built: {(str(error) or 'no message').splitlines()[0]}\n"
             "  lower data.batch_size or data.eval_batch_size, or set data.loading=streamed"
         ) from error
@@ -155,10 +206,10 @@ def _attempt(
             place.discard()
 
 
-def _said_to(place: rundir.RunFolder) -> Callable[[str], None]:
+def _said_to(place: rundir.RunFolder, tell: Callable[[str], None]) -> Callable[[str], None]:
     def say(text: str) -> None:
         place.log(text)
-        console_say(f"note: {text}")
+        tell(f"note: {text}")
 
     return say
 
@@ -191,23 +242,22 @@ def _remember(
 def _run(
     built: Built,
     place: rundir.RunFolder,
-    plugins: Plugins,
-    profile: bool,
+    launch: Launch,
     back: Rollbacks,
     found: Continued | None = None,
-) -> Report:
-    run = built.run
+) -> Generator[Underway, None, Report]:
+    run, plugins = built.run, launch.plugins
     recorder = Recorder(run, place)
     if found is not None:
         with fitting(found.folder):
             recorder.restore(found.recorded)
-    if profile:
+    if launch.profile:
         from trainkit.profile import measured
 
         built = measured(built, recorder)
     try:
         place.log(f"start: {run.total_updates} updates on {run.device}, {run.precision.name}")
-        status, reason = _trained(built, recorder, found, plugins)
+        status, reason = yield from _trained(built, recorder, found, launch)
         report = report_of(recorder, status, reason)
         place.report(report.as_dict())
         with contextlib.suppress(OSError):  # the report says the same
@@ -226,31 +276,37 @@ def _run(
         with contextlib.suppress(OSError):  # a full disk has no room for these either
             place.log(f"failed: {error}")
             place.report(report.as_dict())
-        _close(run, report, place, plugins)
+        _close(run, report, place, launch)
         raise error
     checkpoint.tidy(place.path / "checkpoints")
-    _close(run, report, place, plugins)
+    _close(run, report, place, launch)
     return report
 
 
-def _trained(built: Built, recorder: Recorder, found: Continued | None, plugins: Plugins) -> tuple[Status, str]:
-    """Train, and measure the test; how the run ended and why.
+def _trained(
+    built: Built, recorder: Recorder, found: Continued | None, launch: Launch
+) -> Generator[Underway, None, tuple[Status, str]]:
+    """Train, and measure the test where that is wanted; how the run ended and why.
 
     Raises:
         TrainkitError: if it failed.
     """
     run = built.run
     try:
-        train(run, built.program, recorder, None if found is None else partial(found.wake, run))
+        for stretch in course(run, built.program, recorder, None if found is None else partial(found.wake, run)):
+            if launch.together:
+                yield stretch
+            else:
+                make_updates(stretch)
         stopped, interrupted = run.stop_reason, run.interrupted
-        if not interrupted and "test" in run.feed.spec.sizes:
+        if launch.test and not interrupted and "test" in run.feed.spec.sizes:
             recorder.evaluate("test")
     except CutShort:
         if stopped:  # by the recipe, before the signal
             return "stopped", f"{stopped}; a signal came while the test was measured: 'trainkit evaluate' measures it"
         return "interrupted", "a signal came while the test was measured; all planned updates are made"
     except (Exception, SystemExit) as error:
-        said = named(error, plugins, run)
+        said = named(error, launch.plugins, run)
         # Ctrl-C reaches compilers and other helpers too, whose end the run may notice before its next step boundary.
         if run.interrupted and not isinstance(error, TrainkitError | OSError | MemoryError):
             return "interrupted", f"{run.stop_reason}; the update that it met was not made: {said}"
@@ -264,12 +320,12 @@ def _trained(built: Built, recorder: Recorder, found: Continued | None, plugins:
     )
 
 
-def _close(run: Run, report: Report, place: rundir.RunFolder, plugins: Plugins) -> None:
+def _close(run: Run, report: Report, place: rundir.RunFolder, launch: Launch) -> None:
     """Let listeners close; what fails here is said and does not change the result."""
     try:
         run.hook.trainkit_run_end(run=run, report=report)
     except Exception as error:
-        blamed = plugins.blame(error) or error
+        blamed = launch.plugins.blame(error) or error
         with contextlib.suppress(OSError):
             place.log(f"after the run: {blamed}")
-        console_say(f"warning: the run is over and its report stands, but {blamed}")
+        launch.say(f"warning: the run is over and its report stands, but {blamed}")
