@@ -44,6 +44,7 @@ class Trial:
         trained: share of its run that is trained, 0 to 1.
         parent: the trial whose checkpoint it began from.
         changes: settings outside the space that its searcher gave it.
+        final: whether it may be the search's best, as its order said.
     """
 
     number: int
@@ -54,6 +55,7 @@ class Trial:
     trained: float = 0.0
     parent: int | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
+    final: bool = True
 
     @property
     def over(self) -> bool:
@@ -73,6 +75,8 @@ class Order:
         parent: a new trial begins with the newest checkpoint of this one, which is paused or over, and trains on.
         changes: settings of a new trial outside the space, such as ``{"run.duration": "1ep"}``.
         note: what the log says of it, such as ``stage 2 of 3``.
+        final: whether a new trial may be the search's best. One whose run its searcher made shorter, to learn where to
+            look, may not: its value cannot be compared with those of whole runs.
     """
 
     point: Point = field(default_factory=dict)
@@ -81,6 +85,7 @@ class Order:
     parent: int | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    final: bool = True
 
 
 @dataclass(frozen=True)
@@ -212,15 +217,19 @@ class Study:
     winner: dict[str, Any] = field(default_factory=dict)
 
     def best(self) -> Record | None:
-        """The finished trial with the lowest first value; of equals, the first."""
-        done = [record for record in self.records if record.trial.status == "done" and record.trial.values]
-        return min(done, key=lambda record: record.trial.values[0], default=None)
+        """The finished trial with the lowest first value, of those that may be the best; of equals, the first."""
+        return min(self._candidates(), key=lambda record: record.trial.values[0], default=None)
 
     def front(self) -> list[Record]:
-        """The finished trials that no other one beats in every objective: the Pareto front, best first value first."""
-        done = [record for record in self.records if record.trial.status == "done" and record.trial.values]
+        """The Pareto front, best first value first: of those that may be the best, the finished trials that no other
+        one beats in every objective."""
+        done = self._candidates()
         kept = [record for record in done if not any(_beats(other, record) for other in done)]
         return sorted(kept, key=lambda record: record.trial.values)
+
+    def _candidates(self) -> list[Record]:
+        trials = [(record, record.trial) for record in self.records]
+        return [record for record, trial in trials if trial.final and trial.status == "done" and trial.values]
 
 
 def _beats(one: Record, other: Record) -> bool:
