@@ -67,7 +67,7 @@ def obstacle(run: Run) -> str:
         return f"{outside[0]} is scheduled"
     if len(devices := {str(part.device) for part in held_by(run.model)}) > 1:
         return f"the model is spread over {' and '.join(sorted(devices))}"
-    if zero := _sometimes_zero(run, run.optimizer):
+    if zero := sometimes_zero(run, run.optimizer):
         return f"{zero} is scheduled and 0 for a while, and the update another with it"
     return ""
 
@@ -94,8 +94,8 @@ def lacking() -> str:
     return ""
 
 
-def _sometimes_zero(run: Run, optimizer: ElementwiseOptimizer) -> str:
-    """A scheduled number, such as momentum, that is 0 at some updates, which then need less state."""
+def sometimes_zero(run: Run, optimizer: ElementwiseOptimizer) -> str:
+    """A scheduled number, such as momentum, that is 0 at some updates, which then need less state; empty if none is."""
     rule = optimizer.rule
     for value in run.schedules:
         if value.group is None or value.name == "lr":

@@ -154,7 +154,7 @@ class ElementwiseOptimizer:
         for state in bound.states:
             state["step"] = count
         slots = [[state[name] for state in bound.states] for name in names]
-        self._apply(bound.parameters, gradients, slots, group, count)
+        self.apply(bound.parameters, gradients, slots, group, count)
 
     def _gradients(self, bound: _Bound, group: Mapping[str, Any], names: tuple[str, ...]) -> list[Tensor] | None:
         """The gradients of a group of which what is bound still holds; else ``None``."""
@@ -201,14 +201,14 @@ class ElementwiseOptimizer:
             kinds.setdefault((state["step"], parameter.dtype, parameter.device), []).append(place)
         for (count, *_), places in kinds.items():
             slots = [[states[i][name] for i in places] for name in names]
-            self._apply([parameters[i] for i in places], [gradients[i] for i in places], slots, group, count)
+            self.apply([parameters[i] for i in places], [gradients[i] for i in places], slots, group, count)
         self._bound.pop(id(group), None)
         if len(kinds) == 1 and len(parameters) == len(group["params"]):
             strides = [parameter.stride() for parameter in parameters]
             count = states[0]["step"]
             self._bound[id(group)] = _Bound(parameters, strides, states, count, names, self.state, self.state.changes)
 
-    def _apply(
+    def apply(
         self,
         parameters: list[Tensor],
         gradients: list[Tensor],

@@ -1,0 +1,1 @@
+"""Runs of equal structure, trained together as lanes of one vectorised model."""

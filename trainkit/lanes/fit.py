@@ -1,0 +1,155 @@
+"""Which runs can be lanes, and which of them can share a stack."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from trainkit.checkpoint import raw_bytes
+from trainkit.compilable import sometimes_zero
+from trainkit.elementwise import ElementwiseOptimizer
+from trainkit.lanes.vector import DROPOUTS
+from trainkit.recipe import Recipe
+from trainkit.run import Run
+from trainkit.steps import implemented
+
+# What a module, a loss or a hook object may hold other values of in each lane.
+_FREE = {"training", "p"}
+
+
+def obstacle(recipe: Recipe, run: Run) -> str:
+    """Why a run cannot be a lane; empty if it can.
+
+    Args:
+        recipe: its checked recipe.
+        run: the run as `build.prepare` made it.
+    """
+    settings = run.recipe["run"]
+    for path, component in recipe.components.items():
+        if component.capabilities.get("lanes") is False:
+            return f"{path[0]} {component.name} says that it cannot take part in lanes"
+        if component.capabilities.get("needs_closure"):
+            return f"{component.name} calls the loss itself, as often as it likes"
+    if implemented(run, "trainkit_train_step") is not None:
+        return "a plugin makes the updates itself"
+    optimizer = run.optimizer
+    if not isinstance(optimizer, ElementwiseOptimizer) or type(optimizer).step is not ElementwiseOptimizer.step:
+        return f"the update of {_name(recipe, 'optimizer')} is no rule that each parameter follows by itself"
+    if settings["nonfinite"] != "error":
+        return f'nonfinite = "{settings["nonfinite"]}" decides on single updates'
+    if settings["microbatch"] is not None:
+        return "microbatch takes each batch in parts"
+    if settings["compile"] == "model":
+        return 'compile = "model" compiles one model by itself; compile = "step" is for lanes too'
+    if run.precision.scaler.is_enabled():
+        return "the loss scale of float16 follows one run's gradients"
+    if run.clock.accumulate > 1:
+        return "accumulate puts several batches into an update"
+    smallest, largest = run.feed.batch_sizes
+    if smallest != largest:
+        return "a schedule sets the batch size"
+    if zero := sometimes_zero(run, optimizer):
+        return f"{zero} is scheduled and 0 for a while, and the update another with it"
+    return _of_model(run.model)
+
+
+def _of_model(model: nn.Module) -> str:
+    for name, module in model.named_modules():
+        label = f"{name or 'the model'} ({type(module).__name__})"
+        if isinstance(module, nn.modules.dropout._DropoutNd) and type(module) not in DROPOUTS:
+            return f"{label} draws random numbers in a way of its own"
+        for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+            if getattr(module, kind, None):
+                return f"a hook is set on {label}"
+    for name, parameter in model.named_parameters():
+        if parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None):
+            return f"a hook is set on the gradient of {name}"
+        if parameter.is_sparse:
+            return f"{name} is sparse"
+    return ""
+
+
+def _name(recipe: Recipe, kind: str) -> str:
+    return next((part.name for path, part in recipe.components.items() if path[0] == kind), kind)
+
+
+def structure(recipe: Recipe, run: Run) -> Hashable:
+    """What runs that share a stack have in common: all but numbers, data and their order."""
+    settings, optimizer = run.recipe["run"], run.optimizer
+    assert isinstance(optimizer, ElementwiseOptimizer)
+    spec = run.feed.spec
+    return (
+        tuple(_modules(run.model)),
+        tuple((name, *_tensor(tensor)) for name, tensor in run.model.named_parameters()),
+        tuple((name, *_tensor(tensor)) for name, tensor in run.model.named_buffers()),
+        described(optimizer.rule),
+        tuple(
+            (tuple(group["names"]), optimizer.rule.slots(group), tuple(sorted(_words(group))))
+            for group in optimizer.param_groups
+        ),
+        described(run.loss, numbers=False),
+        tuple(described(impl.plugin, numbers=False) for impl in run.hook.trainkit_gradients.get_hookimpls()),
+        len(run.hook.trainkit_loss.get_hookimpls()),
+        run.precision.name,
+        run.device,
+        bool(run.metrics),
+        run.forward is run.model,
+        settings["compile"],
+        (spec.input_shape, spec.task, spec.outputs, run.feed.batch_size),
+    )
+
+
+def _modules(model: nn.Module) -> Iterator[Hashable]:
+    for name, module in model.named_modules(remove_duplicate=False):
+        free = _FREE if type(module) in DROPOUTS else {"training"}
+        held = {
+            key: value
+            for key, value in vars(module).items()
+            if key not in free and not (key.startswith("_") and isinstance(value, dict))
+        }
+        yield name, f"{type(module).__module__}.{type(module).__qualname__}", described(held)
+
+
+def _tensor(tensor: Tensor) -> tuple[Hashable, ...]:
+    return tuple(tensor.shape), tuple(tensor.stride()), str(tensor.dtype), tensor.requires_grad
+
+
+def _words(group: dict[str, Any]) -> Iterator[str]:
+    """The settings of a group that are no numbers, and the names of those that are."""
+    for key, value in group.items():
+        if key not in ("params", "names"):
+            plain = value is not None and not isinstance(value, int | float | tuple | list)
+            yield f"{key}={value}" if plain or isinstance(value, bool) or value is None else key
+
+
+def described(value: Any, numbers: bool = True, deep: int = 4) -> Hashable:
+    """What something is made of, so that equal things have equal descriptions.
+
+    Args:
+        value: anything.
+        numbers: whether fractional numbers count.
+        deep: how many objects within objects are looked into.
+    """
+    if isinstance(value, float) and not numbers:
+        return "a number"
+    if value is None or isinstance(value, bool | int | float | str | bytes):
+        return type(value).__name__, value
+    if isinstance(value, Tensor):
+        return (*_tensor(value), raw_bytes(value))
+    if isinstance(value, list | tuple):
+        return tuple(described(part, numbers, deep) for part in value)
+    if isinstance(value, set | frozenset):
+        return tuple(sorted(map(str, value)))
+    if isinstance(value, dict):
+        return tuple((str(key), described(part, numbers, deep)) for key, part in value.items())
+    name = getattr(value, "__qualname__", "")
+    if name:  # a function or a class
+        return getattr(value, "__module__", ""), name
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    if isinstance(value, nn.Module):
+        return kind, tuple(_modules(value)), tuple(described(tensor) for tensor in value.state_dict().values())
+    if deep and hasattr(value, "__dict__"):
+        return kind, described(vars(value), numbers, deep - 1)
+    return kind, str(value) if not hasattr(value, "__dict__") and " at 0x" not in repr(value) else ""

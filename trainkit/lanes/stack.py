@@ -1,0 +1,158 @@
+"""K runs of equal structure as one vectorised model: one forward, one backward and one update for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainkit.evaluate import loss_weight
+from trainkit.lanes.lane import Lane
+from trainkit.lanes.rows import Part, apart, part_of, stacked
+from trainkit.lanes.vector import Vector
+from trainkit.run import Batch, Run, StepResult
+from trainkit.scheduled import set_values
+from trainkit.steps import implemented
+
+
+class Stack:
+    """Trains several runs together. Each run's own tensors are views of the stack, and everything else of it is its own.
+
+    Places are numbered from 0 and keep their number; only lanes that are there are computed.
+
+    Args:
+        lanes: runs of one `structure`, without an `obstacle`.
+    """
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        self.lanes: list[Lane | None] = list(lanes)
+        self.vector = Vector(lanes[0].run)
+        self._built = False
+
+    @property
+    def active(self) -> list[Lane]:
+        """The lanes that are there, by place."""
+        return [lane for lane in self.lanes if lane is not None]
+
+    def put(self, place: int, lane: Lane) -> None:
+        """Let a lane, fresh or restored from a checkpoint, take a place that is free or new."""
+        while place >= len(self.lanes):
+            self.lanes.append(None)
+        if self.lanes[place] is not None:
+            raise ValueError(f"place {place} is taken")
+        self.lanes[place] = lane
+        self._built = False
+
+    def take(self, place: int) -> Lane:
+        """Take a lane out; its run has tensors of its own again."""
+        lane = self.lanes[place]
+        if lane is None:
+            raise ValueError(f"place {place} is free")
+        apart(lane.run)
+        self.lanes[place] = None
+        self._built = False
+        return lane
+
+    def build(self) -> None:
+        """Stack the lanes that are there now; `update` and `outputs` do so by themselves."""
+        self._runs = runs = [lane.run for lane in self.active]
+        first = runs[0]
+        with torch.no_grad():
+            self._parts = [
+                part_of(runs, number, places)
+                for number, group in enumerate(first.optimizer.param_groups)
+                for places in _kinds(group["params"])
+            ]
+            trained: dict[int, Tensor] = {}
+            for part in self._parts:
+                group = first.optimizer.param_groups[part.group]
+                for place, leaf in zip(part.places, part.leaves, strict=True):
+                    trained[id(group["params"][place])] = leaf
+            of_runs = [list(run.model.parameters()) for run in runs]
+            self._parameters = [
+                trained[id(own[0])] if id(own[0]) in trained else stacked(own) for own in zip(*of_runs, strict=True)
+            ]
+            self._buffers = [stacked(own) for own in zip(*[list(run.model.buffers()) for run in runs], strict=True)]
+        self._leaves = [leaf for part in self._parts for leaf in part.leaves]
+        self._into = [view for part in self._parts for view in part.into]
+        self._ones: dict[torch.dtype, Tensor] = {}
+        self._built = True
+
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """``(lanes, batch, ...)``: what each lane's model gives for the same inputs in evaluation mode."""
+        if not self._built:
+            self.build()
+        self.vector.model.eval()
+        with torch.no_grad(), self._runs[0].precision.context():
+            outputs: Tensor = self.vector.compute(self._parameters, self._buffers, inputs, True)[0]
+        return outputs
+
+    def update(self, batches: Sequence[Batch]) -> list[StepResult]:
+        """Make one update of every lane.
+
+        Args:
+            batches: one for each lane that is there, by place; all of one size.
+        """
+        if not self._built:
+            self.build()
+        first = batches[0]
+        same = all(batch.inputs is first.inputs for batch in batches)
+        alike = all(batch.targets is first.targets for batch in batches)
+        inputs = first.inputs if same else torch.stack([batch.inputs for batch in batches])
+        targets = first.targets if alike else torch.stack([batch.targets for batch in batches])
+        runs, keep = self._runs, bool(self._runs[0].metrics)
+        for run in runs:
+            set_values(run, run.optimizer.param_groups, run.step)
+        self.vector.follow(runs[0].model)
+        loss = runs[0].loss
+        with runs[0].precision.context():
+            outputs, losses = self.vector.compute(
+                self._parameters,
+                self._buffers,
+                inputs,
+                same,
+                then=lambda output, extra: loss(output, extra[0]),
+                more=[targets],
+                shared=[alike],
+            )
+        ones = self._ones.get(losses.dtype)
+        if ones is None:
+            ones = self._ones[losses.dtype] = torch.ones_like(losses)
+        gradients = torch.autograd.grad(losses, self._leaves, ones)
+        with torch.no_grad():
+            torch._foreach_copy_(self._into, gradients)
+            self._update()
+        weight = loss_weight(loss, first.targets)
+        found = losses.detach().unbind(0)
+        if not keep:
+            return [StepResult(value, weight) for value in found]
+        given = outputs.detach().unbind(0)
+        return [
+            StepResult(value, weight, (output,), (batch.targets,))
+            for value, output, batch in zip(found, given, batches, strict=True)
+        ]
+
+    def _update(self) -> None:
+        for part in self._parts:
+            for row, run in enumerate(self._runs):
+                optimizer: Any = run.optimizer
+                states = part.states[row]
+                count = states[0]["step"] + 1
+                for state in states:
+                    state["step"] = count
+                values, gradients, slots = part.rows[row]
+                group = optimizer.param_groups[part.group]
+                optimizer.apply([values], [gradients], [[slot] for slot in slots], group, count)
+
+
+def _kinds(parameters: Sequence[Tensor]) -> list[list[int]]:
+    """Places of the parameters by number format."""
+    found: dict[torch.dtype, list[int]] = {}
+    for place, parameter in enumerate(parameters):
+        found.setdefault(parameter.dtype, []).append(place)
+    return list(found.values())
+
+
+__all__ = ["Lane", "Part", "Run", "Stack", "implemented"]

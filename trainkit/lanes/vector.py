@@ -1,0 +1,137 @@
+"""Forward and loss of all lanes at once: one model's code, called under `torch.vmap` with the tensors of every lane."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.run import Run
+
+
+class Vector:
+    """A model without weights of its own, which computes with those of all lanes.
+
+    Args:
+        run: one of the runs; its model's structure is every lane's.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.model: nn.Module = copy.deepcopy(run.model)
+        self._modules = list(zip(self.model.modules(), run.model.modules(), strict=True))
+        self._parameters = _homes(self.model, "_parameters")
+        self._buffers = _homes(self.model, "_buffers")
+        for module in self.model.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    parameter.data = parameter.new_empty(0)
+            if type(module) in DROPOUTS:
+                module.__class__ = _MASKED[type(module)]
+        self.dropouts = [module for module in self.model.modules() if isinstance(module, Masked)]
+        # vmap looks at nothing but the function; the tensors come as lists.
+        self._calls: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def follow(self, model: nn.Module) -> None:
+        """Take over which modules train, from a lane's model."""
+        for own, other in zip(self.model.modules(), model.modules(), strict=True):
+            vars(own)["training"] = other.training
+
+    def compute(
+        self,
+        parameters: Sequence[Tensor],
+        buffers: Sequence[Tensor],
+        inputs: Tensor,
+        together: bool,
+        masks: Sequence[Tensor] = (),
+        then: Callable[[Tensor, Any], Any] | None = None,
+        more: Sequence[Tensor] = (),
+        shared: Sequence[bool] = (),
+    ) -> Any:
+        """Outputs ``(lanes, batch, ...)``; buffers are changed in place.
+
+        Args:
+            parameters: ``(lanes, ...)`` in the order of ``model.parameters()``.
+            buffers: ``(lanes, ...)`` in the order of ``model.buffers()``.
+            inputs: ``(lanes, batch, ...)``, or ``(batch, ...)`` that all lanes share.
+            together: whether the lanes share the inputs.
+            masks: for each call of a dropout in the forward's order ``(lanes, ...)``.
+            then: called with a lane's outputs and its part of ``more``; what it gives is returned beside the outputs.
+            more: tensors for ``then``.
+            shared: which of them all lanes share.
+        """
+
+        def one(
+            own: list[Tensor], held: list[Tensor], given: Tensor, drawn: list[Tensor], extra: list[Tensor]
+        ) -> tuple[Any, ...]:
+            outputs = self._forward(own, held, given, drawn)
+            changed = self._exchanged(held)
+            return outputs, (outputs if then is None else then(outputs, extra)), changed
+
+        sides = [None if common else 0 for common in shared]
+        call = torch.vmap(one, in_dims=(0, 0, None if together else 0, 0, sides), randomness="error")
+        try:
+            outputs, value, changed = call(list(parameters), list(buffers), inputs, list(masks), list(more))
+        finally:
+            self._leave()
+        with torch.no_grad():
+            for place, new in zip(self._places, changed, strict=True):
+                buffers[place].copy_(new)
+        return outputs, value
+
+    def _forward(self, own: list[Tensor], held: list[Tensor], given: Tensor, drawn: list[Tensor]) -> Tensor:
+        for homes, tensors in ((self._parameters, own), (self._buffers, held)):
+            for place, tensor in zip(homes, tensors, strict=True):
+                for home, name in place:
+                    home[name] = tensor
+        if self.dropouts:
+            masks = iter(drawn)
+            for module in self.dropouts:
+                module.masks = masks
+        outputs: Tensor = self.model(given)
+        return outputs
+
+    def _exchanged(self, held: list[Tensor]) -> list[Tensor]:
+        """Buffers that the forward pass has put others in the place of."""
+        found = [homes[0][0][homes[0][1]] for homes in self._buffers]
+        self._places = [place for place, new in enumerate(found) if new is not held[place]]
+        return [found[place].detach() for place in self._places]
+
+    def _leave(self) -> None:
+        """Hold no tensors that are gone with the call."""
+        for homes in (*self._parameters, *self._buffers):
+            for home, name in homes:
+                home[name] = None
+
+
+Home = list[tuple[dict[str, Any], str]]
+
+
+def _homes(model: nn.Module, kind: str) -> list[Home]:
+    """For each tensor of a model, in its order, every place where a module holds it: tied weights have several."""
+    found: dict[int, Home] = {}
+    for module in model.modules():
+        held: dict[str, Any] = getattr(module, kind)
+        for name, tensor in held.items():
+            if tensor is not None:
+                found.setdefault(id(tensor), []).append((held, name))
+    return list(found.values())
+
+
+class Masked(nn.Module):
+    """A dropout that multiplies with a mask drawn elsewhere."""
+
+    masks: Any
+    training: bool
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Dropout with the next mask."""
+        return inputs * next(self.masks) if self.training else inputs
+
+
+DROPOUTS: tuple[type[nn.Module], ...] = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_MASKED: dict[type[nn.Module], Any] = {
+    kind: type(f"Masked{kind.__name__}", (Masked,), {"features": kind is not nn.Dropout}) for kind in DROPOUTS
+}
