@@ -204,6 +204,7 @@ class Study:
         records: all trials so far, by number.
         parts: runs a trial: folds times repeats.
         winner: what was measured of the winner on ``test``, and what its refit gave; empty before.
+        findings: what was found out about the results at the end, as ``report.json`` has it; empty before.
     """
 
     folder: Path
@@ -215,6 +216,7 @@ class Study:
     records: list[Record] = field(default_factory=list)
     parts: int = 1
     winner: dict[str, Any] = field(default_factory=dict)
+    findings: dict[str, Any] = field(default_factory=dict)
 
     def best(self) -> Record | None:
         """The finished trial with the lowest first value, of those that may be the best; of equals, the first."""

@@ -1,0 +1,245 @@
+"""Pictures of a search: its history, what each setting does, how settings go together, and the front of two goals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainkit import Dimension, Record, Study
+
+MOST_SETTINGS = 12  # more panels or axes than this could not be read
+STATUS_COLOURS = {"done": "tab:blue", "pruned": "tab:gray", "paused": "tab:gray"}
+SHARE_SHOWN = 0.8  # of the values, the share that sets what the axis shows; worse ones stand at its end
+
+
+def draw_study(study: Study) -> list[Path]:
+    """Draw what there is to see of a search into its folder.
+
+    Returns:
+        The pictures: ``history.png``, ``slices.png`` and ``parallel.png``, or ``front.png`` for several objectives;
+        fewer where there is nothing to draw.
+    """
+    import matplotlib
+
+    shown = [record for record in study.records if record.figures and all(map(math.isfinite, record.figures))]
+    if not shown:
+        return []
+    made = []
+    with matplotlib.rc_context():  # a matplotlibrc of the folder one stands in has no say
+        matplotlib.rcdefaults()
+        if len(study.objectives) > 1:
+            made.append(_front(study, shown))
+        else:
+            made.append(_history(study, shown))
+            made.append(_slices(study, shown))
+            made.append(_parallel(study, shown))
+    return [picture for picture in made if picture is not None]
+
+
+def _figure(width: float, height: float, title: str) -> Any:
+    # The object interface: pyplot would pick a window system and keep figures in a global list.
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=(width, height), layout="constrained")
+    page.suptitle(_plain(title))
+    return page
+
+
+def _save(page: Any, study: Study, name: str) -> Path:
+    path = study.folder / name
+    page.savefig(path, dpi=110)
+    return path
+
+
+def limits(values: Sequence[float], lower_is_better: bool) -> tuple[float, float]:
+    """What an axis shows: all good values, and of the bad ones those that do not hide the good ones."""
+    ranked = sorted(values, reverse=not lower_is_better)
+    best, edge = ranked[0], ranked[min(len(ranked) - 1, math.ceil(SHARE_SHOWN * len(ranked)))]
+    worst = ranked[-1]
+    if abs(worst - best) > 3 * abs(edge - best) > 0:
+        worst = edge
+    room = 0.05 * abs(worst - best) or 0.05 * abs(best) or 1.0
+    low, high = min(best, worst), max(best, worst)
+    return low - room, high + room
+
+
+def _history(study: Study, shown: Sequence[Record]) -> Path:
+    objective = study.objectives[0]
+    page = _figure(8, 4.5, f"{study.folder.name}: {len(study.records)} trials, {study.searcher}")
+    axes = page.add_subplot()
+    low, high = limits([record.figures[0] for record in shown], objective.mode == "min")
+    for status in dict.fromkeys(record.trial.status for record in shown):
+        part = [record for record in shown if record.trial.status == status]
+        axes.scatter(
+            [record.trial.number for record in part],
+            [min(max(record.figures[0], low), high) for record in part],
+            s=18,
+            color=STATUS_COLOURS.get(status, "tab:red"),
+            label=f"{status} ({len(part)})",
+        )
+    best, line = None, []
+    for record in shown:
+        if record.trial.status == "done" and record.trial.values:
+            best = record if best is None or record.trial.values[0] < best.trial.values[0] else best
+            line.append((record.trial.number, best.figures[0]))
+    if line:
+        axes.plot(*zip(*line, strict=True), color="tab:orange", drawstyle="steps-post", label="best so far")
+    failed = [record.trial.number for record in study.records if not record.figures]
+    if failed:
+        axes.plot(
+            failed, [0.02] * len(failed), "x", color="tab:red", transform=axes.get_xaxis_transform(), label="failed"
+        )
+    axes.set_ylim(low, high)
+    axes.set_xlabel("trial")
+    axes.set_ylabel(_plain(objective.figure))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return _save(page, study, "history.png")
+
+
+def _settings(study: Study) -> list[Dimension]:
+    """The settings to show: the most important ones where there are more than can be read."""
+    found: Mapping[str, Any] = study.findings.get("importances", {})
+    ranked = sorted(study.space.dimensions, key=lambda d: -float(found.get(d.name, {}).get("value", 0.0)))
+    kept = {dimension.name for dimension in ranked[:MOST_SETTINGS]}
+    return [dimension for dimension in study.space.dimensions if dimension.name in kept]
+
+
+def _slices(study: Study, shown: Sequence[Record]) -> Path:
+    dimensions, objective = _settings(study), study.objectives[0]
+    columns = min(3, len(dimensions))
+    rows = math.ceil(len(dimensions) / columns)
+    page = _figure(4.4 * columns, 3.4 * rows, f"{study.folder.name}: {objective.figure} against each setting")
+    low, high = limits([record.figures[0] for record in shown], objective.mode == "min")
+    importances: Mapping[str, Any] = study.findings.get("importances", {})
+    for place, dimension in enumerate(dimensions):
+        axes = page.add_subplot(rows, columns, place + 1)
+        own = [record for record in shown if dimension.name in record.trial.point and _has(dimension, record)]
+        drawn = axes.scatter(
+            [dimension.number(record.trial.point[dimension.name]) for record in own],
+            [min(max(record.figures[0], low), high) for record in own],
+            c=[record.trial.number for record in own],
+            cmap="viridis",
+            s=16,
+        )
+        _axis(axes.xaxis, axes.set_xscale, dimension)
+        axes.set_ylim(low, high)
+        title = dimension.name
+        if dimension.name in importances:
+            held = importances[dimension.name]
+            title += f"\nimportance {held['value']:.2f} ({held['low']:.2f} to {held['high']:.2f})"
+        axes.set_title(_plain(title), fontsize=9)
+        axes.grid(alpha=0.3)
+        if place % columns == 0:
+            axes.set_ylabel(_plain(objective.figure))
+    page.colorbar(drawn, ax=page.axes, label="trial")
+    return _save(page, study, "slices.png")
+
+
+def _has(dimension: Dimension, record: Record) -> bool:
+    try:
+        dimension.number(record.trial.point[dimension.name])
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _axis(axis: Any, set_scale: Any, dimension: Dimension) -> None:
+    if dimension.kind == "choice":
+        axis.set_ticks(range(len(dimension.choices)), [label(choice) for choice in dimension.choices], fontsize=7)
+    elif dimension.scale in ("log", "logit"):
+        set_scale(dimension.scale)
+        # Those that come by themselves overlap where a range spans little more than one power of ten.
+        values = [dimension.at(share) for share in (0.0, 1 / 3, 2 / 3, 1.0)]
+        axis.set_ticks([dimension.number(value) for value in values], [_number(value) for value in values])
+        axis.set_ticks([], minor=True)
+
+
+def label(choice: Any) -> str:
+    """A choice as an axis names it."""
+    text = str(choice.get("use", choice)) if isinstance(choice, Mapping) else str(choice)
+    return _plain(text if len(text) <= 16 else text[:15] + "…")
+
+
+def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
+    dimensions, objective = _settings(study), study.objectives[0]
+    if len(dimensions) < 2:
+        return None
+    from matplotlib import colormaps
+
+    page = _figure(
+        1.8 * (len(dimensions) + 1) + 1, 4.8, f"{study.folder.name}: parallel coordinates, best trials on top"
+    )
+    axes = page.add_subplot()
+    ranked = sorted(shown, key=lambda record: record.trial.values[0] if record.trial.values else math.inf, reverse=True)
+    low, high = limits([record.figures[0] for record in shown], objective.mode == "min")
+    colours = colormaps["viridis"]
+    for place, record in enumerate(ranked):
+        good = (place + 1) / len(ranked)
+        points = [
+            (column, dimension.share(record.trial.point[dimension.name]))
+            if dimension.name in record.trial.point and _has(dimension, record)
+            else (column, math.nan)  # a gap where the setting does not count
+            for column, dimension in enumerate(dimensions)
+        ]
+        value = min(max((record.figures[0] - low) / (high - low), 0.0), 1.0)
+        points.append((len(dimensions), value))
+        axes.plot(
+            *zip(*points, strict=True), color=colours(good), alpha=0.25 + 0.65 * good**2, marker=".", markersize=4
+        )
+    for column, dimension in enumerate(dimensions):
+        axes.axvline(column, color="0.7", linewidth=0.8, zorder=0)
+        if dimension.kind == "choice":
+            for choice in dimension.choices:
+                _note(axes, column, dimension.share(choice), label(choice))
+        else:
+            for share in (0.0, 0.5, 1.0):
+                _note(axes, column, share, _number(dimension.at(share)))
+    axes.axvline(len(dimensions), color="0.7", linewidth=0.8, zorder=0)
+    for share in (0.0, 0.5, 1.0):
+        _note(axes, len(dimensions), share, f"{low + share * (high - low):.3g}")
+    names = [*(dimension.name for dimension in dimensions), objective.figure]
+    axes.set_xticks(range(len(names)), [_plain(name.replace(".", ".\n", 1)) for name in names], fontsize=8)
+    axes.set_yticks([])
+    axes.set_xlim(-0.1, len(dimensions) + 0.5)
+    axes.set_ylim(-0.04, 1.04)
+    return _save(page, study, "parallel.png")
+
+
+def _note(axes: Any, column: int, share: float, text: str) -> None:
+    axes.annotate(
+        text, (column, share), xytext=(3, 0), textcoords="offset points", fontsize=7, va="center", color="0.3"
+    )
+
+
+def _number(value: Any) -> str:
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
+
+
+def _front(study: Study, shown: Sequence[Record]) -> Path:
+    first, second = study.objectives[:2]
+    page = _figure(6.4, 4.8, f"{study.folder.name}: {first.figure} against {second.figure}")
+    axes = page.add_subplot()
+    axes.scatter([r.figures[1] for r in shown], [r.figures[0] for r in shown], s=16, color="0.6", label="trials")
+    front = study.front()
+    places = sorted((record.figures[1], record.figures[0], record.trial.number) for record in front)
+    axes.plot([x for x, _, _ in places], [y for _, y, _ in places], "o-", color="tab:orange", label="front")
+    for x, y, number in places[:20]:
+        axes.annotate(str(number), (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    across = [record.figures[1] for record in shown]
+    if min(across) > 0 and max(across) > 20 * min(across):
+        axes.set_xscale("log")
+    up = [record.figures[0] for record in shown]
+    axes.set_ylim(*limits(up, first.mode == "min"))
+    axes.set_xlabel(_plain(f"{second.figure} ({'lower' if second.mode == 'min' else 'higher'} is better)"))
+    axes.set_ylabel(_plain(f"{first.figure} ({'lower' if first.mode == 'min' else 'higher'} is better)"))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _save(page, study, "front.png")
+
+
+def _plain(text: str) -> str:
+    """A name as it is: no formula, and no mark that would turn or move other text."""
+    return "".join(part if part.isprintable() or part == "\n" else "?" for part in text).replace("$", r"\$")
