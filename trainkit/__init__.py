@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from trainkit.settings import Positive as Positive
     from trainkit.settings import PositiveInt as PositiveInt
     from trainkit.settings import Resume as Resume
+    from trainkit.signals import Stopper as Stopper
     from trainkit.space import Dimension as Dimension
     from trainkit.space import Limit as Limit
     from trainkit.space import Point as Point
@@ -74,6 +75,10 @@ if TYPE_CHECKING:
     from trainkit.trial import Searcher as Searcher
     from trainkit.trial import Study as Study
     from trainkit.trial import Trial as Trial
+    from trainkit.trial_run import Datasets as Datasets
+    from trainkit.trial_run import open_plugins as open_plugins
+    from trainkit.trial_run import printing_to as printing_to
+    from trainkit.trial_run import run_job as run_job
     from trainkit.weights import exchanged as exchanged
     from trainkit.weights import renew_batch_norm as renew_batch_norm
     from trainkit.weights import weights_of as weights_of
@@ -131,8 +136,10 @@ _MODULES = {
         "PositiveInt",
         "Resume",
     ),
+    "signals": ("Stopper",),
     "space": ("Dimension", "Limit", "Point", "Space"),
     "trial": ("Objective", "Order", "Record", "Rung", "Searcher", "Study", "Trial"),
+    "trial_run": ("Datasets", "open_plugins", "printing_to", "run_job"),
     "work": ("Executor", "Job", "Measured", "Outcome", "Site"),
     "weights": ("exchanged", "renew_batch_norm", "weights_of"),
     "wrapping": ("OptimizerWrapper",),
@@ -148,6 +155,7 @@ __all__ = [
     "DataError",
     "DataSpec",
     "Dataset",
+    "Datasets",
     "Dimension",
     "Draw",
     "Duration",
@@ -197,6 +205,7 @@ __all__ = [
     "Space",
     "Split",
     "StepResult",
+    "Stopper",
     "Study",
     "TrainkitError",
     "Trial",
@@ -206,8 +215,11 @@ __all__ = [
     "for_events",
     "hookimpl",
     "named_tables",
+    "open_plugins",
+    "printing_to",
     "problem_at",
     "renew_batch_norm",
+    "run_job",
     "split_by_fraction",
     "standardise",
     "weights_of",

@@ -129,6 +129,10 @@ class NotFinite(RunError):
     """A loss, a weight or state of the run is NaN or infinite; the checkpoints hold what was before it."""
 
 
+class OutOfMemory(RunError):
+    """There was not enough memory, here or on the device, to build the run or to train on."""
+
+
 class CheckpointError(TrainkitError):
     """No usable checkpoint where one was asked for."""
 

@@ -163,10 +163,18 @@ def _attempt(
     try:
         with signals.at_once("while the run went back to a checkpoint" if back.factors else NOTHING_WRITTEN):
             found = resuming.find(place, recipe) if place.continues else None
-            hold = () if found is None else (found.schedule_updates, found.settle)
+            planned, settle = (None, None) if found is None else (found.schedule_updates, found.settle)
             say = _said_to(place, launch.say)
             built = build(
-                recipe, plugins, place.path, launch.progress, launch.listeners, say, *hold, datasets=launch.datasets
+                recipe,
+                plugins,
+                place.path,
+                launch.progress,
+                launch.listeners,
+                say,
+                planned,
+                settle,
+                launch.datasets,
             )
             run = built.run
             if found is not None:

@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from trainkit import checkpoint, rundir
-from trainkit.errors import MachineError, RunError, TrainkitError
+from trainkit.errors import MachineError, OutOfMemory, RunError, TrainkitError
 from trainkit.manager import Plugins
 from trainkit.microbatch import out_of_memory
 from trainkit.recorder import Recorder
@@ -64,7 +64,7 @@ def named(error: BaseException, plugins: Plugins, run: Run) -> TrainkitError:
             cure = 'write microbatch = "auto" in [run], which lets fewer samples through the model at once, or ' + cure
         culprit = plugins.blame(error)
         whose = f"\n  in {str(culprit).splitlines()[0].partition(': ')[0]}" if culprit is not None else ""
-        return RunError(f"out of memory {at}: {text}{whose}\n  {cure}; the last checkpoint is whole")
+        return OutOfMemory(f"out of memory {at}: {text}{whose}\n  {cure}; the last checkpoint is whole")
     if isinstance(error, OSError) and (error.errno in _MACHINE or plugins.blame(error) is None):
         file = error.filename if isinstance(error.filename, str) else run.folder
         return MachineError(

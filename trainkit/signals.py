@@ -141,6 +141,37 @@ class Signals:
                 self.run.stop_reason, self.run.interrupted = f"signal {self.name}", True
 
 
+class Stopper(Signals):
+    """Lets a program stop a run as a signal would; it catches none.
+
+    Attributes:
+        name: why the run was asked to stop; empty while it was not.
+    """
+
+    def __enter__(self) -> Stopper:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.run = None
+
+    def ask(self, why: str) -> None:
+        """Let the run stop at its next step boundary, with a checkpoint; from any thread, or a signal's handler.
+
+        Args:
+            why: the reason; the first one counts.
+        """
+        if not self.name:
+            self.name, self._came = why, time.monotonic()
+            self.wish()
+
+    def wish(self) -> None:
+        """Tell the run, if there is one yet."""
+        run = self.run
+        if self.name and run is not None and run.stop_reason is None:
+            run.interrupted_at, run.interrupted = self._came, True
+            run.stop_reason = self.name  # last: the run's own thread may look at it at any time
+
+
 def cut_short(run: Run) -> None:
     """Called between two batches of an evaluation: end it where the run is to stop.
 

@@ -96,7 +96,9 @@ class Site:
         without: plugins left out with ``--without``.
         seed: the recipe's seed.
         say: tells the user something, once.
-        measured: told each evaluation of a job; gives a reason to prune it there, or ``""``.
+        measured: told each evaluation of a job; gives a reason to prune it there, or ``""``. A run that fails and goes
+            on from a checkpoint tells evaluations again. The reason that is given to the last one does not count, nor
+            any where the job is not watched.
         recipe: the recipe as written, as TOML without ``[search]``, for measuring and for telling what it can do.
     """
 
@@ -135,11 +137,17 @@ class Executor(Protocol):
         """Work, or wait, until jobs have come to rest, at most about so long where it can be helped; give them.
 
         A worker that died gives ``killed``; nothing is raised for what goes wrong in a job.
+
+        Raises:
+            MachineError: if no job will fare better, and the search must end: the disk is full, a device is missing.
         """
         ...
 
     def stop(self) -> None:
-        """Let every running job stop at its next step boundary with a checkpoint; `wait` gives them as interrupted."""
+        """Let every running job stop at its next step boundary with a checkpoint; `wait` gives them as interrupted.
+
+        A signal's handler may call it in the middle of `wait`: it does no more than to leave word.
+        """
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from trainkit.recipe.compose import compose
 from trainkit.recipe.filled import FilledTables, Origin, Recipe, named_tables, problem_at
 from trainkit.recipe.paths import data_roots
 from trainkit.recipe.positions import Source
-from trainkit.recipe.read import parse_text
+from trainkit.recipe.read import parse, parse_text
 from trainkit.recipe.schema import json_schema
 from trainkit.recipe.write import fill_toml, origin_lines, to_toml
 
@@ -30,6 +30,7 @@ __all__ = [
     "packaged_recipes",
     "parse_toml",
     "problem_at",
+    "recipe_from_text",
     "to_toml",
 ]
 
@@ -47,6 +48,23 @@ def load_recipe(source: str | Path, overrides: Sequence[str], plugins: Plugins) 
         PluginDefect: if a plugin fails while it checks the recipe.
     """
     composed, problems = compose(open_recipe(str(source), plugins), overrides, plugins)
+    return check_recipe(composed, problems, plugins)
+
+
+def recipe_from_text(text: str, name: str, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+    """As `load_recipe`, of a recipe that is in no file.
+
+    Args:
+        text: the recipe.
+        name: what messages call it.
+        overrides: as ``key=value``.
+        plugins: the plugins whose components it may name.
+
+    Raises:
+        RecipeError: as `load_recipe`.
+        PluginDefect: as `load_recipe`.
+    """
+    composed, problems = compose(parse(text.encode(), name), overrides, plugins)
     return check_recipe(composed, problems, plugins)
 
 

@@ -1,0 +1,59 @@
+"""A run that begins with the newest checkpoint of another one, whose settings it may change."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from trainkit import checkpoint, store
+from trainkit.errors import CheckpointError
+from trainkit.files import open_regular, read_regular
+from trainkit.forms import STATE, TENSORS
+from trainkit.history import remember
+from trainkit.rundir import check_links, read_text, write_atomically
+
+_MOST = 1 << 40  # bytes of a file that was verified a moment ago
+
+
+def begin_from(parent: Path, folder: Path) -> None:
+    """Make a run folder that stands where the newest good checkpoint of another run does; nothing where it is made.
+
+    The lines that the other run had written to ``metrics.jsonl`` until then are part of the new one's: its curves are
+    whole. Its recipe and environment come along, and the new run is continued from them, as any run is whose recipe
+    has changed.
+
+    Args:
+        parent: the other run's folder; it is not running.
+        folder: the new one's.
+
+    Raises:
+        CheckpointError: if the other run has no checkpoint that can be used.
+        OSError: if the disk refuses.
+    """
+    if (folder / "recipe.toml").exists():
+        return
+    if not (parent / "recipe.toml").is_file():
+        raise CheckpointError(f"{parent}: there is no run to begin from (no recipe.toml)")
+    check_links(parent)
+    found, _, state, _ = checkpoint.find_newest(parent / "checkpoints")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("checkpoints", "metrics.jsonl", "history.jsonl", "environment.json"):  # of a process that was killed
+        part = folder / name
+        shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink(missing_ok=True)
+    contents: dict[str, list[store.Buffer]] = {
+        name: [memoryview(read_regular(found / name, _MOST))] for name in (TENSORS, STATE)
+    }
+    store.write(os.fspath(folder / "checkpoints"), state["step"], contents)
+    write_atomically(folder / "metrics.jsonl", _first_bytes(parent / "metrics.jsonl", int(state["metrics_bytes"])))
+    write_atomically(folder / "environment.json", read_text(parent / "environment.json"))
+    remember(folder, "begin from", state["step"], "", parent=str(parent), checkpoint=found.name)
+    write_atomically(folder / "recipe.toml", read_text(parent / "recipe.toml"))  # last: it says that the run is there
+
+
+def _first_bytes(path: Path, length: int) -> bytes:
+    if not length:
+        return b""
+    number, _ = open_regular(path, _MOST)
+    with os.fdopen(number, "rb") as file:
+        return file.read(length)
