@@ -37,6 +37,7 @@ CORE: Mapping[str, ResumeRule] = {
                 "save_every",
                 "save_pause",
                 "save_in_background",
+                "save_best",
                 "keep",
                 "monitor",
             )
@@ -47,6 +48,8 @@ CORE: Mapping[str, ResumeRule] = {
     **dict.fromkeys(["run.on_length_change", "run.on_conflict"], "changeable"),
     **dict.fromkeys(["data.batch_size", "data.drop_last"], "checked"),
     **dict.fromkeys(["data.eval_batch_size", "data.loading", "data.workers", "data.worker_timeout"], "restart"),
+    # Other samples are other data, which on_conflict settles.
+    **dict.fromkeys([f"data.{name}" for name in ("folds", "fold", "fold_by", "train_on", "seed")], "checked"),
     "data.shuffle": "fixed",
     "data.augment": "changeable",
     "optimizer.wrap": "fixed",

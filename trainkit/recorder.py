@@ -46,6 +46,7 @@ class Recorder:
         self._every = {what: run.clock.interval(settings[f"{what}_every"]) for what in ("log", "evaluate", "save")}
         self._saved_at = -1
         self._pause: float = settings["save_pause"]
+        self._save_best: bool = settings["save_best"]
         self._saves, self._last_save = 0, 0.0
         self.cut: Metrics | None = None  # where an evaluation was cut short: the figures of the log line before it
         self._said_not_finite = False
@@ -72,6 +73,11 @@ class Recorder:
         position = self.run.position
         return self._every[what].at(position) or position >= self.run.total_updates
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether an evaluation is due at this update."""
+        return self._is_due("evaluate") and "val" in self.run.feed.spec.sizes
+
     def log_and_evaluate(self) -> bool:
         """Write the log line and make the evaluation that are due here; say whether there was an evaluation.
 
@@ -83,8 +89,7 @@ class Recorder:
         again, fresh = self.cut is not None, dict(self.cut or {})
         if not again and self._is_due("log"):
             fresh |= self._log()
-        evaluated = self._is_due("evaluate") and "val" in run.feed.spec.sizes
-        if evaluated:
+        if evaluated := self.evaluates:
             drawn = checkpoint.random_generators(run.device) if _draws_before_a_cut(run, "val") else None
             try:
                 fresh |= self.evaluate("val")
@@ -173,7 +178,7 @@ class Recorder:
     def save_if_due(self) -> None:
         """Save where it is due, at the best evaluation so far, and before the run ends; then plan on."""
         run = self.run
-        is_best = self.best is not None and self.best["step"] == run.step
+        is_best = self._save_best and self.best is not None and self.best["step"] == run.step
         due = is_best or (self._is_due("save") and not self._too_soon())
         if due or run.stop_reason is not None:
             self.save(is_best, due)
@@ -222,10 +227,10 @@ class Recorder:
         self.tally.restore(state["tally"])
         self._saved_at = self.run.position
         self.saver.resumed_from(checkpoint.folder_name(self.run.step))
-        name = checkpoint.folder_name(self.best["step"]) if self.best is not None else ""
+        name = checkpoint.folder_name(self.best["step"]) if self.best is not None and self._save_best else ""
         if name and (self.folder.path / "checkpoints" / name).is_dir():
             self._point_at_best(name)
-        else:  # it was later than this checkpoint
+        else:  # it was later than this checkpoint, or is none that is kept
             (self.folder.path / "best.json").unlink(missing_ok=True)
         self._plan()
 

@@ -60,6 +60,7 @@ def run(
     save_every: Duration = "1ep",
     save_pause: Annotated[float, Between(0, 3600)] = 1.0,
     save_in_background: bool = True,
+    save_best: bool = True,
     keep: Annotated[int, Between(2)] = 2,
     monitor: str = "val.loss",
     on_length_change: Literal["error", "rescale", "keep"] = "error",
@@ -96,6 +97,7 @@ def run(
             wait for the disk; it begins after 20 checkpoints, and never holds back the best or the last; 0 for none.
         save_in_background: a checkpoint is copied at its update, and written while training goes on; false lets
             training wait until it is on the disk, and needs no memory for the copy.
+        save_best: keep a checkpoint of the best evaluation so far, whenever it is made; false leaves best.json out.
         keep: newest checkpoints to keep, beside the best and those that are pinned.
         monitor: figure that tells the best checkpoint, such as "val.loss" or "val.accuracy".
         on_length_change: what a continued run does whose length is another than its checkpoint's: refuse; rescale, so

@@ -20,7 +20,15 @@ from trainkit import checkpoint
 from trainkit.branch import begin_from
 from trainkit.catalogue import Catalogue
 from trainkit.datasets import Datasets as Datasets
-from trainkit.errors import CheckpointError, MachineError, NotFinite, OutOfMemory, RecipeError, RunError
+from trainkit.errors import (
+    CheckpointError,
+    MachineError,
+    NotFinite,
+    OutOfMemory,
+    PluginDefect,
+    RecipeError,
+    TrainkitError,
+)
 from trainkit.files import create
 from trainkit.hookspecs import hookimpl
 from trainkit.launch import Launch
@@ -296,7 +304,11 @@ def _failed(error: BaseException, watch: _Watch) -> Outcome:
         outcome = replace(outcome, steps=run.step, epochs=run.clock.epochs_at(run.position))
     if status != "error":
         return outcome
-    return replace(outcome, origin=_origin(error), defect=not isinstance(error, RunError | CheckpointError))
+    return replace(outcome, origin=_origin(error), defect=_is_defect(error))
+
+
+def _is_defect(error: BaseException) -> bool:
+    return isinstance(error, PluginDefect) or not isinstance(error, TrainkitError)
 
 
 def _was_memory(error: BaseException) -> bool:

@@ -72,7 +72,8 @@ class Outcome:
         seconds: wall seconds that this job took.
         message: what went wrong, in words.
         origin: for an error, what tells it from others: its class and its place in the code.
-        defect: whether an error is a defect of trainkit or a plugin, or the recipe's, and not the run's.
+        defect: whether an error is a defect of trainkit or a plugin. What the recipe or the run is at fault for is
+            none: a component that refuses a point's values, a run that failed.
     """
 
     status: JobStatus

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from trainkit import CheckpointError, MachineError, checkpoint, hookimpl, snapshot, store
+from trainkit.launch import launch
 from trainkit.saving import Copy, Saver
 from trainkit.verified import MIN_PIECE
 
@@ -363,3 +364,21 @@ def test_optimizer_state_of_the_shape_of_its_parameter_comes_back_as_it_lay(trai
     launch(load(*words), plugins, folder=finished.folder, resume=True, listeners=[after])
     assert before.seen == [(1, 6)]
     assert after.seen == [(1, 6), (1, 6)]
+
+
+def test_without_save_best_only_what_is_due_is_saved(train):
+    changes = ("run.duration=6ep", "run.save_every=1dur")
+    kept, plain = train(*changes), train(*changes, "run.save_best=false")
+    assert kept.report.best == plain.report.best
+    assert plain.checkpoints == [48]
+    assert (kept.folder / "best.json").exists()
+    assert not (plain.folder / "best.json").exists()
+    assert kept.report.weights_sha256 == plain.report.weights_sha256
+
+
+def test_a_run_that_goes_on_without_save_best_drops_the_best_of_before(train, load, plugins):
+    begun = train("run.duration=2ep")
+    assert (begun.folder / "best.json").exists()
+    changes = ("run.duration=3ep", "run.on_length_change=rescale", "run.save_best=false")
+    launch(load(*changes), plugins, folder=begun.folder, resume=True)
+    assert not (begun.folder / "best.json").exists()
