@@ -7,7 +7,7 @@ import copy
 import dataclasses
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.clock import Clock
 from trainkit.composite import batch_factor, make_parts
 from trainkit.dataset import Dataset
+from trainkit.datasets import Datasets
 from trainkit.device import Precision, choose_device, choose_eval_batch_size, wants_channels_last
 from trainkit.errors import DataError, RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
-from trainkit.feed import make_feed
+from trainkit.feed import cut_anew, make_feed
 from trainkit.fit import check_fit, samples_of, use_channels_last
 from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
@@ -72,6 +73,7 @@ def build(
     say: Callable[[str], None] = print,
     planned: Callable[[int], int] | None = None,
     settle: Callable[[Run], None] | None = None,
+    datasets: Datasets | None = None,
 ) -> Built:
     """Build everything a run needs, ready to start.
 
@@ -85,13 +87,14 @@ def build(
         planned: of a run that is continued: given its length, the length that its schedules see.
         settle: of a run that is continued: may change the base values of the optimizer's groups before schedules are
             made.
+        datasets: keeps data sets from one run of this process to the next.
 
     Raises:
         RecipeError: if parts do not fit each other.
         MachineError: if the machine lacks something.
         PluginDefect: if a component raised.
     """
-    run = prepare(recipe, plugins, folder, progress, listeners, say, planned, settle)
+    run = prepare(recipe, plugins, folder, progress, listeners, say, planned, settle, datasets)
     make_ready(run)
     return Built(run, make_program(recipe, run))
 
@@ -114,6 +117,7 @@ def prepare(
     say: Callable[[str], None] = print,
     planned: Callable[[int], int] | None = None,
     settle: Callable[[Run], None] | None = None,
+    datasets: Datasets | None = None,
 ) -> Run:
     """Build a run that can be looked at, as `build` does, and nothing that updates it: no compiler is imported."""
     tables, settings = recipe.tables, recipe.tables["run"]
@@ -124,17 +128,13 @@ def prepare(
     device = choose_device(settings["device"])
     precision = Precision.choose(settings["precision"], device)
 
-    seed_everything(seed, "data")
-    dataset: Dataset = builder.make("data")
+    dataset = make_dataset(builder, say, datasets)
     spec = dataset.spec
     augmentations = [builder.make("data", "augment", i, data_spec=spec) for i in range(len(tables["data"]["augment"]))]
     feeding = {key: tables["data"][key] for key in _FEED_SETTINGS}
     feeding["eval_batch_size"] = feeding["eval_batch_size"] or choose_eval_batch_size(spec.input_shape, precision)
-    try:
+    with _of_the_data(tables):
         feed = make_feed(dataset, **feeding, augmentations=augmentations, seed=seed, device=device, say=say)
-    except DataError as error:
-        message, _, cure = str(error).partition("\n")
-        raise RecipeError([problem_at(tables, "data", f"[data] {message}", cure.strip())]) from error
     builder.clock = make_clock(builder, feed.batches_per_epoch, feed.batch_size, spec.tokens_per_sample)
     builder.clock = plan_batch_sizes(builder, feed, planned)
 
@@ -199,6 +199,32 @@ def prepare(
     return run
 
 
+def make_dataset(builder: Builder, say: Callable[[str], None], datasets: Datasets | None = None) -> Dataset:
+    """Build the data, and cut its samples for training and validation as ``[data]`` says."""
+    table = builder.tables["data"]
+    seed: int = builder.tables["seed"] if table["seed"] is None else table["seed"]
+    seed_everything(seed, "data")
+
+    def make() -> Dataset:
+        made: Dataset = builder.make("data", seed=seed)
+        return made
+
+    dataset = make() if datasets is None else datasets.get(builder, seed, make)
+    with _of_the_data(builder.tables):
+        return cut_anew(dataset, **{key: table[key] for key in _CUT_SETTINGS}, seed=seed, say=say)
+
+
+@contextlib.contextmanager
+def _of_the_data(tables: Mapping[str, Any]) -> Iterator[None]:
+    """Turn what the data cannot do into a problem of the recipe."""
+    try:
+        yield
+    except DataError as error:
+        message, _, cure = str(error).partition("\n")
+        key = next((f"data.{key}" for key in _CUT_SETTINGS if message.startswith(f"{key} =")), "data")
+        raise RecipeError([problem_at(tables, key, f"[data] {message}", cure.strip())]) from error
+
+
 @contextlib.contextmanager
 def _blaming(plugins: Plugins) -> Iterator[None]:
     """Name the plugin whose hook raised."""
@@ -212,6 +238,7 @@ def _blaming(plugins: Plugins) -> Iterator[None]:
         raise defect from error
 
 
+_CUT_SETTINGS = ("folds", "fold", "fold_by", "train_on")
 _FEED_SETTINGS = ("batch_size", "eval_batch_size", "loading", "workers", "worker_timeout", "shuffle", "drop_last")
 
 

@@ -101,11 +101,19 @@ class Dataset:
         prepare: turns gathered inputs ``(batch, ...)`` into what the model sees, for example uint8 pixels into
             standardised floats; ``None`` where they are stored ready. It must be picklable (streamed loading
             sends it to worker processes) and must treat every sample by itself.
+        groups: by split, ``(samples,)`` int64: samples with the same number belong together, and no fold parts them.
+            ``train`` and ``val`` or none.
+        recut: makes the data set anew with other samples for training and validation, so that all that is fitted on
+            training samples is fitted on these. Given ``(samples,)`` int64 by split (``train`` and, but for a run
+            without validation, ``val``): numbers counted through the training split and on through the validation
+            split. Without it samples are exchanged as they are, and what was fitted stays.
     """
 
     spec: DataSpec
     splits: Mapping[str, Split]
     prepare: Callable[[Tensor], Tensor] | None = None
+    groups: Mapping[str, Tensor] = field(default_factory=dict)
+    recut: Callable[[Mapping[str, Tensor]], Dataset] | None = None
 
 
 class Feed(Protocol):

@@ -52,6 +52,13 @@ def unknown_figures(recipe: Mapping[str, Any]) -> Iterator[Problem]:
     several = tuple(f"{split}.{name}{mark}" for split in ("val", "train") for name in metrics for mark in "._")
     for index, table in tables_of(recipe, "early_stop"):
         monitor = table["monitor"]
+        if monitor.startswith("val.") and recipe["data"].get("train_on") == "train+val":
+            message = (
+                f"[[callback]] early_stop looks at '{monitor}', and train_on = \"train+val\" leaves none to measure"
+            )
+            cure = "leave early_stop out, and write as [run] duration the epochs that were best with validation"
+            yield problem_at(recipe, f"callback.{index}.monitor", message, cure)
+            continue
         if monitor in figures or monitor.startswith(several):  # a metric may give several figures, named after it
             continue
         near = difflib.get_close_matches(monitor, figures, 1)

@@ -75,6 +75,7 @@ def csv(
     standardise: bool = True,
     standardise_targets: bool = True,
     delimiter: str = ",",
+    group: str | None = None,
 ) -> Dataset:
     """A table of text, whose first line names the columns; all but the target and those ignored are inputs.
 
@@ -97,6 +98,8 @@ def csv(
         standardise: give each column of numbers mean 0 and standard deviation 1, fitted on the training split.
         standardise_targets: the same for the targets of a regression; metrics are in the original units all the same.
         delimiter: the character between two values.
+        group: column whose value says which rows belong together, such as a patient: no split and no fold of this file
+            parts them. It is no input.
 
     Raises:
         DataError: if the table cannot be used; the message names file, row and column.
@@ -118,6 +121,7 @@ def csv(
         standardise=standardise,
         standardise_targets=standardise_targets,
         delimiter=delimiter,
+        group=group,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainkit import DataError, Dataset, DataSpec, Split, fingerprint, split_by_fraction
-from trainkit_data.tabular import View, count_classes
+from trainkit_data.tabular import View, count_classes, recut
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +119,19 @@ def images(
         sizes={name: len(part) for name, part in parts.items()},
         fingerprint=fingerprint(marks),
     )
-    return Dataset(spec, {name: take(pixels, targets, part) for name, part in parts.items()}, scale)
+
+    def again(numbers: Mapping[str, Tensor]) -> Dataset:
+        return images(
+            pixels,
+            targets,
+            recut(parts, numbers),
+            classes=classes,
+            white=white,
+            standardise=standardise,
+            known=known,
+        )
+
+    return Dataset(spec, {name: take(pixels, targets, part) for name, part in parts.items()}, scale, recut=again)
 
 
 def take(pixels: Gatherable, targets: Tensor, part: Tensor) -> Split:

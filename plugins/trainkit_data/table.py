@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,12 +17,13 @@ from trainkit_data.table_file import (
     choose_columns,
     encode_inputs,
     is_class_column,
+    is_missing,
     need_columns,
     numbers,
     read_table,
     settle_missing,
 )
-from trainkit_data.tabular import fractions, tabular
+from trainkit_data.tabular import fractions, recut, tabular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,35 +44,61 @@ def load_table(
     standardise: bool,
     standardise_targets: bool,
     delimiter: str,
+    group: str | None = None,
 ) -> Dataset:
     """Read one file for each split given, take the other splits out of the first; see `trainkit_data.files.csv`."""
     read = {name: read_table(path, delimiter) for name, path in paths.items()}
-    columns = choose_columns(read["train"], target, ignore, categorical)
+    if group is not None and group in (target, *categorical):
+        raise DataError(f"'{group}' is the column of groups, which cannot be the target or an input too")
+    columns = choose_columns(read["train"], target, (*ignore, *([group] if group is not None else [])), categorical)
     for table in read.values():
-        need_columns(table, (*columns, target))
+        need_columns(table, (*columns, target, *([group] if group is not None else [])))
     tables = {name: settle_missing(table, columns, target, missing) for name, table in read.items()}
     task, targets, classes = encode_targets(tables, target, task)
     wanted = fractions(**{name: 0.0 if name in paths else share for name, share in shares.items()})
-    parts = split_by_fraction(targets["train"], wanted, split_seed)
-    inputs, plain = encode_inputs(tables, columns, categorical, parts["train"].tolist())
+    groups = None if group is None else encode_groups(tables, group)
+    own = None if groups is None else groups[: len(targets["train"])]
+    parts = split_by_fraction(targets["train"], wanted, split_seed, groups=own)
     first = len(targets["train"])
     for name, table in tables.items():
         if name != "train":
             parts[name] = torch.arange(first, first + len(table.rows))
             first += len(table.rows)
-    everything = torch.cat(list(inputs.values()))
-    if standardise and plain:
-        # Zeros and ones of words stay what they are.
-        everything[:, :plain] = fit(everything[parts["train"], :plain])(everything[:, :plain])
-    return tabular(
-        everything,
-        torch.cat(list(targets.values())),
-        task=task,
-        parts=parts,
-        classes=classes,
-        scale_inputs=False,
-        scale_targets=standardise_targets,
-    )
+
+    def make(parts: Mapping[str, Tensor]) -> Dataset:
+        everything, plain = encode_inputs(tables, columns, categorical, parts["train"].tolist())
+        if standardise and plain:
+            # Zeros and ones of words stay what they are.
+            everything[:, :plain] = fit(everything[parts["train"], :plain])(everything[:, :plain])
+        made = tabular(
+            everything,
+            torch.cat(list(targets.values())),
+            task=task,
+            parts=parts,
+            classes=classes,
+            scale_inputs=False,
+            scale_targets=standardise_targets,
+            groups=groups,
+        )
+        return dataclasses.replace(made, recut=lambda numbers: make(recut(parts, numbers)))
+
+    return make(parts)
+
+
+def encode_groups(tables: Mapping[str, Table], group: str) -> Tensor:
+    """A number for each value of the column of groups, the same in all tables: ``(rows of all tables,)`` int64.
+
+    Raises:
+        DataError: naming a row that belongs to no group.
+    """
+    known: dict[str, int] = {}
+    numbers: list[int] = []
+    for table in tables.values():
+        for cell, line in zip(table.column(group), table.lines, strict=True):
+            if is_missing(cell):
+                raise DataError(f"{table.path}:{line}: column '{group}' has no value, and it says what keeps together")
+            numbers.append(known.setdefault(cell, len(known)))
+    return torch.tensor(numbers)
 
 
 def encode_targets(

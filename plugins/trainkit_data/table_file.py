@@ -163,7 +163,7 @@ def is_class_column(values: Sequence[float] | None) -> bool:
 
 def encode_inputs(
     tables: Mapping[str, Table], columns: Sequence[str], categorical: Sequence[str], train: Sequence[int]
-) -> tuple[dict[str, Tensor], int]:
+) -> tuple[Tensor, int]:
     """Make inputs of tables: numbers first, then one column for each word of each categorical column.
 
     Means, most frequent words and the words themselves are taken from the training rows; a word that is not among
@@ -173,35 +173,32 @@ def encode_inputs(
         tables: one table for each file; ``train`` first.
         columns: the input columns.
         categorical: those to take as words even where they are numbers.
-        train: rows of the table ``train`` that are trained on.
+        train: rows that are trained on, counted through all tables.
 
     Returns:
-        Inputs ``(rows, features)`` float64 by table, and how many features are numbers.
+        Inputs ``(rows of all tables, features)`` float64, and how many features are numbers.
 
     Raises:
         DataError: if a column cannot be used; the message names it.
     """
-    numeric: dict[str, list[Tensor]] = {name: [] for name in tables}
-    worded: dict[str, list[Tensor]] = {name: [] for name in tables}
+    numeric: list[Tensor] = []
+    worded: list[Tensor] = []
     for column in columns:
-        read = {name: None if column in categorical else numbers(table, column) for name, table in tables.items()}
-        if all(values is not None for values in read.values()):
-            whole = torch.tensor(read["train"], dtype=torch.float64)[list(train)]
-            mean = whole.nanmean()
+        read = [None if column in categorical else numbers(table, column) for table in tables.values()]
+        if all(values is not None for values in read):
+            whole = torch.tensor([value for values in read for value in values or ()], dtype=torch.float64)
+            mean = whole[list(train)].nanmean()
             if mean.isnan():
                 raise DataError(
                     f"{tables['train'].path}: column '{column}' has no value in any training row; ignore it"
                 )
-            for name, values in read.items():
-                filled = torch.tensor(values, dtype=torch.float64)
-                numeric[name].append(torch.where(filled.isnan(), mean, filled)[:, None])
+            numeric.append(torch.where(whole.isnan(), mean, whole)[:, None])
             continue
-        words = _words(tables["train"], column, column in categorical, train)
-        for name, table in tables.items():
-            places = [words.get(words_of(cell, words), len(words)) for cell in table.column(column)]
-            worded[name].append(torch.eye(len(words) + 1, len(words), dtype=torch.float64)[places])
-    inputs = {name: torch.cat(numeric[name] + worded[name], 1) for name in tables}
-    return inputs, len(numeric["train"])
+        cells = [cell for table in tables.values() for cell in table.column(column)]
+        words = _words(tables["train"].path, cells, column, column in categorical, train)
+        places = [words.get(words_of(cell, words), len(words)) for cell in cells]
+        worded.append(torch.eye(len(words) + 1, len(words), dtype=torch.float64)[places])
+    return torch.cat(numeric + worded, 1), len(numeric)
 
 
 def words_of(cell: str, words: Mapping[str, int]) -> str:
@@ -209,14 +206,13 @@ def words_of(cell: str, words: Mapping[str, int]) -> str:
     return next(iter(words)) if is_missing(cell) and words else cell
 
 
-def _words(table: Table, column: str, declared: bool, train: Sequence[int]) -> dict[str, int]:
-    cells = table.column(column)
+def _words(path: Path, cells: Sequence[str], column: str, declared: bool, train: Sequence[int]) -> dict[str, int]:
     seen = Counter(cells[row] for row in train if not is_missing(cells[row]))
     if not seen:
-        raise DataError(f"{table.path}: column '{column}' has no value in any training row; ignore it")
+        raise DataError(f"{path}: column '{column}' has no value in any training row; ignore it")
     if len(seen) > _MOST_WORDS and not declared:
         raise DataError(
-            f"{table.path}: column '{column}' holds {len(seen)} different words; put it into ignore, or into "
+            f"{path}: column '{column}' holds {len(seen)} different words; put it into ignore, or into "
             "categorical if each word is to be an input"
         )
     places = {word: place for place, word in enumerate(sorted(seen))}

@@ -37,6 +37,7 @@ def tabular(
     classes: Sequence[str] = (),
     scale_inputs: bool = True,
     scale_targets: bool = True,
+    groups: Tensor | None = None,
 ) -> Dataset:
     """Make a data set of rows; whatever is fitted is fitted on the training part alone.
 
@@ -49,7 +50,22 @@ def tabular(
         classes: names of the classes.
         scale_inputs: whether to standardise each feature.
         scale_targets: whether to standardise regression targets; `DataSpec.target_mean` and ``target_std`` say how.
+        groups: ``(samples,)`` int64, numbers of what belongs together.
     """
+
+    def again(numbers: Mapping[str, Tensor]) -> Dataset:
+        return tabular(
+            raw,
+            labels,
+            task=task,
+            parts=recut(parts, numbers),
+            classes=classes,
+            scale_inputs=scale_inputs,
+            scale_targets=scale_targets,
+            groups=groups,
+        )
+
+    raw, labels = inputs, targets
     known = fingerprint(
         {"inputs": inputs, "targets": targets, **{f"split {name}": part for name, part in parts.items()}}
     )
@@ -82,7 +98,21 @@ def tabular(
     )
     if task == "binary":
         targets = targets.float()
-    return Dataset(spec, {name: Split(inputs[part], targets[part]) for name, part in parts.items()})
+    splits = {name: Split(inputs[part], targets[part]) for name, part in parts.items()}
+    together = {} if groups is None else {name: groups[part] for name, part in parts.items()}
+    return Dataset(spec, splits, groups=together, recut=again)
+
+
+def recut(parts: Mapping[str, Tensor], numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Other sample numbers of the training and validation splits; those of the others stay.
+
+    Args:
+        parts: sample numbers of each split.
+        numbers: which samples the splits are to have, as `Dataset.recut` is given them.
+    """
+    together = torch.cat([parts[name] for name in ("train", "val") if name in parts])
+    others = {name: part for name, part in parts.items() if name not in ("train", "val")}
+    return {name: together[number] for name, number in numbers.items()} | others
 
 
 def split_randomly(targets: Tensor, val: float, test: float, split_seed: int) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -67,6 +68,7 @@ def make_feed(
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}")
     check_dataset(dataset, batch_size)
+    dataset = dataclasses.replace(dataset, recut=None)  # it may hold the data once more, and cannot travel to workers
     plan = Plan(
         dataset,
         batch_size,

@@ -20,7 +20,7 @@ _CHUNK = 1 << 22
 
 
 def split_by_fraction(
-    targets: Tensor, fractions: Mapping[str, float], seed: int, stratify: bool = True
+    targets: Tensor, fractions: Mapping[str, float], seed: int, stratify: bool = True, groups: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Split samples at random, each named part getting its fraction and ``train`` the rest.
 
@@ -29,6 +29,8 @@ def split_by_fraction(
         fractions: share of all samples by name, such as ``{"val": 0.1, "test": 0.2}``; a share of 0 makes no part.
         seed: the split is a function of seed, targets and fractions alone.
         stratify: whether to split each class alike; float targets never are.
+        groups: ``(samples,)`` int64: samples with the same number come into the same part. Parts then get whole groups
+            until another would bring them no nearer to their share, and classes as it falls out.
 
     Returns:
         Ascending int64 sample numbers by name, ``train`` first. Every class keeps at least one training sample.
@@ -41,6 +43,8 @@ def split_by_fraction(
     if sum(wanted.values()) >= 1:
         shares = ", ".join(f"{name} = {share:g}" for name, share in wanted.items())
         raise DataError(f"{shares} leave nothing of the data for training; make them add up to less than 1")
+    if groups is not None:
+        return _split_groups(groups, wanted, seed)
     order = permutation(total, "split", seed)
     by_class = stratify and targets.dim() == 1 and not (targets.is_floating_point() or targets.is_complex())
     if by_class:
@@ -67,6 +71,26 @@ def split_by_fraction(
         if not len(split[name]):
             raise DataError(f"{name} = {share:g} of {total} samples is none; set {name} = 0, or give more data")
     return split
+
+
+def _split_groups(groups: Tensor, wanted: Mapping[str, float], seed: int) -> dict[str, Tensor]:
+    names, number, counts = torch.unique(groups, return_inverse=True, return_counts=True)
+    if len(names) <= len(wanted):
+        parts = ", ".join(["train", *wanted])
+        raise DataError(f"{len(names)} groups cannot be split into {parts}, which need one each at least")
+    sizes, drawn = counts.tolist(), permutation(len(names), "split", seed).tolist()
+    home = torch.zeros(len(names), dtype=torch.int64)  # 0 is train
+    for place, share in enumerate(wanted.values(), 1):
+        share, held = share * len(groups), 0
+        left_for_others = len(wanted) - place + 1  # each part after it, and train
+        while len(drawn) > left_for_others:
+            size = sizes[drawn[0]]
+            if held and abs(held + size - share) >= abs(held - share):
+                break
+            home[drawn.pop(0)] = place
+            held += size
+    part = home[number]
+    return {name: (part == place).nonzero().squeeze(1) for place, name in enumerate(["train", *wanted])}
 
 
 class Standardiser:
