@@ -51,6 +51,7 @@ CAPABILITIES: Mapping[str, str] = {
     "multi_objective": "the searcher weighs several objectives against each other",
     "repeatable": "the same seed gives the same study, with any number of workers",
     "lanes": "whether it may take part in lanes; true: its numbers may be tensors, one for each lane",
+    "higher_is_better": "a higher figure of the metric is a better one; false where a lower one is",
     "every_update": "the callback must be called at every single update, not at call boundaries",
 }
 # Things of a run that exactly one component may take over.

@@ -61,7 +61,11 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     lines = [f"{component.kind} {component.name}", *(f"  {line}".rstrip() for line in _doc(component))]
     lines += ["", "settings", *(_settings(component.settings) or ["  none"])]
     if shared:
-        lines += ["", f"settings of every [{table.name if table is not None else component.kind}] table", *_settings(shared)]
+        lines += [
+            "",
+            f"settings of every [{table.name if table is not None else component.kind}] table",
+            *_settings(shared),
+        ]
     for setting in shared:
         if setting.nested is not None and setting.nested.kind == component.kind and setting.nested.adds:
             within = ADDED[setting.nested.adds]

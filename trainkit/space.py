@@ -177,7 +177,12 @@ class Space:
             if name not in point:
                 return False
             other = self[name]
-            held = int(other.number(point[name])) if other.kind == "choice" else point[name]
+            held = point[name]
+            if other.kind == "choice":
+                try:
+                    held = int(other.number(held))
+                except ValueError:  # a recipe's own value that is none of the choices
+                    return False
             if held not in values:
                 return False
         return True

@@ -152,15 +152,17 @@ def r2(data_spec: DataSpec, /) -> Metric:
 @hookimpl
 def trainkit_components() -> list[Component]:
     """List the metrics."""
+    # As the figures say themselves once they are built; a search has to know before.
+    higher, lower = {"higher_is_better": True}, {"higher_is_better": False}
     sklearn = {"sklearn": "pip install 'trainkit[standard]'"}
     return [
-        Component("metric", accuracy),
-        Component("metric", error),
-        Component("metric", top_k, example={"k": 2}),
-        Component("metric", f1),
-        Component("metric", ece, example={"bins": 10}),
-        Component("metric", auroc, libraries=sklearn),
-        Component("metric", mae),
-        Component("metric", rmse),
-        Component("metric", r2),
+        Component("metric", accuracy, capabilities=higher),
+        Component("metric", error, capabilities=lower),
+        Component("metric", top_k, example={"k": 2}, capabilities=higher),
+        Component("metric", f1, capabilities=higher),
+        Component("metric", ece, example={"bins": 10}, capabilities=lower),
+        Component("metric", auroc, libraries=sklearn, capabilities=higher),
+        Component("metric", mae, capabilities=lower),
+        Component("metric", rmse, capabilities=lower),
+        Component("metric", r2, capabilities=higher),
     ]

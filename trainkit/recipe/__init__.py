@@ -6,21 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainkit.errors import Problem, RecipeError
 from trainkit.manager import Plugins
 from trainkit.recipe.bases import open_recipe, packaged_recipes
 from trainkit.recipe.check import check_recipe
 from trainkit.recipe.compose import compose
 from trainkit.recipe.filled import FilledTables, Origin, Recipe, named_tables, problem_at
+from trainkit.recipe.merge import Composed
+from trainkit.recipe.own import base_point
 from trainkit.recipe.paths import data_roots
 from trainkit.recipe.positions import Source
 from trainkit.recipe.read import parse, parse_text
 from trainkit.recipe.schema import json_schema
+from trainkit.recipe.searching import SearchPlan
+from trainkit.recipe.trials import check_trials, search_of, trial_recipe
 from trainkit.recipe.write import fill_toml, origin_lines, to_toml
 
 __all__ = [
     "FilledTables",
     "Origin",
     "Recipe",
+    "SearchPlan",
+    "base_point",
     "data_roots",
     "fill_toml",
     "json_schema",
@@ -31,7 +38,9 @@ __all__ = [
     "parse_toml",
     "problem_at",
     "recipe_from_text",
+    "search_of",
     "to_toml",
+    "trial_recipe",
 ]
 
 
@@ -48,7 +57,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str], plugins: Plugins) 
         PluginDefect: if a plugin fails while it checks the recipe.
     """
     composed, problems = compose(open_recipe(str(source), plugins), overrides, plugins)
-    return check_recipe(composed, problems, plugins)
+    return _checked(composed, problems, plugins)
 
 
 def recipe_from_text(text: str, name: str, overrides: Sequence[str], plugins: Plugins) -> Recipe:
@@ -65,7 +74,14 @@ def recipe_from_text(text: str, name: str, overrides: Sequence[str], plugins: Pl
         PluginDefect: as `load_recipe`.
     """
     composed, problems = compose(parse(text.encode(), name), overrides, plugins)
-    return check_recipe(composed, problems, plugins)
+    return _checked(composed, problems, plugins)
+
+
+def _checked(composed: Composed, problems: list[Problem], plugins: Plugins) -> Recipe:
+    recipe = check_recipe(composed, problems, plugins)
+    if found := check_trials(recipe):
+        raise RecipeError(found)
+    return recipe
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:

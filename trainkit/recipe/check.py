@@ -18,6 +18,7 @@ from trainkit.recipe.pairs import check_pairs, hook_order
 from trainkit.recipe.paths import check_paths
 from trainkit.recipe.read import unusable_values
 from trainkit.recipe.requires import check_requires
+from trainkit.recipe.searching import read_search
 from trainkit.recipe.text import Path, did_you_mean, header, nearest, plural, shown, shown_value
 from trainkit.recipe.values import Part, Table, check_table, nested_values, plain
 from trainkit.settings import Setting
@@ -44,6 +45,9 @@ def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) 
     recipe = Recipe(filled, checker.components, [], composed.name, checker.notes, plugins, checker.defaults)
     recipe.order, order_problems = hook_order(recipe)
     found = [*problems, *checker.problems, *order_problems, *check_pairs(recipe), *check_paths(recipe)]
+    if "search" in filled:
+        recipe.search, wrong = read_search(recipe)
+        found.extend(wrong)
     if not found:  # plugins may rely on tables that passed
         found = _ask_plugins(recipe)
     if found:

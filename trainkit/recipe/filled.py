@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainkit.component import Component
 from trainkit.errors import Place, Problem
@@ -13,6 +13,9 @@ from trainkit.plugin import Plugin
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.overrides import parse_key
 from trainkit.recipe.text import Path, lookup
+
+if TYPE_CHECKING:
+    from trainkit.recipe.searching import SearchPlan
 
 
 class FilledTables(dict[str, Any]):
@@ -64,6 +67,7 @@ class Recipe:
         notes: what the user may want to know though nothing is wrong.
         plugins: the plugins it was checked against.
         defaults: the signature's default of each key that has one.
+        search: what ``[search]`` says; ``None`` where there is none.
     """
 
     tables: FilledTables
@@ -73,6 +77,7 @@ class Recipe:
     notes: list[str]
     plugins: Plugins = field(repr=False)
     defaults: dict[Path, Any] = field(default_factory=dict, repr=False)
+    search: SearchPlan | None = field(default=None, repr=False)
 
     def plugins_in_use(self) -> list[Plugin]:
         """The plugins that supply the recipe's components, in the order in which they are installed."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit.errors import Problem, RecipeError
 from trainkit.recipe.merge import Composed, Mark, spelled_out
-from trainkit.recipe.positions import Override, Source
+from trainkit.recipe.positions import Origin, Override, Source
 from trainkit.recipe.read import parse_text
 from trainkit.recipe.text import Path, did_you_mean, dotted, header, lookup, shown, shown_value
 from trainkit.tables import BY_NAME, COMPONENT_TABLES
@@ -40,7 +40,7 @@ def apply_overrides(composed: Composed, overrides: Sequence[str]) -> list[Proble
         elif path[0] in ("extends", "requires"):
             problems.append(_problem(origin, f"{path[0]} stands in a recipe, not on the command line", _EXAMPLE))
         else:
-            problems.extend(_apply(composed, origin, path, value))
+            problems.extend(lay_value(composed, origin, path, value))
     return problems
 
 
@@ -102,7 +102,8 @@ def _parse(text: str, composed: Composed) -> tuple[Path, Any]:
     except RecipeError as error:
         raise RecipeError([_problem(origin, problem.message, problem.cure) for problem in error.problems]) from None
     table = COMPONENT_TABLES.get(str(path[0])) if len(path) == 1 else None
-    if isinstance(value, str) and ((table is not None and not table.many) or _is_table(composed, path) or path in BY_NAME):
+    named = (table is not None and not table.many) or path in BY_NAME
+    if isinstance(value, str) and (named or _is_table(composed, path)):
         path += ("use",)
     elif isinstance(value, dict) and len(path) == 1:
         value = spelled_out({str(path[0]): value})[str(path[0])]
@@ -133,8 +134,12 @@ def _is_table(composed: Composed, path: Path) -> bool:
     return isinstance(node, dict)
 
 
-def _apply(composed: Composed, origin: Override, written: Path, value: Any) -> list[Problem]:
-    """Set one key: step down to the last list on the way, then lay a small table over what is there."""
+def lay_value(composed: Composed, origin: Origin, written: Path, value: Any) -> list[Problem]:
+    """Set one key: step down to the last list on the way, then lay a small table over what is there.
+
+    Returns:
+        What is wrong with the key.
+    """
     node: Any = composed.tables
     path: Path = ()
     for position, part in enumerate(written):
@@ -163,7 +168,7 @@ def _apply(composed: Composed, origin: Override, written: Path, value: Any) -> l
     return []
 
 
-def _lay_at(composed: Composed, path: Path, origin: Override, table: dict[str, Any]) -> None:
+def _lay_at(composed: Composed, path: Path, origin: Origin, table: dict[str, Any]) -> None:
     # Marks know paths from the top, so an item of a list is laid over as if it were the whole recipe.
     depth = len(path)
     item = Composed(composed.name, lookup(composed.tables, path))
@@ -175,12 +180,12 @@ def _lay_at(composed: Composed, path: Path, origin: Override, table: dict[str, A
     composed.marks.update({path + inside: marks for inside, marks in item.marks.items()})
 
 
-def _no_item(origin: Override, path: Path, part: Any, items: list[Any]) -> Problem:
+def _no_item(origin: Origin, path: Path, part: Any, items: list[Any]) -> Problem:
     tables = not items or isinstance(items[0], dict)
     name = header((*path, 0)) if tables else shown(".".join(map(str, path)))
     count = f"it has {len(items)}, counted from 0" if items else "it has none; a whole list is written key=[...]"
     return _problem(origin, f"{name} has no item '{shown(str(part))}'", count)
 
 
-def _problem(origin: Override, message: str, cure: str) -> Problem:
+def _problem(origin: Origin, message: str, cure: str) -> Problem:
     return Problem(origin.place(()), message, cure)

@@ -136,6 +136,7 @@ class TestEveryMetric:
             perfect = 40 * targets.unsqueeze(1) - 20 if task == "binary" else targets
         better, worse = figure(metric, perfect, targets), figure(metric, *sample(task))
         assert (better > worse) is metric.higher_is_better
+        assert COMPONENTS[name].capabilities["higher_is_better"] is metric.higher_is_better
 
     def test_half_precision_and_inference_mode_are_taken(self, name: str, task: str) -> None:
         metric = make(name, task)

@@ -1,0 +1,100 @@
+"""From a point of a search to the recipe of its trial, and whether the space holds such recipes at all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trainkit.errors import Problem, RecipeError
+from trainkit.recipe.check import check_recipe
+from trainkit.recipe.conditions import contexts
+from trainkit.recipe.filled import Recipe
+from trainkit.recipe.own import base_point
+from trainkit.recipe.points import laid
+from trainkit.recipe.searching import SearchPlan
+from trainkit.space import Dimension, Point, Space
+
+# Points that are drawn to find one that constraints allow.
+DRAWN = 200
+
+
+def search_of(recipe: Recipe) -> SearchPlan:
+    """What the ``[search]`` of a checked recipe says.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if recipe.search is None:
+        raise ValueError(f"{recipe.path} has no [search] table")
+    return recipe.search
+
+
+def trial_recipe(recipe: Recipe, point: Point, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The checked recipe of one trial, without ``[search]``.
+
+    Args:
+        recipe: the recipe that is searched.
+        point: values of the trial by dimension; the recipe's own count for the rest.
+        changes: other settings by dotted key, such as ``{"run.duration": "1ep"}``; they win.
+
+    Raises:
+        RecipeError: if the values do not fit together.
+        PluginDefect: if a plugin's own check fails.
+    """
+    composed = laid(recipe.tables.composed, point, recipe.plugins)
+    if changes:
+        composed = laid(composed, changes, recipe.plugins)
+    return check_recipe(composed, [], recipe.plugins)
+
+
+def check_trials(recipe: Recipe) -> list[Problem]:
+    """Check the recipes at both ends of each range and of each choice, in all surroundings where it counts."""
+    if recipe.search is None:
+        return []
+    space = recipe.search.space
+    own = base_point(recipe, space)
+    problems: dict[tuple[Any, str], Problem] = {}
+    seen: list[Point] = []
+    for dimension in space.dimensions:
+        for point in _probes(space, dimension, own):
+            if point in seen:
+                continue
+            seen.append(point)
+            try:
+                trial_recipe(recipe, point)
+            except RecipeError as error:
+                for problem in error.problems:
+                    problems.setdefault((problem.place, problem.message), problem)
+    return list(problems.values())
+
+
+def _probes(space: Space, dimension: Dimension, own: Point) -> Iterator[dict[str, Any]]:
+    before = space.dimensions[: space.dimensions.index(dimension)]
+    ends = dimension.choices if dimension.kind == "choice" else tuple(map(dimension.value, _ends(dimension)))
+    draw = random.Random(0)
+    for surroundings in contexts(dimension, before):
+        for value in ends:
+            forced = {**surroundings, dimension.name: value}
+            point = _filled(space, forced, own)
+            for _ in range(DRAWN):
+                if space.allows(point):
+                    break
+                point = _filled(space, forced, {one.name: one.at(draw.random()) for one in space.dimensions})
+            if space.allows(point):
+                yield point
+
+
+def _ends(dimension: Dimension) -> tuple[float, float]:
+    return dimension.low, dimension.high
+
+
+def _filled(space: Space, forced: Point, own: Point) -> dict[str, Any]:
+    """A whole point: values that are set, else the recipe's own where the search could try them, else the middle."""
+    point: dict[str, Any] = {}
+    for dimension in space.dimensions:
+        if space.counts(dimension, point):
+            name = dimension.name
+            usual = own[name] if name in own and dimension.holds(own[name]) else dimension.at(0.5)
+            point[name] = forced.get(name, usual)
+    return point
