@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 # In the order of a user's day; `--help` and docs/command-line.md show the same.
 VERBS = {
-    "run": ("RECIPE [key=value ...]", "train as the recipe says; a bare recipe means run"),
+    "run": ("RECIPE [key=value ...]", "train or search as the recipe says; a bare recipe means run"),
     "validate": ("RECIPE ... [key=value ...]", "find every problem of recipes, run nothing"),
     "fill": ("RECIPE [key=value ...]", "print the recipe with all defaults, as TOML"),
     "preview": (
         "RECIPE [key=value ...] [--at TIMES] [--plot FILE] [--metrics FILE]",
         "show every scheduled value over the run, and what looks wrong with it",
     ),
-    "resume": ("RUN [key=value ...]", "continue a run from its newest checkpoint, bit for bit"),
+    "resume": ("RUN [key=value ...]", "continue a run from its newest checkpoint, or a search, bit for bit"),
     "verify-resume": (
         "RECIPE [key=value ...] [--updates N]",
         "kill and continue a short run of the recipe, and say whether it ends alike",
@@ -68,6 +68,7 @@ _TAKES_VALUE = (
     *("--at", "--plot", "--metrics", "--split", "--out", "--key"),
 )
 _SPLITS = ("train", "val", "test")
+STUDY_LOG = "study.jsonl"  # the folder that has it holds a study
 
 
 def help_text() -> str:

@@ -9,6 +9,7 @@ import gc
 import sys
 
 from trainkit.arguments import (
+    STUDY_LOG,
     VERBS,
     first_positional,
     help_text,
@@ -185,16 +186,28 @@ class Session:
         with Signals(self.whole_process) as signals:
             with signals.at_once(importing=True):
                 folder, plugins = run_folder(runs[0]), self.plugins(whole=False)
-                from trainkit.resuming import recipe_of
+                if (folder / STUDY_LOG).is_file():
+                    recipe = self._study_recipe(folder, overrides, plugins)
+                else:
+                    from trainkit.resuming import recipe_of
 
-                recipe = recipe_of(folder, overrides, plugins, self.args.extend or "")
+                    recipe = recipe_of(folder, overrides, plugins, self.args.extend or "")
                 self._show_notes(recipe)
             return self._train(recipe, folder, True, signals)
+
+    def _study_recipe(self, folder: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+        from trainkit.recipe import load_recipe
+
+        if self.args.extend:
+            raise usage_error("--extend is for a run; a study becomes longer with search.trials=N")
+        return load_recipe(folder / "recipe.toml", overrides, plugins)
 
     def _train(self, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
         from trainkit.errors import Exit
 
         assert self.loaded is not None
+        if recipe.search is not None:
+            return self._search(recipe, folder, resume, signals)
         with signals.at_once(importing=True):  # torch takes seconds to import
             from trainkit.display import Display
             from trainkit.launch import launch
@@ -229,6 +242,20 @@ class Session:
             more = {"profile": display.profile()} if self.args.profile else {}
             emit_json({**report.as_dict(), "folder": self.folder, **more})
         return {"interrupted": Exit.STOPPED, "failed": Exit.FAILED}.get(report.status, Exit.DONE)
+
+    def _search(self, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
+        assert self.loaded is not None
+        with signals.at_once(importing=True):
+            from trainkit.search.command import search, smoke
+
+            self.imported()
+        if getattr(self.args, "smoke", False):
+            as_json, self.json = self.json, False  # one object for both
+            smoke(recipe, lambda trial: self._train(trial, None, False, signals))
+            if as_json:
+                emit_json({"status": "finished", "reason": "smoke: the recipe as written, and another point"})
+            return 0
+        return search(recipe, self.loaded, folder, self.args, signals, _command(self.words), resume)
 
     def _validate(self) -> int:
         from trainkit.errors import RecipeError

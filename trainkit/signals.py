@@ -11,7 +11,7 @@ from trainkit.errors import Exit, TrainkitError
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import here
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
     from typing import Any
 
@@ -58,6 +58,7 @@ class Signals:
         self.for_good = for_good
         self.name = ""
         self.run: Run | None = None
+        self.also: Callable[[], None] | None = None  # called at the first signal, in its handler
         self._before: dict[int, Any] = {}
         self._depth = 0
         self._process = os.getpid()
@@ -135,6 +136,8 @@ class Signals:
 
     def wish(self) -> None:
         """Tell the run, if there is one yet, to stop at the next step boundary."""
+        if self.name and self.also is not None:
+            self.also()
         if self.name and self.run is not None:
             self.run.interrupted_at = self._came
             if self.run.stop_reason is None:  # else it stops anyway, for a reason that the recipe asked for

@@ -5,12 +5,13 @@ As in `trainkit.cli`, each imports what it needs, so that none waits for what an
 
 from __future__ import annotations
 
-from trainkit.arguments import run_folder, usage_error
+from trainkit.arguments import STUDY_LOG, run_folder, usage_error
 from trainkit.console import emit, emit_json, say, write_file
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from trainkit.cli import Session
 
@@ -93,8 +94,18 @@ def _import_weights(session: Session) -> int:
 # ------------------------------------------------------------ finished runs
 
 
+def _folder_to_measure(text: str) -> Path:
+    """The run folder that a word names; of a study, that of its winner."""
+    folder = run_folder(text)
+    if not (folder / STUDY_LOG).is_file():
+        return folder
+    from trainkit.search.ending import winner_folder
+
+    return winner_folder(folder)
+
+
 def _evaluate(session: Session) -> int:
-    folder, plugins = run_folder(session.args.run), session.plugins(whole=False)
+    folder, plugins = _folder_to_measure(session.args.run), session.plugins(whole=False)
     from trainkit.display import Display
     from trainkit.finished import evaluate_run
 
@@ -113,7 +124,7 @@ def _evaluate(session: Session) -> int:
 
 
 def _predict(session: Session) -> int:
-    folder, plugins = run_folder(session.args.run), session.plugins(whole=False)
+    folder, plugins = _folder_to_measure(session.args.run), session.plugins(whole=False)
     from trainkit.predictions import check_out, write_predictions
 
     check_out(session.args.out)

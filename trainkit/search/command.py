@@ -1,0 +1,78 @@
+"""What the command line does with a study: search, go on, look at the winner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainkit.console import emit_json
+from trainkit.errors import Exit, UsageError
+from trainkit.instantiate import Builder
+from trainkit.protocols import silent
+from trainkit.recipe import base_point, search_of, trial_recipe
+from trainkit.search.show import StudyDisplay
+from trainkit.search.study import begin_searcher, run_study
+
+if TYPE_CHECKING:
+    from trainkit.manager import Plugins
+    from trainkit.recipe import Recipe
+    from trainkit.signals import Signals
+
+
+def search(
+    recipe: Recipe, plugins: Plugins, folder: Path | None, args: Any, signals: Signals, command: str, resume: bool
+) -> int:
+    """Search as the recipe says; the exit code.
+
+    Args:
+        recipe: a checked recipe with ``[search]``.
+        plugins: the plugins of this process.
+        folder: the study folder, if one is named.
+        args: the options of ``run`` or ``resume``.
+        signals: what catches signals.
+        command: what the user typed.
+        resume: whether the folder's study is continued.
+
+    Raises:
+        UsageError: if an option is for runs alone.
+    """
+    if args.profile:
+        raise UsageError("--profile is for a run; profile the recipe of one of the study's trials")
+    display = StudyDisplay(-1 if args.quiet else args.verbose)
+    try:
+        report = run_study(
+            recipe,
+            plugins,
+            folder,
+            modules=args.p,
+            without=args.without,
+            display=display,
+            command=command,
+            resume=resume,
+            fresh=getattr(args, "fresh", False),
+            accept_drift=args.accept_drift,
+            signals=signals,
+        )
+    finally:
+        display.close()
+    display.summarise(report)
+    if args.json:
+        emit_json({**report.as_dict(), "folder": str(report.folder)})
+    return Exit.STOPPED if report.status == "interrupted" else Exit.DONE
+
+
+def smoke(recipe: Recipe, train: Callable[[Recipe], object]) -> None:
+    """Try the recipe as written, and the searcher's first point; nothing is left behind.
+
+    Args:
+        recipe: a checked recipe with ``[search]``.
+        train: makes two updates, one evaluation, one save and load.
+    """
+    plan = search_of(recipe)
+    searcher = Builder(recipe, recipe.plugins, silent).make("search")
+    begin_searcher(searcher, recipe)
+    train(trial_recipe(recipe, base_point(recipe, plan.space)))
+    order = searcher.ask()
+    if order is not None:
+        train(trial_recipe(recipe, order.point, order.changes))

@@ -1,0 +1,293 @@
+"""A study as its log tells it: events in, trials out; a searcher that is given is told in the same order.
+
+The driver puts each event through the ledger when it writes it, and a study that is continued puts all of them through
+it once more. So a searcher that is new sees what the old one saw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainkit.errors import MachineError
+from trainkit.search.log import FORMAT, NAME, Event, read_events, space_of_json
+from trainkit.trial import Objective, Order, Record, Searcher, Study, Trial, TrialStatus
+
+# The events that bring a trial to rest.
+RESTS: Mapping[str, TrialStatus] = {"pause": "paused", "prune": "pruned", "done": "done", "fail": "error"}
+
+
+@dataclass
+class Going:
+    """What is known of a trial that is being trained.
+
+    Args:
+        until: share of the run to train until.
+        ended: the results of its runs that have come to rest, by number.
+        stop: why it is pruned, as soon as that is decided.
+    """
+
+    until: float
+    ended: dict[int, Event] = field(default_factory=dict)
+    stop: str = ""
+
+
+class Ledger:
+    """Keeps a study's trials.
+
+    Args:
+        study: the study; its records are those that the events so far have made.
+        searcher: is told what happens, if there is one.
+        batch: results are told when an event ``told`` says so, not as they come.
+    """
+
+    def __init__(self, study: Study, searcher: Searcher | None = None, batch: bool = False) -> None:
+        self.study = study
+        self.searcher = searcher
+        self.batch = batch
+        self.going: dict[int, Going] = {}
+        self.window: list[int] = []  # trials of the batch that is not told yet
+        self.warm: list[Trial] = []
+        self.given = 0  # trials whose points were the recipe's own and its [[search.start]]
+        self.over = ""  # why the search is over
+        self.cut: list[int] = []  # trials that were paused when the search was over
+        self.seconds = 0.0
+        # What was measured of each trial that is not over, by its runs: the share that was trained, and the figures.
+        self.seen: dict[int, dict[int, list[tuple[float, tuple[float, ...]]]]] = {}
+        self._as_worst: set[int] = set()  # failed trials that are told as the worst value
+        self._worst: list[float] = [-math.inf] * len(study.objectives)
+
+    def put(self, event: Event) -> None:
+        """Take in an event."""
+        act = getattr(self, f"_{event['event']}", None)
+        if act is not None:
+            act(event)
+        elif event["event"] in RESTS:
+            self._rest(event)
+
+    def record(self, event: Event) -> Record:
+        """The record of the trial that an event is of."""
+        return self.study.records[event["trial"]]
+
+    # ------------------------------------------------------------ events
+
+    def _warm(self, event: Event) -> None:
+        trial = Trial(event["trial"], event["point"], "done", tuple(event["values"]), trained=1.0)
+        trial.reports.append((1.0, trial.values[0]))
+        self.warm.append(trial)
+        if self.searcher is not None:
+            self.searcher.took(Order(trial.point), trial)
+            self._worsen(trial)
+            self.searcher.tell(trial)
+
+    def _ask(self, event: Event) -> None:
+        number = event["trial"]
+        if number != len(self.study.records):
+            raise MachineError(
+                f"{self.study.folder / NAME}: trial {number} is asked for where trial {len(self.study.records)} would "
+                "be next\n  the log is not as a study writes it; put it right, or begin anew with --fresh"
+            )
+        order = order_of(event["order"])
+        point = event.get("point", order.point)
+        trial = Trial(number, point, "running", parent=order.parent, changes=dict(order.changes))
+        trial.final = order.final
+        self.study.records.append(Record(trial, note=order.note))
+        self.given += "point" in event
+        self._took(order, trial)
+
+    def _go(self, event: Event) -> None:
+        order, record = order_of(event["order"]), self.record(event)
+        record.trial.status = "running"
+        record.note = order.note or record.note
+        self._took(order, record.trial)
+
+    def _took(self, order: Order, trial: Trial) -> None:
+        self.going[trial.number] = Going(order.until)
+        self.window.append(trial.number)
+        if self.searcher is not None:
+            self.searcher.took(order, trial)
+
+    def _report(self, event: Event) -> None:
+        number, part = event["trial"], event.get("part", 0)
+        figures = tuple(math.nan if value is None else value for value in event["figures"])
+        self.seen.setdefault(number, {}).setdefault(part, []).append((event["trained"], figures))
+        trial = self.record(event).trial
+        if part == 0:  # as they come; of trials with several runs the mean takes their place when all have come to rest
+            trial.reports.append((event["trained"], self.told(figures)[0]))
+            trial.trained = event["trained"]
+        if event.get("stop") and number in self.going:
+            self.going[number].stop = event["stop"]
+
+    def _part(self, event: Event) -> None:
+        self.going[event["trial"]].ended[event["part"]] = event
+
+    def _retry(self, event: Event) -> None:
+        record = self.record(event)
+        record.tries += 1
+        record.seconds += event.get("seconds", 0.0)
+
+    def _interrupt(self, event: Event) -> None:
+        self.record(event).seconds += event["seconds"]
+
+    def _rest(self, event: Event) -> None:
+        record, kind = self.record(event), event["event"]
+        trial = record.trial
+        trial.status = event["status"] if kind == "fail" else RESTS[kind]
+        trial.trained = event.get("trained", trial.trained)
+        record.seconds += event.get("seconds", 0.0)
+        record.epochs = event.get("epochs", record.epochs)
+        record.message = event.get("message", record.message)
+        record.metrics = event.get("metrics", record.metrics)
+        record.parts = event.get("parts", record.parts)
+        record.spread = tuple(event.get("spread", record.spread))
+        if "value" in event:
+            record.figures = tuple(event.get("figures", [event["value"]]))
+            trial.values = self.told(record.figures)
+        if self.study.parts > 1:
+            trial.reports[:] = self._means(trial.number)
+        if trial.values and kind != "fail" and (not trial.reports or trial.reports[-1][0] < trial.trained):
+            trial.reports.append((trial.trained, trial.values[0]))
+        if kind == "fail":
+            record.figures, trial.values = (), ()
+        if trial.over:
+            self.seen.pop(trial.number, None)
+        self.going.pop(trial.number, None)
+        if event.get("told") == "worst":
+            self._as_worst.add(trial.number)
+        if not self.batch:
+            self.window.clear()
+            self._tell(record)
+
+    def _told(self, event: Event) -> None:
+        for number in sorted(self.window):
+            self._tell(self.study.records[number])
+        self.window.clear()
+
+    def _tell(self, record: Record) -> None:
+        trial = record.trial
+        if trial.number in self._as_worst:
+            trial.values = tuple(value if value > -math.inf else math.inf for value in self._worst)
+        else:
+            self._worsen(trial)
+        if self.searcher is not None:
+            self.searcher.tell(trial)
+
+    def _worsen(self, trial: Trial) -> None:
+        for place, value in enumerate(trial.values):
+            if math.isfinite(value):
+                self._worst[place] = max(self._worst[place], value)
+
+    def _end(self, event: Event) -> None:
+        self.over = event["reason"]
+        for record in self.study.records:
+            if record.trial.status == "paused":
+                record.trial.status = "pruned"
+                self.cut.append(record.trial.number)
+
+    def _widen(self, event: Event) -> None:
+        if "trials" in event:
+            self.study.trials = event["trials"]
+        if "space" in event:
+            self.study.space = space_of_json(event["space"])
+        for number in self.cut:
+            self.study.records[number].trial.status = "paused"
+        self.cut, self.over = [], ""
+
+    def _winner(self, event: Event) -> None:
+        if "trial" in event:  # another winner than before
+            self.study.winner.clear()
+        self.study.winner.update({key: value for key, value in event.items() if key not in ("event", "time")})
+
+    def _session(self, event: Event) -> None:
+        self.seconds += event["seconds"]
+
+    # ------------------------------------------------------------ inside
+
+    def told(self, figures: Iterable[float]) -> tuple[float, ...]:
+        """Figures as searchers see them: lower is better."""
+        return tuple(
+            -value if objective.mode == "max" else value
+            for value, objective in zip(figures, self.study.objectives, strict=True)
+        )
+
+    def _means(self, number: int) -> list[tuple[float, float]]:
+        """What was measured of the first objective at each share, as the mean over all runs of a trial."""
+        runs = self.seen.get(number, {})
+        if len(runs) < self.study.parts:
+            return []
+        at: dict[float, list[float]] = {}
+        for part in range(self.study.parts):
+            for share, figures in runs[part]:
+                at.setdefault(share, []).append(self.told(figures)[0])
+        return [(share, sum(v) / len(v)) for share, v in sorted(at.items()) if len(v) == self.study.parts]
+
+
+def order_of(table: Mapping[str, Any]) -> Order:
+    """The order that a log holds."""
+    return Order(**table)
+
+
+def order_as_json(order: Order) -> dict[str, Any]:
+    """What a log holds of an order: what differs from the defaults."""
+    made: dict[str, Any] = {}
+    if order.point:
+        made["point"] = dict(order.point)
+    for name, default in (("trial", None), ("until", 1.0), ("parent", None), ("note", ""), ("final", True)):
+        if (value := getattr(order, name)) != default:
+            made[name] = value
+    if order.changes:
+        made["changes"] = dict(order.changes)
+    return made
+
+
+def study_of(folder: Path, head: Event) -> Study:
+    """A study without trials, from the first event of its log.
+
+    Raises:
+        MachineError: if it is not such an event.
+    """
+    try:
+        if head["event"] != "study" or head["format"] > FORMAT:
+            raise ValueError(f"format {head.get('format')}" if head["event"] == "study" else head["event"])
+        objectives = tuple(Objective(figure, mode) for figure, mode in head["objectives"])
+        space = space_of_json(head["space"])
+        return Study(
+            folder, head["searcher"], space, objectives, head["trials"], head["seed"], [], head.get("parts", 1)
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise MachineError(
+            f"{folder / NAME}:1: not how a study's log begins that this version can read ({error})"
+        ) from error
+
+
+def read_study(folder: Path) -> Study:
+    """A study as its log has it; also while the search runs.
+
+    Raises:
+        MachineError: if there is no log, or it is not one.
+    """
+    return read_ledger(folder).study
+
+
+def read_ledger(folder: Path) -> Ledger:
+    """A study as its log has it, with what is not of interest to reports.
+
+    Raises:
+        MachineError: as `read_study`.
+    """
+    events = read_events(folder / NAME)
+    head = next(events, None)
+    if head is None:
+        raise MachineError(f"{folder / NAME}: the study ended before it began; nothing to read")
+    ledger = Ledger(study_of(folder, head), batch=bool(head.get("batch")))
+    for place, event in enumerate(events, 2):
+        try:
+            ledger.put(event)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise MachineError(
+                f"{folder / NAME}:{place}: not a line that a study writes: {type(error).__name__} {error}"
+            ) from error
+    return ledger

@@ -1,0 +1,93 @@
+"""What the driver makes of a recipe: the keys that a search adds, the parts of a trial, and the recipe of each run."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from trainkit.manager import Plugins
+from trainkit.recipe import Recipe, base_point, fill_toml, search_of, trial_recipe
+from trainkit.recipe.check import check_recipe
+from trainkit.recipe.overrides import apply_overrides
+from trainkit.search.driver import Plan
+from trainkit.trial import Trial
+
+
+def settled(recipe: Recipe, plugins: Plugins) -> Recipe:
+    """The recipe with what a search sets in the runs of its trials, where nobody wrote it.
+
+    It is what the study folder keeps: whoever reads it there finds these keys written.
+    """
+    written = recipe.tables.composed.marks
+    rungs = recipe.tables["search"]["checkpoints"] == "rungs"
+    added: dict[tuple[str, ...], str] = {
+        ("run", "threads"): "1",
+        **({("run", "save_every"): '"1dur"', ("run", "save_best"): "false"} if rungs else {}),
+        ("logger",): "[]",
+    }
+    known = recipe.tables["run"]
+    lines = [
+        f"{'.'.join(path)}={value}"
+        for path, value in added.items()
+        if path not in written and (path[0] != "run" or path[1] in known)
+    ]
+    if not lines:
+        return recipe
+    composed = copy.deepcopy(recipe.tables.composed)
+    return check_recipe(composed, apply_overrides(composed, lines), plugins)
+
+
+def parts_of(search: Mapping[str, Any]) -> int:
+    """How many runs a trial has."""
+    return int(search["folds"] or 1) * int(search["repeats"])
+
+
+def plan_of(recipe: Recipe) -> Plan:
+    """The plan of a study, from its recipe, `settled`."""
+    search = search_of(recipe)
+    settings = search.settings
+
+    def write(trial: Trial, part: int) -> str:
+        return run_recipe(recipe, trial, part)
+
+    return Plan(
+        trials=settings["trials"],
+        given=[base_point(recipe, search.space), *search.starts],
+        write=write,
+        objectives=tuple(objective.figure for objective in search.objectives),
+        parts=parts_of(settings),
+        batch=settings["batch"] or 0,
+        take=settings["take"],
+        timeout=settings["trial_timeout"],
+        fail=search.fail,
+    )
+
+
+def part_values(recipe: Recipe, trial: Trial, part: int) -> dict[str, Any]:
+    """The settings beside its point in which one run of a trial differs from the recipe."""
+    search, seed = recipe.tables["search"], recipe.tables["seed"]
+    folds, values = search["folds"] or 1, dict(trial.changes)
+    if folds > 1:
+        values |= {"data.folds": folds, "data.fold": part % folds, "data.fold_by": search["fold_by"]}
+    if search["repeats"] > 1:
+        values["seed"] = seed + part // folds
+    if (search["repeats"] > 1 or "seed" in trial.point) and recipe.tables["data"].get("seed") is None:
+        values["data.seed"] = seed  # so that all see the same splits
+    return values
+
+
+def run_recipe(recipe: Recipe, trial: Trial, part: int | None, more: Mapping[str, Any] | None = None) -> str:
+    """The recipe of one run of a trial as TOML; it reruns alone.
+
+    Args:
+        recipe: the study's.
+        trial: the trial.
+        part: which of its runs; ``None``: one that is neither a fold nor a repeat.
+        more: settings beside.
+
+    Raises:
+        RecipeError: if its values make no recipe.
+    """
+    values = dict(trial.changes) if part is None else part_values(recipe, trial, part)
+    return fill_toml(trial_recipe(recipe, trial.point, {**values, **(more or {})}))

@@ -1,0 +1,123 @@
+"""What a person sees of a study: its budget, a line for each trial that has come to rest, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from trainkit.console import is_terminal, say
+from trainkit.display import Bar
+from trainkit.errors import printable
+from trainkit.run_text import clock_text
+from trainkit.trial import Record, Study
+
+if TYPE_CHECKING:
+    from trainkit.search.report import StudyReport
+
+_LONGEST = 60  # of a point, in characters
+
+
+class StudyDisplay:
+    """Shows one study on standard error.
+
+    Args:
+        level: -1 shows nothing, 0 the study, 1 notes too.
+        terminal: whether a bar can be drawn; found out if not given.
+    """
+
+    def __init__(self, level: int = 0, terminal: bool | None = None) -> None:
+        self.level = level
+        self.terminal = is_terminal(sys.stderr) if terminal is None else terminal
+        self._bar: Bar | None = None
+        self._best: tuple[float, float] | None = None  # as searchers see it, and as it was measured
+        self._began = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        if self.level < 0:
+            return
+        if self._bar is not None:
+            self._bar.say(printable(text))
+        else:
+            say(printable(text))
+
+    def begin(self, study: Study) -> None:
+        """Look at what a study has so far, and show how far it is."""
+        for record in study.records:
+            self._compare(record)
+        if self.level >= 0 and self.terminal:
+            self._bar = Bar(lambda: (_over(study), study.trials, self._words(study)))
+
+    def rested(self, study: Study, record: Record) -> None:
+        """Show a trial that has come to rest."""
+        self._compare(record)
+        if self.level >= 0:
+            self.say(self._line(study, record))
+
+    def close(self) -> None:
+        """Take the bar away; called again without harm."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def summarise(self, report: StudyReport) -> None:
+        """Show how the study ended, and what matters next."""
+        self.close()
+        if self.level < 0:
+            return
+        counts = ", ".join(f"{count} {status}" for status, count in report.trials.items())
+        lines = [f"{report.status} ({report.reason}): {counts} in {clock_text(report.seconds)}"]
+        if report.best is not None:
+            test = "  ".join(f"test.{name} {value:.4g}" for name, value in (report.best.get("test") or {}).items())
+            figure = f"{report.best['figure']} {report.best['value']:.5g}"
+            lines.append(f"  best: trial {report.best['trial']}  {figure}  {point_text(report.best['point'])}")
+            if test:
+                lines.append(f"  the winner on the test samples: {test}")
+        lines += [f"  note: {note}" for note in report.notes]
+        if report.status == "finished":
+            lines.append(f"  {report.folder / 'report.json'}  {report.folder / 'best.toml'}")
+        else:
+            lines.append(f"  next: trainkit resume {report.folder}")
+        self.say("\n".join(lines))
+
+    def _compare(self, record: Record) -> None:
+        trial = record.trial
+        good = trial.status == "done" and trial.final and bool(trial.values)
+        if good and (self._best is None or trial.values[0] < self._best[0]):
+            self._best = trial.values[0], record.figures[0]
+
+    def _line(self, study: Study, record: Record) -> str:
+        trial, width = record.trial, len(str(max(study.trials - 1, 0)))
+        parts = [f"trial {trial.number:>{width}}", f"{trial.status:<7}"]
+        if record.figures:
+            spread = f" +-{record.spread[0]:.2g}" if record.spread else ""
+            parts.append(f"{study.objectives[0].figure} {record.figures[0]:.5g}{spread}")
+        if self._best is not None:
+            parts.append(f"best {self._best[1]:.5g}")
+        if trial.status == "paused":
+            parts.append(f"at {trial.trained:.3g}")
+        parts.append(point_text(trial.point))
+        if record.message and trial.status not in ("done", "paused"):
+            parts.append(f"({record.message.splitlines()[0][:80]})")
+        return "  ".join(part for part in parts if part)
+
+    def _words(self, study: Study) -> str:
+        best = "" if self._best is None else f"best {self._best[1]:.5g}"
+        return f"trials  {best}".rstrip()
+
+
+def point_text(point: Any) -> str:
+    """A point on one short line: ``lr 0.0123, momentum 0.9``."""
+    parts = []
+    for name, value in point.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
+        keys = name.split(".")
+        parts.append(f"{'.'.join(keys[-2:] if keys[-1].isdigit() else keys[-1:])} {shown}")
+    text = ", ".join(parts)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def _over(study: Study) -> int:
+    return sum(1 for record in study.records if record.trial.status not in ("running", "waiting"))
