@@ -29,11 +29,12 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
 @hookimpl
 def trainkit_components() -> list[Component]:
     compiles, every_update = {"compiles": True}, {"every_update": True}
+    together = compiles | {"lanes": True}
     clips = ("clip_norm",)
     evaluates = ("evaluation",)  # of two averages, one within the other, only one would be measured
     return [
-        Component("callback", clip_norm, example={"max_norm": 1.0}, capabilities=compiles),
-        Component("callback", clip_value, example={"max_value": 0.5}, capabilities=compiles, before=clips),
+        Component("callback", clip_norm, example={"max_norm": 1.0}, capabilities=together),
+        Component("callback", clip_value, example={"max_value": 0.5}, capabilities=together, before=clips),
         Component(
             "callback",
             agc,
@@ -46,7 +47,7 @@ def trainkit_components() -> list[Component]:
             "callback",
             gradient_centralization,
             example={"conv_only": False},
-            capabilities=compiles,
+            capabilities=together,
             before=("gradient_noise", "agc", "clip_value", "clip_norm"),
             conflicts=("gradient_centralization",),
         ),
@@ -62,7 +63,10 @@ def trainkit_components() -> list[Component]:
         Component("callback", ema, example={"decay": 0.99}, capabilities=every_update, owns=evaluates),
         Component("callback", swa, example={"start": "0.5dur"}, capabilities=every_update, owns=evaluates),
         Component("callback", lawa, example={"last": 3}, owns=evaluates),
-        Component("callback", freeze, example={"match": ["body.*"]}, conflicts=("freeze",)),
+        # What it thaws joins the updates later, in each run at its own time.
+        Component(
+            "callback", freeze, example={"match": ["body.*"]}, capabilities={"lanes": False}, conflicts=("freeze",)
+        ),
         Component("callback", norms, example={"groups": False}, capabilities=every_update, conflicts=("norms",)),
         Component(
             "callback",

@@ -17,7 +17,7 @@ class ClipNorm:
     """See `trainkit_callbacks.clip_norm`."""
 
     stateless = True
-    max_norm: float
+    max_norm: float | Tensor
 
     @hookimpl
     def trainkit_gradients(self, gradients: Sequence[Tensor]) -> None:
@@ -34,12 +34,15 @@ class ClipValue:
     """See `trainkit_callbacks.clip_value`."""
 
     stateless = True
-    max_value: float
+    max_value: float | Tensor
 
     @hookimpl
     def trainkit_gradients(self, gradients: Sequence[Tensor]) -> None:
         for gradient in gradients:
-            gradient.clamp_(-self.max_value, self.max_value)
+            if isinstance(self.max_value, Tensor):  # of each lane; vmap has no quick way to clamp in place by it
+                gradient.copy_(gradient.clamp(-self.max_value, self.max_value))
+            else:
+                gradient.clamp_(-self.max_value, self.max_value)
 
 
 class AdaptiveClip:

@@ -130,7 +130,7 @@ def trainkit_components() -> list[Component]:
     """List the losses."""
     able = {"compiles": True}
     return [
-        Component("loss", cross_entropy, example={"label_smoothing": 0.1}, capabilities=able),
+        Component("loss", cross_entropy, example={"label_smoothing": 0.1}, capabilities=able | {"lanes": True}),
         Component("loss", nll, capabilities=able),
         Component("loss", binary, example={"pos_weight": 2.0}, capabilities=able),
         Component("loss", mse, capabilities=able),

@@ -98,13 +98,19 @@ def check_classes(outputs: Tensor, targets: Tensor) -> bool:
 class CrossEntropy:
     """Mean cross-entropy of logits ``(batch, classes)``; targets ``(batch,)`` or ``(batch, classes)``."""
 
-    label_smoothing: float
+    label_smoothing: float | Tensor
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
         """Give the mean over samples."""
         outputs = full_precision(outputs)
         if check_classes(outputs, targets):
             targets = targets.to(outputs.dtype)
+        if isinstance(self.label_smoothing, Tensor):  # a number for each lane, which torch's function does not take
+            logs = outputs.log_softmax(1)
+            hit = (
+                (logs * targets).sum(1) if targets.is_floating_point() else logs.gather(1, targets[:, None]).squeeze(1)
+            )
+            return -torch.lerp(hit.mean(), logs.mean(), self.label_smoothing)
         return functional.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
 
 
@@ -112,7 +118,7 @@ class WeightedCrossEntropy:
     """Cross-entropy whose mean is over the weights of the samples' classes."""
 
     def __init__(self, label_smoothing: float, class_weights: Sequence[float]) -> None:
-        self.label_smoothing = label_smoothing
+        self.label_smoothing: float | Tensor = label_smoothing
         self.class_weights = torch.tensor(class_weights, dtype=torch.float64)
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
@@ -120,7 +126,9 @@ class WeightedCrossEntropy:
         outputs = full_precision(outputs)
         weights = self._weights_like(outputs)
         if not check_classes(outputs, targets):
-            return functional.cross_entropy(outputs, targets, weights, label_smoothing=self.label_smoothing)
+            if not isinstance(self.label_smoothing, Tensor):
+                return functional.cross_entropy(outputs, targets, weights, label_smoothing=self.label_smoothing)
+            targets = functional.one_hot(targets, outputs.shape[1])
         targets = targets.to(outputs.dtype)
         smooth = torch.lerp(targets, torch.full_like(targets, 1 / targets.shape[1]), self.label_smoothing)
         return -(weights * smooth * outputs.log_softmax(1)).sum() / (targets @ weights).sum()

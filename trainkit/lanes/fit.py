@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from trainkit.checkpoint import raw_bytes
 from trainkit.compilable import sometimes_zero
 from trainkit.elementwise import ElementwiseOptimizer
-from trainkit.lanes.vector import DROPOUTS
+from trainkit.lanes.dropout import MASKED
 from trainkit.recipe import Recipe
 from trainkit.run import Run
 from trainkit.steps import implemented
@@ -52,13 +52,15 @@ def obstacle(recipe: Recipe, run: Run) -> str:
         return "a schedule sets the batch size"
     if zero := sometimes_zero(run, optimizer):
         return f"{zero} is scheduled and 0 for a while, and the update another with it"
+    if run.device.type != "cpu" and any(type(module) in MASKED for module in run.model.modules()):
+        return f"dropout on {run.device.type} draws from the device's one generator"
     return _of_model(run.model)
 
 
 def _of_model(model: nn.Module) -> str:
     for name, module in model.named_modules():
         label = f"{name or 'the model'} ({type(module).__name__})"
-        if isinstance(module, nn.modules.dropout._DropoutNd) and type(module) not in DROPOUTS:
+        if isinstance(module, nn.modules.dropout._DropoutNd) and type(module) not in MASKED:
             return f"{label} draws random numbers in a way of its own"
         for kind in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
             if getattr(module, kind, None):
@@ -103,7 +105,7 @@ def structure(recipe: Recipe, run: Run) -> Hashable:
 
 def _modules(model: nn.Module) -> Iterator[Hashable]:
     for name, module in model.named_modules(remove_duplicate=False):
-        free = _FREE if type(module) in DROPOUTS else {"training"}
+        free = _FREE if type(module) in MASKED else {"training"}
         held = {
             key: value
             for key, value in vars(module).items()

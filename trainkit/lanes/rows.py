@@ -101,7 +101,7 @@ def part_of(runs: Sequence[Run], group: int, places: list[int]) -> Part:
 def stacked(tensors: Sequence[Tensor]) -> Tensor:
     """One tensor ``(lanes, ...)``, of which each run's own tensor becomes a view; no gradient goes there."""
     with torch.no_grad():
-        flat, (view,) = packed([[tensor] for tensor in tensors])
+        _, (view,) = packed([[tensor] for tensor in tensors])
     for row, tensor in enumerate(tensors):
         tensor.data = view[row]
     return view

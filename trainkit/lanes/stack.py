@@ -9,16 +9,18 @@ import torch
 from torch import Tensor
 
 from trainkit.evaluate import loss_weight
+from trainkit.lanes.dropout import Call, draw, dropouts_of
 from trainkit.lanes.lane import Lane
-from trainkit.lanes.rows import Part, apart, part_of, stacked
+from trainkit.lanes.numbers import GradientHooks, Losses
+from trainkit.lanes.rows import apart, part_of, stacked
 from trainkit.lanes.vector import Vector
-from trainkit.run import Batch, Run, StepResult
+from trainkit.run import Batch, StepResult
 from trainkit.scheduled import set_values
-from trainkit.steps import implemented
+from trainkit.steps import implemented, training_loss
 
 
 class Stack:
-    """Trains several runs together. Each run's own tensors are views of the stack, and everything else of it is its own.
+    """Trains several runs together. Each run's own tensors are views of the stack; all else of a run is its own.
 
     Places are numbered from 0 and keep their number; only lanes that are there are computed.
 
@@ -30,6 +32,7 @@ class Stack:
         self.lanes: list[Lane | None] = list(lanes)
         self.vector = Vector(lanes[0].run)
         self._built = False
+        self._calls: dict[tuple[int, ...], list[Call]] = {}
 
     @property
     def active(self) -> list[Lane]:
@@ -57,7 +60,8 @@ class Stack:
 
     def build(self) -> None:
         """Stack the lanes that are there now; `update` and `outputs` do so by themselves."""
-        self._runs = runs = [lane.run for lane in self.active]
+        self._active = self.active
+        self._runs = runs = [lane.run for lane in self._active]
         first = runs[0]
         with torch.no_grad():
             self._parts = [
@@ -78,6 +82,20 @@ class Stack:
         self._leaves = [leaf for part in self._parts for leaf in part.leaves]
         self._into = [view for part in self._parts for view in part.into]
         self._ones: dict[torch.dtype, Tensor] = {}
+        parts = self._active[0].recipe.components.items()
+        self._elementwise = any(path[0] == "optimizer" and part.capabilities.get("elementwise") for path, part in parts)
+        self._dropouts = [dropouts_of(run.model) for run in runs]
+        owned = [training_loss(run) for run in runs] if implemented(first, "trainkit_loss") else []
+        self._losses = Losses(runs, self._active[0].recipe, owned, self._leaves[0])
+        self._hooks = GradientHooks(self._active, self._leaves[0])
+        self._own_gradients: list[list[Tensor]] = [[] for _ in runs]
+        if self._hooks.any:
+            for row in range(len(runs)):
+                for part in self._parts:
+                    some, own, _ = part.own[row]
+                    for parameter, gradient in zip(some, own, strict=True):
+                        parameter.grad = gradient  # some hooks look for it there
+                    self._own_gradients[row] += own
         self._built = True
 
     def outputs(self, inputs: Tensor) -> Tensor:
@@ -106,33 +124,55 @@ class Stack:
         for run in runs:
             set_values(run, run.optimizer.param_groups, run.step)
         self.vector.follow(runs[0].model)
-        loss = runs[0].loss
+        masks: Sequence[Tensor] = ()
+        if self.vector.dropouts and self.vector.model.training:
+            masks = draw(self._calls_of(first.inputs), self._active, self._dropouts)
+        numbers, single = self._losses.tensors(), self._losses.single
         with runs[0].precision.context():
             outputs, losses = self.vector.compute(
                 self._parameters,
                 self._buffers,
                 inputs,
                 same,
-                then=lambda output, extra: loss(output, extra[0]),
-                more=[targets],
-                shared=[alike],
+                masks,
+                None if single else self._losses.one,
+                () if single else [targets, *numbers],
+                () if single else [alike, *[False] * len(numbers)],
             )
+            if single:
+                parts = zip(single, outputs.unbind(0), batches, strict=True)
+                losses = torch.stack([loss(output, batch) for loss, output, batch in parts])
         ones = self._ones.get(losses.dtype)
         if ones is None:
             ones = self._ones[losses.dtype] = torch.ones_like(losses)
         gradients = torch.autograd.grad(losses, self._leaves, ones)
         with torch.no_grad():
             torch._foreach_copy_(self._into, gradients)
+            if self._hooks.any:
+                self._hooks(self._into, self._own_gradients)
             self._update()
-        weight = loss_weight(loss, first.targets)
+        weights = self._weights(batches, alike)
         found = losses.detach().unbind(0)
         if not keep:
-            return [StepResult(value, weight) for value in found]
+            return [StepResult(value, weight) for value, weight in zip(found, weights, strict=True)]
         given = outputs.detach().unbind(0)
         return [
             StepResult(value, weight, (output,), (batch.targets,))
-            for value, output, batch in zip(found, given, batches, strict=True)
+            for value, weight, output, batch in zip(found, weights, given, batches, strict=True)
         ]
+
+    def _weights(self, batches: Sequence[Batch], alike: bool) -> list[Tensor | int]:
+        loss, count = self._runs[0].loss, len(batches)
+        if alike or getattr(loss, "weight", None) is None:
+            return [loss_weight(loss, batches[0].targets)] * count
+        return [loss_weight(loss, batch.targets) for batch in batches]
+
+    def _calls_of(self, inputs: Tensor) -> list[Call]:
+        """How the forward pass of a batch of this shape calls its dropouts."""
+        key = tuple(inputs.shape)
+        if key not in self._calls:
+            self._calls[key] = self.vector.calls(self._runs[0], inputs)
+        return self._calls[key]
 
     def _update(self) -> None:
         for part in self._parts:
@@ -142,9 +182,12 @@ class Stack:
                 count = states[0]["step"] + 1
                 for state in states:
                     state["step"] = count
-                values, gradients, slots = part.rows[row]
                 group = optimizer.param_groups[part.group]
-                optimizer.apply([values], [gradients], [[slot] for slot in slots], group, count)
+                if self._elementwise:
+                    values, gradients, slots = part.rows[row]
+                    optimizer.apply([values], [gradients], [[slot] for slot in slots], group, count)
+                else:
+                    optimizer.apply(*part.own[row], group, count)
 
 
 def _kinds(parameters: Sequence[Tensor]) -> list[list[int]]:
@@ -153,6 +196,3 @@ def _kinds(parameters: Sequence[Tensor]) -> list[list[int]]:
     for place, parameter in enumerate(parameters):
         found.setdefault(parameter.dtype, []).append(place)
     return list(found.values())
-
-
-__all__ = ["Lane", "Part", "Run", "Stack", "implemented"]

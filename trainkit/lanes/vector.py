@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainkit.lanes.dropout import MASKED, Call, Calls, Given, Masked
 from trainkit.run import Run
 
 
@@ -21,18 +22,15 @@ class Vector:
 
     def __init__(self, run: Run) -> None:
         self.model: nn.Module = copy.deepcopy(run.model)
-        self._modules = list(zip(self.model.modules(), run.model.modules(), strict=True))
         self._parameters = _homes(self.model, "_parameters")
         self._buffers = _homes(self.model, "_buffers")
         for module in self.model.modules():
-            for name, parameter in module._parameters.items():
+            for parameter in module._parameters.values():
                 if parameter is not None:
                     parameter.data = parameter.new_empty(0)
-            if type(module) in DROPOUTS:
-                module.__class__ = _MASKED[type(module)]
+            if type(module) in MASKED:
+                module.__class__ = MASKED[type(module)]
         self.dropouts = [module for module in self.model.modules() if isinstance(module, Masked)]
-        # vmap looks at nothing but the function; the tensors come as lists.
-        self._calls: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
     def follow(self, model: nn.Module) -> None:
         """Take over which modules train, from a lane's model."""
@@ -82,16 +80,43 @@ class Vector:
         return outputs, value
 
     def _forward(self, own: list[Tensor], held: list[Tensor], given: Tensor, drawn: list[Tensor]) -> Tensor:
+        self._hold(own, held)
+        return self.called(given, drawn)
+
+    def called(self, given: Tensor, masks: Sequence[Tensor] | Calls) -> Tensor:
+        """Call the model with the tensors that it holds now; each dropout takes the next mask."""
+        if self.dropouts:
+            source = masks if isinstance(masks, Calls) else Given(masks)
+            for module in self.dropouts:
+                module.masks = source
+        outputs: Tensor = self.model(given)
+        return outputs
+
+    def calls(self, run: Run, inputs: Tensor) -> list[Call]:
+        """In which order a run's forward pass calls which dropouts, and with what.
+
+        Args:
+            run: the run; nothing of it changes.
+            inputs: a batch, ``(batch, ...)``.
+        """
+        noted = Calls(self.dropouts)
+        own = [parameter.detach() for parameter in run.model.parameters()]
+        held = [buffer.clone() for buffer in run.model.buffers()]
+        if run.forward is not run.model and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        try:
+            with torch.no_grad(), run.precision.context():
+                self._hold(own, held)
+                self.called(inputs, noted)
+        finally:
+            self._leave()
+        return noted.found
+
+    def _hold(self, own: list[Tensor], held: list[Tensor]) -> None:
         for homes, tensors in ((self._parameters, own), (self._buffers, held)):
             for place, tensor in zip(homes, tensors, strict=True):
                 for home, name in place:
                     home[name] = tensor
-        if self.dropouts:
-            masks = iter(drawn)
-            for module in self.dropouts:
-                module.masks = masks
-        outputs: Tensor = self.model(given)
-        return outputs
 
     def _exchanged(self, held: list[Tensor]) -> list[Tensor]:
         """Buffers that the forward pass has put others in the place of."""
@@ -118,20 +143,3 @@ def _homes(model: nn.Module, kind: str) -> list[Home]:
             if tensor is not None:
                 found.setdefault(id(tensor), []).append((held, name))
     return list(found.values())
-
-
-class Masked(nn.Module):
-    """A dropout that multiplies with a mask drawn elsewhere."""
-
-    masks: Any
-    training: bool
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Dropout with the next mask."""
-        return inputs * next(self.masks) if self.training else inputs
-
-
-DROPOUTS: tuple[type[nn.Module], ...] = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_MASKED: dict[type[nn.Module], Any] = {
-    kind: type(f"Masked{kind.__name__}", (Masked,), {"features": kind is not nn.Dropout}) for kind in DROPOUTS
-}
