@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,16 @@ class Asked:
             raise PluginError(unknown_hook(manager, error)) from error
         self._module = module
         return manager
+
+
+@functools.lru_cache(64)
+def hooks_of(module: object, name: str) -> pluggy.PluginManager:
+    """The hooks of one plugin, and of no other; kept, as a search asks for them at each of its trials.
+
+    Raises:
+        PluginError: as `Asked.only`.
+    """
+    return Asked().only(module, name)
 
 
 def has_hooks(built: object) -> bool:

@@ -7,6 +7,7 @@ An int passes for a float, a bool never for a number, no string is ever converte
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import types
@@ -149,7 +150,7 @@ class Setting:
             return self.help
         return f"{self.help.rstrip('.')}. {RESUME_TEXT[self.resume]}".removeprefix(". ")
 
-    @property
+    @functools.cached_property
     def nested(self) -> Nested | None:
         """The nested component this setting is, or that its list or optional holds."""
         return find_nested(self.annotation)

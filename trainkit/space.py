@@ -59,7 +59,11 @@ class Dimension:
                     return place
             raise ValueError(f"{self.name}: {value!r} is none of the choices")
         if self.unit:
-            return float(str(value).removesuffix(self.unit))
+            if not isinstance(value, str) or not value.endswith(self.unit):
+                raise ValueError(f"{self.name}: {value!r} is not in {self.unit}")
+            return float(value.removesuffix(self.unit))
+        if isinstance(value, str | bool):
+            raise ValueError(f"{self.name}: {value!r} is not a number")
         return float(value)
 
     def value(self, number: float) -> Any:
@@ -68,9 +72,8 @@ class Dimension:
             return self.choices[int(number)]
         step = self._step
         if step is not None:
-            number = self.low + round((number - self.low) / step) * step
-            if number > self.high * (1 + 1e-12) and number > self.low:
-                number -= step
+            place = min(max(round((number - self.low) / step), 0), int(self.count) - 1)
+            number = float(f"{self.low + place * step:.12g}")  # 0.3, not 0.30000000000000004
         number = min(max(number, self.low), self.high)
         if self.kind == "int":
             return f"{round(number)}{self.unit}" if self.unit else round(number)
@@ -82,9 +85,7 @@ class Dimension:
             return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
         if self._step is not None and self.scale == "linear":  # each value the same share
             return self.value(self.low + min(math.floor(share * self.count), self.count - 1) * self._step)
-        low, high = self._warped(self.low), self._warped(self.high)
-        if self.kind == "int" and self.scale == "log":  # so that the ends get their whole share
-            low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+        low, high = self._span
         return self.value(self._unwarped(low + share * (high - low)))
 
     def share(self, value: Any) -> float:
@@ -92,8 +93,9 @@ class Dimension:
         number = self.number(value)
         if self.kind == "choice":
             return (number + 0.5) / len(self.choices)
-        low, high = self._warped(self.low), self._warped(self.high)
-        return 0.5 if high == low else min(1.0, max(0.0, (self._warped(number) - low) / (high - low)))
+        low, high = self._span
+        number = min(max(number, self.low), self.high)  # a recipe's own value may lie outside
+        return 0.5 if high == low else (self._warped(number) - low) / (high - low)
 
     def holds(self, value: Any) -> bool:
         """Whether a value is one that the search could try."""
@@ -101,7 +103,17 @@ class Dimension:
             number = self.number(value)
         except (TypeError, ValueError):
             return False
-        return self.kind == "choice" or self.low <= number <= self.high
+        if self.kind == "choice":
+            return True
+        whole = number.is_integer() and not isinstance(value, float)
+        return self.low <= number <= self.high and (whole or self.kind == "float")
+
+    @property
+    def _span(self) -> tuple[float, float]:
+        """Both ends on the dimension's scale."""
+        if self.kind == "int" and self.scale == "log":  # so that the ends get their whole share
+            return math.log(self.low - 0.5), math.log(self.high + 0.5)
+        return self._warped(self.low), self._warped(self.high)
 
     def _warped(self, number: float) -> float:
         if self.scale == "log":

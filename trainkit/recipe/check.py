@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit.component import Component
 from trainkit.errors import Place, PluginDefect, Problem, RecipeError
-from trainkit.hooking import Asked
+from trainkit.hooking import hooks_of
 from trainkit.inner_tables import ADDED, GROUP_SETTINGS
 from trainkit.manager import Plugins
 from trainkit.recipe.filled import FilledTables, Recipe
@@ -57,9 +57,8 @@ def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) 
 
 def _ask_plugins(recipe: Recipe) -> list[Problem]:
     found: list[Problem] = []
-    asked = Asked()
     for plugin in recipe.plugins_in_use():  # one by one, so that whatever is wrong has a name
-        manager = asked.only(plugin.module, plugin.name)
+        manager = hooks_of(plugin.module, plugin.name)
         try:
             answers = manager.hook.trainkit_check_recipe(recipe=recipe.tables)
         except Exception as error:

@@ -92,10 +92,12 @@ class SpaceReader:
         self._twice(entries)
         conditions = Conditions({entry.name: entry.raw.get("choices") for entry in entries})
         whens: dict[str, dict[str, tuple[Any, ...]]] = {}
+        wrong: set[str] = set()
         for entry in entries:
             own, faults = conditions.read(entry.raw.get("when", {}))
             for message, cure in faults:
                 self.problem(entry.name, message, cure)
+                wrong.add(entry.name)
             whens[entry.name] = entry.when | own
         order, circle = conditions.order(whens)
         if circle:
@@ -103,7 +105,7 @@ class SpaceReader:
         made: list[Dimension] = []
         by_name = {entry.name: entry for entry in entries}
         for name in order:
-            dimension = self._dimension(by_name[name], whens[name], made)
+            dimension = None if name in wrong else self._dimension(by_name[name], whens[name], made)
             if dimension is not None:
                 made.append(dimension)
         return Space(tuple(made))
@@ -193,7 +195,7 @@ class SpaceReader:
                 self._unreachable(entry, error, point, when)
                 return None
         if not met:
-            self.problem(entry.name, "its condition can never hold", _said(when, before))
+            self.problem(entry.name, "its conditions can never hold together", _said(when, before))
             return None
         annotation = next((a for a in annotations if split_annotated(a)[0] is float), annotations[0])
         if "choices" in entry.raw:
@@ -314,10 +316,11 @@ def _as_typed(annotation: Any, value: Any) -> Any:
 
 
 def _said(when: Mapping[str, tuple[Any, ...]], before: list[Dimension]) -> str:
+    """Which of the conditions' own settings count only under conditions."""
     by_name = {dimension.name: dimension for dimension in before}
     parts = []
-    for name, values in when.items():
-        own = by_name[name].when
-        said = f"{name} counts only with {', '.join(own)}" if own else f"{name} has it"
-        parts.append(said if values else f"{name} has no such value")
+    for name in when:
+        for other, places in by_name[name].when.items():
+            values = " or ".join(shown_value(by_name[other].choices[place]) for place in places)
+            parts.append(f"{name} counts only where {other} is {values}")
     return "; ".join(parts)

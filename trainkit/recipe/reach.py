@@ -65,7 +65,9 @@ def reach(plugins: Plugins, tables: Mapping[str, Any], path: Path) -> Found:
     table = COMPONENT_TABLES.get(first)
     if table is None:
         known = [*top, "run", *COMPONENT_TABLES]
-        raise Unreachable(f"no table named '{shown(first)}'", did_you_mean(first, known) + ", ".join(known))
+        raise Unreachable(
+            f"no table named '{shown(first)}'", did_you_mean(first, known) + f"a recipe takes: {', '.join(known)}"
+        )
     value = tables.get(first, table.default)
     at: Path = (first,)
     if table.many:

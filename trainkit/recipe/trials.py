@@ -71,7 +71,8 @@ def check_trials(recipe: Recipe) -> list[Problem]:
 
 def _probes(space: Space, dimension: Dimension, own: Point) -> Iterator[dict[str, Any]]:
     before = space.dimensions[: space.dimensions.index(dimension)]
-    ends = dimension.choices if dimension.kind == "choice" else tuple(map(dimension.value, _ends(dimension)))
+    number = dimension.kind != "choice"
+    ends = tuple(map(dimension.value, (dimension.low, dimension.high))) if number else dimension.choices
     draw = random.Random(0)
     for surroundings in contexts(dimension, before):
         for value in ends:
@@ -85,16 +86,15 @@ def _probes(space: Space, dimension: Dimension, own: Point) -> Iterator[dict[str
                 yield point
 
 
-def _ends(dimension: Dimension) -> tuple[float, float]:
-    return dimension.low, dimension.high
-
-
 def _filled(space: Space, forced: Point, own: Point) -> dict[str, Any]:
-    """A whole point: values that are set, else the recipe's own where the search could try them, else the middle."""
+    """A whole point: values that are set, else the recipe's own where the search could try them, else the middle
+    of the range or the first choice.
+    """
     point: dict[str, Any] = {}
     for dimension in space.dimensions:
         if space.counts(dimension, point):
             name = dimension.name
-            usual = own[name] if name in own and dimension.holds(own[name]) else dimension.at(0.5)
+            middle = dimension.choices[0] if dimension.kind == "choice" else dimension.at(0.5)
+            usual = own[name] if name in own and dimension.holds(own[name]) else middle
             point[name] = forced.get(name, usual)
     return point

@@ -128,9 +128,9 @@ def check_table(table: Table, composed: Composed, known_faults: set[Path]) -> tu
 
 def _is_nothing(setting: Setting, value: Any) -> bool:
     """Whether a duration that must come to updates is written as none; how many it comes to, the data says later."""
-    limits = duration_limits(setting.annotation)
-    if not is_duration(setting.annotation) or not isinstance(value, str):
+    if not isinstance(value, str) or not is_duration(setting.annotation):
         return False
+    limits = duration_limits(setting.annotation)
     return any(not limit.holds(0) for limit in limits) and not Span.parse(value).amount
 
 
