@@ -266,7 +266,7 @@ class _Watch:
         reason = self.measured(self.job, Measured(position / total, figures))
         if position >= total:
             return
-        if reason:
+        if reason and self.job.watched:
             run.stop_reason, run.interrupted = f"{PRUNED}{reason}", False
         elif _is_pause(self.job, position, total):
             run.stop_reason, run.interrupted = f"{PAUSED}{position / total:.4g} of the run", True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainkit import Component, Executor, hookimpl
+from trainkit import Component, Executor, NonNegativeInt, PositiveInt, hookimpl
 
 
 def serial() -> Executor:
@@ -15,7 +15,63 @@ def serial() -> Executor:
     return Serial()
 
 
+def processes(
+    *,
+    workers: PositiveInt | None = None,
+    threads: PositiveInt = 1,
+    devices: list[NonNegativeInt] = [],  # noqa: B006 - never changed
+) -> Executor:
+    """Trials in processes of their own that are kept warm: many at once, on cores or CUDA devices.
+
+    Args:
+        workers: how many processes; unset is one for each CUDA device where trials use them, else one for each core.
+        threads: CPU threads for torch in each process, where the recipe's run.threads is unset.
+        devices: numbers of the CUDA devices that are dealt out to the processes in turn; empty for all.
+
+    Source: as concurrent.futures.ProcessPoolExecutor, which gives up all jobs where one process dies.
+    """
+    from trainkit_executors.pool import Pool
+
+    return Pool(workers, threads, devices)
+
+
+def lanes(*, lanes: PositiveInt = 32) -> Executor:
+    """Trials trained together as lanes of one vectorised model, in the process of the search, with the same results.
+
+    Trials that cannot be lanes, or differ in more than numbers, are trained one by one or in groups; docs/search.md says
+    what can be a lane.
+
+    Args:
+        lanes: how many trials at once at the most; fewer where memory is short.
+
+    Source: torch.func's model ensembling with stack_module_state and vmap.
+    """
+    from trainkit_executors.together import Lanes
+
+    return Lanes(lanes)
+
+
+def auto(*, lanes: PositiveInt = 32) -> Executor:
+    """Lanes where they are faster, else processes where a trial is long enough, else one trial after the other.
+
+    What is faster is measured: twenty updates of the recipe as written, by themselves and in lanes.
+
+    Args:
+        lanes: how many trials at once at the most, where lanes are chosen.
+
+    Source: the choice among the three other executors; figures in docs/search.md.
+    """
+    from trainkit_executors.chosen import Auto
+
+    return Auto(lanes)
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
     """The executors."""
-    return [Component("executor", serial)]
+    return [
+        Component("executor", serial),
+        Component("executor", processes, example={"workers": 1}),
+        Component("executor", lanes, example={"lanes": 16}),
+        Component("executor", auto, example={"lanes": 16}),
+    ]
