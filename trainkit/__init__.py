@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from trainkit.feed.splits import split_by_fraction as split_by_fraction
     from trainkit.feed.splits import standardise as standardise
     from trainkit.hookspecs import hookimpl as hookimpl
+    from trainkit.lane_group import LaneGroup as LaneGroup
+    from trainkit.lane_group import LaneSpeed as LaneSpeed
+    from trainkit.lane_group import lane_speed as lane_speed
     from trainkit.protocols import Augmentation as Augmentation
     from trainkit.protocols import Draw as Draw
     from trainkit.protocols import Events as Events
@@ -109,6 +112,7 @@ _MODULES = {
     ),
     "feed.splits": ("fingerprint", "split_by_fraction", "standardise"),
     "hookspecs": ("hookimpl",),
+    "lane_group": ("LaneGroup", "LaneSpeed", "lane_speed"),
     "protocols": (
         "Augmentation",
         "Draw",
@@ -166,6 +170,8 @@ __all__ = [
     "Fraction",
     "Gatherable",
     "Job",
+    "LaneGroup",
+    "LaneSpeed",
     "Limit",
     "Loss",
     "MachineError",
@@ -214,6 +220,7 @@ __all__ = [
     "fingerprint",
     "for_events",
     "hookimpl",
+    "lane_speed",
     "named_tables",
     "open_plugins",
     "printing_to",

@@ -128,8 +128,16 @@ def measure(run: Run, split: str, keep: Callable[[Batch, Tensor], object] | None
         split: the split.
         keep: told each batch and the model's outputs for it.
     """
+    given = outputs_of(run, run.feed.evaluate(split), run.feed.spec.sizes.get(split, 0))
+    return figures_of(run, given, keep)
+
+
+def figures_of(
+    run: Run, given: Iterable[tuple[Batch, Tensor]], keep: Callable[[Batch, Tensor], object] | None = None
+) -> Metrics:
+    """Loss and metrics of the recipe over batches and the model's outputs for them; ``keep`` is told each."""
     meter = Meter(dict(run.metrics), run.loss)
-    for batch, outputs in outputs_of(run, run.feed.evaluate(split), run.feed.spec.sizes.get(split, 0)):
+    for batch, outputs in given:
         if keep is not None:
             keep(batch, outputs)
         with run.precision.context():

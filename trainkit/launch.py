@@ -303,6 +303,7 @@ def _trained(
     try:
         for stretch in course(run, built.program, recorder, None if found is None else partial(found.wake, run)):
             if launch.together:
+                stretch.recipe = launch.recipe
                 yield stretch
             else:
                 make_updates(stretch)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from trainkit.protocols import StepProgram
+from trainkit.recipe import Recipe
 from trainkit.recorder import Recorder
 from trainkit.run import Batch, Run
 from trainkit.signals import CutShort
@@ -23,6 +24,7 @@ class Underway:
         recorder: knows what is due when.
         updates: those of the epoch that are left, grouped into calls; ``None`` where they begin anew.
         per_call: updates in each call but the last.
+        recipe: the run's recipe, where it is trained together with others.
     """
 
     run: Run
@@ -30,6 +32,7 @@ class Underway:
     recorder: Recorder
     updates: Iterator[list[list[Batch]]] | None = None
     per_call: int = 1
+    recipe: Recipe | None = None
 
 
 def train(run: Run, program: StepProgram, recorder: Recorder, wake: Callable[[], None] | None = None) -> None:

@@ -1,0 +1,161 @@
+"""Jobs trained together as lanes: sorted by structure, refilled as places become free, one by one where they must be."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Hashable, Sequence
+
+from trainkit.allocator import keep_pages
+from trainkit.errors import MachineError
+from trainkit.feed.streamed import StreamedFeed
+from trainkit.lanes.fit import obstacle, structure
+from trainkit.lanes.group import Group
+from trainkit.lanes.lane import Lane
+from trainkit.lanes.member import Ahead, Member
+from trainkit.lanes.memory import lanes_that_fit
+from trainkit.lanes.speed import LaneSpeed as LaneSpeed
+from trainkit.lanes.speed import speed_of
+from trainkit.lanes.stack import Stack
+from trainkit.manager import Plugins
+from trainkit.recipe import recipe_from_text
+from trainkit.signals import Stopper
+from trainkit.trial_run import Datasets, job_parts
+from trainkit.work import Job, Measured, Outcome
+
+
+class LaneGroup:
+    """Trains jobs together. Each writes the run folder that it would have written alone, times apart.
+
+    Args:
+        plugins: the plugins of this process.
+        measured: told each evaluation of a job; gives a reason to prune it there, or ``""``.
+        say: tells the user something, once.
+        lanes: jobs that are trained at once at the most; fewer where memory is short.
+        make: makes the stack of some lanes.
+    """
+
+    def __init__(
+        self,
+        plugins: Plugins,
+        measured: Callable[[Job, Measured], str] = lambda job, measured: "",
+        say: Callable[[str], None] = print,
+        lanes: int = 32,
+        make: Callable[[Sequence[Lane]], Stack] = Stack,
+    ) -> None:
+        self.lanes = lanes
+        self._plugins = plugins
+        self._measured = measured
+        self._say = say
+        self._make = make
+        self._datasets = Datasets()
+        self._queue: list[Member] = []
+        self._groups: dict[Hashable, Group] = {}
+        self._said: set[str] = set()
+        self._within = contextlib.ExitStack()
+        self._kept = False
+        self._fatal: MachineError | None = None
+
+    def __len__(self) -> int:
+        return len(self._queue) + sum(len(group.everyone) for group in self._groups.values())
+
+    def add(self, job: Job) -> None:
+        """Take a job; it is begun at the next `work`."""
+        stopper, ahead = Stopper(), Ahead()
+        parts = job_parts(job, self._plugins, self._measured, stopper, self._datasets, listeners=[ahead])
+        self._queue.append(Member(job, parts, stopper, ahead))
+
+    def work(self, seconds: float) -> list[tuple[Job, Outcome]]:
+        """Train, for about so long, until jobs have come to rest; give them.
+
+        Raises:
+            MachineError: if no other run will fare better: the disk is full, a device is missing. The others have then
+                stopped, with a checkpoint where that could be.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            if self._fatal is not None and not len(self):
+                raise self._fatal
+            rested = self._begin()
+            for group in list(self._groups.values()):
+                if group.everyone and not rested:
+                    rested += group.work()
+            for member in rested:
+                if member.fatal is not None and self._fatal is None:
+                    self._fatal = member.fatal
+                    self.stop()
+            ended = [(member.job, member.outcome) for member in rested if member.outcome is not None]
+            if ended or (not len(self) and self._fatal is None) or time.monotonic() >= end:
+                return ended
+
+    def stop(self, why: str = "the search stops") -> None:
+        """Let every job stop at its next step boundary with a checkpoint."""
+        for member in (*self._queue, *(member for group in self._groups.values() for member in group.everyone)):
+            member.stopper.ask(why)
+
+    def close(self) -> None:
+        """Leave every run as if its process were killed here, and give memory back."""
+        for member in (*self._queue, *(member for group in self._groups.values() for member in group.everyone)):
+            member.close()
+        self._queue, self._groups = [], {}
+        self._within.close()
+
+    def _begin(self) -> list[Member]:
+        """Build the runs of new jobs, and sort them; give those that have nothing to train."""
+        rested = []
+        if self._queue and not self._kept:
+            # As a run of its own would do; not all lanes do it, since the first to end would end it for all.
+            self._within.enter_context(keep_pages())
+            self._kept = True
+        while self._queue:
+            member = self._queue.pop(0)
+            member.proceed()
+            if member.rests:
+                rested.append(member)
+            else:
+                self._sort(member)
+        return rested
+
+    def _sort(self, member: Member) -> None:
+        assert member.lane is not None
+        run, recipe = member.run, member.lane.recipe
+        key: Hashable
+        if why := obstacle(recipe, run) or _of_feed(member):
+            self._say_once(f"trials are trained one by one, not as lanes: {why}")
+            key, most = "one by one", 1
+        else:
+            key, most = (structure(recipe, run), run.feed.batches_per_epoch), self.lanes
+        if key not in self._groups:
+            if most > 1 and (room := lanes_that_fit(run)) < most:
+                most = room
+                self._say_once(
+                    f"{room} trials at once are trained as lanes, not {self.lanes}: memory has no room for more"
+                )
+            self._groups[key] = Group(most, self._say_once, self._make)
+        self._groups[key].waiting.append(member)
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
+
+
+def _of_feed(member: Member) -> str:
+    feed = member.run.feed
+    if isinstance(feed, StreamedFeed) and feed.workers:
+        return 'worker processes make its batches; loading = "resident" or workers = 0 lets many runs share them'
+    return ""
+
+
+def lane_speed(recipe: str, plugins: Plugins, lanes: int) -> LaneSpeed:
+    """Measure how fast the runs of a recipe train as lanes, and how fast one by one.
+
+    Args:
+        recipe: the recipe as written, as TOML without ``[search]``.
+        plugins: the plugins of this process.
+        lanes: how many are to be trained at once.
+
+    Raises:
+        TrainkitError: if its run cannot be built.
+    """
+    return speed_of(recipe_from_text(recipe, "the recipe", [], plugins), plugins, lanes)

@@ -1,0 +1,144 @@
+"""Runs of one structure that are trained in lockstep: one update of each a turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from trainkit.dataset import Batch
+from trainkit.lanes.lane import Lane
+from trainkit.lanes.member import Batches, Member, evaluate_ahead
+from trainkit.lanes.stack import Stack
+
+
+class Group:
+    """Some runs in a stack, and those that wait for a place in it.
+
+    All runs of a stack are at the same batch of their epochs, whichever epoch that is: batches then have one size, and
+    runs of one order share them. A run that comes later waits until the others are where it stands, which is the
+    beginning of an epoch mostly.
+
+    Args:
+        most: runs in the stack at the most.
+        say: tells the user something, once.
+        make: makes the stack of some lanes.
+    """
+
+    def __init__(self, most: int, say: Callable[[str], None], make: Callable[[Sequence[Lane]], Stack] = Stack) -> None:
+        self.most = most
+        self.waiting: list[Member] = []
+        self._say = say
+        self._make = make
+        self._places: list[Member | None] = []
+        self._stack: Stack | None = None
+        self._batches = Batches()
+        self._apart = False  # whether the stack has failed, and every run makes its own updates
+
+    @property
+    def members(self) -> list[Member]:
+        """Those in the stack, by place."""
+        return [member for member in self._places if member is not None]
+
+    @property
+    def everyone(self) -> list[Member]:
+        """Those in the stack and those that wait."""
+        return [*self.members, *self.waiting]
+
+    def work(self) -> list[Member]:
+        """Train until something is due for somebody, and do that; give those that have come to rest."""
+        stopped = [member for member in self.waiting if member.run.stop_reason is not None]
+        if stopped:
+            return self._one_by_one(stopped)
+        if self._apart or self.most == 1 or len(self.everyone) == 1:
+            # Alone it needs no stack, whose numbers are rounded in other places.
+            self._leave(self.members)
+            return self._one_by_one(self.waiting[:1])
+        self._fill()
+        while True:
+            due = self._turn()
+            if due or self._apart:
+                return self._proceed(due)
+
+    def _one_by_one(self, members: list[Member]) -> list[Member]:
+        for member in members:
+            member.update_alone()
+        self.waiting = [member for member in self.waiting if not member.rests]
+        return [member for member in members if member.rests]
+
+    def _fill(self) -> None:
+        """Let those in that stand where the others are; into an empty stack, those that stand where most are."""
+        members = self.members
+        free = self.most - len(members)
+        if free <= 0 or not self.waiting:
+            return
+        places = [member.run.batch_in_epoch for member in members or self.waiting]
+        here = max(set(places), key=lambda place: (places.count(place), -place))
+        for member in [member for member in self.waiting if member.run.batch_in_epoch == here][:free]:
+            assert member.lane is not None
+            self.waiting.remove(member)
+            if None not in self._places:
+                self._places.append(None)
+            place = self._places.index(None)
+            if self._stack is None:
+                self._stack = self._make([member.lane])
+            else:
+                self._stack.put(place, member.lane)
+            self._places[place] = member
+
+    def _take(self, member: Member) -> None:
+        """Take a run out of the stack."""
+        assert self._stack is not None
+        place = self._places.index(member)
+        self._stack.take(place)
+        self._places[place] = None
+
+    def _leave(self, members: Sequence[Member]) -> None:
+        """Take runs out of the stack; they have tensors of their own again, and wait."""
+        for member in members:
+            self._take(member)
+            self.waiting.append(member)
+
+    def _turn(self) -> list[tuple[Member, Exception | None]]:
+        """Make one update of every run; give those for which something is due, with what went wrong."""
+        members = self.members
+        assert self._stack is not None
+        taken = self._batches.take(members)
+        batches = [batch for batch in taken if isinstance(batch, Batch)]
+        if len(batches) < len(members):  # the others begin anew where they stand
+            self._batches.forget()
+            failed = zip(members, taken, strict=True)
+            return [(member, error) for member, error in failed if isinstance(error, Exception)]
+        try:
+            results = self._stack.update(batches)
+        except Exception as error:
+            why = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
+            self._say(f"{len(members)} runs cannot be trained together after all, and are trained one by one: {why}")
+            self._apart = True
+            self._leave(members)
+            return []
+        due: list[tuple[Member, Exception | None]] = []
+        for member, result in zip(members, results, strict=True):
+            try:
+                if member.took(result):
+                    due.append((member, None))
+            except Exception as error:
+                due.append((member, error))
+        return due
+
+    def _proceed(self, due: Sequence[tuple[Member, Exception | None]]) -> list[Member]:
+        """Do what is due; give those that have come to rest."""
+        if not due:
+            return []
+        assert self._stack is not None
+        evaluate_ahead(self._stack, self.members, [member for member, error in due if error is None])
+        rested = []
+        for member, error in due:
+            lane = member.lane
+            member.proceed(error)
+            if not member.rests and member.lane is lane:
+                continue
+            self._take(member)
+            if not member.rests:  # it has gone back to a checkpoint, as a run that is built anew
+                self.waiting.append(member)
+            else:
+                rested.append(member)
+        return rested

@@ -1,0 +1,220 @@
+"""A job whose run is trained together with others: what it does between its updates, and evaluations made for all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from trainkit.checkpoint import put_back_generators, random_generators
+from trainkit.dataset import Batch
+from trainkit.errors import MachineError
+from trainkit.evaluate import Defaults, figures_of
+from trainkit.hookspecs import hookimpl
+from trainkit.lanes.lane import Lane, as_if_alone
+from trainkit.loop import Underway, make_updates
+from trainkit.run import Metrics, Run, StepResult
+from trainkit.signals import Stopper
+from trainkit.steps import implemented
+from trainkit.work import Job, Outcome
+
+if TYPE_CHECKING:
+    from trainkit.lanes.stack import Stack
+
+OUTPUTS_AT_ONCE = 16384  # samples of all lanes together that go through the model at once in evaluations
+_CPU = torch.device("cpu")
+
+
+class Ahead:
+    """Gives an evaluation whose forward passes were made for all lanes at once."""
+
+    stateless = True
+
+    def __init__(self) -> None:
+        self.made: list[tuple[Batch, Tensor]] | None = None
+
+    @hookimpl
+    def trainkit_evaluate(self, run: Run, split: str) -> Metrics | None:
+        """Called after all plugins and before the core's own, which makes the evaluations that are not made ahead."""
+        made, self.made = self.made, None
+        return None if made is None else figures_of(run, made)
+
+
+class Member:
+    """A job on its way.
+
+    Args:
+        job: the job.
+        parts: its run, as `trainkit.trial_run.job_parts` gives it, with ``ahead`` among its listeners.
+        stopper: lets others stop the run.
+        ahead: gives it evaluations that were made for all.
+
+    Attributes:
+        outcome: how it came to rest.
+        fatal: what no other run would fare better with, such as a full disk.
+        order: what the order of its batches follows from.
+    """
+
+    def __init__(self, job: Job, parts: Generator[Underway, None, Outcome], stopper: Stopper, ahead: Ahead) -> None:
+        self.job = job
+        self.parts = parts
+        self.stopper = stopper
+        self.ahead = ahead
+        self.stretch: Underway | None = None
+        self.lane: Lane | None = None
+        self.outcome: Outcome | None = None
+        self.fatal: MachineError | None = None
+        self.order: tuple[str, int] = "", 0
+
+    @property
+    def rests(self) -> bool:
+        """Whether it has come to rest, or can go no further."""
+        return self.outcome is not None or self.fatal is not None
+
+    @property
+    def run(self) -> Run:
+        """The run, which is built."""
+        assert self.stretch is not None
+        return self.stretch.run
+
+    def proceed(self, error: BaseException | None = None) -> None:
+        """Do all that is due until the next updates, or to the end.
+
+        Args:
+            error: what went wrong with the updates.
+        """
+        if self.lane is not None:
+            with as_if_alone(self.lane):
+                self._proceed(error)
+            return
+        before = random_generators(_CPU)
+        try:
+            self._proceed(error)
+        finally:
+            put_back_generators(before, _CPU)
+
+    def _proceed(self, error: BaseException | None) -> None:
+        self.stretch = None  # a run that goes back to a checkpoint is built anew, and its memory must be free
+        try:
+            stretch = next(self.parts) if error is None else self.parts.throw(error)
+        except StopIteration as end:
+            self.outcome, self.lane = end.value, None
+            return
+        except MachineError as machine:
+            self.fatal, self.lane = machine, None
+            return
+        self.stretch, self.ahead.made = stretch, None
+        if self.lane is None or self.lane.run is not stretch.run:
+            assert stretch.recipe is not None
+            self.lane = Lane(stretch.run, stretch.recipe)
+            tables = stretch.run.recipe
+            self.order = json.dumps(tables["data"], default=str, sort_keys=True), stretch.run.seed
+            self._step_end = implemented(stretch.run, "trainkit_step_end")
+
+    def update_alone(self) -> None:
+        """Make updates by itself until something is due, and do that."""
+        assert self.lane is not None and self.stretch is not None
+        error: BaseException | None = None
+        with as_if_alone(self.lane):
+            try:
+                make_updates(self.stretch)
+            except (Exception, SystemExit) as raised:
+                error = raised
+        self.proceed(error)
+
+    def took(self, result: StepResult) -> bool:
+        """Count an update that was made for this run among others; say whether anything is due."""
+        assert self.stretch is not None and self.lane is not None
+        run, recorder = self.stretch.run, self.stretch.recorder
+        run.step += result.updates
+        run.skipped += result.skipped
+        run.batch_in_epoch += 1
+        recorder.tally.add(result)
+        if self._step_end is not None:
+            with as_if_alone(self.lane):
+                self._step_end(run=run, result=result)
+        return run.step + run.skipped >= recorder.next_due or run.stop_reason is not None or recorder.saver.failed
+
+    @property
+    def measured_with_others(self) -> bool:
+        """Whether an evaluation is due that needs nothing but the model's outputs for the split."""
+        if self.stretch is None or not self.stretch.recorder.evaluates or self.run.stop_reason is not None:
+            return False
+        return all(type(impl.plugin) in (Defaults, Ahead) for impl in self.run.hook.trainkit_evaluate.get_hookimpls())
+
+    def close(self) -> None:
+        """Leave the run as if its process were killed here."""
+        self.parts.close()
+
+
+def evaluate_ahead(stack: Stack, members: Sequence[Member], due: Sequence[Member]) -> None:
+    """Make the forward passes of the evaluations that are due for several lanes on the same samples at once.
+
+    Args:
+        stack: the stack.
+        members: its members, by place.
+        due: those of them at which something is due.
+    """
+    wanted: dict[Any, list[Member]] = {}
+    for member in due:
+        if member.measured_with_others:
+            seed = member.run.recipe["data"].get("seed")
+            wanted.setdefault((member.order[0], member.run.seed if seed is None else seed), []).append(member)
+    row = {id(member): number for number, member in enumerate(members)}
+    for alike in wanted.values():
+        if 2 * len(alike) < len(members) or len(alike) < 2:  # most outputs would be made for nothing
+            continue
+        for member in alike:
+            member.ahead.made = []
+        rows = [row[id(member)] for member in alike]
+        for batch in alike[0].run.feed.evaluate("val"):
+            outputs = _outputs(stack, batch.inputs, len(members)).unbind(0)
+            for member, number in zip(alike, rows, strict=True):
+                made = member.ahead.made
+                assert made is not None
+                made.append((batch, outputs[number]))
+
+
+def _outputs(stack: Stack, inputs: Tensor, lanes: int) -> Tensor:
+    at_once = max(256, OUTPUTS_AT_ONCE // lanes)
+    if len(inputs) <= at_once:
+        return stack.outputs(inputs)
+    return torch.cat([stack.outputs(part) for part in torch.split(inputs, at_once)], 1)
+
+
+class Batches:
+    """The batches of many runs: those that are at the same place of the same order share one."""
+
+    def __init__(self) -> None:
+        self._next: dict[Any, Iterator[Batch]] = {}
+
+    def take(self, members: Sequence[Member]) -> list[Batch | Exception]:
+        """The next batch of each, or what went wrong with it."""
+        made: dict[Any, Batch | Exception] = {}
+        ahead: dict[Any, Iterator[Batch]] = {}
+        taken: list[Batch | Exception] = []
+        for member in members:
+            run = member.run
+            order, epoch, number = member.order, run.epoch, run.batch_in_epoch
+            at = order, epoch, number
+            batch = made.get(at)
+            if batch is None:
+                batches = self._next.get(at)
+                try:
+                    if batches is None:
+                        batches = run.feed.train(epoch, number)
+                    batch = next(batches)
+                    ahead[order, epoch, number + 1] = batches
+                except Exception as error:
+                    batch = error
+                made[at] = batch
+            taken.append(batch)
+        self._next = ahead
+        return taken
+
+    def forget(self) -> None:
+        """Begin anew where the runs stand."""
+        self._next = {}

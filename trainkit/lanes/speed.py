@@ -1,0 +1,125 @@
+"""How fast the runs of a recipe train as lanes, and how fast one by one, measured on runs that leave no trace."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trainkit.build import make_ready, prepare
+from trainkit.checkpoint import put_back_generators, random_generators
+from trainkit.dataset import Batch
+from trainkit.lanes.fit import obstacle
+from trainkit.lanes.lane import Lane
+from trainkit.lanes.memory import lanes_that_fit
+from trainkit.lanes.stack import Stack
+from trainkit.manager import Plugins
+from trainkit.protocols import silent
+from trainkit.recipe import Recipe
+from trainkit.run import Run
+from trainkit.steps import eager_step
+
+WARM, MEASURED = 5, 20  # updates before and in the measurement
+MOST_S = 2.0  # a measurement ends here, with what it has
+
+
+@dataclass(frozen=True)
+class LaneSpeed:
+    """Seconds of one run's update, alone and as one of several lanes.
+
+    Args:
+        updates: updates that the recipe's run makes.
+        alone: seconds of one update, made by itself; 0 where it could not be measured.
+        together: seconds of one update of one lane, where ``lanes`` are trained at once; 0 where that cannot be.
+        lanes: how many lanes were measured: fewer than were asked for where memory is short.
+        obstacle: why the recipe's run cannot be a lane; empty if it can.
+        device: the kind of device that the run is on.
+    """
+
+    updates: int
+    alone: float = 0.0
+    together: float = 0.0
+    lanes: int = 1
+    obstacle: str = ""
+    device: str = "cpu"
+
+
+def speed_of(recipe: Recipe, plugins: Plugins, lanes: int) -> LaneSpeed:
+    """Measure a few updates of a recipe's run both ways; global random numbers stay as they were.
+
+    Args:
+        recipe: the recipe as written.
+        plugins: the plugins of this process.
+        lanes: how many are to be trained at once.
+
+    Raises:
+        TrainkitError: if the run cannot be built.
+    """
+    before, threads = random_generators(torch.device("cpu")), torch.get_num_threads()
+    try:
+        run = prepare(recipe, plugins, Path("speed"), silent, say=lambda text: None)
+        make_ready(run)
+        try:
+            return _measured(recipe, run, lanes)
+        finally:
+            run.feed.close()
+    finally:
+        torch.set_num_threads(threads)
+        put_back_generators(before, torch.device("cpu"))
+
+
+def _measured(recipe: Recipe, run: Run, lanes: int) -> LaneSpeed:
+    why, kind = obstacle(recipe, run), run.device.type
+    count = 1 if why else min(lanes, lanes_that_fit(run))
+    copies = [_copy(run) for _ in range(count)] if count > 1 else []
+    step, batches = eager_step(run, bool(run.metrics)), _full(run)
+    try:
+        alone = _seconds(run, lambda: step([[next(batches)]]))
+    except Exception as error:  # the runs themselves will say what is wrong with them
+        return LaneSpeed(run.total_updates, obstacle=why or f"{type(error).__name__}: {error}", device=kind)
+    if not copies:
+        return LaneSpeed(run.total_updates, alone, lanes=count, obstacle=why, device=kind)
+    try:
+        stack = Stack([Lane(copied, recipe) for copied in copies])
+        taken = _full(run)
+        together = _seconds(run, lambda: stack.update([next(taken)] * count)) / count
+    except Exception as error:
+        return LaneSpeed(run.total_updates, alone, obstacle=f"{type(error).__name__}: {error}", device=kind)
+    return LaneSpeed(run.total_updates, alone, together, count, device=kind)
+
+
+def _copy(run: Run) -> Run:
+    """A run with a model and an optimizer of its own; all else is shared."""
+    shared = (run.feed, run.hook, run.recipe, run.clock, run.reactions, run.metrics, run.loss, run.precision)
+    memo = {id(part): part for part in shared}
+    return copy.deepcopy(run, memo)
+
+
+def _full(run: Run) -> Iterator[Batch]:
+    """Batches of full size, without end."""
+    while True:
+        for batch in run.feed.train(0):
+            if len(batch) == run.feed.batch_size or run.feed.batches_per_epoch == 1:
+                yield batch
+
+
+def _seconds(run: Run, update: Callable[[], object]) -> float:
+    """Seconds of one call: the median of a few, after some that warm up."""
+    found: list[float] = []
+    began = time.perf_counter()
+    for number in range(WARM + MEASURED):
+        start = time.perf_counter()
+        update()
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
+        now = time.perf_counter()
+        if number >= WARM or now - began > MOST_S:
+            found.append(now - start)
+        if now - began > MOST_S:
+            break
+    return statistics.median(found)
