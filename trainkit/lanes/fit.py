@@ -11,6 +11,7 @@ from trainkit.checkpoint import raw_bytes
 from trainkit.compilable import sometimes_zero
 from trainkit.elementwise import ElementwiseOptimizer
 from trainkit.lanes.dropout import MASKED
+from trainkit.lanes.probe import differing
 from trainkit.recipe import Recipe
 from trainkit.run import Run
 from trainkit.steps import implemented
@@ -21,6 +22,8 @@ _FREE = {"training", "p"}
 
 def obstacle(recipe: Recipe, run: Run) -> str:
     """Why a run cannot be a lane; empty if it can.
+
+    What only the model itself can show is found by computing a small batch both ways.
 
     Args:
         recipe: its checked recipe.
@@ -36,7 +39,7 @@ def obstacle(recipe: Recipe, run: Run) -> str:
         return "a plugin makes the updates itself"
     optimizer = run.optimizer
     if not isinstance(optimizer, ElementwiseOptimizer) or type(optimizer).step is not ElementwiseOptimizer.step:
-        return f"the update of {_name(recipe, 'optimizer')} is no rule that each parameter follows by itself"
+        return f"the update of {_updating(recipe)} is no rule that each parameter follows by itself"
     if settings["nonfinite"] != "error":
         return f'nonfinite = "{settings["nonfinite"]}" decides on single updates'
     if settings["microbatch"] is not None:
@@ -54,7 +57,7 @@ def obstacle(recipe: Recipe, run: Run) -> str:
         return f"{zero} is scheduled and 0 for a while, and the update another with it"
     if run.device.type != "cpu" and any(type(module) in MASKED for module in run.model.modules()):
         return f"dropout on {run.device.type} draws from the device's one generator"
-    return _of_model(run.model)
+    return _of_model(run.model) or differing(run)
 
 
 def _of_model(model: nn.Module) -> str:
@@ -73,8 +76,10 @@ def _of_model(model: nn.Module) -> str:
     return ""
 
 
-def _name(recipe: Recipe, kind: str) -> str:
-    return next((part.name for path, part in recipe.components.items() if path[0] == kind), kind)
+def _updating(recipe: Recipe) -> str:
+    """What makes the updates: the outermost wrapper, or the optimizer."""
+    wrapped = [part.name for _, part in recipe.components.items() if part.kind == "wrapper"]
+    return (wrapped or [part.name for path, part in recipe.components.items() if path[0] == "optimizer"])[-1]
 
 
 def structure(recipe: Recipe, run: Run) -> Hashable:
