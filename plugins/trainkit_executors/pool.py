@@ -17,6 +17,7 @@ import tomllib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -37,7 +38,7 @@ class Worker:
         pipe: the driver's end.
         place: its number among the workers, from 0.
         job: what it trains.
-        began: when it was given the job, on the monotonic clock.
+        began: when it was given the job, or was ready for it, on the monotonic clock.
         ready: whether it has begun to work.
         late: whether it was ended because its job's time was over.
     """
@@ -159,7 +160,7 @@ class Pool:
             return
         job = worker.job
         if word == READY:
-            worker.ready = True
+            worker.ready, worker.began = True, time.monotonic()
         elif word == MEASURED and job is not None:
             reason = self._site.measured(job, said)
             if job.watched:
@@ -239,6 +240,7 @@ def _signals_wait() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # which lets them through when it starts its own process
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
