@@ -32,8 +32,15 @@ def base_point(recipe: Recipe, space: Space) -> dict[str, Any]:
     return point
 
 
+def usual(dimension: Dimension, own: Mapping[str, Any]) -> Any:
+    """The recipe's own value where the search could try it, else the middle of the range, or the first choice."""
+    if dimension.name in own and dimension.holds(own[dimension.name]):
+        return own[dimension.name]
+    return dimension.choices[0] if dimension.kind == "choice" else dimension.at(0.5)
+
+
 def complete(recipe: Recipe, space: Space, written: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A starting point with every value that counts: its own, else the recipe's, else the middle of the range.
+    """A starting point with every value that counts: its own, else the recipe's, else the `usual` one.
 
     Raises:
         ValueError: ``message\\ncure``, with the name in single quotes, if a value is not one of the space.
@@ -49,7 +56,7 @@ def complete(recipe: Recipe, space: Space, written: Mapping[str, Any], own: Mapp
             if not dimension.holds(value):
                 raise ValueError(f"'{shown(name)}' = {shown_value(value)} lies outside the space\n{_room(dimension)}")
         else:
-            value = own[name] if name in own and dimension.holds(own[name]) else dimension.at(0.5)
+            value = usual(dimension, own)
         point[name] = value
     for name in given:
         conditions = ", ".join(space[name].when)

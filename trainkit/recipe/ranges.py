@@ -16,8 +16,8 @@ from trainkit.recipe.conditions import Conditions, contexts
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.points import laid, path_of, place_of
 from trainkit.recipe.reach import Unreachable, reach
-from trainkit.recipe.text import Path, did_you_mean, dotted, shown, shown_value
-from trainkit.settings import describe_type, is_duration, split_annotated
+from trainkit.recipe.text import Path, did_you_mean, dotted, shown, shown_value, with_article
+from trainkit.settings import describe_type, find_nested, is_duration, split_annotated
 from trainkit.space import Dimension, Space
 
 KEYS = ("low", "high", "scale", "step", "choices", "when")
@@ -55,7 +55,7 @@ class Entry:
         path: where its value goes.
         raw: what was written, with choices spelled out.
         when: the conditions that follow from where it stands.
-        whole: whether its choices are tables.
+        whole: whether its choices are tables, or lists of tables: settings inside may be varied too.
     """
 
     name: str
@@ -158,7 +158,7 @@ class SpaceReader:
                     message, cure = f"the choice {shown_value(choice)} is there twice", "leave one out"
                 self.problem(name, message, cure, choices)
                 return
-        whole = any(isinstance(choice, dict) for choice in stripped)
+        whole = any(_has_table(choice) for choice in stripped)
         yield Entry(name, path, {**raw, "choices": stripped}, when, whole)
         for inner, found, number in nested:
             if isinstance(found, dict) and "when" in found:
@@ -248,8 +248,8 @@ class SpaceReader:
 
     def _numbers(self, name: str, numbers: Mapping[str, Any], annotation: Any) -> Any:
         bare = split_annotated(annotation)[0]
-        if bare not in (int, float, Any):
-            cure = f"write choices; it takes {describe_type(annotation)}"
+        if bare not in (int, float, Any) or find_nested(annotation) is not None:
+            cure = f"write choices; it takes {with_article(describe_type(annotation))}"
             self.problem(name, "it is not a number, so that it can have no low and high", cure)
             return None
         for key, value in numbers.items():
@@ -301,6 +301,10 @@ def _taken_out(value: Any, path: Path) -> tuple[Any, list[tuple[Path, Any]]]:
         taken = [_taken_out(item, (*path, number)) for number, item in enumerate(value)]
         return [item for item, _ in taken], [inside for _, more in taken for inside in more]
     return value, []
+
+
+def _has_table(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_has_table, value)))
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from trainkit.component import Component
 from trainkit.errors import Place
@@ -60,6 +60,8 @@ def reach(plugins: Plugins, tables: Mapping[str, Any], path: Path) -> Found:
     top = {setting.name: setting for setting in TOP_SETTINGS}
     if first in top:
         return _inside(plugins, top[first], tables.get(first), path, 1)
+    if path == ("run",):
+        return Found(dict[str, Any], REQUIRED, path, REQUIRED)
     if first == "run":
         return _setting(plugins, Table(("run",), "[run]", "[run]", {}, [_part(RUN_SETTINGS)]), tables.get("run"), path)
     table = COMPONENT_TABLES.get(first)
@@ -75,7 +77,7 @@ def reach(plugins: Plugins, tables: Mapping[str, Any], path: Path) -> Found:
     elif isinstance(value, Mapping) and "use" not in value and table.default is not None:
         value = {**table.default, **value}
     if len(path) == len(at):
-        return Found(Nested(table.kind), REQUIRED, at, REQUIRED)
+        return Found(Annotated[Any, Nested(table.kind)], REQUIRED, at, REQUIRED)
     return _component(plugins, table.kind, table.added, value, path, at)
 
 

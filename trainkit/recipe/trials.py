@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from trainkit.errors import Problem, RecipeError
 from trainkit.recipe.check import check_recipe
 from trainkit.recipe.conditions import contexts
 from trainkit.recipe.filled import Recipe
-from trainkit.recipe.own import base_point
+from trainkit.recipe.own import base_point, usual
 from trainkit.recipe.points import laid
 from trainkit.recipe.searching import SearchPlan
 from trainkit.space import Dimension, Point, Space
@@ -49,7 +50,7 @@ def trial_recipe(recipe: Recipe, point: Point, changes: Mapping[str, Any] | None
 
 
 def check_trials(recipe: Recipe) -> list[Problem]:
-    """Check the recipes at both ends of each range and of each choice, in all surroundings where it counts."""
+    """Check the recipes at both ends of each range and of each choice, where each counts, and of starting points."""
     if recipe.search is None:
         return []
     space = recipe.search.space
@@ -66,6 +67,15 @@ def check_trials(recipe: Recipe) -> list[Problem]:
             except RecipeError as error:
                 for problem in error.problems:
                     problems.setdefault((problem.place, problem.message), problem)
+    if not problems:
+        for number, point in enumerate(recipe.search.starts):
+            place = recipe.tables.place(("search", "start", number))
+            try:
+                trial_recipe(recipe, point)
+            except RecipeError as error:
+                for problem in error.problems:
+                    said = f"[[search.start]] {problem.message}"
+                    problems[place, said] = dataclasses.replace(problem, place=place, message=said)
     return list(problems.values())
 
 
@@ -87,14 +97,9 @@ def _probes(space: Space, dimension: Dimension, own: Point) -> Iterator[dict[str
 
 
 def _filled(space: Space, forced: Point, own: Point) -> dict[str, Any]:
-    """A whole point: values that are set, else the recipe's own where the search could try them, else the middle
-    of the range or the first choice.
-    """
+    """A whole point: values that are set, else the `usual` ones."""
     point: dict[str, Any] = {}
     for dimension in space.dimensions:
         if space.counts(dimension, point):
-            name = dimension.name
-            middle = dimension.choices[0] if dimension.kind == "choice" else dimension.at(0.5)
-            usual = own[name] if name in own and dimension.holds(own[name]) else middle
-            point[name] = forced.get(name, usual)
+            point[dimension.name] = forced[dimension.name] if dimension.name in forced else usual(dimension, own)
     return point
