@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from trainkit import Between, Component, Duration, Fraction, NonNegativeInt, Positive, PositiveInt, Searcher, hookimpl
+from trainkit_searchers.early import asha as asha
+from trainkit_searchers.early import hyperband as hyperband
+from trainkit_searchers.early import median_stopping as median_stopping
+from trainkit_searchers.early import pbt as pbt
+from trainkit_searchers.early import successive_halving as successive_halving
+from trainkit_searchers.early import threshold_stopping as threshold_stopping
 
 
 def random(seed: int, /) -> Searcher:
@@ -158,13 +164,19 @@ SEARCH = "pip install 'trainkit[search]'"
 def trainkit_components() -> list[Component]:
     """The searchers."""
     repeatable, several = {"repeatable": True}, {"multi_objective": True}
-    optuna = {"optuna": SEARCH}
+    optuna, over = {"optuna": SEARCH}, {"over": {"use": "random"}}
     return [
+        Component("searcher", asha, example=over),
         Component("searcher", bayesian, capabilities=several, libraries=optuna),
         Component("searcher", cmaes, libraries={"cmaes": SEARCH}),
         Component("searcher", coarse_to_fine, example={"stages": ["1ep", "5ep"]}),
         Component("searcher", genetic, capabilities=several, libraries=optuna),
         Component("searcher", grid, example={"points": 3}, capabilities=repeatable),
+        Component("searcher", hyperband, example=over, capabilities=repeatable),
+        Component("searcher", median_stopping, example={**over, "after": 0.3}),
+        Component("searcher", pbt, capabilities=repeatable),
         Component("searcher", random, capabilities=repeatable),
         Component("searcher", sobol, capabilities=repeatable),
+        Component("searcher", successive_halving, example=over, capabilities=repeatable),
+        Component("searcher", threshold_stopping, example={**over, "worst": 2.0}, capabilities=repeatable),
     ]
