@@ -186,7 +186,7 @@ def search(
         log.sync()
     searcher.begin(SPACE, [Objective("val.loss")], what.trials)
     ledger = Ledger(study_of(folder, events[0] if events else head), searcher, bool(what.batch))
-    for event in events[1:]:
+    for event in events or [head]:
         ledger.put(event)
     ledger.study.trials = what.trials
     driver = Driver(what, ledger, log, executor, stopping)
@@ -221,6 +221,6 @@ if __name__ == "__main__":  # a process that a test kills
     search(
         Path(sys.argv[1]),
         plan(24, batch=int(sys.argv[2])),
-        Random(rungs=True, judge=True),
+        Random(rungs=True, judge=sys.argv[2] == "0"),
         Formula(slots=max(1, int(sys.argv[2])), seconds=0.002),
     )

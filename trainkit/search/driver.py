@@ -13,6 +13,7 @@ from trainkit.search.failures import (
     RETRIES,
     FirstErrors,
     StudyStopped,
+    defect,
     is_failure,
     machine_is_full,
     policy,
@@ -258,8 +259,8 @@ class Driver:
         if machine_is_full(outcome):
             self._stop(MachineError(self._said(job, outcome, "the machine lacks something that every trial needs")))
             return
-        if outcome.defect and outcome.status == "error":
-            self._stop(StudyStopped(self._said(job, outcome, "a defect, which no other point would mend"), Exit.DEFECT))
+        if (code := defect(outcome)) is not None:
+            self._stop(StudyStopped(self._said(job, outcome, "a defect, which no other point would mend"), code))
             return
         if outcome.status == "killed" and policy(what, "killed") == "retry" and record.tries < RETRIES:
             event = {"event": "retry", "trial": number, "part": job.part, "message": outcome.message}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from trainkit import errors
 from trainkit.errors import Exit, TrainkitError
 from trainkit.recipe.searching import POLICIES, Policy
 from trainkit.trial import FAILURES, TrialStatus
@@ -34,6 +35,20 @@ def is_failure(status: str) -> bool:
 def machine_is_full(outcome: Outcome) -> bool:
     """Whether a job failed because the machine lacks room or the like, which no other trial could help."""
     return outcome.status == "error" and outcome.origin.partition(" ")[0].rpartition(".")[2] == "MachineError"
+
+
+def defect(outcome: Outcome) -> Exit | None:
+    """The exit code of a study in which a job met a defect; ``None`` if it is none.
+
+    What only this point's values do not go with, such as batches that are larger than the data, is no defect.
+    """
+    if outcome.status != "error" or not outcome.defect:
+        return None
+    name = outcome.origin.partition(" ")[0].rpartition(".")[2]
+    if name == "RecipeError":
+        return None
+    known = getattr(errors, name, None)
+    return getattr(known, "exit_code", Exit.DEFECT)
 
 
 class FirstErrors:

@@ -16,7 +16,7 @@ from trainkit.aside import OLD, holds_a_run, put_aside
 from trainkit.errors import MachineError
 from trainkit.files import links_out, sync_folder
 from trainkit.rundir import write_atomically
-from trainkit.search.log import NAME
+from trainkit.search.log import NAME, read_events
 
 TRIALS = "trials"
 REFIT = "refit"
@@ -78,9 +78,10 @@ class StudyFolder:
     def _look(self, resume: bool, fresh: bool) -> bool:
         path = self.path
         names = {name for name in os.listdir(path) if not name.startswith((".lock", OLD))}
-        if resume and NAME in names:
+        if resume and NAME in names and next(read_events(path / NAME), None) is not None:
             return True
-        early = {name for name in names if name.startswith(".")} | {"recipe.toml", "environment.json"}
+        # A study that was killed before its log had a line left no more than this.
+        early = {name for name in names if name.startswith(".")} | {"recipe.toml", "environment.json", NAME}
         if fresh and names and (NAME in names or holds_a_run(path, (*FILES, TRIALS, REFIT))):
             self.aside = put_aside(path)
         elif names - (early if resume else set()):

@@ -6,6 +6,7 @@ it once more. So a searcher that is new sees what the old one saw.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -74,14 +75,16 @@ class Ledger:
 
     # ------------------------------------------------------------ events
 
-    def _warm(self, event: Event) -> None:
-        trial = Trial(event["trial"], event["point"], "done", tuple(event["values"]), trained=1.0)
-        trial.reports.append((1.0, trial.values[0]))
-        self.warm.append(trial)
-        if self.searcher is not None:
-            self.searcher.took(Order(trial.point), trial)
-            self._worsen(trial)
-            self.searcher.tell(trial)
+    def _study(self, event: Event) -> None:
+        """The study begins; the searcher is told of trials of earlier ones, whose numbers are below 0."""
+        for number, earlier in enumerate(event.get("warm", ()), 1):
+            trial = Trial(-number, earlier["point"], "done", tuple(earlier["values"]), trained=1.0)
+            trial.reports.append((1.0, trial.values[0]))
+            self.warm.append(trial)
+            if self.searcher is not None:
+                self.searcher.took(Order(trial.point), trial)
+                self._worsen(trial)
+                self.searcher.tell(trial)
 
     def _ask(self, event: Event) -> None:
         number = event["trial"]
@@ -278,15 +281,30 @@ def read_ledger(folder: Path) -> Ledger:
     Raises:
         MachineError: as `read_study`.
     """
+    return replayed(folder)
+
+
+def replayed(folder: Path, searcher: Searcher | None = None) -> Ledger:
+    """Put all events of a log through a new ledger.
+
+    Args:
+        folder: the study folder.
+        searcher: a new one, which is told of everything once more.
+
+    Raises:
+        MachineError: if there is no log, or it is not one.
+    """
     events = read_events(folder / NAME)
     head = next(events, None)
     if head is None:
-        raise MachineError(f"{folder / NAME}: the study ended before it began; nothing to read")
-    ledger = Ledger(study_of(folder, head), batch=bool(head.get("batch")))
-    for place, event in enumerate(events, 2):
+        raise MachineError(f"{folder / NAME}: the study was killed before it began; there is nothing to read")
+    ledger = Ledger(study_of(folder, head), searcher, bool(head.get("batch")))
+    for place, event in enumerate(itertools.chain([head], events), 1):
         try:
             ledger.put(event)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            if searcher is not None:  # it may be the searcher's own
+                raise
             raise MachineError(
                 f"{folder / NAME}:{place}: not a line that a study writes: {type(error).__name__} {error}"
             ) from error

@@ -24,8 +24,8 @@ from trainkit.search.driver import Driver, Plan
 from trainkit.search.ending import crown
 from trainkit.search.failures import StudyStopped
 from trainkit.search.folder import StudyFolder, trial_folder
-from trainkit.search.ledger import Ledger, read_study, study_of
-from trainkit.search.log import FORMAT, NAME, Event, StudyLog, read_events, space_as_json
+from trainkit.search.ledger import Ledger, read_study, replayed, study_of
+from trainkit.search.log import FORMAT, NAME, Event, StudyLog, space_as_json
 from trainkit.search.plan import parts_of, plan_of, settled
 from trainkit.search.report import StudyReport, report_of
 from trainkit.search.show import StudyDisplay
@@ -117,10 +117,11 @@ class _Session:
         if self.place.continues:
             ledger, log = self._continued(head, searcher, space, now, accept_drift)
         else:
+            head["warm"] = list(self._warm(space, objectives))
             self.place.describe(fill_toml(self.recipe), now)
             log = StudyLog(self.place.path / NAME)
             ledger = Ledger(study_of(self.place.path, head), searcher, bool(plan.batch))
-            self._put(ledger, log, head, *self._warm(space, objectives))
+            self._put(ledger, log, head)
         with contextlib.closing(log):
             return self._searched(plan, ledger, log)
 
@@ -153,10 +154,7 @@ class _Session:
         differs = resuming.check_environment(path, now, changed, accept)
         before = read_study(path)
         resuming.check_wider(path, before.space, space, len(before.records), self.search["trials"], accept)
-        events = read_events(path / NAME)
-        ledger = Ledger(study_of(path, next(events)), searcher, bool(self.search["batch"]))
-        for event in events:
-            ledger.put(event)
+        ledger = replayed(path, searcher)
         study, wider = ledger.study, Event()
         if study.trials != head["trials"]:
             wider["trials"] = head["trials"]
@@ -180,7 +178,7 @@ class _Session:
         self.display.say(f"the study goes on: {len(study.records)} trials so far")
         return ledger, log
 
-    def _warm(self, space: Space, objectives: Sequence[Objective]) -> Iterator[Event]:
+    def _warm(self, space: Space, objectives: Sequence[Objective]) -> Iterator[dict[str, Any]]:
         """The done trials of earlier studies, for the searcher to be told of before its own.
 
         Raises:
@@ -208,7 +206,7 @@ class _Session:
                     left_out += 1
                     continue
                 taken += 1
-                yield {"event": "warm", "trial": -taken, "point": dict(trial.point), "values": list(trial.values)}
+                yield {"point": dict(trial.point), "values": list(trial.values)}
         if taken or left_out:
             more = f"; {left_out} lie outside this space and are left out" if left_out else ""
             self._note(f"the searcher is told of {taken} earlier trials{more}")
@@ -321,8 +319,7 @@ class _Session:
     def _put(self, ledger: Ledger, log: StudyLog, *events: Event) -> None:
         for event in events:
             log.add(event)
-            if event["event"] != "study":
-                ledger.put(event)
+            ledger.put(event)
         log.sync()
 
 

@@ -1,0 +1,105 @@
+"""Searches from the command line: exit codes, signals, kills, what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.search.conftest import RECIPE, Searching
+from tests.search.test_study import figures
+from trainkit.cli import main
+
+LONG = ("run.duration=60ep", "search.trials=5", "run.evaluate_every=10ep")
+
+
+def begun(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainkit", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def when(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 60
+    while not there() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.003)
+
+
+def test_a_signal_stops_a_study_that_goes_on_to_the_same_end(tmp_path: Path, searching: Searching) -> None:
+    searching(tmp_path / "whole", *LONG)
+    folder = tmp_path / "s"
+    process = begun(str(searching.file), *LONG, "run.duration=600ep", "--run-dir", str(folder))
+    when(lambda: (folder / "trials/0001/metrics.jsonl").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert f"next: trainkit resume {folder}" in said
+    report = json.loads((folder / "report.json").read_text())
+    assert (report["status"], report["reason"]) == ("interrupted", "signal SIGTERM")
+    assert report["trials"]["running"] == 1
+    assert list((folder / "trials/0001/checkpoints").glob("step-*")), "the running trial was not saved"
+    assert main(["resume", str(folder), "-q"]) == 0
+    searching(tmp_path / "undisturbed", *LONG, "run.duration=600ep")
+    assert figures(folder) == figures(tmp_path / "undisturbed")
+
+
+def test_what_is_printed(tmp_path: Path, searching: Searching, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = str(tmp_path / "s")
+    assert main([str(searching.file), "--run-dir", folder, "--json"]) == 0
+    out, said = capsys.readouterr()
+    report = json.loads(out)
+    assert report["status"] == "finished"
+    assert report["folder"] == folder
+    assert report["best"]["point"]
+    lines = said.splitlines()
+    assert lines[0] == "search: random over 2 settings, 4 trials"
+    assert lines[1].strip() == "at most 8 epochs in all"
+    assert [line.split()[:3] for line in lines[2:6]] == [["trial", str(n), "done"] for n in range(4)]
+    assert "best" in lines[2]
+    assert "lr 0.1, widths.0 8" in lines[2]
+    assert main(["evaluate", folder, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == report["best"]["test"]
+    assert main(["resume", folder, "search.trials=5", "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["resume", folder, "optimizer.momentum=0.5"]) == 2
+    assert "optimizer.momentum = 0.5 (was 0.0)" in capsys.readouterr().err
+    assert main(["resume", folder, "--extend", "2ep"]) == 2
+    assert "search.trials=N" in capsys.readouterr().err
+
+
+def test_a_smoke_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], searching: Searching
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    assert main([str(searching.file), "--smoke", "--json"]) == 0
+    out, said = capsys.readouterr()
+    assert json.loads(out)["status"] == "finished"
+    assert said.count("finished (smoke") == 2
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_defect_names_plugin_and_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = tmp_path / "faulty.py"
+    plugin.write_text(
+        "from trainkit import Component, hookimpl\n"
+        "def faulty(*, power: float = 1.0):\n    '''Fail.'''\n    return {}['no such']\n"
+        "@hookimpl\ndef trainkit_components():\n    return [Component('loss', faulty)]\n"
+    )
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(RECIPE.replace('use = "cross_entropy"', 'use = "faulty"'))
+    assert main([str(recipe), "--run-dir", str(tmp_path / "s"), "-p", str(plugin)]) == 1
+    said = capsys.readouterr().err
+    assert "trial 0" in said
+    assert "faulty" in said
+    assert f"trainkit resume {tmp_path / 's'}" in said

@@ -1,0 +1,78 @@
+"""Studies whose driver is killed at any instant: nothing is lost, nothing is told twice, and the end is the same."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.search.study_parts import Formula, Random, plan, search, story
+from trainkit.search.ledger import read_ledger, read_study
+from trainkit.search.log import NAME, read_events
+
+ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("TRAINKIT_KILLS", "4"))  # of each kind; a soak asks for more
+
+
+def begun(folder: Path, batch: int) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "tests.search.study_parts", str(folder), str(batch)]
+    return subprocess.Popen(words, cwd=ROOT)
+
+
+@pytest.mark.parametrize("batch", [0, 3])
+def test_a_study_that_is_killed_again_and_again_is_the_undisturbed_one(tmp_path: Path, batch: int) -> None:
+    whole, stopped = search(
+        tmp_path / "whole", plan(24, batch=batch), Random(rungs=True, judge=not batch), Formula(slots=max(1, batch))
+    )
+    assert not stopped
+    chance = random.Random(batch)
+    folder = tmp_path / "killed"
+    killed = 0
+    while killed < KILLS:
+        process = begun(folder, batch)
+        deadline = time.monotonic() + 60
+        while not (folder / NAME).exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.002)
+        before = (folder / NAME).stat().st_size
+        while (folder / NAME).stat().st_size <= before and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        time.sleep(chance.random() * 0.08)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        killed += 1
+    assert killed >= 3
+    assert begun(folder, batch).wait() == 0
+    ends = [event for event in read_events(folder / NAME)]
+    assert story(read_study(folder)) == story(whole)
+    assert not read_ledger(folder).going
+    rests = [(e["trial"], e["event"]) for e in ends if e["event"] in ("done", "prune", "fail")]
+    assert len(rests) == len(set(rests)), "a trial came to rest twice"
+
+
+def test_every_prefix_of_a_log_leads_to_the_same_end(tmp_path: Path) -> None:
+    """A kill leaves some first bytes of the log: go on from each of many."""
+    what, made = plan(12), {}
+    for batch in (0, 4):
+        searcher = Random(rungs=True)
+        whole, _ = search(tmp_path / f"whole{batch}", plan(12, batch=batch), searcher, Formula(slots=1))
+        data = (tmp_path / f"whole{batch}" / NAME).read_bytes()
+        head = data.index(b"\n") + 1
+        for number, length in enumerate(range(head, len(data), len(data) // 40)):
+            folder = tmp_path / f"cut{batch}-{number}"
+            folder.mkdir()
+            (folder / NAME).write_bytes(data[:length])
+            again = Random(rungs=True)
+            study, _ = search(folder, plan(12, batch=batch), again, Formula(slots=1))
+            assert story(study) == story(whole), length
+            assert again.calls == searcher.calls, length
+        made[batch] = story(whole)
+    assert made[0] != made[4]
+    assert what.trials == 12
