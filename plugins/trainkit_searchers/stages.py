@@ -167,7 +167,7 @@ class CoarseToFine(Proposing):
     def tell(self, trial: Trial) -> None:
         """Note its value; when the whole stage has come to rest, go on to the next."""
         super().tell(trial)
-        if not trial.over or trial.number not in self.resting:
+        if trial.number not in self.resting:
             return
         self.resting[trial.number] = trial.values[0] if trial.values else math.inf, trial.point
         full = self.taken >= self.ends[self.stage] and self.stage + 1 < len(self.durations)
