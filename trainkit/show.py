@@ -136,7 +136,10 @@ def example_toml(component: Component) -> str:
     table = table_of(component.kind)
     if table is None:
         return "\n".join(_toml((component.kind,), values, False))
-    return "\n".join(_toml((table.name,), values, table.many))
+    lines = _toml((table.name,), values, table.many)
+    if component.kind == "searcher":  # which needs something to vary
+        lines += ["", f"[{table.name}.space]", '"optimizer.lr" = { low = 0.001, high = 0.1, scale = "log" }']
+    return "\n".join(lines)
 
 
 def _toml(path: tuple[str, ...], table: Mapping[str, Any], many: bool) -> list[str]:

@@ -91,7 +91,8 @@ def _probes(space: Space, dimension: Dimension, own: Point) -> Iterator[dict[str
             for _ in range(DRAWN):
                 if space.allows(point):
                     break
-                point = _filled(space, forced, {one.name: one.at(draw.random()) for one in space.dimensions})
+                others = {one.name: one.at(draw.random()) for one in space.dimensions}
+                point = _filled(space, forced, others)
             if space.allows(point):
                 yield point
 
