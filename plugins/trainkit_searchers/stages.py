@@ -111,7 +111,7 @@ class CoarseToFine(Proposing):
             raise ValueError(
                 f"shares has {len(self.shares)} numbers for {len(self.durations)} stages\n"
                 f"write {len(self.durations)} numbers: one for each of stages, and one for the last stage, "
-                "which trains as long as [run] says"
+                "which trains for run.duration"
             )
         self.box = Box()
         self.stage = 0
@@ -132,7 +132,7 @@ class CoarseToFine(Proposing):
         if trials < len(self.durations):
             raise ValueError(
                 f"the search has {trials} trials for {len(self.durations)} stages\n"
-                "write more trials in [search], or fewer stages in [searcher]"
+                "write more trials, or fewer stages, in [search]"
             )
         self.ends = _ends(self.shares, trials)
 

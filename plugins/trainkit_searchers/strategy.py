@@ -42,7 +42,7 @@ class Evolution(Proposing):
         if not self.names:
             raise ValueError(
                 "cmaes searches over numbers, and there is none that always counts in [search.space]\n"
-                'take searcher.use = "bayesian" or "genetic"'
+                'write use = "bayesian" or use = "genetic" in [search]'
             )
         self.width = max(2, len(self.names))  # the library needs two numbers: of one, the other says nothing
         self.strategy = self._start(np.full(self.width, 0.5), self.population)
