@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -12,6 +13,8 @@ from trainkit import hookspecs
 from trainkit.errors import PluginError
 
 if TYPE_CHECKING:
+    from pluggy import HookimplOpts
+
     from trainkit.plugin import Plugin
 
 
@@ -20,9 +23,20 @@ def hook_names() -> list[str]:
     return [name for name in vars(hookspecs) if name.startswith("trainkit_")]
 
 
+class _Manager(pluggy.PluginManager):
+    """As pluggy's, which looks at every attribute of a plugin in a way that no property is called by: that is slow."""
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> HookimplOpts | None:
+        """What an attribute's mark as a hook says; ``None`` for one that has no mark."""
+        held = vars(plugin) if isinstance(plugin, ModuleType) else vars(type(plugin))
+        if name.startswith("__") or (name in held and not hasattr(held[name], "trainkit_impl")):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
 def new_hook_manager() -> pluggy.PluginManager:
     """A hook manager that knows the specs and nothing else."""
-    manager = pluggy.PluginManager("trainkit")
+    manager = _Manager("trainkit")
     manager.add_hookspecs(hookspecs)
     return manager
 

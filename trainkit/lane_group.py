@@ -9,11 +9,12 @@ from collections.abc import Callable, Hashable, Sequence
 from trainkit.allocator import keep_pages
 from trainkit.errors import MachineError
 from trainkit.feed.streamed import StreamedFeed
-from trainkit.lanes.fit import obstacle, structure
+from trainkit.lanes.fit import seen, structure
 from trainkit.lanes.group import Group
 from trainkit.lanes.lane import Lane
 from trainkit.lanes.member import Ahead, Member
 from trainkit.lanes.memory import lanes_that_fit
+from trainkit.lanes.probe import differing
 from trainkit.lanes.speed import LaneSpeed as LaneSpeed
 from trainkit.lanes.speed import speed_of
 from trainkit.lanes.stack import Stack
@@ -51,6 +52,7 @@ class LaneGroup:
         self._datasets = Datasets()
         self._queue: list[Member] = []
         self._groups: dict[Hashable, Group] = {}
+        self._differing: dict[Hashable, str] = {}  # what computing a small batch both ways has shown, by structure
         self._said: set[str] = set()
         self._within = contextlib.ExitStack()
         self._kept = False
@@ -119,12 +121,17 @@ class LaneGroup:
     def _sort(self, member: Member) -> None:
         assert member.lane is not None
         run, recipe = member.run, member.lane.recipe
-        key: Hashable
-        if why := obstacle(recipe, run) or _of_feed(member):
+        key: Hashable = "one by one"
+        why = seen(recipe, run) or _of_feed(member)
+        if not why:
+            key = structure(recipe, run), run.feed.batches_per_epoch
+            if key not in self._differing:
+                self._differing[key] = differing(run)
+            why = self._differing[key]
+        if why:
             self._say_once(f"trials are trained one by one, not as lanes: {why}")
-            key, most = "one by one", 1
-        else:
-            key, most = (structure(recipe, run), run.feed.batches_per_epoch), self.lanes
+            key = "one by one"
+        most = 1 if why else self.lanes
         if key not in self._groups:
             if most > 1 and (room := lanes_that_fit(run)) < most:
                 most = room
