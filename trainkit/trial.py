@@ -98,6 +98,7 @@ class Rung:
         since: share of the run at which it begins: 0 for new trials.
         duration: length of those runs where it is not the recipe's.
         name: such as ``rung 1`` or ``stage 2``.
+        about: whether it may be some trials more, which depends on the order in which results come.
     """
 
     trials: int
@@ -105,6 +106,7 @@ class Rung:
     since: float = 0.0
     duration: str = ""
     name: str = ""
+    about: bool = False
 
 
 @runtime_checkable

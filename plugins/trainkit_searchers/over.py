@@ -165,6 +165,10 @@ class Rungs(Over):
 
     def begin(self, space: Space, objectives: Sequence[Objective], trials: int) -> None:
         """See `trainkit.Searcher`."""
+        if len(objectives) > 1:
+            raise ValueError(
+                f"{self.name} ranks trials by one figure, and {len(objectives)} are given\nwrite one objective"
+            )
         super().begin(space, objectives, trials)
         self.need_whole_runs(self.name)
 

@@ -41,7 +41,7 @@ class Promoting(Rungs):
         """The rungs, with the trials that are promoted where no promotion was premature."""
         since = [0.0, *self.shares[:-1]]
         return [
-            Rung(self.trials // self.factor**place, share, since[place], name=f"rung {place + 1}, about")
+            Rung(self.trials // self.factor**place, share, since[place], name=f"rung {place + 1}", about=place > 0)
             for place, share in enumerate(self.shares)
         ]
 

@@ -32,7 +32,7 @@ def budget_lines(searcher: Searcher, name: str, space: Space, trials: int, durat
     if spent is None:
         return lines
     whole = Span.parse(duration).amount
-    text = f"  at most {_number(spent * parts)} {unit} in all"
+    text = f"  {'about' if any(rung.about for rung in rungs) else 'at most'} {_number(spent * parts)} {unit} in all"
     if (full := float(whole) * trials) and abs(spent / full - 1) > 1e-9:
         text += f", {100 * spent / full:.3g} % of {trials} full trials"
     if math.isfinite(grid := grid_points(space)) and grid:
@@ -69,7 +69,7 @@ def _rung(rung: Rung, duration: str) -> str:
     length = Span.parse(rung.duration or duration)
     end, start = (Span(length.amount * _exact(share), length.unit) for share in (rung.until, rung.since))
     since = f"from {_number(float(start.amount))} " if rung.since else ""
-    return f"{rung.trials} trials {since}to {_number(float(end.amount))} {_unit(length.unit)}"
+    return f"{'about ' if rung.about else ''}{rung.trials} trials {since}to {_number(float(end.amount))} {_unit(length.unit)}"
 
 
 def _exact(share: float):  # type: ignore[no-untyped-def]

@@ -128,6 +128,17 @@ def test_too_few_trials_are_refused() -> None:
         asha(over=random(0)).begin(RATES, (Objective("val.loss"),), 8)
 
 
+def test_a_rung_ranks_by_one_figure() -> None:
+    with pytest.raises(ValueError, match=r"asha ranks trials by one figure, and 2 are given\n"):
+        asha(over=random(0)).begin(RATES, (Objective("val.loss"), Objective("parameters")), 9)
+
+
+def test_the_plan_says_which_numbers_may_be_exceeded() -> None:
+    searcher: Any = asha(over=random(0))
+    searcher.begin(RATES, (Objective("val.loss"),), 27)
+    assert [(rung.trials, rung.about) for rung in searcher.plan()] == [(27, False), (9, True), (3, True)]
+
+
 def test_a_point_that_the_core_exchanged_is_the_others_to_know() -> None:
     inner = Listed([0.5] * 9)
     study = simulate(asha(over=inner), rate, trials=9, given=[{"optimizer.lr": 7.0}])
