@@ -69,7 +69,8 @@ def _rung(rung: Rung, duration: str) -> str:
     length = Span.parse(rung.duration or duration)
     end, start = (Span(length.amount * _exact(share), length.unit) for share in (rung.until, rung.since))
     since = f"from {_number(float(start.amount))} " if rung.since else ""
-    return f"{'about ' if rung.about else ''}{rung.trials} trials {since}to {_number(float(end.amount))} {_unit(length.unit)}"
+    about = "about " if rung.about else ""
+    return f"{about}{rung.trials} trials {since}to {_number(float(end.amount))} {_unit(length.unit)}"
 
 
 def _exact(share: float):  # type: ignore[no-untyped-def]
