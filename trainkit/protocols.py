@@ -96,6 +96,9 @@ class Loss(Protocol):
 
     A loss whose mean is not over samples (class weights) also has ``weight(targets) -> Tensor``, the scalar that the
     mean was divided by, so that means over uneven batches stay exact.
+
+    A loss that is the mean over samples may have ``each(outputs, targets) -> (batch,)``, the loss of each of them, with
+    which the losses of many lanes are computed at once.
     """
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:

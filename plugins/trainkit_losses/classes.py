@@ -113,6 +113,13 @@ class CrossEntropy:
             return -torch.lerp(hit.mean(), logs.mean(), self.label_smoothing)
         return functional.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
 
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Give the loss of each sample ``(batch,)``, of which the loss is the mean."""
+        outputs = full_precision(outputs)
+        if check_classes(outputs, targets):
+            targets = targets.to(outputs.dtype)
+        return functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
+
 
 class WeightedCrossEntropy:
     """Cross-entropy whose mean is over the weights of the samples' classes."""

@@ -107,7 +107,7 @@ DIFFERING = {
         f"loss.label_smoothing=0.{i + 1}",
         'schedule.also=[{target="loss.label_smoothing", use="linear"}]',
     ],
-    "order of the data": lambda i: [f"data.data_seed=1"],
+    "order of the data": lambda i: ["data.data_seed=1"],
 }
 
 

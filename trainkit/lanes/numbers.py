@@ -150,3 +150,23 @@ class Losses:
             return self._first(outputs, given[0])
         loss: Tensor = with_numbers(self._first, self.numbers.names, given[1:])(outputs, given[0])
         return loss
+
+    def together(self, outputs: Tensor, targets: Tensor, alike: bool, numbers: Sequence[Tensor]) -> Tensor:
+        """The loss of every lane ``(lanes,)``, of outputs ``(lanes, batch, ...)``.
+
+        Args:
+            outputs: the outputs.
+            targets: ``(lanes, batch, ...)``, or ``(batch, ...)`` that all lanes share.
+            alike: whether they share them.
+            numbers: what `tensors` gave.
+        """
+        each = getattr(self._first, "each", None)
+        if each is not None and self.numbers is None:
+            lanes, samples = outputs.shape[:2]
+            if alike:
+                targets = targets.expand(lanes, *targets.shape)
+            values: Tensor = each(outputs.flatten(0, 1), targets.flatten(0, 1))
+            return values.view(lanes, samples).mean(1)
+        call = torch.vmap(self.one, in_dims=(0, [None if alike else 0, *[0] * len(numbers)]))
+        losses: Tensor = call(outputs, [targets, *numbers])
+        return losses

@@ -128,6 +128,7 @@ class Stack:
         if self.vector.dropouts and self.vector.model.training:
             masks = draw(self._calls_of(first.inputs), self._active, self._dropouts)
         numbers, single = self._losses.tensors(), self._losses.single
+        apart = bool(single) or self.vector.layers is not None  # the loss is computed after the outputs
         with runs[0].precision.context():
             outputs, losses = self.vector.compute(
                 self._parameters,
@@ -135,11 +136,13 @@ class Stack:
                 inputs,
                 same,
                 masks,
-                None if single else self._losses.one,
-                () if single else [targets, *numbers],
-                () if single else [alike, *[False] * len(numbers)],
+                None if apart else self._losses.one,
+                () if apart else [targets, *numbers],
+                () if apart else [alike, *[False] * len(numbers)],
             )
-            if single:
+            if apart and not single:
+                losses = self._losses.together(outputs, targets, alike, numbers)
+            elif single:
                 parts = zip(single, outputs.unbind(0), batches, strict=True)
                 losses = torch.stack([loss(output, batch) for loss, output, batch in parts])
         ones = self._ones.get(losses.dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.lanes.dropout import MASKED, Call, Calls, Given, Masked
+from trainkit.lanes.layers import layers_of
 from trainkit.run import Run
 
 
@@ -24,6 +25,7 @@ class Vector:
         self.model: nn.Module = copy.deepcopy(run.model)
         self._parameters = _homes(self.model, "_parameters")
         self._buffers = _homes(self.model, "_buffers")
+        numbers = {id(parameter): number for number, parameter in enumerate(self.model.parameters())}
         for module in self.model.modules():
             for parameter in module._parameters.values():
                 if parameter is not None:
@@ -31,6 +33,7 @@ class Vector:
             if type(module) in MASKED:
                 module.__class__ = MASKED[type(module)]
         self.dropouts = [module for module in self.model.modules() if isinstance(module, Masked)]
+        self.layers = layers_of(self.model, numbers)
 
     def follow(self, model: nn.Module) -> None:
         """Take over which modules train, from a lane's model."""
@@ -48,7 +51,7 @@ class Vector:
         more: Sequence[Tensor] = (),
         shared: Sequence[bool] = (),
     ) -> Any:
-        """Outputs ``(lanes, batch, ...)``; buffers are changed in place.
+        """Outputs ``(lanes, batch, ...)``, and what comes ``then``; buffers are changed in place.
 
         Args:
             parameters: ``(lanes, ...)`` in the order of ``model.parameters()``.
@@ -60,6 +63,10 @@ class Vector:
             more: tensors for ``then``.
             shared: which of them all lanes share.
         """
+
+        if self.layers is not None and then is None:
+            outputs = self.layers(parameters, inputs, together, masks)
+            return outputs, outputs
 
         def one(
             own: list[Tensor], held: list[Tensor], given: Tensor, drawn: list[Tensor], extra: list[Tensor]

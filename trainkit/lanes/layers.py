@@ -1,0 +1,107 @@
+"""Chains of simple layers for all lanes at once, without what `torch.vmap` looks for before each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.chain import is_chain
+from trainkit.lanes.dropout import Given, Masked
+
+# Each computes a number from one number, so that it may be called with the tensors of all lanes.
+ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.LeakyReLU, nn.Softplus, nn.Identity)
+Layer = Callable[[Tensor, Sequence[Tensor]], Tensor]
+
+
+class Layers:
+    """The forward pass of a chain of linear layers, activations and dropouts.
+
+    Args:
+        model: the chain, its dropouts already `Masked`.
+        numbers: of each parameter its place among those of the model, by identity.
+    """
+
+    def __init__(self, model: nn.Module, numbers: dict[int, int]) -> None:
+        self._layers = [_call(layer, numbers) for layer in _leaves(model)]
+        self._masked = [layer for layer in _leaves(model) if isinstance(layer, Masked)]
+
+    def __call__(self, parameters: Sequence[Tensor], inputs: Tensor, together: bool, masks: Sequence[Tensor]) -> Tensor:
+        """Outputs ``(lanes, batch, ...)``.
+
+        Args:
+            parameters: ``(lanes, ...)`` in the order of the model's.
+            inputs: ``(lanes, batch, ...)``, or ``(batch, ...)`` that all lanes share.
+            together: whether they share them.
+            masks: of the dropouts.
+        """
+        given = Given(masks)
+        for module in self._masked:
+            module.masks = given
+        lanes = parameters[0].shape[0]
+        outputs = inputs.expand(lanes, *inputs.shape) if together else inputs
+        for layer in self._layers:
+            outputs = layer(outputs, parameters)
+        return outputs
+
+
+def layers_of(model: nn.Module, numbers: dict[int, int]) -> Layers | None:
+    """The quick forward pass of a model; ``None`` where it is more than a chain of what is known here."""
+    if not is_chain(model) or any(True for _ in model.buffers()):
+        return None
+    leaves = list(_leaves(model))
+    known = (nn.Linear, *ELEMENTWISE)
+    if any(type(leaf) not in known and any(True for _ in leaf.parameters()) for leaf in leaves):
+        return None
+    return Layers(model, numbers)
+
+
+def _leaves(model: nn.Module) -> list[nn.Module]:
+    found: list[nn.Module] = []
+    for module in model._modules.values():
+        assert module is not None
+        found += _leaves(module) if type(module) is nn.Sequential else [module]
+    return found
+
+
+def _call(layer: nn.Module, numbers: dict[int, int]) -> Layer:
+    if type(layer) is nn.Linear:
+        weight = numbers[id(layer.weight)]
+        bias = None if layer.bias is None else numbers[id(layer.bias)]
+        return lambda inputs, held: _linear(inputs, held[weight], None if bias is None else held[bias])
+    if isinstance(layer, Masked) or type(layer) in ELEMENTWISE:
+        return lambda inputs, held: layer(inputs)  # type: ignore[no-any-return]
+    return _Unknown(layer)
+
+
+def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if inputs.dim() != 3:
+        linear = torch.vmap(nn.functional.linear)
+        return linear(inputs, weight) if bias is None else linear(inputs, weight, bias)  # type: ignore[no-any-return]
+    turned = weight.transpose(1, 2)
+    return torch.bmm(inputs, turned) if bias is None else torch.baddbmm(bias[:, None], inputs, turned)
+
+
+class _Unknown:
+    """A layer without tensors of its own, lane by lane; not called again for shapes that it passes on as they are."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._layer = layer
+        self._passes: set[tuple[int, ...]] = set()
+
+    def __call__(self, inputs: Tensor, held: Sequence[Tensor]) -> Tensor:
+        shape = (*inputs.shape, *inputs.stride())
+        if shape in self._passes:
+            return inputs
+        passed: list[bool] = []
+
+        def one(lane: Tensor) -> Tensor:
+            given: Tensor = self._layer(lane)
+            passed.append(given is lane)
+            return given
+
+        outputs: Tensor = torch.vmap(one)(inputs)
+        if passed[0]:
+            self._passes.add(shape)
+        return outputs
