@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from trainkit.bridge import check_bridge as check_bridge
+    from trainkit.capture import printing_to as printing_to
     from trainkit.component import Component as Component
     from trainkit.dataset import Batch as Batch
     from trainkit.dataset import Dataset as Dataset
@@ -80,7 +81,6 @@ if TYPE_CHECKING:
     from trainkit.trial import Trial as Trial
     from trainkit.trial_run import Datasets as Datasets
     from trainkit.trial_run import open_plugins as open_plugins
-    from trainkit.trial_run import printing_to as printing_to
     from trainkit.trial_run import run_job as run_job
     from trainkit.weights import exchanged as exchanged
     from trainkit.weights import renew_batch_norm as renew_batch_norm
@@ -96,6 +96,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "bridge": ("check_bridge",),
+    "capture": ("printing_to",),
     "component": ("Component",),
     "dataset": ("Batch", "DataSpec", "Dataset", "Feed", "Gatherable", "Split"),
     "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
@@ -143,7 +144,7 @@ _MODULES = {
     "signals": ("Stopper",),
     "space": ("Dimension", "Limit", "Point", "Space"),
     "trial": ("Objective", "Order", "Record", "Rung", "Searcher", "Study", "Trial"),
-    "trial_run": ("Datasets", "open_plugins", "printing_to", "run_job"),
+    "trial_run": ("Datasets", "open_plugins", "run_job"),
     "work": ("Executor", "Job", "Measured", "Outcome", "Site"),
     "weights": ("exchanged", "renew_batch_norm", "weights_of"),
     "wrapping": ("OptimizerWrapper",),

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,25 +16,16 @@ from trainkit import checkpoint
 from trainkit.branch import begin_from
 from trainkit.catalogue import Catalogue
 from trainkit.datasets import Datasets as Datasets
-from trainkit.errors import (
-    CheckpointError,
-    MachineError,
-    NotFinite,
-    OutOfMemory,
-    PluginDefect,
-    RecipeError,
-    TrainkitError,
-)
-from trainkit.files import create
+from trainkit.errors import CheckpointError, MachineError
 from trainkit.hookspecs import hookimpl
 from trainkit.launch import Launch
 from trainkit.loop import Underway
 from trainkit.manager import Plugins
-from trainkit.microbatch import out_of_memory
 from trainkit.recipe import recipe_from_text
 from trainkit.run import Metrics, Report, Run
 from trainkit.rundir import read_text
 from trainkit.signals import StoppedEarly, Stopper
+from trainkit.trial_errors import outcome_of, was_memory
 from trainkit.work import Job, JobStatus, Measured, Outcome
 
 PRUNED, PAUSED, TIMEOUT = "pruned: ", "paused at ", "timeout: "  # how reasons of reports begin
@@ -46,7 +33,7 @@ _LABEL = "listener.0"  # what checkpoints call the one listener of a job's run
 _ROUNDING = 1e-9  # shares of a run, such as a third, are not exact
 
 
-def open_plugins(modules: tuple[str, ...] | list[str] = (), without: tuple[str, ...] | list[str] = ()) -> Plugins:
+def open_plugins(modules: Sequence[str] = (), without: Sequence[str] = ()) -> Plugins:
     """The plugins of this process, for `run_job`.
 
     Args:
@@ -126,16 +113,16 @@ def job_parts(
     try:
         outcome = yield from _carried_out(job, plugins, watch, stopper, datasets, say, listeners, together)
     except MachineError as error:
-        if not _was_memory(error):
+        if not was_memory(error):
             raise
-        outcome = _failed(error, watch)
+        outcome = watch.failed(error)
     except StoppedEarly:
         status: JobStatus = "timeout" if stopper.name.startswith(TIMEOUT) else "interrupted"
         outcome = Outcome(status, message=stopper.name)
     except OSError as error:  # of the run's own folder: what components raise has a name by now
         raise MachineError(f"{error.filename or job.folder}: {error.strerror or error}") from error
     except (Exception, SystemExit) as error:
-        outcome = _failed(error, watch)
+        outcome = watch.failed(error)
     finally:
         timer.cancel()
         if not together:
@@ -249,6 +236,14 @@ class _Watch:
     def trained(self) -> float:
         return self.run.position / self.run.total_updates if self.run is not None else 0.0
 
+    def failed(self, error: BaseException) -> Outcome:
+        """The outcome of the run, which an error has ended."""
+        metrics = {"parameters": float(self.parameters), "seconds": time.monotonic() - self.began}
+        metrics |= {name: value for name, value in self.metrics.items() if abs(value) < float("inf")}
+        outcome = replace(outcome_of(error), metrics=metrics, trained=self.trained)
+        run = self.run
+        return outcome if run is None else replace(outcome, steps=run.step, epochs=run.clock.epochs_at(run.position))
+
     @hookimpl
     def trainkit_run_start(self, run: Run) -> None:
         self.run = run
@@ -286,86 +281,8 @@ def _just_evaluated(run: Run) -> bool:
     return newest.get("split") == "val" and newest.get("step") == run.step
 
 
-# ---------------------------------------------------------------- what goes wrong
-
-
-def _failed(error: BaseException, watch: _Watch) -> Outcome:
-    """The outcome of a run that failed."""
-    run, message = watch.run, str(error) or type(error).__name__
-    metrics = {"parameters": float(watch.parameters), "seconds": time.monotonic() - watch.began}
-    metrics |= {name: value for name, value in watch.metrics.items() if abs(value) < float("inf")}
-    status: Any = "error"
-    if isinstance(error, NotFinite):
-        status = "nan"
-    elif _was_memory(error):
-        status = "oom"
-    outcome = Outcome(status, metrics, watch.trained, message=message)
-    if run is not None:
-        outcome = replace(outcome, steps=run.step, epochs=run.clock.epochs_at(run.position))
-    if status != "error":
-        return outcome
-    return replace(outcome, origin=_origin(error), defect=_is_defect(error))
-
-
-def _is_defect(error: BaseException) -> bool:
-    return isinstance(error, PluginDefect) or not isinstance(error, TrainkitError)
-
-
-def _was_memory(error: BaseException) -> bool:
-    """Whether memory ran out, whatever was made of the error on its way."""
-    return isinstance(error, OutOfMemory) or any(out_of_memory(cause) for cause in _causes(error))
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it was raised from, down to the first."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__  # type: ignore[assignment]
-
-
-def _origin(error: BaseException) -> str:
-    """What tells an error from others: the first one's class and its place in the code, and the keys of a recipe's."""
-    first = list(_causes(error))[-1]
-    frame, line = next(iter(reversed(list(traceback.walk_tb(first.__traceback__)))), (None, 0))
-    module = frame.f_globals.get("__name__", "?") if frame is not None else "?"
-    keys = ""
-    if isinstance(first, RecipeError):
-        keys = " for " + ", ".join(sorted({p.place.source.partition("=")[0].strip() for p in first.problems}))
-    return f"{type(first).__name__} at {module}:{line}{keys}"
-
-
 def _forget_compiled() -> None:
     """Let torch's compiler begin anew: it gives up on code that it has compiled for several models."""
     dynamo: Any = sys.modules.get("torch._dynamo")
     if dynamo is not None:
         dynamo.reset()
-
-
-# ---------------------------------------------------------------- what is printed
-
-
-@contextlib.contextmanager
-def printing_to(folder: Path) -> Iterator[None]:
-    """Let everything that this process prints go to ``log.txt`` of a run folder; for processes that have no console.
-
-    Raises:
-        OSError: if the folder cannot be written to.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    log = create(folder / "log.txt", os.O_WRONLY | os.O_APPEND)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    before = [os.dup(stream) for stream in (1, 2)]
-    try:
-        for stream in (1, 2):
-            os.dup2(log, stream)
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for stream, kept in zip((1, 2), before, strict=True):
-            os.dup2(kept, stream)
-            os.close(kept)
-        os.close(log)

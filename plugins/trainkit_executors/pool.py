@@ -225,13 +225,13 @@ class Pool:
 @contextlib.contextmanager
 def _as_main() -> Iterator[None]:
     """Let a new process import nothing as its main module: neither the command line nor a user's script again."""
-    main = sys.modules["__main__"]
-    held = {name: main.__dict__.pop(name) for name in ("__spec__", "__file__") if name in main.__dict__}
-    main.__dict__["__spec__"] = None
+    main: dict[str, Any] = vars(sys.modules["__main__"])
+    held: dict[str, Any] = {name: main.pop(name) for name in ("__spec__", "__file__") if name in main}
+    main["__spec__"] = None
     try:
         yield
     finally:
-        main.__dict__.update(held)
+        main.update(held)
 
 
 @contextlib.contextmanager
