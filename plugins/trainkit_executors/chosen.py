@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainkit import Executor, Job, LaneSpeed, Outcome, Site, lane_speed, open_plugins
+from trainkit import Executor, Job, LaneSpeed, Outcome, Site, TrainkitError, lane_speed, open_plugins
 from trainkit_executors.here import Serial
 from trainkit_executors.pool import Pool, cores, cuda_devices
 from trainkit_executors.together import Lanes
@@ -31,7 +31,10 @@ class Auto:
 
     def open(self, site: Site) -> None:
         """Measure, choose, and say which and why."""
-        speed = lane_speed(site.recipe, open_plugins(list(site.modules), list(site.without)), self._lanes)
+        try:
+            speed = lane_speed(site.recipe, open_plugins(list(site.modules), list(site.without)), self._lanes)
+        except TrainkitError as error:  # the first trial will say it whole
+            speed = LaneSpeed(0, obstacle=str(error).splitlines()[0])
         name, why = choose(speed, len(cuda_devices()) if speed.device == "cuda" else cores())
         if name == "lanes":
             self._chosen = Lanes(speed.lanes)
