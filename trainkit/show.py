@@ -19,7 +19,6 @@ from trainkit.manager import Plugins
 from trainkit.settings import Setting, show_value
 from trainkit.tables import INSIDE, WITHIN, table_of
 
-
 _WITH_WORKERS = {
     True: "repeatable; the same seed gives the same study, with any number of workers",
     False: "not repeatable, as results come in another order each time; with batch = N in [search] they are",

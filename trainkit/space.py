@@ -101,7 +101,7 @@ class Dimension:
         """Whether a value is one that the search could try."""
         try:
             number = self.number(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return False
         if self.kind == "choice":
             return True

@@ -65,6 +65,12 @@ def base() -> str:
     return BASE
 
 
+@pytest.fixture(scope="session")
+def base_text() -> str:
+    """The same, for tests that draw many examples."""
+    return BASE
+
+
 @pytest.fixture
 def load(plugins: Plugins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     """Load a recipe from its text, with bases beside it given by name."""

@@ -12,6 +12,7 @@ from trainkit.clock import Span
 from trainkit.errors import Problem
 from trainkit.recipe.filled import Recipe
 from trainkit.recipe.points import path_of
+from trainkit.recipe.ranges import LARGEST
 from trainkit.recipe.text import Path, did_you_mean, dotted, lookup, shown, shown_value
 from trainkit.space import Dimension, Limit, Space
 
@@ -71,7 +72,7 @@ class _Reader:
             cure = 'such as at_most = 64, or below = "model.depth"'
             raise _Wrong(relations[1] if relations else "", f"needs one of {', '.join(RELATIONS)}", cure)
         factor = table.get("factor", 1.0)
-        if isinstance(factor, bool) or not isinstance(factor, int | float):
+        if not _is_number(factor):
             raise _Wrong("factor", f"factor must be a number, got {shown_value(factor)}", "such as factor = 0.5")
         names = [table[left[0]]] if left[0] == "setting" else table[left[0]]
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
@@ -82,7 +83,7 @@ class _Reader:
         rights: list[Any] = [right]
         if isinstance(right, str):
             rights = list(self._meant(relations[0], right))
-        elif isinstance(right, bool) or not isinstance(right, int | float):
+        elif not _is_number(right):
             message = f"{relations[0]} must be a number or a setting, got {shown_value(right)}"
             raise _Wrong(relations[0], message, 'such as at_most = 64, or below = "model.depth"')
         if not any(name in self.fixed or self.space[name] for group in terms for name in group):
@@ -126,7 +127,7 @@ class _Reader:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _number(value: Any) -> float | None:
@@ -135,7 +136,7 @@ def _number(value: Any) -> float | None:
     if isinstance(value, str):
         try:
             return float(Span.parse(value).amount)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
     return None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainkit.recipe.filled import Recipe
 from trainkit.recipe.points import path_of
+from trainkit.recipe.ranges import LARGEST
 from trainkit.recipe.text import Path, did_you_mean, lookup, shown, shown_value
 from trainkit.space import Dimension, Space
 
@@ -129,7 +130,7 @@ def _leaves(table: Any, path: Path = ()) -> list[Path]:
 
 def _typed(dimension: Dimension, value: Any) -> Any:
     """A value as the dimension's own are: 1 is 1.0 where numbers are floats."""
-    if dimension.kind == "float" and not dimension.unit and type(value) is int:
+    if dimension.kind == "float" and not dimension.unit and type(value) is int and abs(value) <= LARGEST:
         return float(value)
     if dimension.kind == "choice" and type(value) is int:
         return next((choice for choice in dimension.choices if type(choice) is float and choice == value), value)

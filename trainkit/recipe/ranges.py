@@ -22,6 +22,10 @@ from trainkit.space import Dimension, Space
 
 KEYS = ("low", "high", "scale", "step", "choices", "when")
 SCALES = ("linear", "log", "logit")
+# Whole numbers up to here are exact as the numbers that searchers see.
+LARGEST = 2**53
+# Choices of one setting, and settings in all: more could not be searched, and would make a check long.
+MOST_CHOICES, MOST_SETTINGS = 1000, 200
 _EXAMPLE = "write { low = 0.001, high = 0.1 } or { choices = [1, 2] } or [1, 2]"
 # What a search may not vary, and why; a table stands for all of its settings.
 FIXED: Mapping[str, str] = {
@@ -89,6 +93,9 @@ class SpaceReader:
         entries: list[Entry] = []
         for name, raw in written.items():
             entries += self._entries(name, raw, {})
+            if len(entries) > MOST_SETTINGS:
+                self.problem(name, f"the search varies more than {MOST_SETTINGS} settings", "vary fewer")
+                return Space(())
         self._twice(entries)
         conditions = Conditions({entry.name: entry.raw.get("choices") for entry in entries})
         whens: dict[str, dict[str, tuple[Any, ...]]] = {}
@@ -142,6 +149,9 @@ class SpaceReader:
         choices = raw["choices"]
         if not isinstance(choices, list) or not choices:
             self.problem(name, f"choices must be a list of values, got {shown_value(choices)}", _EXAMPLE)
+            return
+        if len(choices) > MOST_CHOICES:
+            self.problem(name, f"has {len(choices)} choices, and may have {MOST_CHOICES}", "write a range with a step")
             return
         stripped, nested = [], []
         for number, choice in enumerate(choices):
@@ -233,9 +243,11 @@ class SpaceReader:
         if low >= high:
             cure = "write the value in the recipe itself, or a wider range" if low == high else "low comes first"
             self.problem(name, f"an empty range: {said}", cure)
-        elif step is not None and (step <= 0 or step > high - low):
+        elif not math.isfinite(high - low):
+            self.problem(name, f"too wide a range: {said}", "bring the ends nearer to each other")
+        elif step is not None and (step <= 0 or step > high - low or (high - low) / step > LARGEST):
             message = f"step = {shown_value(raw['step'])} does not fit between {said}"
-            self.problem(name, message, "a step is above 0, and no longer than the range")
+            self.problem(name, message, "a step is above 0, no longer than the range, and not beyond counting")
         elif scale == "log" and low <= 0:
             self.problem(name, f'scale = "log" cannot begin at 0 or below: {said}', "raise low above 0")
         elif scale == "logit" and not 0 < low < high < 1:
@@ -253,7 +265,7 @@ class SpaceReader:
             self.problem(name, "it is not a number, so that it can have no low and high", cure)
             return None
         for key, value in numbers.items():
-            whole = isinstance(value, int) and not isinstance(value, bool)
+            whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST
             fits = whole or (isinstance(value, float) and math.isfinite(value) and bare is not int)
             if not fits:
                 what = "an integer" if bare is int else "a number"
@@ -269,6 +281,9 @@ class SpaceReader:
                 spans[key] = Span.parse(value)
             except (ValueError, TypeError, AttributeError):
                 self.problem(name, f"{key} must be a duration, got {shown_value(value)}", 'such as "5ep"')
+                return None
+            if spans[key].amount > LARGEST:
+                self.problem(name, f"{key} is too long a time, got {shown_value(value)}", 'such as "5ep"')
                 return None
         units = {span.unit for span in spans.values()}
         if len(units) > 1:
@@ -314,7 +329,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _as_typed(annotation: Any, value: Any) -> Any:
     """A whole number for a setting of any number, as recipes have it."""
-    if split_annotated(annotation)[0] is float and type(value) is int:
+    if split_annotated(annotation)[0] is float and type(value) is int and abs(value) <= LARGEST:
         return float(value)
     return value
 

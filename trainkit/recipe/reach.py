@@ -151,7 +151,7 @@ def _item(items: Any, path: Path, depth: int, at: Path) -> tuple[Path, Any]:
         return (*at, part), items[part]
     if part is None:
         return at, items
-    count = f"it has {len(items)}, counted from 0" if items else "it has none"
+    count = f"it has {len(items)}, counted from 0" if items and isinstance(items, list | tuple) else "it has none"
     raise Unreachable(f"'{shown(dotted(at))}' has no item '{shown(str(part))}'", count)
 
 

@@ -154,7 +154,11 @@ def _better(recipe: Recipe, figure: str) -> str | None:
         return "min"
     name = figure.partition(".")[2]
     for path, part in recipe.components.items():
-        if part.kind == "metric" and len(path) == 2 and (name == part.name or name.startswith(f"{part.name}")):
+        if (
+            part.kind == "metric"
+            and len(path) == 2
+            and (name == part.name or name.startswith((f"{part.name}.", f"{part.name}_")))
+        ):
             higher = part.capabilities.get("higher_is_better")
             return None if higher is None else "max" if higher else "min"
     return None
@@ -169,7 +173,7 @@ def _settings(recipe: Recipe, table: Mapping[str, Any], space: Space) -> Iterato
         yield Problem(at(("search", "fold_by")), message, "write folds = 5 too, or leave fold_by out")
     if folds is not None:
         for key in ("folds", "fold"):
-            if key in recipe.tables.composed.tables.get("data", {}):
+            if ("data", key) in recipe.tables.composed.marks:
                 message = f"[search] folds = {folds} makes folds of its own, and [data] {key} says which is held out"
                 yield Problem(at(("search", "folds")), message, f"leave {key} out of [data]")
                 break
