@@ -76,7 +76,7 @@ def coarse_to_fine(
     Args:
         stages: how long each stage but the last trains.
         shares: of the trials, for each stage and the last; none: equal ones.
-        keep: so many of the best of a stage span the box of the next.
+        keep: so many of the best of a stage, at most half of its trials, span the box of the next.
         margin: the box is wider by this share of the one before on each side, and stays within it.
         again: so many of the best are trained once more, for longer, at the start of the next stage.
         inner: how points are chosen within a box.

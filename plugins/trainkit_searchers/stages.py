@@ -85,7 +85,7 @@ class CoarseToFine(Proposing):
         seed: the recipe's seed.
         durations: of the runs of every stage but the last.
         shares: of the trials, for each stage; none: equal ones.
-        keep: the best so many trials of a stage span the next one's box.
+        keep: the best so many trials of a stage, at most half of them, span the next one's box.
         margin: added to the box on each side, as a share of the one before.
         again: so many of the best are tried once more at the start of the next stage.
         inner: how points are chosen within a box.
@@ -197,7 +197,8 @@ class CoarseToFine(Proposing):
 
     def _next_stage(self, told: list[tuple[float, Point]]) -> None:
         ranked = sorted((pair for pair in told if math.isfinite(pair[0])), key=lambda pair: pair[0])
-        self.best = [point for _, point in ranked if self.space.holds(point)][: self.keep]
+        keep = min(self.keep, max(1, len(told) // 2))
+        self.best = [point for _, point in ranked if self.space.holds(point)][:keep]
         self.box = self.box.around(self.space, self.best, self.margin)
         self.stage += 1
         self.first = self.taken
