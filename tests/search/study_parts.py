@@ -13,9 +13,10 @@ from typing import Any
 import numpy
 
 from trainkit.recipe import to_toml
-from trainkit.search.driver import Driver, Plan
+from trainkit.search.driver import Driver
 from trainkit.search.ledger import Ledger, read_ledger, study_of
 from trainkit.search.log import NAME, StudyLog, read_events, space_as_json
+from trainkit.search.plan import Plan
 from trainkit.space import Dimension, Space
 from trainkit.trial import Objective, Order, Rung, Study, Trial
 from trainkit.work import Job, Measured, Outcome, Site

@@ -71,7 +71,7 @@ def test_two_halves_equal_the_whole(tmp_path: Path, searching: Searching) -> Non
     assert figures(tmp_path / "halves") == figures(tmp_path / "whole")
     assert report.trials == {"done": 6}
     assert next(e for e in read_events(tmp_path / "halves" / NAME) if e["event"] == "widen")["trials"] == 6
-    with pytest.raises(UsageError, match=r"finished, all 6 trials are made[^$]*search.trials=12"):
+    with pytest.raises(UsageError, match=r"finished \(6 trials were asked for\)[^$]*search.trials=12"):
         searching.resume(tmp_path / "halves")
 
 
@@ -109,7 +109,8 @@ def test_another_environment_is_refused(tmp_path: Path, searching: Searching) ->
 
 
 def test_folds_and_repeats_are_runs_of_one_trial(tmp_path: Path, searching: Searching) -> None:
-    report = searching(tmp_path / "s", "search.folds=2", "search.repeats=2", "search.trials=2")
+    searching(tmp_path / "s", "search.folds=2", "search.repeats=2", "search.trials=1")
+    report = searching.resume(tmp_path / "s", "search.trials=2")
     study = read_study(tmp_path / "s")
     for record in study.records:
         runs = [tmp_path / f"s/trials/{record.trial.number:04d}/run-{part}" for part in range(4)]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 from trainkit.errors import Problem
+from trainkit.recipe.dimensions import SpaceReader
 from trainkit.recipe.filled import Recipe
 from trainkit.recipe.limits import read_limits
 from trainkit.recipe.own import base_point, complete
-from trainkit.recipe.ranges import SpaceReader
 from trainkit.recipe.text import Path, did_you_mean, shown, shown_value
 from trainkit.space import Point, Space
 from trainkit.trial import FAILURES, Objective, TrialStatus
@@ -172,8 +172,9 @@ def _settings(recipe: Recipe, table: Mapping[str, Any], space: Space) -> Iterato
         message = f'[search] fold_by = "{table["fold_by"]}" says how folds are made, and there are none'
         yield Problem(at(("search", "fold_by")), message, "write folds = 5 too, or leave fold_by out")
     if folds is not None:
-        for key in ("folds", "fold"):
-            if ("data", key) in recipe.tables.composed.marks:
+        held = recipe.tables.get("data", {})
+        for key in ("folds", "fold"):  # a recipe that is filled names fold 0, and says nothing by it
+            if held.get(key):
                 message = f"[search] folds = {folds} makes folds of its own, and [data] {key} says which is held out"
                 yield Problem(at(("search", "folds")), message, f"leave {key} out of [data]")
                 break

@@ -11,8 +11,9 @@ from trainkit.errors import Exit, UsageError
 from trainkit.instantiate import Builder
 from trainkit.protocols import silent
 from trainkit.recipe import base_point, search_of, trial_recipe
+from trainkit.search.begin import begin_searcher
 from trainkit.search.show import StudyDisplay
-from trainkit.search.study import begin_searcher, run_study
+from trainkit.search.study import run_study
 
 if TYPE_CHECKING:
     from trainkit.manager import Plugins

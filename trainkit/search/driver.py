@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 
-from trainkit.errors import Exit, MachineError, RecipeError
-from trainkit.recipe.searching import Policy
+from trainkit.errors import CheckpointError, Exit, MachineError, RecipeError
 from trainkit.search.failures import (
     RETRIES,
     FirstErrors,
@@ -20,43 +19,16 @@ from trainkit.search.failures import (
     stopped_by,
 )
 from trainkit.search.folder import trial_folder
-from trainkit.search.ledger import Going, Ledger, order_as_json
-from trainkit.search.log import Event, StudyLog
+from trainkit.search.ledger import Going, Ledger
+from trainkit.search.log import Event, StudyLog, order_as_json
+from trainkit.search.plan import Plan
 from trainkit.search.results import NeverMeasured, figures_of, part_event, rest_event
-from trainkit.space import Point
 from trainkit.trial import Order, Record, Searcher, Trial, TrialStatus
 from trainkit.work import Executor, Job, Measured, Outcome
 
 WAIT_S = 0.5  # how long signals and the time limit may stay unseen
 # How long running trials have to save themselves when the study stops, before they are left behind as if killed.
 GRACE_S = 120.0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the driver needs to know of a recipe.
-
-    Args:
-        trials: how many trials may be begun.
-        given: points that are tried before the searcher's own: the recipe's first.
-        write: gives the recipe of one of a trial's runs as TOML; raises `RecipeError` where a point makes none.
-        objectives: the figures that are made good.
-        parts: runs a trial.
-        batch: trials asked for before any of their results are told; 0: they are told as they come.
-        take: ``last`` or ``best``.
-        timeout: seconds that a run may take; 0 for no limit.
-        fail: what is done where trials fail.
-    """
-
-    trials: int
-    given: Sequence[Point]
-    write: Callable[[Trial, int], str]
-    objectives: tuple[str, ...]
-    parts: int = 1
-    batch: int = 0
-    take: str = "last"
-    timeout: float = 0.0
-    fail: Mapping[TrialStatus, Policy] = field(default_factory=dict)
 
 
 class Driver:
@@ -189,19 +161,21 @@ class Driver:
             parent = None
             if trial.parent is not None:
                 parent = trial_folder(self.study.folder, trial.parent, part, self.plan.parts)
+            folder = trial_folder(self.study.folder, trial.number, part, self.plan.parts)
             try:
                 recipe = self.plan.write(trial, part)
-            except RecipeError as error:  # a point that no check of single settings could tell
-                self._put(
-                    part_event(trial.number, part, Outcome("error", message=str(error), origin="RecipeError"), ())
-                )
+                if parent is not None:  # now, as the other trial may go on
+                    self.plan.branch(parent, folder)
+            except (RecipeError, CheckpointError) as error:  # a point that no check of single settings could tell
+                failed = Outcome("error", message=str(error), origin=type(error).__name__)
+                self._put(part_event(trial.number, part, failed, ()))
                 return
             self._queue.append(
                 Job(
                     trial.number,
                     part,
                     recipe,
-                    trial_folder(self.study.folder, trial.number, part, self.plan.parts),
+                    folder,
                     going.until,
                     parent,
                     self.plan.objectives,
@@ -295,7 +269,7 @@ class Driver:
             event["told"] = "worst" if policy(self.plan.fail, status) == "worst" else "nothing"
         self._put(event)
         record = self.study.records[number]
-        self._news.append(record)
+        self._news.append(replace(record, trial=replace(record.trial)))  # it may go on before it is told of
         self._errors.add(number, status, event.get("origin", ""))
         if event["event"] != "fail":
             return

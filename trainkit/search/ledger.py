@@ -11,10 +11,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from trainkit.errors import MachineError
-from trainkit.search.log import FORMAT, NAME, Event, read_events, space_of_json
+from trainkit.search.log import FORMAT, NAME, Event, order_of_json, read_events, space_of_json
 from trainkit.trial import Objective, Order, Record, Searcher, Study, Trial, TrialStatus
 
 # The events that bring a trial to rest.
@@ -58,6 +57,7 @@ class Ledger:
         self.seconds = 0.0
         # What was measured of each trial that is not over, by its runs: the share that was trained, and the figures.
         self.seen: dict[int, dict[int, list[tuple[float, tuple[float, ...]]]]] = {}
+        self._inherited: dict[int, float] = {}  # epochs that trials began with
         self._as_worst: set[int] = set()  # failed trials that are told as the worst value
         self._worst: list[float] = [-math.inf] * len(study.objectives)
 
@@ -93,16 +93,19 @@ class Ledger:
                 f"{self.study.folder / NAME}: trial {number} is asked for where trial {len(self.study.records)} would "
                 "be next\n  the log is not as a study writes it; put it right, or begin anew with --fresh"
             )
-        order = order_of(event["order"])
+        order = order_of_json(event["order"])
         point = event.get("point", order.point)
         trial = Trial(number, point, "running", parent=order.parent, changes=dict(order.changes))
         trial.final = order.final
+        if order.parent is not None:  # what its run says of itself counts from the other's beginning
+            other = self.study.records[order.parent]
+            self._inherited[number] = self._inherited.get(order.parent, 0.0) + other.epochs
         self.study.records.append(Record(trial, note=order.note))
         self.given += "point" in event
         self._took(order, trial)
 
     def _go(self, event: Event) -> None:
-        order, record = order_of(event["order"]), self.record(event)
+        order, record = order_of_json(event["order"]), self.record(event)
         record.trial.status = "running"
         record.note = order.note or record.note
         self._took(order, record.trial)
@@ -141,7 +144,7 @@ class Ledger:
         trial.status = event["status"] if kind == "fail" else RESTS[kind]
         trial.trained = event.get("trained", trial.trained)
         record.seconds += event.get("seconds", 0.0)
-        record.epochs = event.get("epochs", record.epochs)
+        record.epochs = max(0.0, event.get("epochs", 0.0) - self._inherited.get(trial.number, 0.0))
         record.message = event.get("message", record.message)
         record.metrics = event.get("metrics", record.metrics)
         record.parts = event.get("parts", record.parts)
@@ -199,6 +202,11 @@ class Ledger:
             self.study.records[number].trial.status = "paused"
         self.cut, self.over = [], ""
 
+    def _changed(self, event: Event) -> None:
+        if self.batch and not event["batch"]:
+            self._told(event)
+        self.batch = bool(event["batch"])
+
     def _winner(self, event: Event) -> None:
         if "trial" in event:  # another winner than before
             self.study.winner.clear()
@@ -226,24 +234,6 @@ class Ledger:
             for share, figures in runs[part]:
                 at.setdefault(share, []).append(self.told(figures)[0])
         return [(share, sum(v) / len(v)) for share, v in sorted(at.items()) if len(v) == self.study.parts]
-
-
-def order_of(table: Mapping[str, Any]) -> Order:
-    """The order that a log holds."""
-    return Order(**table)
-
-
-def order_as_json(order: Order) -> dict[str, Any]:
-    """What a log holds of an order: what differs from the defaults."""
-    made: dict[str, Any] = {}
-    if order.point:
-        made["point"] = dict(order.point)
-    for name, default in (("trial", None), ("until", 1.0), ("parent", None), ("note", ""), ("final", True)):
-        if (value := getattr(order, name)) != default:
-            made[name] = value
-    if order.changes:
-        made["changes"] = dict(order.changes)
-    return made
 
 
 def study_of(folder: Path, head: Event) -> Study:

@@ -15,6 +15,7 @@ from trainkit.arguments import STUDY_LOG
 from trainkit.errors import MachineError
 from trainkit.files import create, open_regular, sync_folder
 from trainkit.space import Dimension, Limit, Space
+from trainkit.trial import Order
 
 NAME = STUDY_LOG
 FORMAT = 1
@@ -123,7 +124,7 @@ def read_events(path: Path) -> Iterator[Event]:
             yield event
 
 
-# ------------------------------------------------------------ spaces as JSON
+# ------------------------------------------------------------ spaces and orders as JSON
 
 
 def space_as_json(space: Space) -> dict[str, Any]:
@@ -156,6 +157,24 @@ def _plain(one: Dimension | Limit) -> dict[str, Any]:
             made[field.name] = list(value) if isinstance(value, tuple) else value
     if not made.get("when", True):
         del made["when"]
+    return made
+
+
+def order_of_json(table: Mapping[str, Any]) -> Order:
+    """The order that a log holds."""
+    return Order(**table)
+
+
+def order_as_json(order: Order) -> dict[str, Any]:
+    """What a log holds of an order: what differs from the defaults."""
+    made: dict[str, Any] = {}
+    if order.point:
+        made["point"] = dict(order.point)
+    for name, default in (("trial", None), ("until", 1.0), ("parent", None), ("note", ""), ("final", True)):
+        if (value := getattr(order, name)) != default:
+            made[name] = value
+    if order.changes:
+        made["changes"] = dict(order.changes)
     return made
 
 

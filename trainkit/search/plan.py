@@ -3,15 +3,48 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from trainkit.branch import begin_from
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, base_point, fill_toml, search_of, trial_recipe
 from trainkit.recipe.check import check_recipe
 from trainkit.recipe.overrides import apply_overrides
-from trainkit.search.driver import Plan
-from trainkit.trial import Trial
+from trainkit.recipe.searching import Policy
+from trainkit.space import Point
+from trainkit.trial import Trial, TrialStatus
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the driver needs to know of a recipe.
+
+    Args:
+        trials: how many trials may be begun.
+        given: points that are tried before the searcher's own: the recipe's first.
+        write: gives the recipe of one of a trial's runs as TOML; raises `RecipeError` where a point makes none.
+        objectives: the figures that are made good.
+        parts: runs a trial.
+        batch: trials asked for before any of their results are told; 0: they are told as they come.
+        take: ``last`` or ``best``.
+        timeout: seconds that a run may take; 0 for no limit.
+        fail: what is done where trials fail.
+        branch: makes a run folder that stands where another one's newest checkpoint does; nothing where it is made.
+    """
+
+    trials: int
+    given: Sequence[Point]
+    write: Callable[[Trial, int], str]
+    objectives: tuple[str, ...]
+    parts: int = 1
+    batch: int = 0
+    take: str = "last"
+    timeout: float = 0.0
+    fail: Mapping[TrialStatus, Policy] = field(default_factory=dict)
+    branch: Callable[[Path, Path], None] = lambda parent, folder: None
 
 
 def settled(recipe: Recipe, plugins: Plugins) -> Recipe:
@@ -61,6 +94,7 @@ def plan_of(recipe: Recipe) -> Plan:
         take=settings["take"],
         timeout=settings["trial_timeout"],
         fail=search.fail,
+        branch=begin_from,
     )
 
 

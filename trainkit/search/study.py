@@ -5,33 +5,32 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainkit import rundir
 from trainkit.environment import environment
-from trainkit.errors import MachineError, RecipeError, TrainkitError, UsageError
+from trainkit.errors import MachineError, TrainkitError
 from trainkit.hooking import new_hook_manager
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
-from trainkit.recipe import Recipe, fill_toml, problem_at, search_of, to_toml
+from trainkit.recipe import Recipe, to_toml
 from trainkit.run import Report
-from trainkit.search import resume as resuming
+from trainkit.search.begin import begin_searcher, begun, continued
 from trainkit.search.budget import budget_lines
-from trainkit.search.driver import Driver, Plan
+from trainkit.search.driver import Driver
 from trainkit.search.ending import crown
 from trainkit.search.failures import StudyStopped
 from trainkit.search.folder import StudyFolder, trial_folder
-from trainkit.search.ledger import Ledger, read_study, replayed, study_of
-from trainkit.search.log import FORMAT, NAME, Event, StudyLog, space_as_json
-from trainkit.search.plan import parts_of, plan_of, settled
+from trainkit.search.ledger import Ledger
+from trainkit.search.log import Event, StudyLog
+from trainkit.search.plan import Plan, parts_of, plan_of, settled
 from trainkit.search.report import StudyReport, report_of
 from trainkit.search.show import StudyDisplay
 from trainkit.signals import Signals
-from trainkit.space import Space
-from trainkit.trial import Objective, Record, Searcher, Study
+from trainkit.trial import Record, Searcher, Study
 from trainkit.work import Executor, Site
 
 
@@ -107,109 +106,18 @@ class _Session:
         builder = Builder(self.recipe, self.plugins, silent)
         searcher: Searcher = builder.make("search")
         self.executor: Executor = builder.make("search", "executor")
-        space, objectives = search_of(self.recipe).space, search_of(self.recipe).objectives
         begin_searcher(searcher, self.recipe)
         versions = dict(plugin.recorded_version for plugin in self.recipe.plugins_in_use())
         settings = self.recipe.tables["run"]
         now = environment(self.recipe.tables["seed"], settings["device"], command, versions, settings["precision"])
-        head = self._head(space, objectives)
         plan = plan_of(self.recipe)
         if self.place.continues:
-            ledger, log = self._continued(head, searcher, space, now, accept_drift)
+            ledger, log = continued(self.recipe, self.place, searcher, now, accept_drift)
+            self.display.say(f"the study goes on: {len(ledger.study.records)} trials so far")
         else:
-            head["warm"] = list(self._warm(space, objectives))
-            self.place.describe(fill_toml(self.recipe), now)
-            log = StudyLog(self.place.path / NAME)
-            ledger = Ledger(study_of(self.place.path, head), searcher, bool(plan.batch))
-            self._put(ledger, log, head)
+            ledger, log = begun(self.recipe, self.place, searcher, now, self._note)
         with contextlib.closing(log):
             return self._searched(plan, ledger, log)
-
-    def _head(self, space: Space, objectives: Sequence[Objective]) -> Event:
-        return {
-            "event": "study",
-            "format": FORMAT,
-            "searcher": self.search["use"],
-            "seed": self.recipe.tables["seed"],
-            "trials": self.search["trials"],
-            "objectives": [[objective.figure, objective.mode] for objective in objectives],
-            "parts": parts_of(self.search),
-            "batch": self.search["batch"] or 0,
-            "space": space_as_json(space),
-        }
-
-    # ------------------------------------------------------------ going on
-
-    def _continued(
-        self, head: Event, searcher: Searcher, space: Space, now: dict[str, Any], accept: bool
-    ) -> tuple[Ledger, StudyLog]:
-        """Replay the log for the new searcher, and keep what has changed since.
-
-        Raises:
-            UsageError: if there is nothing to continue, or it would be another study.
-            MachineError: if the environment has changed.
-        """
-        path = self.place.path
-        changed = resuming.check_changes(path, self.recipe, accept)
-        differs = resuming.check_environment(path, now, changed, accept)
-        before = read_study(path)
-        resuming.check_wider(path, before.space, space, len(before.records), self.search["trials"], accept)
-        ledger = replayed(path, searcher)
-        study, wider = ledger.study, Event()
-        if study.trials != head["trials"]:
-            wider["trials"] = head["trials"]
-        if space_as_json(study.space) != head["space"]:
-            wider["space"] = head["space"]
-        done = (path / "report.json").exists() and _status(path) == "finished"
-        if done and not wider and not changed and study.trials <= len(study.records):
-            raise UsageError(
-                f"{path}: the study is finished, all {study.trials} trials are made; to go on, let it be longer:\n"
-                f"  trainkit resume {path} search.trials={2 * study.trials}"
-            )
-        if changed:
-            self.place.describe(fill_toml(self.recipe), now)
-        log = StudyLog(path / NAME)
-        self.place.reopen()
-        if wider or ledger.over:
-            self._put(ledger, log, {"event": "widen", **wider})
-        if changed or differs:
-            pairs = {key: {"was": was, "is": value} for key, (was, value) in {**changed, **differs}.items()}
-            self._put(ledger, log, {"event": "changed", "changed": pairs})
-        self.display.say(f"the study goes on: {len(study.records)} trials so far")
-        return ledger, log
-
-    def _warm(self, space: Space, objectives: Sequence[Objective]) -> Iterator[dict[str, Any]]:
-        """The done trials of earlier studies, for the searcher to be told of before its own.
-
-        Raises:
-            RecipeError: if a folder holds no study, or one with other objectives.
-        """
-        taken, left_out = 0, 0
-        for place, name in enumerate(self.search["warm_start"]):
-            try:
-                earlier = read_study(Path(name))
-            except MachineError as error:
-                problem = problem_at(
-                    self.recipe.tables, f"search.warm_start.{place}", f'warm_start "{name}": {error}',
-                    "name the folder of a study",
-                )  # fmt: skip
-                raise RecipeError([problem]) from error
-            if list(earlier.objectives) != list(objectives):
-                had = ", ".join(objective.figure for objective in earlier.objectives)
-                message = f'warm_start "{name}" is a study of {had}, which this one does not compare with'
-                raise RecipeError([problem_at(self.recipe.tables, f"search.warm_start.{place}", message)])
-            for record in earlier.records:
-                trial = record.trial
-                if trial.status != "done" or not trial.values or not trial.final:
-                    continue
-                if not _holds(space, trial.point):
-                    left_out += 1
-                    continue
-                taken += 1
-                yield {"point": dict(trial.point), "values": list(trial.values)}
-        if taken or left_out:
-            more = f"; {left_out} lie outside this space and are left out" if left_out else ""
-            self._note(f"the searcher is told of {taken} earlier trials{more}")
 
     # ------------------------------------------------------------ searching
 
@@ -323,34 +231,5 @@ class _Session:
         log.sync()
 
 
-def begin_searcher(searcher: Searcher, recipe: Recipe) -> None:
-    """Let a new searcher get ready for a recipe's space.
-
-    Raises:
-        RecipeError: if it cannot search it.
-    """
-    search = search_of(recipe)
-    try:
-        searcher.begin(search.space, search.objectives, search.settings["trials"])
-    except ValueError as error:
-        message, _, cure = str(error).partition("\n")
-        text = f"[search] {search.settings['use']}: {message}"
-        raise RecipeError([problem_at(recipe.tables, "search.use", text, cure.strip())]) from error
-
-
 def study_ended(study: Study, recipe: Recipe, say: Callable[[str], None]) -> None:
     """The place for what is found out about a finished study: warnings, tables, pictures."""
-
-
-def _holds(space: Space, point: Any) -> bool:
-    try:
-        return space.holds(point)
-    except (KeyError, ValueError, StopIteration):
-        return False
-
-
-def _status(path: Path) -> str:
-    try:
-        return str(json.loads(rundir.read_text(path / "report.json"))["status"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return ""
