@@ -1,4 +1,4 @@
-"""Jobs trained together as lanes: sorted by structure, refilled as places become free, one by one where they must be."""
+"""Jobs trained together as lanes: sorted by structure, refilled as places become free, one by one where need be."""
 
 from __future__ import annotations
 

@@ -35,12 +35,15 @@ class Lane:
         """Take the states of the global generators for this lane's."""
         self._python, self._numpy = random.getstate(), numpy.random.get_state()
         self.generator.set_state(torch.get_rng_state())
+        self._device = torch.cuda.get_rng_state(self.run.device) if self.run.device.type == "cuda" else None
 
     def put(self) -> None:
         """Put this lane's states into the global generators."""
         random.setstate(self._python)
         numpy.random.set_state(self._numpy)
         torch.set_rng_state(self.generator.get_state())
+        if self._device is not None:
+            torch.cuda.set_rng_state(self._device, self.run.device)
 
 
 @contextlib.contextmanager
@@ -49,10 +52,10 @@ def as_if_alone(lane: Lane) -> Iterator[None]:
 
     The global generators are afterwards as they were before.
     """
-    before = checkpoint.random_generators(torch.device("cpu"))
+    before, device = checkpoint.random_generators(lane.run.device), lane.run.device
     lane.put()
     try:
         yield
     finally:
         lane.hold()
-        checkpoint.put_back_generators(before, torch.device("cpu"))
+        checkpoint.put_back_generators(before, device)

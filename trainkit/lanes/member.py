@@ -116,7 +116,8 @@ class Member:
 
     def update_alone(self) -> None:
         """Make updates by itself until something is due, and do that."""
-        assert self.lane is not None and self.stretch is not None
+        assert self.lane is not None
+        assert self.stretch is not None
         error: BaseException | None = None
         with as_if_alone(self.lane):
             try:
@@ -127,13 +128,13 @@ class Member:
 
     def took(self, result: StepResult) -> bool:
         """Count an update that was made for this run among others; say whether anything is due."""
-        assert self.stretch is not None and self.lane is not None
+        assert self.stretch is not None
         run, recorder = self.stretch.run, self.stretch.recorder
         run.step += result.updates
         run.skipped += result.skipped
         run.batch_in_epoch += 1
         recorder.tally.add(result)
-        if self._step_end is not None:
+        if self._step_end is not None and self.lane is not None:
             with as_if_alone(self.lane):
                 self._step_end(run=run, result=result)
         return run.step + run.skipped >= recorder.next_due or run.stop_reason is not None or recorder.saver.failed

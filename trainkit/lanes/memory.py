@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -84,8 +85,6 @@ def free_bytes(device: torch.device) -> int:
         available = [line for line in file if line.startswith("MemAvailable:")]
         found[-1] = int(available[0].split()[1]) << 10  # pages of files that can be dropped count as free
     with contextlib.suppress(OSError, ValueError):
-        limit, used = (
-            int(open(f"/sys/fs/cgroup/memory.{name}", encoding="ascii").read()) for name in ("max", "current")
-        )
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text("ascii")) for name in ("max", "current"))
         found.append(max(0, limit - used))
     return min(found)
