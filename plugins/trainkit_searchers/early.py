@@ -79,8 +79,9 @@ def asha(
     """Successive halving that waits for no one: a trial goes on as soon as it is among the best third of its rung.
 
     A worker that is free takes the best trial that may go on, from the highest rung that has one; else it begins a new
-    one. Some trials go on that the end of the search would not have picked. When all trials have begun, those that may
-    go on do, until none is left; at least one is trained to the end.
+    one. Some trials go on that the end of the search would not have picked; many more do where the searcher in ``over``
+    improves as it goes, as new trials beat most before them. When all trials have begun, those that may go on do, until
+    none is left; at least one is trained to the end, unless all fail.
 
     Args:
         over: the searcher that proposes the points, and is told each trial's newest value when it comes to rest.

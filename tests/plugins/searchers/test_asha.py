@@ -9,7 +9,7 @@ import pytest
 
 from tests.plugins.searchers.simulated import RATES, Listed, bowl, planned, rate, replays, simulate
 from trainkit import Objective, Order
-from trainkit_searchers import asha, random
+from trainkit_searchers import asha, bayesian, cmaes, genetic, hyperband, random, sobol, successive_halving
 
 
 def get_job(rungs: list[dict[int, float]], promoted: list[set[int]], factor: int) -> tuple[int, int] | None:
@@ -105,6 +105,17 @@ def test_a_log_that_is_told_again_leads_to_the_same_orders() -> None:
 
     study = simulate(new(), bowl, trials=30, fails=lambda trial: "nan" if trial.number % 7 == 3 else None)
     replays(new, study, trials=30)
+
+
+@pytest.mark.parametrize("make", [asha, successive_halving, hyperband])
+@pytest.mark.parametrize("inner", [bayesian, cmaes, genetic, sobol])
+def test_searchers_that_learn_from_results_propose_for_rungs(make: Any, inner: Any) -> None:
+    def new() -> Any:
+        return make(over=inner(1))
+
+    alone = simulate(new(), bowl, trials=25)
+    replays(new, alone, trials=25)
+    assert len(alone.trials) == len(simulate(new(), bowl, trials=25, workers=3, seed=1).trials) == 25
 
 
 def test_more_trials_go_on_where_the_study_ended() -> None:
