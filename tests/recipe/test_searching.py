@@ -11,6 +11,7 @@ import pytest
 import tomli
 
 from trainkit.errors import RecipeError
+from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, SearchPlan, base_point, fill_toml, json_schema, origin_lines, search_of
 from trainkit.space import Dimension, Limit
@@ -411,3 +412,9 @@ def test_problems_of_the_space_come_with_those_of_the_recipe(load: Load, base: s
         "[data] digits has no setting 'batch_sise'",
         "[search.space] optimizer.lrr",
     ]
+
+
+def test_a_searcher_is_given_durations_as_written(load: Load, base: str, plugins: Plugins) -> None:
+    """A search has no clock: only the runs of its trials have one."""
+    recipe = load(base + SPACE, ["search=rungs", "search.first=3ep"])
+    assert Builder(recipe, plugins, lambda *_: None).make("search") == (None, "3ep")

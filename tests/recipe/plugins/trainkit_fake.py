@@ -186,13 +186,14 @@ def weigh() -> None:
     """Weighs several objectives."""
 
 
-def rungs(*, over: Annotated[Any, Nested("searcher")] = {"use": "random"}, first: Duration = "1ep") -> None:  # noqa: B006
+def rungs(*, over: Annotated[Any, Nested("searcher")] = {"use": "random"}, first: Duration = "1ep") -> Any:  # noqa: B006
     """Rungs over another searcher.
 
     Args:
         over: who says what is tried.
         first: time before the first rung.
     """
+    return over, first
 
 
 def auto() -> None:
