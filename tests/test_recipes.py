@@ -18,7 +18,7 @@ from trainkit.recipe import load_recipe
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
 PUBLISHED = ROOT.parent / "shared" / "data" / "cifar10-jpeg.tar.gz"
-LIBRARIES = {"optimizers/prodigy": "prodigyopt", "optimizers/schedulefree": "schedulefree"}
+LIBRARIES = {"optimizers/prodigy": "prodigyopt", "optimizers/schedulefree": "schedulefree", "search/ray": "ray"}
 # What needs nothing but an installed library.
 AT_HAND = {"digits", "wine", "diabetes", "breast_cancer", "synthetic"}
 

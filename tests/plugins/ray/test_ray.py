@@ -1,0 +1,231 @@
+"""Trials on a Ray cluster of two nodes: equal results, dead workers, dead nodes, a cluster that goes away."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray", reason="ray is not installed: pip install 'trainkit[ray]'")
+
+from trainkit import Job, MachineError, Measured, Outcome, Site, open_plugins, run_job
+from trainkit_ray import cluster as connection
+from trainkit_ray import ray as factory
+from trainkit_ray import worker
+from trainkit_ray.driver import RayExecutor
+
+PARTS = str(Path(__file__).parent / "trainkit_ray_parts.py")
+RECIPE = """\
+recipe = 1
+logger = []
+[run]
+duration = "4ep"
+device = "cpu"
+threads = 1
+[data]
+use = "synthetic"
+samples = 120
+features = [4]
+batch_size = 16
+[model]
+use = "mlp"
+widths = [8]
+[loss]
+use = "cross_entropy"
+[[metric]]
+use = "accuracy"
+[optimizer]
+use = "sgd"
+lr = 0.1
+[[callback]]
+use = "held"
+"""
+QUIET = {
+    "object_store_memory": 80 << 20,
+    "include_dashboard": False,
+    # A dead node is noticed after 3 seconds instead of 15.
+    "_system_config": {"health_check_period_ms": 1000, "health_check_failure_threshold": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **QUIET})
+    made.add_node(num_cpus=1, object_store_memory=80 << 20)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def opened(cluster: Any, tmp_path: Path) -> Iterator[Callable[..., RayExecutor]]:
+    """Opens executors on the cluster, and closes them at the end."""
+    made: list[RayExecutor] = []
+
+    def opened(measured: Any = lambda job, measured: "", address: str | None = None, **settings: Any) -> RayExecutor:
+        executor = factory(address=address or cluster.address, **settings)
+        assert isinstance(executor, RayExecutor)
+        made.append(executor)
+        executor.open(Site(tmp_path, modules=[PARTS], measured=measured))
+        return executor
+
+    yield opened
+    for executor in made:
+        executor.close()
+
+
+def job(folder: Path, number: int, **changes: Any) -> Job:
+    recipe = RECIPE.replace("lr = 0.1", f"lr = {0.1 / (number + 1)}")
+    return Job(number, 0, recipe, folder / f"{number:04}", **changes)
+
+
+def rest(executor: RayExecutor, count: int, seconds: float = 40.0) -> dict[int, Outcome]:
+    """Wait until so many jobs have come to rest."""
+    outcomes: dict[int, Outcome] = {}
+    until = time.monotonic() + seconds
+    while len(outcomes) < count:
+        assert time.monotonic() < until, outcomes
+        outcomes |= {done.trial: outcome for done, outcome in executor.wait(0.5)}
+    return outcomes
+
+
+def pid_of(executor: RayExecutor, folder: Path) -> int:
+    """The process that holds a run at its update."""
+    until = time.monotonic() + 40
+    while not (folder / "pid").exists() or not (folder / "pid").read_text():
+        assert time.monotonic() < until
+        assert not executor.wait(0.1)
+    return int((folder / "pid").read_text())
+
+
+def figures(outcome: Outcome) -> dict[str, float]:
+    return {name: value for name, value in outcome.metrics.items() if name != "seconds"}
+
+
+def test_trials_are_those_of_this_process_and_evaluations_are_told(
+    opened: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    told: list[tuple[int, float]] = []
+
+    def measured(job: Job, measured: Measured) -> str:
+        told.append((job.trial, round(measured.trained, 6)))
+        return "hopeless" if job.trial == 2 and measured.trained > 0.4 else ""
+
+    executor = opened(measured)
+    assert executor.slots == 2
+    jobs = [job(tmp_path, 0), job(tmp_path, 1, until=0.5), job(tmp_path, 2, watched=True)]
+    executor.submit(jobs[0])
+    executor.submit(jobs[1])
+    outcomes = rest(executor, 2)
+    executor.submit(jobs[2])
+    outcomes |= rest(executor, 1)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert [outcomes[number].status for number in range(3)] == ["done", "paused", "pruned"]
+    assert "hopeless" in outcomes[2].message
+    assert [trained for number, trained in told if number == 0] == [0.25, 0.5, 0.75, 1.0]
+    assert [trained for number, trained in told if number == 2] == [0.25, 0.5]
+    plugins = open_plugins([PARTS])
+    for one in jobs[:2]:
+        alone = run_job(dataclasses.replace(one, folder=tmp_path / f"alone-{one.trial}"), plugins, lambda *_: "")
+        assert figures(alone) == figures(outcomes[one.trial])
+    executor.submit(job(tmp_path, 1))  # goes on from where it paused
+    assert rest(executor, 1)[1].steps == outcomes[0].steps
+    executor.close()
+    printed = capfd.readouterr()
+    assert "ray" not in (printed.out + printed.err).lower()
+    assert not list(tmp_path.glob(".ray-*"))
+
+
+def test_a_dead_worker_costs_its_job_and_another_takes_its_place(opened: Any, tmp_path: Path) -> None:
+    (tmp_path / "hold").touch()
+    executor = opened(workers=1)
+    executor.submit(job(tmp_path, 0))
+    os.kill(pid_of(executor, tmp_path / "0000"), signal.SIGKILL)
+    killed = rest(executor, 1)[0]
+    assert killed.status == "killed"
+    assert killed.message.startswith("its worker died: ")
+    (tmp_path / "hold").unlink()
+    executor.submit(job(tmp_path, 0))
+    assert rest(executor, 1)[0].status == "done"
+
+
+def test_a_wish_to_stop_reaches_running_jobs_and_gives_waiting_ones_back(opened: Any, tmp_path: Path) -> None:
+    (tmp_path / "hold").touch()
+    executor = opened(workers=2, cpus=2 / 3)  # one node has room for one: two nodes
+    executor.submit(job(tmp_path, 0))
+    pid_of(executor, tmp_path / "0000")
+    executor.stop()
+    executor.submit(job(tmp_path, 1))
+    (tmp_path / "hold").unlink()
+    outcomes = rest(executor, 2)
+    assert [outcomes[number].status for number in range(2)] == ["interrupted", "interrupted"]
+    assert outcomes[0].steps < 24
+    assert list((tmp_path / "0000" / "checkpoints").glob("step-*"))
+
+
+def test_what_a_node_lacks_is_said_before_the_first_trial(opened: Any, tmp_path: Path) -> None:
+    executor = opened(workers=1)
+    told = executor._told
+    executor._told = dataclasses.replace(told, versions=told.versions | {"torch": "1.0.0"})
+    executor.submit(job(tmp_path, 0))
+    with pytest.raises(MachineError, match=r"has torch .*, and the search is run with torch 1\.0\.0\n  install torch"):
+        rest(executor, 1)
+    executor.close()
+    executor = opened(workers=1)
+    executor._told = dataclasses.replace(told, token=Path("/nowhere/study/.ray-0"))
+    executor.submit(job(tmp_path, 0))
+    with pytest.raises(MachineError, match="does not see the study folder /nowhere/study\n  put it on storage"):
+        rest(executor, 1)
+
+
+def test_no_room_no_cluster_and_no_client(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MachineError, match="no node of the Ray cluster has 64 cores and 0 GPUs"):
+        opened(cpus=64)
+    with pytest.raises(ValueError, match="that of a Ray client"):
+        factory(address="ray://10.0.0.1:10001")
+    assert set(worker.versions()) == {"trainkit", "torch", "Python"}
+
+
+def test_a_node_that_dies_costs_its_job_and_another_takes_its_place(
+    cluster: Any, opened: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    extra = cluster.add_node(num_cpus=4, object_store_memory=80 << 20)
+    (tmp_path / "hold").touch()
+    executor = opened(workers=1, cpus=3)  # the new node alone has room
+    executor.submit(job(tmp_path, 0))
+    pid_of(executor, tmp_path / "0000")
+    cluster.remove_node(extra, allow_graceful=False)
+    assert rest(executor, 1)[0].status == "killed"
+    (tmp_path / "hold").unlink()
+    executor.submit(job(tmp_path, 0))
+    assert not executor.wait(0.5)  # no node has room now; the job waits for one
+    capfd.readouterr()
+    cluster.add_node(num_cpus=4, object_store_memory=80 << 20)
+    assert rest(executor, 1)[0].status == "done"
+    printed = capfd.readouterr()
+    assert "raylet" not in printed.out + printed.err
+
+
+def test_a_cluster_that_goes_away_ends_the_search_with_what_to_do(
+    opened: Any, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LOOK_S", 0.3)
+    (tmp_path / "hold").touch()
+    executor = opened(workers=1)
+    executor.submit(job(tmp_path, 0))
+    pid_of(executor, tmp_path / "0000")
+    cluster.head_node.kill_gcs_server()
+    with pytest.raises(MachineError, match=r"is gone\n  nothing is lost: .* trainkit resume STUDY") as caught:
+        rest(executor, 1)
+    assert caught.value.exit_code == 3
+    began = time.monotonic()
+    executor.close()
+    assert time.monotonic() - began < 20
