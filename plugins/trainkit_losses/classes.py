@@ -115,6 +115,7 @@ class CrossEntropy:
 
     def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Give the loss of each sample ``(batch,)``, of which the loss is the mean."""
+        assert not isinstance(self.label_smoothing, Tensor)
         outputs = full_precision(outputs)
         if check_classes(outputs, targets):
             targets = targets.to(outputs.dtype)

@@ -71,14 +71,14 @@ def _call(layer: nn.Module, numbers: dict[int, int]) -> Layer:
         bias = None if layer.bias is None else numbers[id(layer.bias)]
         return lambda inputs, held: _linear(inputs, held[weight], None if bias is None else held[bias])
     if isinstance(layer, Masked) or type(layer) in ELEMENTWISE:
-        return lambda inputs, held: layer(inputs)  # type: ignore[no-any-return]
+        return lambda inputs, held: layer(inputs)
     return _Unknown(layer)
 
 
 def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if inputs.dim() != 3:
         linear = torch.vmap(nn.functional.linear)
-        return linear(inputs, weight) if bias is None else linear(inputs, weight, bias)  # type: ignore[no-any-return]
+        return linear(inputs, weight) if bias is None else linear(inputs, weight, bias)
     turned = weight.transpose(1, 2)
     return torch.bmm(inputs, turned) if bias is None else torch.baddbmm(bias[:, None], inputs, turned)
 

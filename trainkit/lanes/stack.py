@@ -12,6 +12,7 @@ from trainkit.evaluate import loss_weight
 from trainkit.lanes.dropout import Call, draw, dropouts_of
 from trainkit.lanes.lane import Lane
 from trainkit.lanes.numbers import GradientHooks, Losses
+from trainkit.lanes.program import Program, unfit
 from trainkit.lanes.rows import apart, part_of, stacked
 from trainkit.lanes.vector import Vector
 from trainkit.run import Batch, StepResult
@@ -33,6 +34,7 @@ class Stack:
         self.vector = Vector(lanes[0].run)
         self._built = False
         self._calls: dict[tuple[int, ...], list[Call]] = {}
+        self._eager = False  # whether compiling was tried and cannot be done
 
     @property
     def active(self) -> list[Lane]:
@@ -88,6 +90,13 @@ class Stack:
         owned = [training_loss(run) for run in runs] if implemented(first, "trainkit_loss") else []
         self._losses = Losses(runs, self._active[0].recipe, owned, self._leaves[0])
         self._hooks = GradientHooks(self._active, self._leaves[0])
+        self._program: Program | None = None
+        if first.recipe["run"]["compile"] == "step" and not self._eager:
+            reason = unfit(runs, self._parts, self.vector, self._losses, self._hooks, self._elementwise)
+            if reason:
+                self._refuse(reason)
+            else:
+                self._program = Program(runs, self._parts, self._parameters, self.vector, self._losses)
         self._own_gradients: list[list[Tensor]] = [[] for _ in runs]
         if self._hooks.any:
             for row in range(len(runs)):
@@ -120,7 +129,9 @@ class Stack:
         alike = all(batch.targets is first.targets for batch in batches)
         inputs = first.inputs if same else torch.stack([batch.inputs for batch in batches])
         targets = first.targets if alike else torch.stack([batch.targets for batch in batches])
-        runs, keep = self._runs, bool(self._runs[0].metrics)
+        runs = self._runs
+        if self._program is not None and (made := self._compiled(inputs, targets, same, alike)) is not None:
+            return self._results(made[0], made[1], batches, alike)
         for run in runs:
             set_values(run, run.optimizer.param_groups, run.step)
         self.vector.follow(runs[0].model)
@@ -154,9 +165,27 @@ class Stack:
             if self._hooks.any:
                 self._hooks(self._into, self._own_gradients)
             self._update()
+        return self._results(losses, outputs, batches, alike)
+
+    def _compiled(self, inputs: Tensor, targets: Tensor, same: bool, alike: bool) -> list[Tensor] | None:
+        """Losses and outputs of an update made by the compiled program; ``None`` where it is to be made eagerly."""
+        assert self._program is not None
+        try:
+            return self._program(inputs, targets, same, alike)
+        except Exception as error:
+            if self._program.executed:
+                raise
+            self._refuse(str(error).strip().partition("\n")[0] or type(error).__name__)
+            return None
+
+    def _refuse(self, reason: str) -> None:
+        self._program, self._eager = None, True
+        self._runs[0].say(f'compile = "step" is not used for lanes: {reason}; they go on eagerly with the same result')
+
+    def _results(self, losses: Tensor, outputs: Tensor, batches: Sequence[Batch], alike: bool) -> list[StepResult]:
         weights = self._weights(batches, alike)
         found = losses.detach().unbind(0)
-        if not keep:
+        if not self._runs[0].metrics:
             return [StepResult(value, weight) for value, weight in zip(found, weights, strict=True)]
         given = outputs.detach().unbind(0)
         return [
