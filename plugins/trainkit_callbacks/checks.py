@@ -45,6 +45,13 @@ def two_lookaheads(recipe: Mapping[str, Any]) -> Iterator[Problem]:
         yield problem_at(recipe, f"callback.{index}.use", message, "leave one of them out")
 
 
+def without_validation(recipe: Mapping[str, Any]) -> str:
+    """What of a recipe trains on the validation samples too: its runs, or the last one of its search."""
+    if recipe["data"].get("train_on") == "train+val":
+        return 'train_on = "train+val"'
+    return "refit = true" if (recipe.get("search") or {}).get("refit") else ""
+
+
 def unknown_figures(recipe: Mapping[str, Any]) -> Iterator[Problem]:
     """A problem for each early_stop that waits for a figure which nothing in the recipe gives."""
     metrics = [table["use"].rpartition(":")[2] for table in recipe["metric"]]
@@ -52,10 +59,10 @@ def unknown_figures(recipe: Mapping[str, Any]) -> Iterator[Problem]:
     several = tuple(f"{split}.{name}{mark}" for split in ("val", "train") for name in metrics for mark in "._")
     for index, table in tables_of(recipe, "early_stop"):
         monitor = table["monitor"]
-        if monitor.startswith("val.") and recipe["data"].get("train_on") == "train+val":
-            message = (
-                f"[[callback]] early_stop looks at '{monitor}', and train_on = \"train+val\" leaves none to measure"
-            )
+        alone = without_validation(recipe) if monitor.startswith("val.") else ""
+        if alone:
+            said = f"[[callback]] early_stop looks at '{monitor}'"
+            message = f"{said}, and {alone} leaves no validation samples to measure it on"
             cure = "leave early_stop out, and write as [run] duration the epochs that were best with validation"
             yield problem_at(recipe, f"callback.{index}.monitor", message, cure)
             continue

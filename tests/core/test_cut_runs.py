@@ -79,3 +79,14 @@ def test_another_fold_is_other_data_for_a_run_that_goes_on(train: Any, load: Any
 def test_what_the_data_cannot_do_is_a_problem_of_the_recipe(train: Any, changes: list[str], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         train(*changes)
+
+
+@pytest.mark.parametrize(
+    "watching", ["[[callback]]\nuse = 'early_stop'", "[[schedule.react]]\nuse = 'plateau'"], ids=["stop", "react"]
+)
+def test_a_search_that_refits_is_refused_what_its_last_run_could_not_follow(load: Any, watching: str) -> None:
+    search = "\n[search]\nuse = 'random'\nrefit = true\n[search.space]\n\"optimizer.lr\" = {low = 0.01, high = 0.1}\n"
+    with pytest.raises(RecipeError, match=r"looks at 'val\.loss', and refit = true leaves no validation samples"):
+        load(more=f"\n{watching}{search}")
+    load(more=f"\n{watching}{search.replace('refit = true', '')}")
+    load(more=search)

@@ -23,9 +23,12 @@ def check_cut(recipe: Recipe) -> Iterator[Problem]:
     elif isinstance(fold, int) and isinstance(folds, int) and fold >= folds:
         message = f"[data] fold = {fold}, but with folds = {folds} the last one is {folds - 1}"
         yield Problem(at(("data", "fold")), message, f"folds are numbered from 0: write 0 to {folds - 1}")
+    alone = 'train_on = "train+val"'
     if table.get("train_on") != "train+val":
-        return
-    if folds is not None:
+        if (recipe.tables.get("search") or {}).get("refit") is not True:
+            return
+        alone = "refit = true"  # of a search, whose last run trains on both: that would be found at its end
+    elif folds is not None:
         message = f'[data] train_on = "train+val" holds nothing out, and folds = {folds} holds out one part'
         yield Problem(at(("data", "train_on")), message, "leave one of them out")
     for number, reaction in enumerate((recipe.tables.get("schedule") or {}).get("react") or ()):
@@ -35,8 +38,8 @@ def check_cut(recipe: Recipe) -> Iterator[Problem]:
         if isinstance(figure, str) and figure.startswith("val."):
             path: Path = ("schedule", "react", number)
             message = (
-                f"[[schedule.react]] {shown(str(reaction.get('use')))} looks at '{shown(figure)}', and train_on = "
-                '"train+val" leaves no validation samples to measure it on'
+                f"[[schedule.react]] {shown(str(reaction.get('use')))} looks at '{shown(figure)}', and {alone} "
+                "leaves no validation samples to measure it on"
             )
             cure = (
                 'write monitor = "train.loss" there, or a schedule that looks at nothing: a run on all samples cannot'
