@@ -92,6 +92,9 @@ def test_runs_that_differ_in_numbers_share_a_stack(trainer) -> None:
     assert len({structure(lane.recipe, lane.run) for lane in lanes}) == 1
     lanes = [trainer.lane(f'callback=[{{use="clip_norm", max_norm={norm}}}]') for norm in (0.1, 0.2)]
     assert len({structure(lane.recipe, lane.run) for lane in lanes}) == 1
+    noise = 'callback=[{use="gradient_noise"}, {use="agc"}]'
+    lanes = [trainer.lane(f"seed={seed}", noise) for seed in (1, 2)]
+    assert len({structure(lane.recipe, lane.run) for lane in lanes}) == 1
 
 
 def test_runs_that_differ_in_more_do_not(trainer) -> None:

@@ -102,7 +102,7 @@ def structure(recipe: Recipe, run: Run) -> Hashable:
             for group in optimizer.param_groups
         ),
         described(run.loss, numbers=False),
-        tuple(described(impl.plugin, numbers=False) for impl in run.hook.trainkit_gradients.get_hookimpls()),
+        tuple(_hooks(recipe, run)),
         len(run.hook.trainkit_loss.get_hookimpls()),
         run.precision.name,
         run.device,
@@ -111,6 +111,19 @@ def structure(recipe: Recipe, run: Run) -> Hashable:
         settings["compile"],
         (spec.input_shape, spec.task, spec.outputs, run.feed.batch_size),
     )
+
+
+def _hooks(recipe: Recipe, run: Run) -> Iterator[Hashable]:
+    """Who changes gradients; what is called lane by lane may hold what it likes."""
+    together = {
+        f"{path[0]}.{path[1]}.{recipe.components[path].name}"
+        for path in recipe.order
+        if recipe.components[path].capabilities.get("lanes")
+    }
+    for impl in run.hook.trainkit_gradients.get_hookimpls():
+        kind = type(impl.plugin)
+        held = described(impl.plugin, numbers=False) if impl.plugin_name in together else ""
+        yield impl.plugin_name, kind.__module__, kind.__qualname__, held
 
 
 def _modules(model: nn.Module) -> Iterator[Hashable]:
