@@ -6,7 +6,10 @@ import contextlib
 import time
 from collections.abc import Callable, Hashable, Sequence
 
+import torch
+
 from trainkit.allocator import keep_pages
+from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.errors import MachineError
 from trainkit.feed.streamed import StreamedFeed
 from trainkit.lanes.fit import seen, structure
@@ -57,6 +60,7 @@ class LaneGroup:
         self._within = contextlib.ExitStack()
         self._kept = False
         self._fatal: MachineError | None = None
+        self._stopping = ""
 
     def __len__(self) -> int:
         return len(self._queue) + sum(len(group.everyone) for group in self._groups.values())
@@ -74,11 +78,20 @@ class LaneGroup:
             MachineError: if no other run will fare better: the disk is full, a device is missing. The others have then
                 stopped, with a checkpoint where that could be.
         """
-        end = time.monotonic() + seconds
+        end, cpu = time.monotonic() + seconds, torch.device("cpu")
+        drawn = random_generators(cpu)
+        try:
+            return self._work(end)
+        finally:
+            put_back_generators(drawn, cpu)
+
+    def _work(self, end: float) -> list[tuple[Job, Outcome]]:
         while True:
             if self._fatal is not None and not len(self):
                 raise self._fatal
             rested = self._begin()
+            if self._stopping:  # also those that were on their way from one place to another
+                self._ask()
             for group in list(self._groups.values()):
                 if group.everyone and not rested:
                     rested += group.work()
@@ -91,9 +104,13 @@ class LaneGroup:
                 return ended
 
     def stop(self, why: str = "the search stops") -> None:
-        """Let every job stop at its next step boundary with a checkpoint."""
+        """Let every job stop at its next step boundary with a checkpoint; signal handlers may call it at any time."""
+        self._stopping = self._stopping or why
+        self._ask()
+
+    def _ask(self) -> None:
         for member in (*self._queue, *(member for group in self._groups.values() for member in group.everyone)):
-            member.stopper.ask(why)
+            member.stopper.ask(self._stopping)
 
     def close(self) -> None:
         """Leave every run as if its process were killed here, and give memory back."""
@@ -110,8 +127,9 @@ class LaneGroup:
             self._within.enter_context(keep_pages())
             self._kept = True
         while self._queue:
-            member = self._queue.pop(0)
+            member = self._queue[0]
             member.proceed()
+            self._queue.pop(0)
             if member.rests:
                 rested.append(member)
             else:

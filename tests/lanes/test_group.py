@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lane_jobs import lines_of, names_of, report_of
 from one_by_one import OneByOne
 
@@ -341,3 +342,20 @@ def test_a_late_run_waits_until_the_others_stand_where_it_does() -> None:
     group._fill()
     assert [member.run.batch_in_epoch for member in group.members] == [3, 3, 3]
     assert [member.run.batch_in_epoch for member in group.waiting] == [0, 3]
+
+
+def test_global_random_numbers_stay_as_they_were(job: Callable[..., Job], plugins: Plugins) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    together([job(i, lr=rate, model="dropout = 0.3") for i, rate in enumerate(RATES)], plugins)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_jobs_that_are_not_begun_stop_before_anything_is_written(job: Callable[..., Job], plugins: Plugins) -> None:
+    jobs = [job(i) for i in range(3)]
+    group = LaneGroup(plugins, make=OneByOne)  # type: ignore[arg-type]
+    for one in jobs:
+        group.add(one)
+    group.stop()
+    assert {outcome.status for outcome in rest(group).values()} == {"interrupted"}
+    assert not any(one.folder.exists() for one in jobs)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.dataset import Batch
 from trainkit.errors import MachineError
 from trainkit.evaluate import Defaults, figures_of
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from trainkit.lanes.stack import Stack
 
 OUTPUTS_AT_ONCE = 16384  # samples of all lanes together that go through the model at once in evaluations
-_CPU = torch.device("cpu")
 
 
 class Ahead:
@@ -81,20 +79,19 @@ class Member:
         return self.stretch.run
 
     def proceed(self, error: BaseException | None = None) -> None:
-        """Do all that is due until the next updates, or to the end.
+        """Do all that is due until the next updates, or to the end; the global random numbers are the run's afterwards.
 
         Args:
             error: what went wrong with the updates.
         """
-        if self.lane is not None:
-            with as_if_alone(self.lane):
-                self._proceed(error)
-            return
-        before = random_generators(_CPU)
+        lane = self.lane
+        if lane is not None:
+            lane.put()
         try:
             self._proceed(error)
         finally:
-            put_back_generators(before, _CPU)
+            if lane is not None and self.lane is lane:
+                lane.hold()
 
     def _proceed(self, error: BaseException | None) -> None:
         self.stretch = None  # a run that goes back to a checkpoint is built anew, and its memory must be free
