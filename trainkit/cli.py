@@ -174,6 +174,8 @@ class Session:
             with signals.at_once(importing=True):
                 recipe = self.recipe()
             folder = Path(self.args.run_dir) if self.args.run_dir else None
+            if folder is not None and self.args.resume and recipe.search is None and (folder / STUDY_LOG).is_file():
+                raise usage_error(f"{folder}: it holds a study, and the recipe has no [search]; name another folder")
             return self._train(recipe, folder, self.args.resume, signals)
 
     def _resume(self) -> int:

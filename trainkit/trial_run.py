@@ -162,7 +162,7 @@ def _carried_out(
         say=say,
         datasets=datasets,
     )
-    report = yield from begun.parts(resume=True, fresh=False, accept_drift=False)
+    report = yield from begun.parts(resume=True, fresh=False, accept_drift=job.accept_drift)
     return _outcome(job, report, watch.trained, watch.parameters, watch.metrics)
 
 

@@ -25,6 +25,7 @@ class Job:
         objectives: figures that the search looks at; the first is the one that is reported.
         watched: whether the run waits at each evaluation for the answer whether it goes on.
         timeout: seconds that this job may take; 0 for no limit.
+        accept_drift: whether a run goes on although versions or device have changed since it was saved.
     """
 
     trial: int
@@ -36,6 +37,7 @@ class Job:
     objectives: tuple[str, ...] = ("val.loss",)
     watched: bool = False
     timeout: float = 0.0
+    accept_drift: bool = False
 
     @property
     def name(self) -> str:

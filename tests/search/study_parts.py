@@ -21,9 +21,8 @@ from trainkit.space import Dimension, Space
 from trainkit.trial import Objective, Order, Rung, Study, Trial
 from trainkit.work import Job, Measured, Outcome, Site
 
-SPACE = Space(
-    (Dimension("optimizer.lr", "float", 1e-4, 1.0, "log"), Dimension("optimizer.momentum", "float", 0.0, 0.9))
-)
+RATE = Dimension("optimizer.lr", "float", 1e-4, 1.0, "log")
+SPACE = Space((RATE, Dimension("optimizer.momentum", "float", 0.0, 0.9)))
 
 
 class Random:

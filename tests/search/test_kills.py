@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.search.study_parts import Formula, Random, plan, search, story
+from tests.search.study_parts import Formula, Random, loss, plan, search, story
 from trainkit.search.ledger import read_ledger, read_study
 from trainkit.search.log import NAME, read_events
+from trainkit.work import Job, Measured, Outcome
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("TRAINKIT_KILLS", "4"))  # of each kind; a soak asks for more
@@ -76,3 +78,31 @@ def test_every_prefix_of_a_log_leads_to_the_same_end(tmp_path: Path) -> None:
         made[batch] = story(whole)
     assert made[0] != made[4]
     assert what.trials == 12
+
+
+def test_an_evaluation_that_nobody_lived_to_write_down_is_found_in_the_run(tmp_path: Path) -> None:
+    whole, _ = search(tmp_path / "whole", plan(6, take="best"))
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    lines = (tmp_path / "whole" / NAME).read_text().splitlines(keepends=True)
+    second = next(number for number, line in enumerate(lines) if '"trial": 3' in line and "0.25" in line) + 1
+    (folder / NAME).write_text("".join(lines[:second]))  # the worker has trained on to the end of trial 3
+
+    def ended(job: Job) -> Outcome | None:
+        if job.trial != 3 or len(executor.made) > 0:
+            return None
+        return Outcome("done", {**figures(job, 1.0), "parameters": 10.0, "seconds": 1.0}, 1.0, 8, 2.0, 1.0)
+
+    def figures(job: Job, share: float) -> dict[str, float]:
+        value = loss(tomllib.loads(job.recipe), share)
+        return {"val.loss": value, "val.accuracy": 1 - value / 10}
+
+    def evaluations(place: Path, outcome: Outcome) -> list[Measured]:
+        recipe = whole.records[int(place.name)].trial.point
+        point = {"optimizer": {key.partition(".")[2]: value for key, value in recipe.items()}}
+        return [Measured(share, {"val.loss": loss(point, share)}) for share in (0.25, 0.5, 0.75, 1.0)]
+
+    executor = Formula(ended)
+    study, _ = search(folder, plan(6, take="best", evaluations=evaluations), None, executor)
+    assert story(study) == story(whole)
+    assert story(read_study(folder)) == story(whole)

@@ -100,12 +100,14 @@ def test_another_recipe_is_refused_key_by_key(tmp_path: Path, searching: Searchi
 
 
 def test_another_environment_is_refused(tmp_path: Path, searching: Searching) -> None:
-    searching(tmp_path / "s", "search.trials=2")
-    file = tmp_path / "s/environment.json"
-    file.write_text(file.read_text().replace('"torch": "', '"torch": "0.'))
+    searching(tmp_path / "s", "search.trials=9", "search.use=asha", "run.duration=9ep")
+    for file in [tmp_path / "s/environment.json", *(tmp_path / "s/trials").glob("*/environment.json")]:
+        file.write_text(file.read_text().replace('"torch": "', '"torch": "0.'))
     with pytest.raises(MachineError, match=r"the environment has changed\n  torch is"):
-        searching.resume(tmp_path / "s", "search.trials=3")
-    assert searching.resume(tmp_path / "s", "search.trials=3", accept_drift=True).trials == {"done": 3}
+        searching.resume(tmp_path / "s", "search.trials=20")
+    report = searching.resume(tmp_path / "s", "search.trials=20", accept_drift=True)
+    assert sum(report.trials.values()) == 20  # paused ones that went on among them
+    assert set(report.trials) == {"done", "pruned"}
 
 
 def test_folds_and_repeats_are_runs_of_one_trial(tmp_path: Path, searching: Searching) -> None:

@@ -99,7 +99,7 @@ def continued(
     place.reopen()
     if changed or differs:
         pairs = {key: {"was": was, "is": value} for key, (was, value) in {**changed, **differs}.items()}
-        _write(ledger, log, {"event": "changed", "changed": pairs, "batch": head["batch"]})
+        _write(ledger, log, {"event": "changed", "changed": pairs, "batch": head["batch"], "drift": bool(differs)})
     if wider or ledger.over:
         _write(ledger, log, {"event": "widen", **wider})
     return ledger, log

@@ -64,6 +64,7 @@ class Driver:
         self._judge: Callable[[Trial], str] | None = getattr(self.searcher, "stop", None)
         self._queue: deque[Job] = deque()
         self._begun: set[tuple[int, int]] = set()  # runs that the executor has, by trial and part
+        self._taken_up: set[tuple[int, int]] = set()  # runs that had begun in another process
         self._closed = False  # whether the searcher has no more for this batch
         self._news: list[Record] = []
         self._errors = FirstErrors()
@@ -109,6 +110,7 @@ class Driver:
         """Go on with the trials that were being trained when the study stopped or was killed."""
         for number, going in list(self.ledger.going.items()):
             self._submit_parts(self.study.records[number].trial, going)
+            self._taken_up.update((number, part) for part in range(self.plan.parts))
             if number in self.ledger.going and (len(going.ended) == self.plan.parts or not self._queued(number)):
                 self._settle(number)
 
@@ -181,6 +183,7 @@ class Driver:
                     self.plan.objectives,
                     self._judge is not None,
                     self.plan.timeout,
+                    self.ledger.drifted,
                 )
             )
 
@@ -201,16 +204,11 @@ class Driver:
             return going.stop if measured.trained == seen[-1][0] or job.part else ""
         if any(name not in measured.metrics for name in self.plan.objectives[:1]):
             return going.stop
-        figures = [measured.metrics.get(name) for name in self.plan.objectives]
-        event: Event = {"event": "report", "trial": job.trial}
-        if job.part:
-            event["part"] = job.part
-        event["trained"] = measured.trained
-        event["figures"] = [value if value is not None and value - value == 0 else None for value in figures]
+        event = self._report(job, measured)
         judged = job.part == 0 and measured.trained < 1.0 and event["figures"][0] is not None and not going.stop
         if self._judge is not None and judged:
             trial = self.study.records[job.trial].trial
-            value = self.ledger.told([event["figures"][0], *[0.0] * (len(figures) - 1)])[0]
+            value = self.ledger.told([event["figures"][0], *[0.0] * (len(event["figures"]) - 1)])[0]
             trial.reports.append((measured.trained, value))
             try:
                 reason = self._judge(trial)
@@ -241,6 +239,8 @@ class Driver:
             self._put({**event, "seconds": round(outcome.seconds, 3)})
             self._queue.appendleft(job)
             return
+        if (number, job.part) in self._taken_up:
+            self._catch_up(job, outcome)
         seen = self.ledger.seen.get(number, {}).get(job.part, [])
         try:
             figures = figures_of(outcome, self.study.objectives, seen, self.plan.take)
@@ -253,6 +253,23 @@ class Driver:
         else:
             going.ended[0] = event
         self._settle(number)
+
+    def _catch_up(self, job: Job, outcome: Outcome) -> None:
+        """Take in what a run measured while nobody wrote it down: a worker may outlive the driver by a moment."""
+        self._taken_up.discard((job.trial, job.part))
+        known = {share for share, _ in self.ledger.seen.get(job.trial, {}).get(job.part, [])}
+        for measured in self.plan.evaluations(job.folder, outcome):
+            if measured.trained not in known and measured.trained <= outcome.trained:
+                self._put(self._report(job, measured))
+
+    def _report(self, job: Job, measured: Measured) -> Event:
+        event: Event = {"event": "report", "trial": job.trial}
+        if job.part:
+            event["part"] = job.part
+        event["trained"] = measured.trained
+        figures = [measured.metrics.get(name) for name in self.plan.objectives]
+        event["figures"] = [value if value is not None and value - value == 0 else None for value in figures]
+        return event
 
     def _settle(self, number: int) -> None:
         """Bring a trial to rest whose runs all have, or of which one is enough."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 from trainkit.errors import MachineError
@@ -55,6 +57,7 @@ class Ledger:
         self.over = ""  # why the search is over
         self.cut: list[int] = []  # trials that were paused when the search was over
         self.seconds = 0.0
+        self.drifted = False  # whether another environment than that of earlier trials was accepted
         # What was measured of each trial that is not over, by its runs: the share that was trained, and the figures.
         self.seen: dict[int, dict[int, list[tuple[float, tuple[float, ...]]]]] = {}
         self._inherited: dict[int, float] = {}  # epochs that trials began with
@@ -119,11 +122,13 @@ class Ledger:
     def _report(self, event: Event) -> None:
         number, part = event["trial"], event.get("part", 0)
         figures = tuple(math.nan if value is None else value for value in event["figures"])
-        self.seen.setdefault(number, {}).setdefault(part, []).append((event["trained"], figures))
+        shares = self.seen.setdefault(number, {}).setdefault(part, [])
+        place = bisect_left(shares, event["trained"], key=itemgetter(0))  # one that a kill had lost comes later
+        shares.insert(place, (event["trained"], figures))
         trial = self.record(event).trial
         if part == 0:  # as they come; of trials with several runs the mean takes their place when all have come to rest
-            trial.reports.append((event["trained"], self.told(figures)[0]))
-            trial.trained = event["trained"]
+            trial.reports.insert(place, (event["trained"], self.told(figures)[0]))
+            trial.trained = max(trial.trained, event["trained"])
         if event.get("stop") and number in self.going:
             self.going[number].stop = event["stop"]
 
@@ -206,6 +211,7 @@ class Ledger:
         if self.batch and not event["batch"]:
             self._told(event)
         self.batch = bool(event["batch"])
+        self.drifted = self.drifted or event["drift"]
 
     def _winner(self, event: Event) -> None:
         if "trial" in event:  # another winner than before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trainkit.branch import begin_from
+from trainkit.errors import MachineError
+from trainkit.lines import Lines
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, base_point, fill_toml, search_of, trial_recipe
 from trainkit.recipe.check import check_recipe
@@ -16,6 +19,9 @@ from trainkit.recipe.overrides import apply_overrides
 from trainkit.recipe.searching import Policy
 from trainkit.space import Point
 from trainkit.trial import Trial, TrialStatus
+from trainkit.work import Measured, Outcome
+
+_NO_FIGURES = ("split", "step", "epoch", "time")
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Plan:
         timeout: seconds that a run may take; 0 for no limit.
         fail: what is done where trials fail.
         branch: makes a run folder that stands where another one's newest checkpoint does; nothing where it is made.
+        evaluations: all that a run has measured, as its folder has it.
     """
 
     trials: int
@@ -45,6 +52,7 @@ class Plan:
     timeout: float = 0.0
     fail: Mapping[TrialStatus, Policy] = field(default_factory=dict)
     branch: Callable[[Path, Path], None] = lambda parent, folder: None
+    evaluations: Callable[[Path, Outcome], list[Measured]] = lambda folder, outcome: []
 
 
 def settled(recipe: Recipe, plugins: Plugins) -> Recipe:
@@ -95,7 +103,23 @@ def plan_of(recipe: Recipe) -> Plan:
         timeout=settings["trial_timeout"],
         fail=search.fail,
         branch=begin_from,
+        evaluations=evaluations,
     )
+
+
+def evaluations(folder: Path, outcome: Outcome) -> list[Measured]:
+    """What a run measured on the way, from its ``metrics.jsonl``."""
+    if not outcome.trained or not outcome.steps:
+        return []
+    total, lines = round(outcome.steps / outcome.trained), Lines(folder / "metrics.jsonl")
+    with contextlib.suppress(OSError, MachineError):
+        lines.take_in((folder / "metrics.jsonl").stat().st_size)
+    found = []
+    for line in lines:
+        if line["split"] == "val":
+            figures = {f"val.{name}": value for name, value in line.items() if name not in _NO_FIGURES}
+            found.append(Measured(line["step"] / total, {k: v for k, v in figures.items() if v is not None}))
+    return found
 
 
 def part_values(recipe: Recipe, trial: Trial, part: int) -> dict[str, Any]:
