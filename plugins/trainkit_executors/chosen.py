@@ -68,6 +68,8 @@ def choose(speed: LaneSpeed, available: int) -> tuple[str, str]:
         speed: what was measured of the recipe as written.
         available: cores, or CUDA devices, that this process may use.
     """
+    if speed.compiled and speed.together:
+        return "lanes", "a step is compiled, or loaded, once for all of them"
     seconds = speed.updates * speed.alone
     pays = available > 1 and seconds >= WORTH * START_S
     alone = f"an update takes {1e3 * speed.alone:.3g} ms alone"

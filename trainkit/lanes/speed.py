@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ class LaneSpeed:
         lanes: how many lanes were measured: fewer than were asked for where memory is short.
         obstacle: why the recipe's run cannot be a lane; empty if it can.
         device: the kind of device that the run is on.
+        compiled: whether the recipe asks for a compiled step; updates are measured without.
     """
 
     updates: int
@@ -47,6 +49,7 @@ class LaneSpeed:
     lanes: int = 1
     obstacle: str = ""
     device: str = "cpu"
+    compiled: bool = False
 
 
 def speed_of(recipe: Recipe, plugins: Plugins, lanes: int) -> LaneSpeed:
@@ -65,7 +68,8 @@ def speed_of(recipe: Recipe, plugins: Plugins, lanes: int) -> LaneSpeed:
         run = prepare(recipe, plugins, Path("speed"), silent, say=lambda text: None)
         make_ready(run)
         try:
-            return _measured(recipe, run, lanes)
+            compiled = run.recipe["run"]["compile"] == "step"
+            return dataclasses.replace(_measured(recipe, run, lanes), compiled=compiled)
         finally:
             run.feed.close()
     finally:
@@ -75,6 +79,8 @@ def speed_of(recipe: Recipe, plugins: Plugins, lanes: int) -> LaneSpeed:
 
 def _measured(recipe: Recipe, run: Run, lanes: int) -> LaneSpeed:
     why, kind = obstacle(recipe, run), run.device.type
+    # Eagerly both ways: compiling would take longer than many a trial, and speeds both up.
+    run.recipe = {**run.recipe, "run": {**run.recipe["run"], "compile": False}}
     count = 1 if why else min(lanes, lanes_that_fit(run))
     copies = [_copy(run) for _ in range(count)] if count > 1 else []
     step, batches = eager_step(run, bool(run.metrics)), _full(run)

@@ -105,6 +105,7 @@ def test_auto_says_what_it_takes_and_why(tmp_path: Path) -> None:
     ("speed", "cores", "name"),
     [
         (LaneSpeed(1000, 1e-3, 1e-4, 32), 1, "lanes"),
+        (LaneSpeed(1000, 1e-3, 1e-3, 32, compiled=True), 1, "lanes"),  # one compiler for all
         (LaneSpeed(1000, 1e-3, 1e-3, 32), 1, "serial"),  # lanes must win
         (
             LaneSpeed(1000, 1e-3, 0.95e-3, 32),
