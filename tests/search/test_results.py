@@ -87,6 +87,7 @@ def test_a_child_counts_its_own_epochs(tmp_path: Path) -> None:
     ledger.put({"event": "ask", "trial": 1, "order": {"parent": 0}})
     ledger.put({"event": "done", "trial": 1, "value": 1.0, "trained": 1.0, "epochs": 10.0})
     assert [record.epochs for record in study.records] == [5.0, 5.0]
+    assert ledger.since == {1: 0.5}  # what its folder has from before that is not its own
     assert study.records[1].trial == Trial(1, {}, "done", (1.0,), [(1.0, 1.0)], 1.0, 0)
 
 

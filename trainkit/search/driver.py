@@ -259,7 +259,8 @@ class Driver:
         self._taken_up.discard((job.trial, job.part))
         known = {share for share, _ in self.ledger.seen.get(job.trial, {}).get(job.part, [])}
         for measured in self.plan.evaluations(job.folder, outcome):
-            if measured.trained not in known and measured.trained <= outcome.trained:
+            own = self.ledger.since.get(job.trial, 0.0) < measured.trained <= outcome.trained
+            if own and measured.trained not in known:
                 self._put(self._report(job, measured))
 
     def _report(self, job: Job, measured: Measured) -> Event:

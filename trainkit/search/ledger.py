@@ -60,6 +60,7 @@ class Ledger:
         self.drifted = False  # whether another environment than that of earlier trials was accepted
         # What was measured of each trial that is not over, by its runs: the share that was trained, and the figures.
         self.seen: dict[int, dict[int, list[tuple[float, tuple[float, ...]]]]] = {}
+        self.since: dict[int, float] = {}  # share of the run that trials began with, where that was another one's
         self._inherited: dict[int, float] = {}  # epochs that trials began with
         self._as_worst: set[int] = set()  # failed trials that are told as the worst value
         self._worst: list[float] = [-math.inf] * len(study.objectives)
@@ -103,6 +104,7 @@ class Ledger:
         if order.parent is not None:  # what its run says of itself counts from the other's beginning
             other = self.study.records[order.parent]
             self._inherited[number] = self._inherited.get(order.parent, 0.0) + other.epochs
+            self.since[number] = other.trial.trained
         self.study.records.append(Record(trial, note=order.note))
         self.given += "point" in event
         self._took(order, trial)
