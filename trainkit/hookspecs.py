@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainkit.dataset import Batch
     from trainkit.errors import Problem
     from trainkit.run import Metrics, Report, Run, StepResult
+    from trainkit.trial import Study
 
 hookspec = pluggy.HookspecMarker("trainkit")
 hookimpl = pluggy.HookimplMarker("trainkit")
@@ -283,4 +284,18 @@ def trainkit_trial_end(trial: int, report: Report) -> None:
     Args:
         trial: the trial's number from 0.
         report: how its run ended.
+    """
+
+
+@hookspec
+def trainkit_study_end(study: Study) -> None:
+    """Follow a search to its end: all trials are over, the winner is measured.
+
+    Called once on the modules of all plugins, as no table of a recipe names who follows a search, before
+    ``report.json`` is written; called again where ``trainkit report`` shows the study, also on the way. Files go into
+    ``study.folder``. An error raised here is shown and does not change the result.
+
+    Args:
+        study: all trials, what is varied, and in ``study.findings`` what was found out about the results; not to be
+            changed.
     """

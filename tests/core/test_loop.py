@@ -9,7 +9,13 @@ import pytest
 from trainkit import hookimpl
 from trainkit.hooking import hook_names
 
-NOT_IN_A_RUN = {"trainkit_components", "trainkit_check_recipe", "trainkit_trial_end", "trainkit_restore"}
+NOT_IN_A_RUN = {
+    "trainkit_components",
+    "trainkit_check_recipe",
+    "trainkit_trial_end",
+    "trainkit_study_end",
+    "trainkit_restore",
+}
 
 
 def log_of_everything(log: list[str]) -> Any:

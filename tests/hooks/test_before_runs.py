@@ -11,6 +11,9 @@ from trainkit.hooking import new_hook_manager
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 from trainkit.run import Report
+from trainkit.search.closing import tell_plugins
+from trainkit.space import Space
+from trainkit.trial import Objective, Study
 
 RECIPE = """\
 recipe = 1
@@ -112,3 +115,19 @@ def test_trainkit_trial_end() -> None:
     report = Report("stopped", "early", 3, 1.0, 0.5, {}, None, "")
     manager.hook.trainkit_trial_end(trial=4, report=report)
     assert sorted(heard) == [("a", 4, "stopped"), ("b", 4, "stopped")]
+
+
+def test_trainkit_study_end(tmp_path: Path) -> None:
+    """Called when a search is over, on the modules of all plugins; what one raises is told, and the others go on."""
+    for name, act in (("fails", "raise RuntimeError('no ink')"), ("writes", "(study.folder / 'seen').touch()")):
+        (tmp_path / f"{name}.py").write_text(
+            "from trainkit import hookimpl\n"
+            f"@hookimpl\ndef trainkit_study_end(study):\n    if study.searcher == 'none':\n        {act}\n",
+            encoding="utf-8",
+        )
+    plugins = Plugins([str(tmp_path / "fails.py"), str(tmp_path / "writes.py")])
+    told: list[str] = []
+    tell_plugins(Study(tmp_path, "none", Space(()), (Objective("val.loss"),), 1, 0), plugins, told.append)
+    assert (tmp_path / "seen").exists()
+    assert len(told) == 1
+    assert "in hook trainkit_study_end: RuntimeError: no ink" in told[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,19 +59,20 @@ class Findings:
         }
 
 
-def findings(study: Study, samples: int = 0) -> Findings:
+def findings(study: Study, samples: int = 0, allowed: Callable[[Edge], bool] = lambda edge: True) -> Findings:
     """Look a study through.
 
     Args:
         study: the study, at its end or on the way.
         samples: how many validation samples its figures are of; 0 where that is not known.
+        allowed: whether a wider range is possible at all; a range that ends where its setting does says nothing.
     """
     done = [record for record in study.records if record.trial.status == "done" and record.trial.values]
     best = study.best()
     if best is None:
         return Findings(_failures(study), (), (), ())
     several = len(study.objectives) > 1
-    outer = [] if several else edges(study)
+    outer = [] if several else [edge for edge in edges(study) if allowed(edge)]
     matter = [] if several else importances(study)
     ties = [] if several else tied(study, best, samples)
     found = [Finding("edge", str(edge)) for edge in outer]
@@ -113,11 +114,15 @@ def tied(study: Study, best: Record, samples: int) -> list[int]:
     return [record.trial.number for record in sorted(found, key=lambda record: record.trial.values[0])]
 
 
+def is_share(figure: str) -> bool:
+    """Whether a figure is a share of the samples, so that its noise follows from their number."""
+    return figure.rpartition(".")[2] in ("accuracy", "error")
+
+
 def _standard_error(study: Study, record: Record, samples: int) -> float | None:
     if study.parts > 1 and record.spread:
         return record.spread[0] / math.sqrt(study.parts)
-    name = study.objectives[0].figure.rpartition(".")[2]
-    if samples and name in ("accuracy", "error") and record.figures:
+    if samples and is_share(study.objectives[0].figure) and record.figures:
         share = min(max(record.figures[0], 0.0), 1.0)
         return math.sqrt(max(share * (1 - share), 1 / samples) / samples)
     return None

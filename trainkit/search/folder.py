@@ -20,7 +20,8 @@ from trainkit.search.log import NAME, read_events
 
 TRIALS = "trials"
 REFIT = "refit"
-FILES = ("recipe.toml", "environment.json", NAME, "report.json", "best.toml")
+WIDER = "wider.toml"
+FILES = ("recipe.toml", "environment.json", NAME, "report.json", "best.toml", WIDER)
 
 
 def is_study(path: Path) -> bool:
@@ -105,7 +106,7 @@ class StudyFolder:
 
     def reopen(self) -> None:
         """Remove what says that the study is over."""
-        for name in ("report.json", "best.toml"):
+        for name in ("report.json", "best.toml", WIDER):
             (self.path / name).unlink(missing_ok=True)
 
     def __enter__(self) -> StudyFolder:

@@ -76,6 +76,9 @@ class StudyDisplay:
             if test:
                 lines.append(f"  the winner on the test samples: {test}")
         lines += [f"  note: {note}" for note in report.notes]
+        lines += [
+            f"  {finding['text']}" for finding in report.findings.get("findings", []) if finding["about"] != "bias"
+        ]
         if report.status == "finished":
             lines.append(f"  {report.folder / 'report.json'}  {report.folder / 'best.toml'}")
         else:

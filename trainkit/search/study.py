@@ -20,6 +20,7 @@ from trainkit.recipe import Recipe, to_toml
 from trainkit.run import Report
 from trainkit.search.begin import begin_searcher, begun, continued
 from trainkit.search.budget import budget_lines
+from trainkit.search.closing import study_ended
 from trainkit.search.driver import Driver
 from trainkit.search.ending import crown
 from trainkit.search.failures import StudyStopped
@@ -30,7 +31,7 @@ from trainkit.search.plan import Plan, parts_of, plan_of, settled
 from trainkit.search.report import StudyReport, report_of
 from trainkit.search.show import StudyDisplay
 from trainkit.signals import Signals
-from trainkit.trial import Record, Searcher, Study
+from trainkit.trial import Record, Searcher
 from trainkit.work import Executor, Site
 
 
@@ -176,7 +177,7 @@ class _Session:
         self._put(ledger, log, {"event": "end", "reason": reason})
         stopped = crown(self.recipe, self.plugins, ledger, log, self.executor, self._stopping, self._note)
         if not stopped:
-            study_ended(study, self.recipe, self._note)
+            study_ended(study, self.plugins, self._note)
         return stopped
 
     def _failed(self, ledger: Ledger, log: StudyLog, error: Exception) -> None:
@@ -229,7 +230,3 @@ class _Session:
             log.add(event)
             ledger.put(event)
         log.sync()
-
-
-def study_ended(study: Study, recipe: Recipe, say: Callable[[str], None]) -> None:
-    """The place for what is found out about a finished study: warnings, tables, pictures."""
