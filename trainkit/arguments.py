@@ -34,6 +34,7 @@ VERBS = {
     "hooks": ("", "list the hooks that a plugin can implement"),
     "plugins": ("", "list the installed plugins and their state"),
     "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
+    "report": ("STUDY [--top N]", "show what a search has come to, while it runs or after it"),
     "evaluate": ("RUN [--split SPLIT]", "measure a finished run on a split"),
     "predict": ("RUN [--split SPLIT] [--out FILE]", "write what a finished run predicts for a split"),
     "import-weights": ("FILE --out FILE [--key KEY]", "make safetensors of another program's .pt, .pth or .bin file"),
@@ -52,6 +53,7 @@ OPTIONS = {
     "--metrics FILE": "(preview) play the figures of a metrics.jsonl, or of JSON, through the reactions",
     "--updates N": "(verify-resume, bench) length of the trial, or of a round; default: a dozen, or about a second",
     "--rounds R": "(bench) how often each contender is timed; default: 7",
+    "--top N": "(report) how many of the best trials are listed; default: 10",
     "--origin": "(fill) show where each value comes from instead",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
     "-p MODULE": "also use the plugin in this module or file; may be repeated",
@@ -64,7 +66,7 @@ OPTIONS = {
     "-h, --help": "show this text, or with a verb what it takes",
 }
 _TAKES_VALUE = (
-    *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds"),
+    *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
     *("--at", "--plot", "--metrics", "--split", "--out", "--key"),
 )
 _SPLITS = ("train", "val", "test")
@@ -131,6 +133,9 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("kind", nargs="?", help="a kind of component, or 'recipes'")
     elif verb == "describe":
         parser.add_argument("names", nargs="*", metavar="KIND NAME", help="such as: optimizer sgd")
+    elif verb == "report":
+        parser.add_argument("study", metavar="STUDY", help="study folder")
+        parser.add_argument("--top", type=int, default=10, metavar="N", help=_help("--top N"))
     elif verb in ("evaluate", "predict"):
         parser.add_argument("run", metavar="RUN", help="run folder")
         parser.add_argument("--split", choices=_SPLITS, default="test", help="which samples; default: test")

@@ -221,8 +221,9 @@ class Study:
     findings: dict[str, Any] = field(default_factory=dict)
 
     def best(self) -> Record | None:
-        """The finished trial with the lowest first value, of those that may be the best; of equals, the first."""
-        return min(self._candidates(), key=lambda record: record.trial.values[0], default=None)
+        """The finished trial with the lowest first value, of those that may be the best; of equals the one with the
+        lowest second value and so on, so that it is on the front; of those, the first."""
+        return min(self._candidates(), key=lambda record: record.trial.values, default=None)
 
     def front(self) -> list[Record]:
         """The Pareto front, best first value first: of those that may be the best, the finished trials that no other

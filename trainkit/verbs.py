@@ -142,6 +142,18 @@ def _predict(session: Session) -> int:
     return 0
 
 
+def _report(session: Session) -> int:
+    args = session.args
+    if args.top < 1:
+        raise usage_error(f"--top {args.top}: write a whole number, at least 1")
+    folder, plugins = run_folder(args.study), session.plugins(whole=False)
+    from trainkit.search.table import show_study
+
+    session.imported()
+    show_study(folder, plugins, args.top, session.json, lambda text: None if args.quiet else say(f"note: {text}"))
+    return 0
+
+
 # ------------------------------------------------------------ a recipe timed
 
 
@@ -180,6 +192,7 @@ ACTS: Mapping[str, Callable[[Session], int]] = {
     "bench": _bench,
     "doctor": _doctor,
     "import-weights": _import_weights,
+    "report": _report,
     "evaluate": _evaluate,
     "predict": _predict,
 }

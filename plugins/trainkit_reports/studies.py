@@ -11,6 +11,7 @@ from trainkit import Dimension, Record, Study
 
 MOST_SETTINGS = 12  # more panels or axes than this could not be read
 STATUS_COLOURS = {"done": "tab:blue", "pruned": "tab:gray", "paused": "tab:gray"}
+UNDER_WAY = ("waiting", "running", "paused", "pruned")
 SHARE_SHOWN = 0.8  # of the values, the share that sets what the axis shows; worse ones stand at its end
 
 
@@ -26,7 +27,7 @@ def draw_study(study: Study) -> list[Path]:
     shown = [record for record in study.records if record.figures and all(map(math.isfinite, record.figures))]
     if not shown:
         return []
-    made = []
+    made: list[Path | None] = []
     with matplotlib.rc_context():  # a matplotlibrc of the folder one stands in has no say
         matplotlib.rcdefaults()
         if len(study.objectives) > 1:
@@ -81,12 +82,12 @@ def _history(study: Study, shown: Sequence[Record]) -> Path:
         )
     best, line = None, []
     for record in shown:
-        if record.trial.status == "done" and record.trial.values:
+        if record.trial.status == "done" and record.trial.final and record.trial.values:
             best = record if best is None or record.trial.values[0] < best.trial.values[0] else best
             line.append((record.trial.number, best.figures[0]))
     if line:
         axes.plot(*zip(*line, strict=True), color="tab:orange", drawstyle="steps-post", label="best so far")
-    failed = [record.trial.number for record in study.records if not record.figures]
+    failed = [r.trial.number for r in study.records if not r.figures and r.trial.status not in UNDER_WAY]
     if failed:
         axes.plot(
             failed, [0.02] * len(failed), "x", color="tab:red", transform=axes.get_xaxis_transform(), label="failed"
@@ -122,6 +123,8 @@ def _slices(study: Study, shown: Sequence[Record]) -> Path:
             [min(max(record.figures[0], low), high) for record in own],
             c=[record.trial.number for record in own],
             cmap="viridis",
+            vmin=0,  # one scale of colours for all settings
+            vmax=max(1, len(study.records) - 1),
             s=16,
         )
         _axis(axes.xaxis, axes.set_xscale, dimension)

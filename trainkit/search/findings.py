@@ -145,7 +145,7 @@ def _gap(best: Record) -> list[Finding]:
     if train is None or val is None or train - val <= GAP:
         return []
     text = (
-        f"the winner is right on {train:.1%} of the training and {val:.1%} of the validation samples: it overfits; "
+        f"the best trial is right on {train:.1%} of the training and {val:.1%} of the validation samples: it overfits; "
         "more regularisation, augmentation or data may help more than another search"
     )
     return [Finding("gap", text)]

@@ -56,7 +56,7 @@ def report_of(study: Study, status: Any, reason: str, seconds: float, notes: lis
     best = study.best()
     found = None
     if best is not None:
-        found = _entry(study, best)
+        found = entry_of(study, best)
         for name in ("test", "test_of", "refit"):
             if name in study.winner and study.winner.get("trial") == best.trial.number:
                 found[name] = study.winner[name]
@@ -66,7 +66,7 @@ def report_of(study: Study, status: Any, reason: str, seconds: float, notes: lis
         reason=reason,
         trials=dict(sorted(counts.items())),
         best=found,
-        front=[_entry(study, record) for record in study.front()] if len(study.objectives) > 1 else [],
+        front=[entry_of(study, record) for record in study.front()] if len(study.objectives) > 1 else [],
         epochs=round(sum(record.epochs for record in study.records), 6),
         seconds=round(seconds, 3),
         notes=notes,
@@ -74,7 +74,8 @@ def report_of(study: Study, status: Any, reason: str, seconds: float, notes: lis
     )
 
 
-def _entry(study: Study, record: Record) -> dict[str, Any]:
+def entry_of(study: Study, record: Record) -> dict[str, Any]:
+    """A trial as ``report.json`` has it."""
     entry: dict[str, Any] = {
         "trial": record.trial.number,
         "figure": study.objectives[0].figure,

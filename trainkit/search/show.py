@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit.console import is_terminal, say
+from trainkit.console import aligned, is_terminal, say
 from trainkit.display import Bar
 from trainkit.errors import printable
 from trainkit.run_text import clock_text
+from trainkit.search.folder import WIDER
+from trainkit.search.naming import point_text
 from trainkit.trial import Record, Study
 
 if TYPE_CHECKING:
     from trainkit.search.report import StudyReport
 
 _LONGEST = 60  # of a point, in characters
+_MOST = 12  # trials of a front
 
 
 class StudyDisplay:
@@ -72,15 +76,19 @@ class StudyDisplay:
         if report.best is not None:
             test = "  ".join(f"test.{name} {value:.4g}" for name, value in (report.best.get("test") or {}).items())
             figure = f"{report.best['figure']} {report.best['value']:.5g}"
-            lines.append(f"  best: trial {report.best['trial']}  {figure}  {point_text(report.best['point'])}")
+            if report.front:
+                lines += [f"  {line}" for line in front_lines(report.front)]
+            else:
+                lines.append(f"  best: trial {report.best['trial']}  {figure}  {point_text(report.best['point'])}")
             if test:
-                lines.append(f"  the winner on the test samples: {test}")
+                of = f"trial {report.best['trial']}, best in {report.best['figure']}," if report.front else "the winner"
+                lines.append(f"  {of} on the test samples: {test}")
         lines += [f"  note: {note}" for note in report.notes]
         lines += [
             f"  {finding['text']}" for finding in report.findings.get("findings", []) if finding["about"] != "bias"
         ]
         if report.status == "finished":
-            lines.append(f"  {report.folder / 'report.json'}  {report.folder / 'best.toml'}")
+            lines += [f"  {line}" for line in _files(report.folder)]
         else:
             lines.append(f"  next: trainkit resume {report.folder}")
         self.say("\n".join(lines))
@@ -97,29 +105,45 @@ class StudyDisplay:
         if record.figures:
             spread = f" +-{record.spread[0]:.2g}" if record.spread else ""
             parts.append(f"{study.objectives[0].figure} {record.figures[0]:.5g}{spread}")
-        if self._best is not None:
+            for objective, figure in zip(study.objectives[1:], record.figures[1:], strict=True):
+                parts.append(f"{objective.figure} {figure:.5g}")
+        if self._best is not None and len(study.objectives) == 1:
             parts.append(f"best {self._best[1]:.5g}")
         if trial.status == "paused":
             parts.append(f"at {trial.trained:.3g}")
-        parts.append(point_text(trial.point))
+        parts.append(point_text(trial.point, _LONGEST))
         if record.message and trial.status not in ("done", "paused"):
             parts.append(f"({record.message.splitlines()[0][:80]})")
         return "  ".join(part for part in parts if part)
 
     def _words(self, study: Study) -> str:
-        best = "" if self._best is None else f"best {self._best[1]:.5g}"
+        best = "" if self._best is None or len(study.objectives) > 1 else f"best {self._best[1]:.5g}"
         return f"trials  {best}".rstrip()
 
 
-def point_text(point: Any) -> str:
-    """A point on one short line: ``lr 0.0123, momentum 0.9``."""
-    parts = []
-    for name, value in point.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-        keys = name.split(".")
-        parts.append(f"{'.'.join(keys[-2:] if keys[-1].isdigit() else keys[-1:])} {shown}")
-    text = ", ".join(parts)
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+def front_lines(front: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The trials of a front with their values, a line each."""
+    rows = [
+        (f"  trial {one['trial']}", *(f"{name} {value:.5g}" for name, value in one["values"].items()))
+        for one in front[:_MOST]
+    ]
+    more = [f"  and {len(front) - _MOST} more"] if len(front) > _MOST else []
+    return ["front: the trials that no other one beats in all objectives", *aligned(rows), *more]
+
+
+def seconds_text(seconds: float, study: Study) -> str:
+    """The time that a study has taken; where none of its processes has ended, what its trials have."""
+    return clock_text(seconds) if seconds else f"{clock_text(sum(r.seconds for r in study.records))} of its trials"
+
+
+def _files(folder: Path) -> list[str]:
+    """What a search leaves behind for a reader, and the command that shows it again."""
+    lines = [f"{folder / 'best.toml'}  the winner as a recipe"] if (folder / "best.toml").is_file() else []
+    if (folder / WIDER).is_file():
+        lines.append(f"{folder / WIDER}  the same search over wider ranges")
+    if drawn := sorted(path.name for path in folder.glob("*.png")):
+        lines.append(f"{folder}: {', '.join(drawn)}")
+    return [*lines, f"all of it: trainkit report {folder}"]
 
 
 def _over(study: Study) -> int:
