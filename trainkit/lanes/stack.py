@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -122,22 +122,45 @@ class Stack:
         Args:
             batches: one for each lane that is there, by place; all of one size.
         """
-        if not self._built:
-            self.build()
         first = batches[0]
         same = all(batch.inputs is first.inputs for batch in batches)
         alike = all(batch.targets is first.targets for batch in batches)
         inputs = first.inputs if same else torch.stack([batch.inputs for batch in batches])
         targets = first.targets if alike else torch.stack([batch.targets for batch in batches])
+        losses, outputs = self._made(inputs, targets, same, alike, lambda: batches)
+        return self._results(losses, outputs, batches, alike)
+
+    def update_stacked(self, batch: Batch, shared: bool) -> tuple[Tensor, Tensor]:
+        """Make one update of every lane; losses ``(lanes,)`` and outputs ``(lanes, batch, ...)``, detached.
+
+        Args:
+            batch: tensors ``(lanes, batch, ...)`` by place, or ``(batch, ...)`` that all lanes share.
+            shared: whether they share it.
+        """
+
+        def batches() -> Sequence[Batch]:
+            if shared:
+                return [batch] * len(self._runs)
+            parts = zip(batch.inputs.unbind(0), batch.targets.unbind(0), batch.index.unbind(0), strict=True)
+            return [Batch(*part) for part in parts]
+
+        losses, outputs = self._made(batch.inputs, batch.targets, shared, shared, batches)
+        return losses.detach(), outputs.detach()
+
+    def _made(
+        self, inputs: Tensor, targets: Tensor, same: bool, alike: bool, batches: Callable[[], Sequence[Batch]]
+    ) -> tuple[Tensor, Tensor]:
+        if not self._built:
+            self.build()
         runs = self._runs
         if self._program is not None and (made := self._compiled(inputs, targets, same, alike)) is not None:
-            return self._results(made[0], made[1], batches, alike)
+            return made[0], made[1]
         for run in runs:
             set_values(run, run.optimizer.param_groups, run.step)
         self.vector.follow(runs[0].model)
         masks: Sequence[Tensor] = ()
         if self.vector.dropouts and self.vector.model.training:
-            masks = draw(self._calls_of(first.inputs), self._active, self._dropouts)
+            masks = draw(self._calls_of(inputs if same else inputs[0]), self._active, self._dropouts)
         numbers, single = self._losses.tensors(), self._losses.single
         apart = bool(single) or self.vector.layers is not None  # the loss is computed after the outputs
         with runs[0].precision.context():
@@ -154,7 +177,7 @@ class Stack:
             if apart and not single:
                 losses = self._losses.together(outputs, targets, alike, numbers)
             elif single:
-                parts = zip(single, outputs.unbind(0), batches, strict=True)
+                parts = zip(single, outputs.unbind(0), batches(), strict=True)
                 losses = torch.stack([loss(output, batch) for loss, output, batch in parts])
         ones = self._ones.get(losses.dtype)
         if ones is None:
@@ -165,7 +188,7 @@ class Stack:
             if self._hooks.any:
                 self._hooks(self._into, self._own_gradients)
             self._update()
-        return self._results(losses, outputs, batches, alike)
+        return losses, outputs
 
     def _compiled(self, inputs: Tensor, targets: Tensor, same: bool, alike: bool) -> list[Tensor] | None:
         """Losses and outputs of an update made by the compiled program; ``None`` where it is to be made eagerly."""
