@@ -81,6 +81,24 @@ def test_lanes_measure_what_serial_trials_measure(tmp_path: Path) -> None:
     assert len(told) == 2 * 3 * len(rates)
 
 
+def test_folds_that_differ_by_a_sample_are_lanes_too(tmp_path: Path) -> None:
+    said: list[str] = []
+    # Of 154 samples, folds leave 102, 103 and 103 to train on: their last batches have 6 or 7.
+    cuts = [(rate, fold) for rate in (0.03, 0.1) for fold in range(3)]
+    for name in ("serial", "lanes"):
+        jobs = []
+        for number, (rate, fold) in enumerate(cuts):
+            text = recipe(rate).replace("batch_size", f"folds = 3\nfold = {fold}\nbatch_size")
+            jobs.append(Job(number, 0, text, tmp_path / name / str(number)))
+        site = Site(tmp_path, recipe=recipe(), say=said.append)
+        carry_out(name, jobs, site, **({"lanes": 6} if name == "lanes" else {}))
+    assert said == []
+    for number in range(len(cuts)):
+        expected = figures(tmp_path / "serial" / str(number))
+        for got, line in zip(figures(tmp_path / "lanes" / str(number)), expected, strict=True):
+            assert got == pytest.approx(line, rel=2e-5, abs=2e-6)
+
+
 def test_what_cannot_be_a_lane_is_trained_and_said(tmp_path: Path) -> None:
     said: list[str] = []
     jobs = [Job(i, 0, recipe(optimizer="lbfgs", epochs=1), tmp_path / str(i)) for i in range(2)]
