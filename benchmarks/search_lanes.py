@@ -218,11 +218,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few trials once, to see that it works")
     parser.add_argument("--case", choices=list(CASES), action="append", help="only this one")
     parser.add_argument("--trials", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     for name in options.case or CASES:
         if options.quick:
             CASES[name]["epochs"] = 1
-        print(compare(name, 4 if options.quick else options.trials, 1 if options.quick else 7), flush=True)
+        print(compare(name, 4 if options.quick else options.trials, 1 if options.quick else options.rounds), flush=True)
         print()
 
 
