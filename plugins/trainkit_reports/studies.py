@@ -25,15 +25,16 @@ def draw_study(study: Study) -> list[Path]:
     import matplotlib
 
     shown = [record for record in study.records if record.figures and all(map(math.isfinite, record.figures))]
-    if not shown:
+    if not study.records:
         return []
     made: list[Path | None] = []
     with matplotlib.rc_context():  # a matplotlibrc of the folder one stands in has no say
         matplotlib.rcdefaults()
-        if len(study.objectives) > 1:
+        if len(study.objectives) > 1 and shown:
             made.append(_front(study, shown))
-        else:
+        elif shown or len(study.objectives) == 1:
             made.append(_history(study, shown))
+        if shown and len(study.objectives) == 1:
             made.append(_slices(study, shown))
             made.append(_parallel(study, shown))
     return [picture for picture in made if picture is not None]
@@ -56,6 +57,8 @@ def _save(page: Any, study: Study, name: str) -> Path:
 
 def limits(values: Sequence[float], lower_is_better: bool) -> tuple[float, float]:
     """What an axis shows: all good values, and of the bad ones those that do not hide the good ones."""
+    if not values:
+        return 0.0, 1.0
     ranked = sorted(values, reverse=not lower_is_better)
     best, edge = ranked[0], ranked[min(len(ranked) - 1, math.ceil(SHARE_SHOWN * len(ranked)))]
     worst = ranked[-1]
@@ -184,14 +187,16 @@ def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
         points = [
             (column, dimension.share(record.trial.point[dimension.name]))
             if dimension.name in record.trial.point and _has(dimension, record)
-            else (column, math.nan)  # a gap where the setting does not count
+            else (column, math.nan)  # a gap where the setting does not count, which a dotted line bridges
             for column, dimension in enumerate(dimensions)
         ]
         value = min(max((record.figures[0] - low) / (high - low), 0.0), 1.0)
         points.append((len(dimensions), value))
-        axes.plot(
-            *zip(*points, strict=True), color=colours(good), alpha=0.25 + 0.65 * good**2, marker=".", markersize=4
-        )
+        colour, alpha = colours(good), 0.25 + 0.65 * good**2
+        axes.plot(*zip(*points, strict=True), color=colour, alpha=alpha, marker=".", markersize=4)
+        there = [point for point in points if not math.isnan(point[1])]
+        if len(there) < len(points):
+            axes.plot(*zip(*there, strict=True), color=colour, alpha=alpha / 2, linestyle=":", linewidth=1, zorder=1)
     for column, dimension in enumerate(dimensions):
         axes.axvline(column, color="0.7", linewidth=0.8, zorder=0)
         if dimension.kind == "choice":
@@ -225,8 +230,20 @@ def _front(study: Study, shown: Sequence[Record]) -> Path:
     first, second = study.objectives[:2]
     page = _figure(6.4, 4.8, f"{study.folder.name}: {first.figure} against {second.figure}")
     axes = page.add_subplot()
-    axes.scatter([r.figures[1] for r in shown], [r.figures[0] for r in shown], s=16, color="0.6", label="trials")
     front = study.front()
+    # What is on the front is seen, however bad it is in one objective.
+    low, high = limits([record.figures[0] for record in shown], first.mode == "min")
+    own = [record.figures[0] for record in front]
+    if own and (min(own) < low or max(own) > high):
+        room = 0.05 * (max(high, *own) - min(low, *own))
+        low, high = min(low, min(own) - room), max(high, max(own) + room)
+    axes.scatter(
+        [record.figures[1] for record in shown],
+        [min(max(record.figures[0], low), high) for record in shown],
+        s=16,
+        color="0.6",
+        label="trials",
+    )
     places = sorted((record.figures[1], record.figures[0], record.trial.number) for record in front)
     axes.plot([x for x, _, _ in places], [y for _, y, _ in places], "o-", color="tab:orange", label="front")
     for x, y, number in places[:20]:
@@ -234,8 +251,7 @@ def _front(study: Study, shown: Sequence[Record]) -> Path:
     across = [record.figures[1] for record in shown]
     if min(across) > 0 and max(across) > 20 * min(across):
         axes.set_xscale("log")
-    up = [record.figures[0] for record in shown]
-    axes.set_ylim(*limits(up, first.mode == "min"))
+    axes.set_ylim(low, high)
     axes.set_xlabel(_plain(f"{second.figure} ({'lower' if second.mode == 'min' else 'higher'} is better)"))
     axes.set_ylabel(_plain(f"{first.figure} ({'lower' if first.mode == 'min' else 'higher'} is better)"))
     axes.grid(alpha=0.3)
