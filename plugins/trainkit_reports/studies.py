@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -165,7 +166,9 @@ def _axis(axis: Any, set_scale: Any, dimension: Dimension) -> None:
 
 def label(choice: Any) -> str:
     """A choice as an axis names it."""
-    text = str(choice.get("use", choice)) if isinstance(choice, Mapping) else str(choice)
+    if isinstance(choice, Mapping):
+        choice = choice.get("use", choice)
+    text = (choice if isinstance(choice, str) else json.dumps(choice)).replace("\n", " ")
     return _plain(text if len(text) <= 16 else text[:15] + "…")
 
 
@@ -196,7 +199,7 @@ def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
         axes.plot(*zip(*points, strict=True), color=colour, alpha=alpha, marker=".", markersize=4)
         there = [point for point in points if not math.isnan(point[1])]
         if len(there) < len(points):
-            axes.plot(*zip(*there, strict=True), color=colour, alpha=alpha / 2, linestyle=":", linewidth=1, zorder=1)
+            axes.plot(*zip(*there, strict=True), color=colour, alpha=alpha, linestyle=":", linewidth=1, zorder=1)
     for column, dimension in enumerate(dimensions):
         axes.axvline(column, color="0.7", linewidth=0.8, zorder=0)
         if dimension.kind == "choice":
@@ -223,7 +226,9 @@ def _note(axes: Any, column: int, share: float, text: str) -> None:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.2g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4g}" if 0.9 < value < 1 else f"{value:.2g}"  # 0.999, not 1
 
 
 def _front(study: Study, shown: Sequence[Record]) -> Path:

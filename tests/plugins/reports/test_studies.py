@@ -160,3 +160,4 @@ def test_labels_are_short_and_no_formulas() -> None:
     assert label({"use": "adamw", "lr": 0.1}) == "adamw"
     assert label("$x$") == r"\$x\$"
     assert len(label("x" * 100)) == 16
+    assert [label(True), label([64, 32]), label("a\nb")] == ["true", "[64, 32]", "a b"]
