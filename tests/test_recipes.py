@@ -84,6 +84,65 @@ def test_it_runs_where_its_data_is_at_hand(plugins, recipe):
     assert report.metrics["val.loss"] > 0
 
 
+SEARCHES = [recipe for recipe in RECIPES if recipe.parent.name == "search"]
+
+
+@pytest.mark.parametrize("recipe", SEARCHES, ids=name_of)
+def test_a_search_tries_its_recipe_and_another_point(plugins, recipe):
+    from trainkit.launch import launch
+    from trainkit.search.command import smoke
+
+    need_its_library(recipe)
+    loaded = load_recipe(recipe, [], plugins)
+    if loaded.tables["data"]["use"] not in AT_HAND:
+        pytest.skip(f"the data '{loaded.tables['data']['use']}' would have to be downloaded or named")
+    tried = []
+
+    def train(trial):
+        tried.append(trial)
+        assert launch(trial, plugins, smoke=True).status == "finished"
+
+    smoke(loaded, train)
+    assert len(tried) == 2
+    varied = {name.partition("#")[0].partition(".")[0] for name in loaded.tables["search"]["space"]}
+    assert any(tried[0].tables[key] != tried[1].tables[key] for key in varied)
+
+
+def test_a_packaged_search_is_done_from_any_folder(program, tmp_path):
+    report = program("trainkit:search/random_digits", "search.trials=6", "--run-dir", "study")
+    assert (report["status"], report["trials"]) == ("finished", {"done": 6})
+    assert report["best"]["value"] < 0.1
+    assert report["best"]["test"]["accuracy"] > 0.95
+    for name in ("best.toml", "history.png", "slices.png", "parallel.png"):
+        assert (tmp_path / "study" / name).is_file(), name
+    shown = program("report", "study", "--top", "3")
+    assert shown["table"][0]["verdict"] == "best"
+    assert shown["best"] == report["best"]
+    again = program("study/best.toml")
+    assert again["metrics"]["val.loss"] == pytest.approx(report["best"]["value"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "trials"),
+    [
+        ("grid_folds", ["search.trials=5", "search.sample=true", "run.duration=2ep"], 5),
+        ("multi_objective", ["search.trials=16", "search.population=4", "run.duration=2ep"], 16),
+    ],
+)
+def test_a_search_ends_with_a_winner_or_a_front(program, name, changes, trials):
+    if name == "multi_objective":
+        pytest.importorskip("optuna")
+    report = program(f"trainkit:search/{name}", *changes, "--run-dir", "study")
+    assert (report["status"], sum(report["trials"].values())) == ("finished", trials)
+    assert report["best"]["test"]["accuracy"] > 0.5
+    if name == "multi_objective":
+        sizes = [one["values"]["parameters"] for one in report["front"]]
+        assert sizes == sorted(sizes, reverse=True)
+        assert report["best"]["trial"] == report["front"][0]["trial"]
+    if name == "grid_folds":
+        assert report["best"]["spread"] > 0
+
+
 def test_mlp_digits_learns_to_read_digits(program, tmp_path):
     report = program(str(ROOT / "recipes" / "mlp_digits.toml"))
     assert (report["status"], report["steps"]) == ("finished", 600)
