@@ -40,7 +40,7 @@ def test_list_of_one_kind_as_json(trainkit):
 
 
 def test_list_of_a_kind_without_components(trainkit):
-    assert trainkit("list", "searcher").out == "no searcher is installed\n"
+    assert trainkit("list", "searcher", "--without", "searchers").out == "no searcher is installed\n"
 
 
 def test_list_recipes(trainkit):

@@ -142,6 +142,7 @@ def test_a_study_is_shown_while_it_runs(searched: Path, tmp_path: Path, capsys: 
     out = capsys.readouterr().out
     assert out.splitlines()[0].startswith(f"{folder}: running (")
     assert "2 done" in out
+    assert f"to go on    trainkit resume {folder}, if it was killed" in out
     assert "winner: " not in out
     assert (folder / "history.png").stat().st_size > 0
     drawn = (folder / "history.png").stat().st_mtime_ns

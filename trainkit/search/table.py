@@ -130,7 +130,8 @@ def _status(folder: Path, ledger: Ledger) -> tuple[str, str]:
         return status, reason
     if status in ("interrupted", "failed") and not ledger.over:
         return status, reason
-    return "running", f"{len(ledger.study.records)} of {ledger.study.trials} trials begun, or killed"
+    begun = f"{len(ledger.study.records)} of {ledger.study.trials}"
+    return "running", f"{begun} trials begun; where no process goes on with it, it was killed"
 
 
 # ------------------------------------------------------------ words
@@ -151,6 +152,10 @@ def _head(ledger: Ledger, status: str, reason: str) -> list[str]:
         f"  trained     {epochs:.6g} epochs in {seconds_text(ledger.seconds, study)}",
     ]
     short = [r for r in study.records if not r.trial.final and r.trial.status == "done"]
+    if status != "finished":
+        lines.append(
+            f"  to go on    trainkit resume {study.folder}" + (", if it was killed" if status == "running" else "")
+        )
     if short:
         lines.append(f"  not listed  {len(short)} shorter runs, whose values do not compare with those of whole ones")
     return lines
