@@ -44,10 +44,19 @@ class Tally:
         self._weights: list[Tensor] = []
         self._first_step = self.run.position
 
-    def add(self, result: StepResult) -> None:
-        """Take in what one call did."""
+    def room(self, numbers: int) -> int:
+        """After how many calls with so many outputs each results are taken in, which is where losses are looked at."""
+        return max(1, min(FOLD_EVERY - self._calls, (FOLD_NUMBERS - self._numbers) // max(1, numbers) + 1))
+
+    def add(self, result: StepResult, calls: int = 1) -> None:
+        """Take in what one call did.
+
+        Args:
+            result: losses, and outputs where they are wanted.
+            calls: how many calls it stands for.
+        """
         self._held.append(result)
-        self._calls += 1
+        self._calls += calls
         for output in result.outputs:
             self._numbers += output.numel()
         if self._calls >= FOLD_EVERY or self._numbers > FOLD_NUMBERS:

@@ -53,3 +53,24 @@ class OneByOne:
                     found.append(lane.run.model(inputs))
                 lane.run.model.train()
         return torch.stack(found)
+
+
+class Together(OneByOne):
+    """Has the method of a stack that takes the batches of all lanes as one."""
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        super().__init__(lanes)
+        self.updates = 0
+        self.shared: set[bool] = set()
+
+    def update_stacked(self, batch: Batch, shared: bool) -> tuple[Tensor, Tensor]:
+        self.updates += 1
+        self.shared.add(shared)
+        lanes = sum(lane is not None for lane in self.lanes)
+        parts = (batch.inputs, batch.targets, batch.index)
+        batches = [Batch(*(part if shared else part[row] for part in parts)) for row in range(lanes)]
+        results = self.update(batches)
+        losses = torch.stack([result.losses for result in results])
+        if not results[0].outputs:
+            return losses, losses
+        return losses, torch.stack([result.outputs[0] for result in results])

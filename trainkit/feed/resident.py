@@ -53,6 +53,14 @@ class ResidentFeed(Planned):
         """Cut the epochs in another way."""
         self.plan = dataclasses.replace(self.plan, cuts=cuts)
 
+    @property
+    def samples(self) -> tuple[Tensor, Tensor] | None:
+        """Inputs and targets that training batches are only gathered from; ``None`` where more is done to them."""
+        if self.plan.augmentations:
+            return None
+        (inputs, targets), ready = self._ready("train")
+        return (inputs, targets) if ready and isinstance(inputs, Tensor) else None
+
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the training batches of an epoch, from the batch numbered ``start`` on."""
         plan = self.plan

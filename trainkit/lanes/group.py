@@ -8,6 +8,7 @@ from trainkit.dataset import Batch
 from trainkit.lanes.lane import Lane
 from trainkit.lanes.member import Batches, Member, evaluate_ahead
 from trainkit.lanes.stack import Stack
+from trainkit.lanes.stretch import Stretches
 
 
 class Group:
@@ -31,6 +32,7 @@ class Group:
         self._places: list[Member | None] = []
         self._stack: Stack | None = None
         self._batches = Batches()
+        self._stretches = Stretches()
         self._apart = False  # whether the stack has failed, and every run makes its own updates
 
     @property
@@ -98,17 +100,18 @@ class Group:
             self.waiting.append(member)
 
     def _turn(self) -> list[tuple[Member, Exception | None]]:
-        """Make one update of every run; give those for which something is due, with what went wrong."""
+        """Make updates of every run; give those for which something is due, with what went wrong."""
         members = self.members
         assert self._stack is not None
-        taken = self._batches.take(members)
-        batches = [batch for batch in taken if isinstance(batch, Batch)]
-        if len(batches) < len(members):  # the others begin anew where they stand
-            self._batches.forget()
-            failed = zip(members, taken, strict=True)
-            return [(member, error) for member, error in failed if isinstance(error, Exception)]
         try:
-            results = self._stack.update(batches)
+            made = self._stretches.make(self._stack, members)
+            if made is None:
+                batches = self._batches.take(members)
+                if any(isinstance(batch, Exception) for batch in batches):
+                    self._batches.forget()  # the others begin anew where they stand
+                    failed = zip(members, batches, strict=True)
+                    return [(member, error) for member, error in failed if isinstance(error, Exception)]
+                results = self._stack.update([batch for batch in batches if isinstance(batch, Batch)])
         except Exception as error:
             why = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
             self._say(f"{len(members)} runs cannot be trained together after all, and are trained one by one: {why}")
@@ -116,9 +119,9 @@ class Group:
             self._leave(members)
             return []
         due: list[tuple[Member, Exception | None]] = []
-        for member, result in zip(members, results, strict=True):
+        for member, result in zip(members, results if made is None else made.results, strict=True):
             try:
-                if member.took(result):
+                if member.took(result) if made is None else member.took_all(result, made.updates):
                     due.append((member, None))
             except Exception as error:
                 due.append((member, error))

@@ -15,6 +15,7 @@ from trainkit.evaluate import Defaults, figures_of
 from trainkit.hookspecs import hookimpl
 from trainkit.lanes.lane import Lane, as_if_alone
 from trainkit.loop import Underway, make_updates
+from trainkit.recorder import Recorder
 from trainkit.run import Metrics, Run, StepResult
 from trainkit.signals import Stopper
 from trainkit.steps import implemented
@@ -78,6 +79,12 @@ class Member:
         assert self.stretch is not None
         return self.stretch.run
 
+    @property
+    def recorder(self) -> Recorder:
+        """What logs, evaluates and saves the run, which is built."""
+        assert self.stretch is not None
+        return self.stretch.recorder
+
     def proceed(self, error: BaseException | None = None) -> None:
         """Do all that is due until the next updates, or to the end; the global random numbers are the run's afterwards.
 
@@ -134,7 +141,27 @@ class Member:
         if self._step_end is not None and self.lane is not None:
             with as_if_alone(self.lane):
                 self._step_end(run=run, result=result)
+        return self._is_due
+
+    def took_all(self, result: StepResult, updates: int) -> bool:
+        """Take in what updates yielded that are counted already; say whether anything is due."""
+        self.recorder.tally.add(result, updates)
+        return self._is_due
+
+    @property
+    def _is_due(self) -> bool:
+        run, recorder = self.run, self.recorder
         return run.step + run.skipped >= recorder.next_due or run.stop_reason is not None or recorder.saver.failed
+
+    @property
+    def updates_left(self) -> int:
+        """Updates until something is due."""
+        return self.recorder.next_due - self.run.position
+
+    @property
+    def looks_at_updates(self) -> bool:
+        """Whether somebody is told of every update."""
+        return self._step_end is not None
 
     @property
     def measured_with_others(self) -> bool:
