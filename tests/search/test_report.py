@@ -155,6 +155,18 @@ def test_a_study_is_shown_while_it_runs(searched: Path, tmp_path: Path, capsys: 
     assert "none yet" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("findings", [3, {"importances": [1], "findings": {}, "edges": 1, "ties": "x"}, {"ties": [1]}])
+def test_findings_that_nobody_wrote_are_found_out_anew(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], findings: object
+) -> None:
+    folder = tmp_path / "s"
+    shutil.copytree(searched, folder)
+    report = json.loads((folder / "report.json").read_text())
+    (folder / "report.json").write_text(json.dumps({**report, "findings": findings}))
+    assert main(["report", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["findings"] == report["findings"]
+
+
 def test_what_is_no_study_is_said(searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(searched / "trials/0000/run-0")]) == 2
     assert "not single runs" in capsys.readouterr().err

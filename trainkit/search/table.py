@@ -121,17 +121,33 @@ def _status(folder: Path, ledger: Ledger) -> tuple[str, str]:
     try:
         report = json.loads(read_text(folder / "report.json"))
         status, reason = str(report["status"]), str(report["reason"])
-        found = report.get("findings", {})
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        status, reason, found = "", "", {}
+        status, reason, report = "", "", {}
     if status == "finished" and ledger.over:
-        if isinstance(found, dict):
-            ledger.study.findings = found
+        ledger.study.findings = _found(report)
         return status, reason
     if status in ("interrupted", "failed") and not ledger.over:
         return status, reason
     begun = f"{len(ledger.study.records)} of {ledger.study.trials}"
     return "running", f"{begun} trials begun; where no process goes on with it, it was killed"
+
+
+def _found(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The findings of a report; nothing where they are not as a study writes them, so that they are found out anew."""
+    try:
+        found = report["findings"]
+        shares = {
+            name: {key: float(item[key]) for key in ("value", "low", "high")}
+            for name, item in found["importances"].items()
+        }
+        return {
+            "findings": [{"about": str(one["about"]), "text": str(one["text"])} for one in found["findings"]],
+            "importances": shares,
+            "edges": list(found["edges"]),
+            "ties": [int(number) for number in found["ties"]],
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
 
 
 # ------------------------------------------------------------ words
