@@ -60,8 +60,10 @@ class Stretches:
         assert batches is not None
         savers = [member.recorder.saver for member in members]
         left = min(member.updates_left for member in members)
-        wanted, losses, outputs, targets = bool(runs[0].metrics), [], [], []
-        shared = False
+        losses: list[Tensor] = []
+        outputs: list[Tensor] = []
+        targets: list[Tensor] = []
+        wanted, shared = bool(runs[0].metrics), False
         while len(losses) < left:
             try:
                 batch, shared = next(batches)
