@@ -271,6 +271,10 @@ class Session:
         for source in sources:
             try:
                 recipe = load_recipe(source, overrides, plugins)
+                if recipe.search is not None:
+                    from trainkit.search.ready import check_searcher
+
+                    check_searcher(recipe)
             except RecipeError as error:
                 problems.extend(error.problems)
             else:

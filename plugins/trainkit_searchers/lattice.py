@@ -35,8 +35,9 @@ class Grid:
         self.size = _count(self.product)
         if self.size > trials:
             values = " x ".join(str(len(self.product.values[dimension.name])) for dimension in space.dimensions)
+            each = f" ({values})" if len(space.dimensions) > 1 else ""
             raise ValueError(
-                f"the grid has {self.size:,} points ({values}) and the search has {trials:,} trials\n"
+                f"the grid has {self.size:,} points{each} and the search has {trials:,} trials\n"
                 f"write trials = {self.size + 1} in [search], one more than points, for the recipe as written; "
                 "or fewer points, larger steps or fewer choices; or sample = true to try an even sample of the grid"
             )

@@ -103,3 +103,12 @@ def test_a_defect_names_plugin_and_trial(tmp_path: Path, capsys: pytest.CaptureF
     assert "trial 0" in said
     assert "faulty" in said
     assert f"trainkit resume {tmp_path / 's'}" in said
+
+
+def test_validate_finds_what_the_searcher_cannot_do(searching: Searching, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("search.use=grid", "search.points=9", "search.trials=4")
+    assert main(["validate", str(searching.file), *words]) == 2
+    said = capsys.readouterr().err
+    assert "[search] grid: the grid has " in said
+    assert "write trials = " in said
+    assert main(["validate", str(searching.file)]) == 0

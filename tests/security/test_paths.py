@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -68,6 +69,45 @@ def test_paths_that_lead_out_are_a_problem_with_its_line(place, capsys, path):
 def test_what_is_no_file_is_a_problem_and_waited_for_by_nobody(place, capsys, path, reason):
     code, err = answer(capsys, path)
     assert (code, reason in err) == (2, True), err
+
+
+SEARCH = """\
+[search]
+use = "random"
+trials = 2
+executor = "serial"
+warm_start = {warm}
+[search.space]
+"{setting}" = {space}
+"""
+
+
+@pytest.mark.parametrize(
+    ("warm", "setting", "space", "said"),
+    [
+        ('["study", "../other"]', "optimizer.lr", "[0.1, 0.2]", "r.toml:23: [search] warm_start leads out of the fold"),
+        ('["/etc"]', "optimizer.lr", "[0.1, 0.2]", 'search.warm_start=["/etc"]'),
+        ("[]", "data.path", '["data.csv", "../secret.csv"]', "r.toml:25: [data] path leads out of the folders"),
+    ],
+)
+def test_a_search_reads_nothing_outside_either(place, capsys, warm, setting, space, said):
+    text = RECIPE.format(path="'data.csv'") + SEARCH.format(warm=warm, setting=setting, space=space)
+    Path("r.toml").write_text(text, encoding="utf-8")
+    assert main(["validate", "r.toml"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_trials_read_what_the_user_names_in_processes_of_their_own_too(place, capsys):
+    text = RECIPE.format(path="'data.csv'")
+    text += SEARCH.format(warm="[]", setting="optimizer.lr", space="[0.1, 0.2]").replace(
+        '"serial"', '{ use = "processes", workers = 1 }'
+    )
+    Path("r.toml").write_text(text, encoding="utf-8")
+    assert main(["r.toml", "--run-dir", "s", "-q", f"data.path={place.parent / 'secret.csv'}"]) == 0
+    report = json.loads(Path("s/report.json").read_text(encoding="utf-8"))
+    assert report["trials"] == {"done": 2}
+    assert "test" in report["best"]
+    assert "TRAINKIT_DATA" not in os.environ
 
 
 def test_the_user_may_name_any_file_or_folder(place, capsys, monkeypatch):

@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 from trainkit.errors import Problem
 from trainkit.files import kind_of
 from trainkit.recipe.filled import Recipe
-from trainkit.recipe.positions import Override, Source
+from trainkit.recipe.positions import Origin, Override, Source
 from trainkit.recipe.text import Path, dotted, header, shown, shown_value
 from trainkit.settings import is_path
 
@@ -33,25 +33,60 @@ def check_paths(recipe: Recipe) -> Iterator[Problem]:
     A recipe may name what lies in the folders of ``TRAINKIT_DATA``, in the working directory, and beside itself. What
     the user names on the command line may lie anywhere.
     """
+    for key, origin, written in _written(recipe):
+        if not isinstance(origin, Override):
+            yield from _check(key, origin, written, data_roots()[0])
+    marks = recipe.tables.composed.marks.get(("search", "warm_start"))
+    if marks and not isinstance(marks[-1].origin, Override) and isinstance(marks[-1].value, list):
+        for number, folder in enumerate(marks[-1].value):  # folders of runs are relative to the working directory
+            if isinstance(folder, str):
+                yield from _check(("search", "warm_start", number), marks[-1].origin, folder, FilePath())
+
+
+@contextlib.contextmanager
+def users_paths(recipe: Recipe) -> Iterator[None]:
+    """Let what is made of a recipe, such as its trials in processes of their own, read what the user named for it.
+
+    For as long, the files and folders that it has from the command line count among those of ``TRAINKIT_DATA``.
+    """
+    before = os.environ.get("TRAINKIT_DATA")
+    roots = data_roots()
+    named = [_target(written, roots[0]) for _, origin, written in _written(recipe) if isinstance(origin, Override)]
+    if named:
+        os.environ["TRAINKIT_DATA"] = os.pathsep.join(map(str, [*roots, *named]))
+    try:
+        yield
+    finally:
+        if named and before is not None:
+            os.environ["TRAINKIT_DATA"] = before
+        elif named:
+            del os.environ["TRAINKIT_DATA"]
+
+
+def _written(recipe: Recipe) -> Iterator[tuple[Path, Origin, str]]:
+    """The settings of components that are paths and that somebody has written, with who did."""
     for path, component in recipe.components.items():
         for setting in component.settings:
-            if is_path(setting.annotation):
-                yield from _check(recipe, (*path, setting.name))
+            marks = recipe.tables.composed.marks.get((*path, setting.name))
+            if is_path(setting.annotation) and marks and isinstance(marks[-1].value, str):
+                yield (*path, setting.name), marks[-1].origin, marks[-1].value
 
 
-def _check(recipe: Recipe, key: Path) -> Iterator[Problem]:
-    marks = recipe.tables.composed.marks.get(key)
-    if not marks or isinstance(marks[-1].origin, Override) or not isinstance(marks[-1].value, str):
-        return
-    origin, written = marks[-1].origin, marks[-1].value
+def _target(written: str, start: FilePath) -> str:
+    """Where a path leads, links followed."""
+    return os.path.realpath(os.path.join(start, FilePath(written).expanduser()))
+
+
+def _check(key: Path, origin: Origin, written: str, start: FilePath) -> Iterator[Problem]:
     roots = data_roots()
     with contextlib.suppress(OSError):  # the working directory was removed
         roots.append(FilePath.cwd())
     if isinstance(origin, Source) and origin.file is not None and not origin.package:
         roots.append(origin.file.parent)
-    name = f"{header(key[:-1])} {key[-1]}"
+    table, name = (key[:1], "warm_start") if "warm_start" in key else (key[:-1], key[-1])
+    name = f"{header(table)} {name}"
     try:
-        target = os.path.realpath(os.path.join(roots[0], FilePath(written).expanduser()))
+        target = _target(written, start)
         mode = os.stat(target).st_mode
     except OSError as error:
         if error.errno in _ABSENT:
@@ -64,7 +99,8 @@ def _check(recipe: Recipe, key: Path) -> Iterator[Problem]:
         return
     if not any(_lies_in(target, root) for root in roots):
         message = f"{name} leads out of the folders that a recipe may read, to {shown(target)}"
-        cure = f"name it on the command line: {dotted(key)}={shown(target)}\nor add its folder to TRAINKIT_DATA"
+        words = f'search.warm_start=["{shown(target)}"]' if "warm_start" in key else f"{dotted(key)}={shown(target)}"
+        cure = f"name it on the command line: {words}\nor add its folder to TRAINKIT_DATA"
         yield Problem(origin.place(key), message, cure)
     elif mode and (kind := kind_of(mode)) not in ("", "a folder"):
         yield Problem(origin.place(key), f"{name} must be a file or folder, and {shown_value(written)} is {kind}")

@@ -21,21 +21,6 @@ from trainkit.trial import Searcher
 Say = Callable[[str], None]
 
 
-def begin_searcher(searcher: Searcher, recipe: Recipe) -> None:
-    """Let a new searcher get ready for a recipe's space.
-
-    Raises:
-        RecipeError: if it cannot search it.
-    """
-    search = search_of(recipe)
-    try:
-        searcher.begin(search.space, search.objectives, search.settings["trials"])
-    except ValueError as error:
-        message, _, cure = str(error).partition("\n")
-        text = f"[search] {search.settings['use']}: {message}"
-        raise RecipeError([problem_at(recipe.tables, "search.use", text, cure.strip())]) from error
-
-
 def begun(
     recipe: Recipe, place: StudyFolder, searcher: Searcher, now: Mapping[str, Any], note: Say
 ) -> tuple[Ledger, StudyLog]:

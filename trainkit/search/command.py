@@ -11,7 +11,7 @@ from trainkit.errors import Exit, UsageError
 from trainkit.instantiate import Builder
 from trainkit.protocols import silent
 from trainkit.recipe import base_point, search_of, trial_recipe
-from trainkit.search.begin import begin_searcher
+from trainkit.search.ready import begin_searcher
 from trainkit.search.show import StudyDisplay
 from trainkit.search.study import run_study
 

@@ -17,8 +17,9 @@ from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
 from trainkit.recipe import Recipe, to_toml
+from trainkit.recipe.paths import users_paths
 from trainkit.run import Report
-from trainkit.search.begin import begin_searcher, begun, continued
+from trainkit.search.begin import begun, continued
 from trainkit.search.budget import budget_lines
 from trainkit.search.closing import study_ended
 from trainkit.search.driver import Driver
@@ -28,6 +29,7 @@ from trainkit.search.folder import StudyFolder, trial_folder
 from trainkit.search.ledger import Ledger
 from trainkit.search.log import Event, StudyLog
 from trainkit.search.plan import Plan, parts_of, plan_of, settled
+from trainkit.search.ready import begin_searcher
 from trainkit.search.report import StudyReport, report_of
 from trainkit.search.show import StudyDisplay
 from trainkit.signals import Signals
@@ -73,7 +75,7 @@ def run_study(
     display, signals = display or StudyDisplay(-1), signals or Signals()
     recipe = settled(recipe, plugins)
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
-    with signals, StudyFolder(path, resume, fresh) as place:
+    with signals, users_paths(recipe), StudyFolder(path, resume, fresh) as place:
         if place.aside is not None:
             display.say(f"note: the study that was here is kept in {place.aside}; this one starts from the beginning")
         return _Session(recipe, plugins, place, display, signals, modules, without).run(command, accept_drift)
