@@ -14,7 +14,12 @@ Number = float | Tensor
 
 
 class Rule(Protocol):
-    """How one tensor is updated from its gradient and its state, element by element."""
+    """How one tensor is updated from its gradient and its state, element by element.
+
+    A rule may have ``update_rows(parameter, gradient, state, numbers) -> None`` besides, which does in place what
+    `update` does, with a tensor for each number that is spread over the parameter: rows of many runs are updated at
+    once so. It may leave anything in the gradient.
+    """
 
     def slots(self, group: Mapping[str, Any], /) -> tuple[str, ...]:
         """Names of the state tensors that a parameter of this group needs; each starts at zero."""

@@ -98,7 +98,10 @@ class Loss(Protocol):
     mean was divided by, so that means over uneven batches stay exact.
 
     A loss that is the mean over samples may have ``each(outputs, targets) -> (batch,)``, the loss of each of them, with
-    which the losses of many lanes are computed at once.
+    which the losses of many lanes are computed at once. It may have ``sloped(outputs, targets)`` besides, of outputs
+    ``(..., classes)`` and targets ``(...)``: what ``each`` gives, and the gradient of each sample's loss with respect
+    to its outputs, fresh and in the outputs' layout; ``None`` where it does not give them. Nothing need be recorded
+    for them then.
     """
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:

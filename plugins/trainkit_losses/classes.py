@@ -121,6 +121,29 @@ class CrossEntropy:
             targets = targets.to(outputs.dtype)
         return functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
 
+    def sloped(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Give the loss of each sample, and its gradient with respect to the outputs; ``None`` unless it is simple.
+
+        Args:
+            outputs: ``(..., classes)``, in whatever order of memory; nothing is recorded.
+            targets: ``(...)``.
+        """
+        smoothing = self.label_smoothing
+        simple = targets.dtype == torch.int64 and outputs.dtype in (torch.float32, torch.float64)
+        if not simple or isinstance(smoothing, Tensor) or targets.shape != outputs.shape[:-1]:
+            return None
+        shifted = outputs - outputs.amax(-1, keepdim=True)
+        powers = shifted.exp()
+        total = powers.sum(-1, keepdim=True)
+        hits, logs = targets.unsqueeze(-1), total.log()
+        losses = logs - shifted.gather(-1, hits)
+        slopes = powers.div_(total)
+        slopes.scatter_add_(-1, hits, slopes.new_tensor(smoothing - 1).expand(hits.shape))
+        if smoothing:
+            losses = torch.lerp(losses, logs - shifted.mean(-1, keepdim=True), smoothing)
+            slopes -= smoothing / outputs.shape[-1]
+        return losses.squeeze(-1), slopes
+
 
 class WeightedCrossEntropy:
     """Cross-entropy whose mean is over the weights of the samples' classes."""

@@ -53,6 +53,17 @@ class Sgd:
         direction = gradient + momentum * velocity if self.nesterov else velocity
         return parameter - lr * direction, (velocity,)
 
+    def update_rows(self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], numbers: Tensors) -> None:
+        lr, momentum, decay = numbers
+        if self.decoupled:
+            parameter.addcmul_(parameter, decay, value=-1)
+        else:
+            gradient.addcmul_(parameter, decay)
+        if state:
+            torch.addcmul(gradient, state[0], momentum, out=state[0])
+            gradient = gradient.addcmul_(state[0], momentum) if self.nesterov else state[0]
+        parameter.addcmul_(gradient, lr, value=-1)
+
     def update_all(self, parameters: Tensors, gradients: Tensors, states: list[Tensors], group: Group, k: int) -> bool:
         if _FUSED_SGD is None or not _fusable(parameters[0]):
             return False
@@ -100,6 +111,18 @@ class Adam:
         mean = state[0] + share1 * (gradient - state[0])
         square = state[1] + share2 * (gradient * gradient - state[1])
         return parameter - size * mean / (square.sqrt() * root + eps), (mean, square)
+
+    def update_rows(self, parameter: Tensor, gradient: Tensor, state: Sequence[Tensor], numbers: Tensors) -> None:
+        size, root, decay, share1, share2, eps = numbers
+        mean, square = state
+        if self.decoupled:
+            parameter.addcmul_(parameter, decay, value=-1)
+        else:
+            gradient.addcmul_(parameter, decay)
+        mean.mul_(1 - share1).addcmul_(gradient, share1)  # quicker than lerp_, which takes its time over weights
+        square.mul_(1 - share2).addcmul_(gradient.square_(), share2)
+        divisor = torch.addcmul(eps, square.sqrt(), root)
+        parameter.addcmul_(torch.div(mean, divisor, out=divisor), size, value=-1)
 
     def update_all(self, parameters: Tensors, gradients: Tensors, states: list[Tensors], group: Group, k: int) -> bool:
         fused = _FUSED_ADAM[self.decoupled]

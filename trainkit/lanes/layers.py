@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.chain import is_chain
+from trainkit.lanes.derived import derived
 from trainkit.lanes.dropout import Given, Masked
 
 # Each computes a number from one number, so that it may be called with the tensors of all lanes.
@@ -21,11 +22,16 @@ class Layers:
     Args:
         model: the chain, its dropouts already `Masked`.
         numbers: of each parameter its place among those of the model, by identity.
+
+    Attributes:
+        derived: forward and backward in one; ``None`` where a layer is not known there.
     """
 
     def __init__(self, model: nn.Module, numbers: dict[int, int]) -> None:
-        self._layers = [_call(layer, numbers) for layer in _leaves(model)]
-        self._masked = [layer for layer in _leaves(model) if isinstance(layer, Masked)]
+        leaves = list(_leaves(model))
+        self._layers = [_call(layer, numbers) for layer in leaves]
+        self._masked = [layer for layer in leaves if isinstance(layer, Masked)]
+        self.derived = derived(list(zip(leaves, self._layers, strict=True)), numbers)
 
     def __call__(self, parameters: Sequence[Tensor], inputs: Tensor, together: bool, masks: Sequence[Tensor]) -> Tensor:
         """Outputs ``(lanes, batch, ...)``.
@@ -84,24 +90,19 @@ def _linear(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _Unknown:
-    """A layer without tensors of its own, lane by lane; not called again for shapes that it passes on as they are."""
+    """A layer without tensors of its own, lane by lane; not called again where all it does is to name another shape."""
 
     def __init__(self, layer: nn.Module) -> None:
         self._layer = layer
-        self._passes: set[tuple[int, ...]] = set()
+        self._views: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def __call__(self, inputs: Tensor, held: Sequence[Tensor]) -> Tensor:
         shape = (*inputs.shape, *inputs.stride())
-        if shape in self._passes:
-            return inputs
-        passed: list[bool] = []
-
-        def one(lane: Tensor) -> Tensor:
-            given: Tensor = self._layer(lane)
-            passed.append(given is lane)
-            return given
-
-        outputs: Tensor = torch.vmap(one)(inputs)
-        if passed[0]:
-            self._passes.add(shape)
+        if shape in self._views:
+            return inputs.view(self._views[shape])
+        before = inputs._version
+        outputs: Tensor = torch.vmap(self._layer)(inputs)
+        ordered = inputs.is_contiguous() and outputs.is_contiguous() and outputs.numel() == inputs.numel()
+        if ordered and outputs.data_ptr() == inputs.data_ptr() and inputs._version == before:
+            self._views[shape] = tuple(outputs.shape)
         return outputs

@@ -13,7 +13,9 @@ from torch import Tensor
 from trainkit.lanes.fit import described
 from trainkit.lanes.lane import Lane, as_if_alone
 from trainkit.recipe import Recipe
-from trainkit.run import Run
+from trainkit.run import Batch, Run
+
+Slopes = tuple[Tensor, Tensor]
 
 
 def names_of(part: object) -> list[str]:
@@ -150,6 +152,30 @@ class Losses:
             return self._first(outputs, given[0])
         loss: Tensor = with_numbers(self._first, self.numbers.names, given[1:])(outputs, given[0])
         return loss
+
+    def slopes(self, outputs: Tensor, targets: Tensor, alike: bool, batches: Callable[[], Sequence[Batch]]) -> Slopes:
+        """The loss of every lane ``(lanes,)``, and the slope of each at its lane's outputs, shaped as these are.
+
+        Args:
+            outputs: ``(lanes, batch, ...)``, which take no gradient.
+            targets: as `together` takes them.
+            alike: likewise.
+            batches: gives those of each lane.
+        """
+        sloped = None if self.single or self.numbers is not None else getattr(self._first, "sloped", None)
+        if sloped is not None and outputs.dim() == 3:
+            made = sloped(outputs, targets.expand(len(outputs), *targets.shape) if alike else targets)
+            if made is not None:
+                each, slopes = made
+                return each.mean(1), slopes.div_(each.shape[1])
+        outputs = outputs.detach().requires_grad_()
+        if self.single:
+            parts = zip(self.single, outputs.unbind(0), batches(), strict=True)
+            losses = torch.stack([loss(output, batch) for loss, output, batch in parts])
+        else:
+            losses = self.together(outputs, targets, alike, self.tensors())
+        (found,) = torch.autograd.grad(losses, [outputs], torch.ones_like(losses))
+        return losses.detach(), found
 
     def together(self, outputs: Tensor, targets: Tensor, alike: bool, numbers: Sequence[Tensor]) -> Tensor:
         """The loss of every lane ``(lanes,)``, of outputs ``(lanes, batch, ...)``.

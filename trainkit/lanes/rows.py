@@ -9,7 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainkit.elementwise import ElementwiseOptimizer
 from trainkit.run import Run
+
+ROW = 16384  # numbers of a row that is updated with the others at once; less for rules of many operations
 
 
 @dataclass
@@ -38,6 +41,8 @@ class Part:
     rows: list[tuple[Tensor, Tensor, list[Tensor]]] = field(default_factory=list)
     states: list[list[dict[str, Any]]] = field(default_factory=list)
     own: list[tuple[list[Tensor], list[Tensor], list[list[Tensor]]]] = field(default_factory=list)
+    numbers: list[tuple[float, ...]] = field(default_factory=list)
+    columns: list[Tensor] = field(default_factory=list)
 
 
 def seen_as(flat: Tensor, begin: int, like: Tensor) -> Tensor:
@@ -96,6 +101,19 @@ def part_of(runs: Sequence[Run], group: int, places: list[int]) -> Part:
         part.own.append((some, [view[row] for view in into], [[state[name] for state in owned] for name in names]))
         part.states.append(owned)
     return part
+
+
+def quicker_at_once(run: Run, part: Part) -> bool:
+    """Whether the rule updates all rows by few operations in less time than it takes row by row.
+
+    On a processor the one kernel of each row is the quicker way where there are few rows or long ones.
+    """
+    optimizer: Any = run.optimizer
+    kind = type(optimizer.rule)
+    if type(optimizer).apply is not ElementwiseOptimizer.apply or not hasattr(kind, "update_rows"):
+        return False
+    lanes, numbers = part.values.shape
+    return part.values.device.type != "cpu" or (lanes >= 8 and numbers <= (ROW if len(part.slots) < 2 else ROW // 4))
 
 
 def stacked(tensors: Sequence[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from trainkit.lanes.dropout import Call, draw, dropouts_of
 from trainkit.lanes.lane import Lane
 from trainkit.lanes.numbers import GradientHooks, Losses
 from trainkit.lanes.program import Program, unfit
-from trainkit.lanes.rows import apart, part_of, stacked
+from trainkit.lanes.rows import apart, part_of, quicker_at_once, stacked
 from trainkit.lanes.vector import Vector
 from trainkit.run import Batch, StepResult
 from trainkit.scheduled import set_values
@@ -82,10 +82,14 @@ class Stack:
             ]
             self._buffers = [stacked(own) for own in zip(*[list(run.model.buffers()) for run in runs], strict=True)]
         self._leaves = [leaf for part in self._parts for leaf in part.leaves]
+        places = {id(parameter): place for place, parameter in enumerate(self._parameters)}
+        self._wanted = [places[id(leaf)] for leaf in self._leaves]
+        self._held = [parameter.detach() for parameter in self._parameters]
         self._into = [view for part in self._parts for view in part.into]
         self._ones: dict[torch.dtype, Tensor] = {}
         parts = self._active[0].recipe.components.items()
         self._elementwise = any(path[0] == "optimizer" and part.capabilities.get("elementwise") for path, part in parts)
+        self._at_once = [self._elementwise and quicker_at_once(first, part) for part in self._parts]
         self._dropouts = [dropouts_of(run.model) for run in runs]
         owned = [training_loss(run) for run in runs] if implemented(first, "trainkit_loss") else []
         self._losses = Losses(runs, self._active[0].recipe, owned, self._leaves[0])
@@ -161,6 +165,20 @@ class Stack:
         masks: Sequence[Tensor] = ()
         if self.vector.dropouts and self.vector.model.training:
             masks = draw(self._calls_of(inputs if same else inputs[0]), self._active, self._dropouts)
+        derived = None if self.vector.layers is None or runs[0].precision.dtype else self.vector.layers.derived
+        if derived is not None:
+            found = derived(
+                self._held,
+                self._wanted,
+                inputs,
+                same,
+                masks,
+                lambda outputs: self._losses.slopes(outputs, targets, alike, batches),
+            )
+            if found is not None:
+                outputs, losses, gradients = found
+                self._finish(gradients)
+                return losses, outputs
         numbers, single = self._losses.tensors(), self._losses.single
         apart = bool(single) or self.vector.layers is not None  # the loss is computed after the outputs
         with runs[0].precision.context():
@@ -182,13 +200,16 @@ class Stack:
         ones = self._ones.get(losses.dtype)
         if ones is None:
             ones = self._ones[losses.dtype] = torch.ones_like(losses)
-        gradients = torch.autograd.grad(losses, self._leaves, ones)
+        self._finish(torch.autograd.grad(losses, self._leaves, ones))
+        return losses, outputs
+
+    def _finish(self, gradients: Sequence[Tensor]) -> None:
+        """The update that follows from gradients."""
         with torch.no_grad():
-            torch._foreach_copy_(self._into, gradients)
+            torch._foreach_copy_(self._into, list(gradients))
             if self._hooks.any:
                 self._hooks(self._into, self._own_gradients)
             self._update()
-        return losses, outputs
 
     def _compiled(self, inputs: Tensor, targets: Tensor, same: bool, alike: bool) -> list[Tensor] | None:
         """Losses and outputs of an update made by the compiled program; ``None`` where it is to be made eagerly."""
@@ -230,7 +251,8 @@ class Stack:
         return self._calls[key]
 
     def _update(self) -> None:
-        for part in self._parts:
+        for part, at_once in zip(self._parts, self._at_once, strict=True):
+            numbers: list[tuple[float, ...]] = []
             for row, run in enumerate(self._runs):
                 optimizer: Any = run.optimizer
                 states = part.states[row]
@@ -238,11 +260,21 @@ class Stack:
                 for state in states:
                     state["step"] = count
                 group = optimizer.param_groups[part.group]
-                if self._elementwise:
+                if at_once:
+                    numbers.append(optimizer.rule.numbers(group, count))
+                elif self._elementwise:
                     values, gradients, slots = part.rows[row]
                     optimizer.apply([values], [gradients], [[slot] for slot in slots], group, count)
                 else:
                     optimizer.apply(*part.own[row], group, count)
+            if at_once:
+                if numbers != part.numbers:
+                    part.numbers = numbers
+                    part.columns = list(torch.tensor(numbers, dtype=torch.float64).to(part.values).T[:, :, None])
+                rule: Any = self._runs[0].optimizer.rule  # type: ignore[attr-defined]
+                # A hook's gradients are its own.
+                gradient = part.gradients.clone() if self._hooks.any else part.gradients
+                rule.update_rows(part.values, gradient, part.slots, part.columns)
 
 
 def _kinds(parameters: Sequence[Tensor]) -> list[list[int]]:
