@@ -87,7 +87,7 @@ class Pool:
     def submit(self, job: Job) -> None:
         """Send a job to a worker that has none, a new one where all have."""
         worker = next((one for one in self._workers if one.job is None), None) or self._begin()
-        worker.job, worker.began = job, time.monotonic()
+        worker.job, worker.began, worker.late = job, time.monotonic(), False
         with contextlib.suppress(*_BROKEN):  # it died since: `wait` notices
             worker.pipe.send((JOB, job))
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # To a worker: a job, an answer to what it measured, and that it is to stop. From it: the rest.
 JOB, ANSWER, STOP = "job", "answer", "stop"
 READY, MEASURED, ENDED, LACKS = "ready", "measured", "ended", "lacks"
+STOPS = "the search stops"
 ORPHANED = 3  # exit code of a worker whose driver is gone
 
 
@@ -71,7 +72,7 @@ class _Worker:
 
         import torch
 
-        from trainkit import Datasets, MachineError, TrainkitError, open_plugins, printing_to, run_job
+        from trainkit import Datasets, MachineError, Stopper, TrainkitError, open_plugins, printing_to, run_job
 
         torch.set_num_threads(self.told.threads)
         try:
@@ -83,9 +84,9 @@ class _Worker:
         gc.freeze()  # what is imported stays, and need not be looked through again
         self.tell(READY, None)
         while (job := self.jobs.get()) is not None:
-            self.stopper = new_stopper()
+            self.stopper = Stopper()
             if self.stopping:
-                self.stopper.ask(_STOPS)
+                self.stopper.ask(STOPS)
             try:
                 with printing_to(job.folder):
                     outcome = run_job(job, plugins, self.measured, self.stopper, datasets)
@@ -112,7 +113,7 @@ class _Worker:
             elif word == STOP:
                 self.stopping = True
                 if (stopper := self.stopper) is not None:
-                    stopper.ask(_STOPS)
+                    stopper.ask(STOPS)
 
     def measured(self, job: Job, measured: Measured) -> str:
         self.tell(MEASURED, measured)
@@ -123,13 +124,3 @@ class _Worker:
             self.pipe.send((word, said))
         except OSError:
             os._exit(ORPHANED)
-
-
-_STOPS = "the search stops"
-
-
-def new_stopper() -> Stopper:
-    """What lets a job stop."""
-    from trainkit import Stopper
-
-    return Stopper()

@@ -166,7 +166,7 @@ class RayExecutor:
         for hand in self._hands:
             if self._waiting and hand.ready and hand.job is None:
                 hand.job, hand.since = self._waiting.popleft(), time.monotonic()
-                hand.stopped = False
+                hand.stopped = hand.late = False
                 self._say(hand, JOB, sent(hand.job))
         starting = sum(not hand.ready for hand in self._hands)
         for _ in range(min(len(self._waiting) - starting, self.slots - len(self._hands))):
@@ -209,9 +209,9 @@ class RayExecutor:
             ready, _ = ray.wait(list(awaited), num_returns=1, timeout=seconds)
             if len(ready) and len(awaited) > 1:  # the others that have come meanwhile
                 ready, _ = ray.wait(list(awaited), num_returns=len(awaited), timeout=0)
+        self._end_late()
         if not ready:
             self._connection.look()
-            self._end_late()
             self._tell_scarce()
         for reference in ready:
             hand = awaited[reference]
@@ -289,7 +289,9 @@ class RayExecutor:
         """End workers whose job's time is over and that do not come to a step boundary."""
         for hand in self._hands:
             job = hand.job
-            if job is not None and job.timeout and time.monotonic() - hand.since > job.timeout + GRACE_S:
+            if hand.late or job is None or not job.timeout:
+                continue
+            if time.monotonic() - hand.since > job.timeout + GRACE_S:
                 hand.late = True
                 self._end(hand)
 

@@ -86,11 +86,30 @@ def same_weights(one: Path, other: Path) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+class Pool:
+    """Two workers that the tests of this module share, as trials do: each start of one imports torch."""
+
+    def __init__(self) -> None:
+        self.executor = make("processes", workers=2)
+        self.hear()
+
+    def hear(self, measured: Callable[[Job, Measured], str] = lambda job, measured: "") -> None:
+        """Let something else be told what is measured."""
+        self.measured = measured
+
+
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
-    """Two workers that the tests of this module share, as trials do."""
-    with opened(make("processes", workers=2), tmp_path_factory.mktemp("study")) as executor:
-        yield executor
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    shared = Pool()
+    folder = tmp_path_factory.mktemp("study")
+    with opened(shared.executor, folder, measured=lambda job, measured: shared.measured(job, measured)):
+        yield shared
+
+
+@pytest.fixture
+def pool(shared: Pool) -> Iterator[Executor]:
+    yield shared.executor
+    shared.hear()
 
 
 def running(pid: int) -> bool:
@@ -146,16 +165,20 @@ def test_threads_and_cores(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["serial", "processes"])
-def test_evaluations_are_told_and_answered_where_jobs_are_watched(name, tmp_path):
+def test_evaluations_are_told_and_answered_where_jobs_are_watched(name, shared, pool, tmp_path):
     seen: list[tuple[int, float]] = []
 
     def measured(job: Job, measured: Measured) -> str:
         seen.append((job.trial, measured.trained))
         return "too slow" if measured.trained >= 0.5 else ""
 
-    settings = {"workers": 2} if name == "processes" else {}
-    with opened(make(name, **settings), tmp_path, measured=measured) as executor:
-        rested = all_of(executor, [Job(n, 0, text(), tmp_path / str(n), watched=n == 1) for n in range(2)])
+    jobs = [Job(n, 0, text(), tmp_path / str(n), watched=n == 1) for n in range(2)]
+    if name == "processes":
+        shared.hear(measured)
+        rested = all_of(pool, jobs)
+    else:
+        with opened(make(name), tmp_path, measured=measured) as executor:
+            rested = all_of(executor, jobs)
     assert (rested[0].status, rested[1].status) == ("done", "pruned")
     assert rested[1].message == "pruned: too slow"
     assert [trained for number, trained in seen if number == 1] == pytest.approx([1 / 6, 2 / 6, 3 / 6])
@@ -186,41 +209,57 @@ def test_failures_are_outcomes_and_the_worker_stays(pool, tmp_path):
 # ---------------------------------------------------------------- deaths
 
 
-@pytest.mark.parametrize(("what", "said"), [("kill", "signal 9"), ("exit", "exit code 7")])
-def test_a_worker_that_dies_is_an_outcome_and_the_run_goes_on_bit_for_bit(pool, tmp_path, what, said):
-    once = str(tmp_path / "done")
-    jobs = [Job(0, 0, text(what=what, at=20, once=once), tmp_path / "run"), Job(1, 0, text(), tmp_path / "other")]
-    rested = all_of(pool, jobs)
-    assert (rested[0].status, rested[1].status) == ("killed", "done")
-    assert said in rested[0].message
-    again = all_of(pool, jobs[:1])[0]
-    assert (again.status, again.steps) == ("done", 48)
-    assert "the run goes on from update " in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
-    assert same_weights(tmp_path / "run", tmp_path / "other")
+def test_a_worker_that_dies_is_an_outcome_and_the_run_goes_on_bit_for_bit(pool, tmp_path):
+    how = {"kill": "signal 9", "exit": "exit code 7"}
+    dying = [
+        Job(n, 0, text(what=what, at=20, once=str(tmp_path / f"{what} done")), tmp_path / what)
+        for n, what in enumerate(how)
+    ]
+    rested = all_of(pool, [*dying, Job(2, 0, text(), tmp_path / "other")])
+    assert [rested[n].status for n in range(3)] == ["killed", "killed", "done"]
+    again = all_of(pool, dying)
+    for n, (what, said) in enumerate(how.items()):
+        assert said in rested[n].message
+        assert (again[n].status, again[n].steps) == ("done", 48)
+        assert "the run goes on from update " in (tmp_path / what / "log.txt").read_text(encoding="utf-8")
+        assert same_weights(tmp_path / what, tmp_path / "other")
     assert len(pids(pool)) <= 2
 
 
 def test_a_worker_that_dies_without_work_is_replaced(pool, tmp_path):
     assert all_of(pool, [Job(0, 0, text(), tmp_path / "0")])[0].status == "done"
-    for pid in pids(pool):
-        os.kill(pid, signal.SIGKILL)
+    dead = pids(pool)[0]
+    os.kill(dead, signal.SIGKILL)
     rested = all_of(pool, [Job(n, 0, text(), tmp_path / f"next-{n}") for n in range(3)])
     # One that was given a job before its death was seen takes the job with it: it is tried again as any other.
     assert {outcome.status for outcome in rested.values()} <= {"done", "killed"}
     lost = [Job(n, 0, text(), tmp_path / f"next-{n}") for n, outcome in rested.items() if outcome.status == "killed"]
     assert all(outcome.status == "done" for outcome in all_of(pool, lost).values())
+    assert dead not in pids(pool)
 
 
-def test_a_worker_that_hangs_is_ended_when_its_time_is_over(tmp_path, monkeypatch):
+def test_a_worker_that_hangs_is_ended_when_its_time_is_over(pool, tmp_path, monkeypatch):
     monkeypatch.setattr("trainkit_executors.pool.GRACE_S", 0.5)
-    with opened(make("processes", workers=1), tmp_path) as executor:
-        all_of(executor, [Job(0, 0, text(), tmp_path / "first")])
-        outcome = all_of(executor, [Job(1, 0, text(what="hang"), tmp_path / "run", timeout=0.5)], 20.0)[1]
-        assert outcome.status == "timeout"
-        assert "no step boundary" in outcome.message
-        slow = all_of(executor, [Job(2, 0, text(what="slow"), tmp_path / "slow", timeout=0.4)])[2]
-        assert (slow.status, slow.message) == ("timeout", "timeout: 0.4 s are over")
-        assert checkpoint.newest_first(tmp_path / "slow" / "checkpoints")
+    outcome = all_of(pool, [Job(1, 0, text(what="hang"), tmp_path / "run", timeout=0.5)])[1]
+    assert outcome.status == "timeout"
+    assert "no step boundary" in outcome.message
+    monkeypatch.setattr("trainkit_executors.pool.GRACE_S", 20.0)
+    slow = all_of(pool, [Job(2, 0, text(what="slow"), tmp_path / "slow", timeout=0.4)])[2]
+    assert (slow.status, slow.message) == ("timeout", "timeout: 0.4 s are over")
+    assert checkpoint.newest_first(tmp_path / "slow" / "checkpoints")
+
+
+def test_a_worker_that_was_ended_too_late_is_no_timeout_of_its_next_job(pool, tmp_path):
+    all_of(pool, [Job(0, 0, text(), tmp_path / "0")])
+    worker = next(one for one in pool._workers if one.job is None)
+    worker.late = True  # its time was over as its job ended
+    pool.submit(Job(1, 0, text(what="hang"), tmp_path / "run"))
+    busy = next(one for one in pool._workers if one.job is not None)
+    assert busy is worker
+    os.kill(busy.process.pid, signal.SIGKILL)
+    rested: list[Any] = []
+    wait_for(lambda: bool(rested.extend(pool.wait(0.5)) or rested))
+    assert [outcome.status for _, outcome in rested] == ["killed"]
 
 
 def test_what_no_trial_can_help_ends_the_search(pool, tmp_path):
@@ -267,30 +306,15 @@ def test_jobs_that_are_stopped_go_on_bit_for_bit(name, tmp_path):
     assert all(same_weights(tmp_path / str(job.trial), tmp_path / "straight") for job in jobs)
 
 
-def test_closing_leaves_no_process_behind_also_within_jobs(tmp_path):
-    executor = make("processes", workers=2)
-    executor.open(Site(tmp_path, modules=[str(PARTS)], recipe=text()))
-    for n in range(2):
-        executor.submit(Job(n, 0, text(what="hang"), tmp_path / str(n)))
-    wait_for(lambda: executor.wait(0.05) == [] and all((tmp_path / str(n) / "recipe.toml").exists() for n in range(2)))
-    began, start = pids(executor), time.monotonic()
-    executor.close()
-    assert time.monotonic() - start < 4
-    assert len(began) == 2
-    assert not any(running(pid) for pid in began)
-    executor.close()
-
-
 DRIVER = """
-    import sys, time
     from pathlib import Path
-    sys.path.insert(0, {tests!r})
-    from test_executors import Job, Site, PARTS, make, text
-    folder = Path({folder!r})
-    executor = make("processes", workers=2)
-    executor.open(Site(folder, modules=[str(PARTS)], recipe=text()))
+    from trainkit import Job, Site
+    from trainkit_executors import processes
+    folder, recipe = Path({folder!r}), {recipe!r}
+    executor = processes(workers=2)
+    executor.open(Site(folder, modules=[{parts!r}], recipe=recipe))
     for n in range(2):
-        executor.submit(Job(n, 0, text(what="slow").replace("6ep", "600ep"), folder / str(n)))
+        executor.submit(Job(n, 0, recipe, folder / str(n)))
     {more}
     print(*[worker.process.pid for worker in executor._workers], flush=True)
     while True:
@@ -305,8 +329,9 @@ DRIVER = """
 @contextlib.contextmanager
 def drive(tmp_path: Path, more: str = "") -> Iterator[subprocess.Popen[str]]:
     script = tmp_path / "driver.py"  # without a guard of its own: workers must not run it
-    tests = str(Path(__file__).parent)
-    script.write_text(textwrap.dedent(DRIVER.format(tests=tests, folder=str(tmp_path), more=more)), encoding="utf-8")
+    recipe = text(what="slow").replace("6ep", "600ep")
+    filled = DRIVER.format(recipe=recipe, parts=str(PARTS), folder=str(tmp_path), more=more)
+    script.write_text(textwrap.dedent(filled), encoding="utf-8")
     command = [sys.executable, str(script)]
     options: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
     with subprocess.Popen(command, **options) as driver:
@@ -341,19 +366,28 @@ def test_ctrl_c_reaches_workers_and_the_driver_decides(tmp_path):
     assert not any(running(pid) for pid in began)
 
 
-def test_several_devices_are_dealt_out_in_turn(tmp_path, monkeypatch):
+def test_devices_are_dealt_out_in_turn_and_closing_leaves_no_process_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("trainkit_executors.pool.cuda_devices", lambda: [0, 1])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     executor = make("processes")
     executor.open(Site(tmp_path, modules=[str(PARTS)]))
+    assert executor.slots == 2
     try:
-        assert executor.slots == 2
         for n in range(2):
             executor.submit(Job(n, 0, text(what="environment"), tmp_path / str(n)))
         rested = 0
         while rested < 2:
             rested += len(executor.wait(0.5))
+        for n in range(2):
+            executor.submit(Job(n, 0, text(what="hang"), tmp_path / f"hangs-{n}"))
+        hang = [tmp_path / f"hangs-{n}" / "recipe.toml" for n in range(2)]
+        wait_for(lambda: executor.wait(0.05) == [] and all(file.exists() for file in hang))
+        began, start = pids(executor), time.monotonic()
     finally:
         executor.close()
+    assert time.monotonic() - start < 4
+    assert len(began) == 2
+    assert not any(running(pid) for pid in began)
+    executor.close()
     logs = [(tmp_path / str(n) / "log.txt").read_text(encoding="utf-8") for n in range(2)]
     assert ["devices: 4\n" in logs[0], "devices: 7\n" in logs[1]] == [True, True]

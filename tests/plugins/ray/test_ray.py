@@ -144,7 +144,7 @@ def test_trials_are_those_of_this_process_and_evaluations_are_told(
     assert not list(tmp_path.glob(".ray-*"))
 
 
-def test_a_dead_worker_costs_its_job_and_another_takes_its_place(opened: Any, tmp_path: Path) -> None:
+def test_a_dead_worker_costs_its_job_and_the_next_one_hears_a_wish_to_stop(opened: Any, tmp_path: Path) -> None:
     (tmp_path / "hold").touch()
     executor = opened(workers=1)
     executor.submit(job(tmp_path, 0))
@@ -155,20 +155,19 @@ def test_a_dead_worker_costs_its_job_and_another_takes_its_place(opened: Any, tm
     (tmp_path / "hold").unlink()
     executor.submit(job(tmp_path, 0))
     assert rest(executor, 1)[0].status == "done"
-
-
-def test_a_wish_to_stop_reaches_running_jobs_and_gives_waiting_ones_back(opened: Any, tmp_path: Path) -> None:
+    # Running jobs are stopped with a checkpoint, and waiting ones given back.
     (tmp_path / "hold").touch()
-    executor = opened(workers=2, cpus=2 / 3)  # one node has room for one: two nodes
-    executor.submit(job(tmp_path, 0))
-    pid_of(executor, tmp_path / "0000")
-    executor.stop()
     executor.submit(job(tmp_path, 1))
+    pid_of(executor, tmp_path / "0001")
+    executor.submit(job(tmp_path, 2))
+    executor.stop()
+    executor.submit(job(tmp_path, 3))
     (tmp_path / "hold").unlink()
-    outcomes = rest(executor, 2)
-    assert [outcomes[number].status for number in range(2)] == ["interrupted", "interrupted"]
-    assert outcomes[0].steps < 24
-    assert list((tmp_path / "0000" / "checkpoints").glob("step-*"))
+    outcomes = rest(executor, 3)
+    assert [outcomes[number].status for number in (1, 2, 3)] == ["interrupted"] * 3
+    assert outcomes[1].steps < 24
+    assert list((tmp_path / "0001" / "checkpoints").glob("step-*"))
+    assert not (tmp_path / "0002").exists()
 
 
 def test_what_a_node_lacks_is_said_before_the_first_trial(opened: Any, tmp_path: Path) -> None:
