@@ -59,7 +59,7 @@ def auto(*, lanes: PositiveInt = 32) -> Executor:
     Args:
         lanes: how many trials at once at the most, where lanes are chosen.
 
-    Source: the choice among the three other executors; figures in docs/search.md.
+    Source: the choice among the three other executors.
     """
     from trainkit_executors.chosen import Auto
 
