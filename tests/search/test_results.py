@@ -12,7 +12,7 @@ from trainkit import Report, hookimpl
 from trainkit.search.ledger import Ledger, read_study
 from trainkit.search.results import figures_of
 from trainkit.space import Space
-from trainkit.trial import Objective, Study, Trial
+from trainkit.trial import Objective, Order, Study, Trial
 from trainkit.work import Job, Outcome
 
 
@@ -89,6 +89,42 @@ def test_a_child_counts_its_own_epochs(tmp_path: Path) -> None:
     assert [record.epochs for record in study.records] == [5.0, 5.0]
     assert ledger.since == {1: 0.5}  # what its folder has from before that is not its own
     assert study.records[1].trial == Trial(1, {}, "done", (1.0,), [(1.0, 1.0)], 1.0, 0)
+
+
+def test_what_is_told_when_a_study_changes_to_batches_and_back() -> None:
+    class Told:
+        def __init__(self) -> None:
+            self.heard: list[tuple[int, str]] = []
+
+        def took(self, order: Order, trial: Trial) -> None:
+            pass
+
+        def tell(self, trial: Trial) -> None:
+            self.heard.append((trial.number, trial.status))
+
+    searcher = Told()
+    study = Study(Path(), "random", Space(()), (Objective("val.loss"),), 9, 0)
+    ledger = Ledger(study, searcher)  # type: ignore[arg-type]
+
+    def done(trial: int) -> None:
+        ledger.put({"event": "done", "trial": trial, "value": 1.0, "trained": 1.0})
+
+    for trial in (0, 1):
+        ledger.put({"event": "ask", "trial": trial, "order": {}})
+    done(0)
+    ledger.put({"event": "changed", "batch": 2, "drift": False})
+    done(1)  # which was begun before
+    assert searcher.heard == [(0, "done")]
+    ledger.put({"event": "told"})
+    assert searcher.heard == [(0, "done"), (1, "done")]
+    for trial in (2, 3):
+        ledger.put({"event": "ask", "trial": trial, "order": {}})
+    done(2)
+    ledger.put({"event": "changed", "batch": 0, "drift": False})  # while trial 3 is being trained
+    assert searcher.heard[2:] == [(2, "done")]
+    done(3)
+    assert searcher.heard[3:] == [(3, "done")]
+    assert ledger.window == []
 
 
 def test_plugins_are_told_of_each_trial(tmp_path: Path, searching: Searching, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
@@ -51,7 +51,7 @@ class Ledger:
         self.searcher = searcher
         self.batch = batch
         self.going: dict[int, Going] = {}
-        self.window: list[int] = []  # trials of the batch that is not told yet
+        self.window: list[int] = []  # trials that were taken and are not told yet
         self.warm: list[Trial] = []
         self.given = 0  # trials whose points were the recipe's own and its [[search.start]]
         self.over = ""  # why the search is over
@@ -129,7 +129,7 @@ class Ledger:
         shares.insert(place, (event["trained"], figures))
         trial = self.record(event).trial
         if part == 0:  # as they come; of trials with several runs the mean takes their place when all have come to rest
-            trial.reports.insert(place, (event["trained"], self.told(figures)[0]))
+            insort(trial.reports, (event["trained"], self.told(figures)[0]), key=itemgetter(0))
             trial.trained = max(trial.trained, event["trained"])
         if event.get("stop") and number in self.going:
             self.going[number].stop = event["stop"]
@@ -171,13 +171,14 @@ class Ledger:
         if event.get("told") == "worst":
             self._as_worst.add(trial.number)
         if not self.batch:
-            self.window.clear()
+            self.window.remove(trial.number)
             self._tell(record)
 
     def _told(self, event: Event) -> None:
-        for number in sorted(self.window):
+        rested = [number for number in sorted(self.window) if number not in self.going]
+        self.window = [number for number in self.window if number in self.going]
+        for number in rested:
             self._tell(self.study.records[number])
-        self.window.clear()
 
     def _tell(self, record: Record) -> None:
         trial = record.trial
