@@ -54,3 +54,12 @@ def test_a_grid_counts_what_conditions_leave() -> None:
     momentum = Dimension("momentum", "choice", choices=(0.0, 0.5, 0.9), when={"use": (0,)})
     assert grid_points(Space((use, momentum))) == 4
     assert grid_points(Space((use, momentum, RATE))) == math.inf
+
+
+def test_a_varied_length_of_runs_counts_at_its_longest() -> None:
+    varied = Dimension("run.duration", "int", 5, 20, unit="ep")
+    lines = budget_lines(object(), "random", Space((varied,)), 10, "8ep")  # type: ignore[arg-type]
+    assert lines[1].startswith("  at most 200 epochs in all")
+    mixed = Dimension("run.duration", "choice", choices=("5ep", "300ba"))
+    lines = budget_lines(object(), "random", Space((mixed,)), 10, "8ep")  # type: ignore[arg-type]
+    assert lines == ["search: random over 1 setting, 10 trials"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 from trainkit.clock import Span
 from trainkit.space import Space
@@ -23,13 +24,14 @@ def budget_lines(searcher: Searcher, name: str, space: Space, trials: int, durat
     """
     plan = getattr(searcher, "plan", None)
     rungs: Sequence[Rung] = plan() if plan is not None else [Rung(trials)]
-    count = len(space)
+    count, longest = len(space), _longest(space, duration)
+    duration = longest or duration
     runs = f", {parts} runs each" if parts > 1 else ""
     lines = [f"search: {name} over {count} setting{'' if count == 1 else 's'}, {trials} trials{runs}"]
     if len(rungs) > 1 or any(rung.until < 1 or rung.duration for rung in rungs):
         lines += [f"  {rung.name or f'rung {place}'}: {_rung(rung, duration)}" for place, rung in enumerate(rungs, 1)]
     spent, unit = _spent(rungs, duration)
-    if spent is None:
+    if spent is None or not longest:
         return lines
     whole = Span.parse(duration).amount
     text = f"  {'about' if any(rung.about for rung in rungs) else 'at most'} {_number(spent * parts)} {unit} in all"
@@ -59,24 +61,33 @@ def _points(space: Space, place: int, point: dict[str, object]) -> float:
     if all(dimension.name not in other.when for other in space.dimensions):
         return dimension.count * _points(space, place + 1, point)
     if dimension.kind != "choice":
-        values = [dimension.value(dimension.low + n * (dimension.step or 1)) for n in range(int(dimension.count))]
+        step = dimension.spacing or 1.0
+        values = [dimension.value(dimension.low + place * step) for place in range(int(dimension.count))]
     else:
         values = list(dimension.choices)
     return sum(_points(space, place + 1, {**point, dimension.name: value}) for value in values)
 
 
+def _longest(space: Space, duration: str) -> str:
+    """The longest run that a trial can have; ``""`` where lengths that are varied do not compare with the recipe's."""
+    for dimension in space.dimensions:
+        if dimension.name == "run.duration":
+            varied = dimension.choices if dimension.kind == "choice" else (dimension.value(dimension.high),)
+            spans = {length: Span.parse(length) for length in (duration, *varied)}
+            same = len({span.unit for span in spans.values()}) == 1
+            return max(spans, key=lambda length: spans[length].amount) if same else ""
+    return duration
+
+
 def _rung(rung: Rung, duration: str) -> str:
     length = Span.parse(rung.duration or duration)
-    end, start = (Span(length.amount * _exact(share), length.unit) for share in (rung.until, rung.since))
+    end, start = (
+        Span(length.amount * Fraction(share).limit_denominator(10_000), length.unit)
+        for share in (rung.until, rung.since)
+    )
     since = f"from {_number(float(start.amount))} " if rung.since else ""
     about = "about " if rung.about else ""
     return f"{about}{rung.trials} trials {since}to {_number(float(end.amount))} {_unit(length.unit)}"
-
-
-def _exact(share: float):  # type: ignore[no-untyped-def]
-    from fractions import Fraction
-
-    return Fraction(share).limit_denominator(10_000)
 
 
 def _spent(rungs: Sequence[Rung], duration: str) -> tuple[float | None, str]:
