@@ -163,6 +163,35 @@ def test_failures_are_counted_by_cause_and_placed():
     )
 
 
+def test_failures_are_placed_where_all_of_them_have_the_setting_as_a_number():
+    length = Dimension("run.duration", "int", 5, 50, unit="ep")
+    kind = Dimension("use", "choice", choices=("x", "y"))
+    space = Space((length, kind, Dimension("b", "float", 0.0, 1.0, when={"use": (0,)})))
+
+    def text(*points: Mapping[str, object]) -> str:
+        study = study_of(lambda point: 0.5, 0, 0, space)
+        for number, point in enumerate(points):
+            status: TrialStatus = "nan" if number < 3 else "done"
+            study.records.append(Record(Trial(number, point, status, (), trained=1.0)))
+        study.records[-1].trial.values = (0.5,)
+        return texts(findings(study), "failures")[0]
+
+    good = [{"run.duration": "10ep", "use": "x", "b": 0.5}] * 4
+    long = [{"run.duration": f"{n}ep", "use": "y"} for n in (40, 45)]
+    assert text(*long, {"run.duration": "50ep", "use": "y"}, *good).endswith(
+        "; all of them have run.duration above 40ep"
+    )
+    assert text(*long, {"run.duration": "900ba", "use": "y"}, *good).endswith("(3 nan)")
+    three = [{"run.duration": "10ep", "use": "x", "b": 0.9}] * 2
+    assert text(*three, {"run.duration": "10ep", "use": "y"}, *good).endswith("(3 nan)")
+
+
+def test_a_range_below_zero_is_widened_downwards():
+    space = Space((Dimension("a", "int", -10, 0),))
+    study = study_of(lambda point: float(point["a"]), 60, 0, space)
+    assert [(edge.end, edge.proposed) for edge in edges(study)] == [("lower", -15)]
+
+
 def test_a_study_without_a_finished_trial_tells_of_failures_alone():
     study = accuracies(0.9)
     study.records[0].trial.status = "nan"

@@ -107,7 +107,9 @@ def _wider(dimension: Dimension, end: str) -> Any:
         if end == "lower" and low >= 0 > further:
             further = 0.0
     if dimension.kind == "int":
-        further = math.ceil(further) if end == "upper" else max(math.floor(further), 1 if low >= 1 else 0)
+        further = math.ceil(further) if end == "upper" else math.floor(further)
+        if end == "lower" and low >= 0:
+            further = max(further, 1 if low >= 1 else 0)
     if further == (high if end == "upper" else low):
         return None
     wide = Dimension(

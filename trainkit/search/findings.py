@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from trainkit.search.edges import Edge, edges
 from trainkit.search.importance import LEAST, Importance, importances
+from trainkit.space import Dimension
 from trainkit.trial import FAILURES, Record, Study
 
 PER_DIMENSION = 10  # finished trials for each setting below which much of the space was not looked at
@@ -180,15 +182,21 @@ def _region(study: Study, failed: Sequence[Record]) -> str:
     for dimension in study.space.dimensions:
         if dimension.kind == "choice":
             continue
-        bad, good = (
-            [dimension.number(r.trial.point[dimension.name]) for r in part if dimension.name in r.trial.point]
-            for part in (failed, others)
-        )
-        if len(bad) < 3 or len(good) < 3:
+        bad, good = (_numbers(dimension, records) for records in (failed, others))
+        if len(bad) < max(3, len(failed)) or len(good) < 3:
             continue
         for word, sign in (("above", 1), ("below", -1)):
             mark = min(sign * value for value in bad)
             wrongly = sum(sign * value >= mark for value in good) / len(good)
-            told.append((wrongly, f"all of them have {dimension.name} {word} {sign * mark:.3g}"))
+            told.append((wrongly, f"all of them have {dimension.name} {word} {sign * mark:.3g}{dimension.unit}"))
     wrongly, text = min(told, default=(1.0, ""))
     return text if wrongly <= 0.2 else ""
+
+
+def _numbers(dimension: Dimension, records: Sequence[Record]) -> list[float]:
+    """The values that trials had as numbers; the recipe's own may be none, such as a duration in another unit."""
+    found = []
+    for record in records:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            found.append(dimension.number(record.trial.point[dimension.name]))
+    return found
