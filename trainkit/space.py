@@ -44,11 +44,12 @@ class Dimension:
         """How many values there are: infinite for a number without a step."""
         if self.kind == "choice":
             return len(self.choices)
-        step = self._step
+        step = self.spacing
         return math.inf if step is None else math.floor((self.high - self.low) / step * (1 + 1e-12)) + 1
 
     @property
-    def _step(self) -> float | None:
+    def spacing(self) -> float | None:
+        """Distance between the values of a number: its step, 1 for whole numbers without; ``None``: any number."""
         return 1.0 if self.kind == "int" and self.step is None else self.step
 
     def number(self, value: Any) -> float:
@@ -70,10 +71,9 @@ class Dimension:
         """The recipe's value for a number that searchers see; rounded to the step and held within the range."""
         if self.kind == "choice":
             return self.choices[int(number)]
-        step = self._step
+        step = self.spacing
         if step is not None:
-            place = min(max(round((number - self.low) / step), 0), int(self.count) - 1)
-            number = float(f"{self.low + place * step:.12g}")  # 0.3, not 0.30000000000000004
+            number = float(f"{self.low + self._place(number, step) * step:.12g}")  # 0.3, not 0.30000000000000004
         number = min(max(number, self.low), self.high)
         if self.kind == "int":
             return f"{round(number)}{self.unit}" if self.unit else round(number)
@@ -83,8 +83,8 @@ class Dimension:
         """The recipe's value at a share of the range, 0 to 1, even on the dimension's scale."""
         if self.kind == "choice":
             return self.choices[min(int(share * len(self.choices)), len(self.choices) - 1)]
-        if self._step is not None and self.scale == "linear":  # each value the same share
-            return self.value(self.low + min(math.floor(share * self.count), self.count - 1) * self._step)
+        if self.spacing is not None and self.scale == "linear":  # each value the same share
+            return self.value(self.low + min(math.floor(share * self.count), self.count - 1) * self.spacing)
         low, high = self._span
         return self.value(self._unwarped(low + share * (high - low)))
 
@@ -97,8 +97,27 @@ class Dimension:
         number = min(max(number, self.low), self.high)  # a recipe's own value may lie outside
         return 0.5 if high == low else (self._warped(number) - low) / (high - low)
 
+    def cell(self, value: Any) -> tuple[float, float]:
+        """The shares of the range that `at` makes a value of: a single one, or a part where values are counted."""
+        number, step = self.number(value), self.spacing
+        if self.kind == "choice":
+            return number / self.count, (number + 1) / self.count
+        if step is None:
+            return self.share(value), self.share(value)
+        place = self._place(number, step)
+        if self.scale == "linear":
+            return place / self.count, (place + 1) / self.count
+        low, high = self._span
+        begin = low if place == 0 else self._warped(self.low + (place - 0.5) * step)
+        end = high if place == self.count - 1 else self._warped(self.low + (place + 0.5) * step)
+        return (begin - low) / (high - low), (end - low) / (high - low)
+
+    def _place(self, number: float, step: float) -> int:
+        """Which of the counted values is nearest to a number, from 0."""
+        return min(max(round((number - self.low) / step), 0), int(self.count) - 1)
+
     def holds(self, value: Any) -> bool:
-        """Whether a value is one that the search could try."""
+        """Whether a value is a choice, or lies in the range and is of its type; one between two steps does."""
         try:
             number = self.number(value)
         except (TypeError, ValueError, OverflowError):
@@ -172,7 +191,10 @@ class Space:
     fixed: Mapping[str, float] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Dimension:
-        return next(dimension for dimension in self.dimensions if dimension.name == name)
+        for dimension in self.dimensions:
+            if dimension.name == name:
+                return dimension
+        raise KeyError(name)
 
     def __len__(self) -> int:
         return len(self.dimensions)

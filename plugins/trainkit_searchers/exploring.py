@@ -76,7 +76,7 @@ def _moved(dimension: Dimension, value: Any, factor: float) -> Any:
         odds = factor * number / (1 - number)
         moved = odds / (1 + odds)
     made = dimension.value(moved)
-    step = 1.0 if dimension.kind == "int" and dimension.step is None else dimension.step
+    step = dimension.spacing
     if step is not None and made == value:  # a change smaller than half a step would be none
         made = dimension.value(number + (step if moved > number else -step))
     return made

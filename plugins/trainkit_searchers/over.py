@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from trainkit import Objective, Order, Rung, Space, Trial
 
-_CLOSE = 1e-9  # shares of a run are compared up to rounding
+CLOSE = 1e-9  # shares of a run are compared up to rounding
 _FAILED = ("nan", "oom", "timeout", "killed", "error")
 
 
@@ -33,7 +33,7 @@ class Standing(NamedTuple):
 
     def passes(self, share: float) -> bool:
         """Whether it has no way to go to a rung: evaluations may be so far apart that it has passed it already."""
-        return self.done or self.trained >= share - _CLOSE
+        return self.done or self.trained >= share - CLOSE
 
 
 def value_of(trial: Trial) -> float:
@@ -75,7 +75,7 @@ def shares_of(factor: int, rungs: int, first: float | None) -> list[float]:
     """
     begin = float(factor) ** (1 - rungs) if first is None else first
     shares = [begin * factor**place for place in range(rungs - 1)]
-    if shares[-1] >= 1 - _CLOSE:
+    if shares[-1] >= 1 - CLOSE:
         raise ValueError(
             f"first = {first:g}, factor = {factor} and rungs = {rungs} put a rung at {shares[-1]:g} of a run\n"
             f"the last but one must lie before the end: write first below {float(factor) ** (2 - rungs):g}, or fewer "

@@ -105,7 +105,7 @@ def values_of(dimension: Dimension) -> list[Any]:
     """All values of a dimension that has finitely many."""
     if dimension.kind == "choice":
         return list(dimension.choices)
-    step = 1.0 if dimension.step is None else dimension.step
+    step = dimension.spacing or 1.0
     return [dimension.value(dimension.low + place * step) for place in range(int(dimension.count))]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trainkit import Objective, Order, Point, Rung, Space, Trial
 from trainkit_searchers.exploring import explored, stays
-from trainkit_searchers.over import Level, Standing, nearest, standing_of
+from trainkit_searchers.over import CLOSE, Level, Standing, nearest, standing_of
 from trainkit_searchers.points import draw, generator
 
 
@@ -124,7 +124,7 @@ class Population:
         if len(level.standings) < len(self.sent[self.now]) or not alive:
             return
         trained = max(standing.trained for standing in alive)
-        place = next((p for p in range(self.now + 1, len(self.shares)) if self.shares[p] > trained + 1e-9), None)
+        place = next((p for p in range(self.now + 1, len(self.shares)) if self.shares[p] > trained + CLOSE), None)
         if place is None:
             return
         count = self._replaced(len(level.ranked))

@@ -8,9 +8,7 @@ from statistics import median
 from typing import Any
 
 from trainkit import Objective, Order, Space, Trial
-from trainkit_searchers.over import Over
-
-_CLOSE = 1e-9
+from trainkit_searchers.over import CLOSE, Over
 
 
 class Rule(Over):
@@ -39,7 +37,7 @@ class Rule(Over):
 
     def _stop(self, trial: Trial) -> str:
         reason = "" if self.other is None else str(self.other(trial))
-        if reason or not trial.reports or trial.reports[-1][0] < self.after - _CLOSE:
+        if reason or not trial.reports or trial.reports[-1][0] < self.after - CLOSE:
             return reason
         return self.reason(trial)
 
@@ -81,9 +79,9 @@ class Median(Rule):
         share = trial.reports[-1][0]
         best = min(_known(value) for _, value in trial.reports)
         means = [
-            next(mean for at, mean in reversed(curve) if at <= share + _CLOSE)
+            next(mean for at, mean in reversed(curve) if at <= share + CLOSE)
             for number, curve in self.curves.items()
-            if number != trial.number and curve[-1][0] >= share - _CLOSE and curve[0][0] <= share + _CLOSE
+            if number != trial.number and curve[-1][0] >= share - CLOSE and curve[0][0] <= share + CLOSE
         ]
         if len(means) < self.at_least or not best > (middle := median(means)):
             return ""

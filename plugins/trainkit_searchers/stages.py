@@ -40,7 +40,7 @@ class Box:
                 box.choices[dimension.name] = sorted({int(dimension.number(value)) for value in values})
             elif values:
                 low, high = self.ranges.get(dimension.name, (0.0, 1.0))
-                cells = [_cell(dimension, value) for value in values]
+                cells = [dimension.cell(value) for value in values]
                 room = margin * (high - low)
                 lowest, highest = min(cell[0] for cell in cells) - room, max(cell[1] for cell in cells) + room
                 box.ranges[dimension.name] = max(low, lowest), min(high, highest)
@@ -51,7 +51,9 @@ class Box:
         parts = []
         for dimension in space.dimensions:
             if dimension.name in self.ranges:
-                low, high = (dimension.at(min(share, 1 - 1e-12)) for share in self.ranges[dimension.name])
+                begin, end = self.ranges[dimension.name]
+                room = min(1e-9, (end - begin) / 2)  # where values are counted, the end is where the next one begins
+                low, high = dimension.at(begin + room), dimension.at(end - room)
                 parts.append(f"{dimension.name} {_short(low)} to {_short(high)}")
             elif dimension.name in self.choices:
                 left = self.choices[dimension.name]
@@ -64,14 +66,6 @@ class Box:
             return (left[min(int(share * len(left)), len(left) - 1)] + 0.5) / len(dimension.choices)
         low, high = self.ranges.get(dimension.name, (0.0, 1.0))
         return low + share * (high - low)
-
-
-def _cell(dimension: Dimension, value: Any) -> tuple[float, float]:
-    """The shares of the range that give a value: a single one, or a part of it where numbers have steps."""
-    if dimension.scale == "linear" and math.isfinite(dimension.count):
-        place = round(dimension.share(value) * (dimension.count - 1))
-        return place / dimension.count, (place + 1) / dimension.count
-    return dimension.share(value), dimension.share(value)
 
 
 def _short(value: Any) -> str:
@@ -170,9 +164,11 @@ class CoarseToFine(Proposing):
         if trial.number not in self.resting:
             return
         self.resting[trial.number] = trial.values[0] if trial.values else math.inf, trial.point
-        full = self.taken >= self.ends[self.stage] and self.stage + 1 < len(self.durations)
         told = [result for result in self.resting.values() if result is not None]
-        if full and len(told) == len(self.resting):
+        if len(told) < len(self.resting) or self.stage + 1 == len(self.durations):
+            return
+        # A small space may have no more points; the trials that are left go to the later stages.
+        if self.taken >= self.ends[self.stage] or self.next_point() is None:
             self._next_stage(told)
 
     def propose(self, attempt: int) -> Point | None:
@@ -205,6 +201,7 @@ class CoarseToFine(Proposing):
         self.used = 0
         self.resting = {}
         self.tried = set()
+        self._found = None
 
     def _changes(self) -> Mapping[str, Any]:
         duration = self.durations[self.stage]

@@ -81,6 +81,31 @@ def test_steps_of_a_linear_range_have_equal_shares(dimension: Dimension) -> None
         assert [dimension.at((place + 0.5) / count) for place in range(count)] == values(dimension)
 
 
+@pytest.mark.parametrize(
+    "dimension",
+    [
+        Dimension("a", "float", 0.0, 10.9, step=1.0),  # whose last step lies below its end
+        Dimension("a", "int", 1, 40, "log"),
+        Dimension("a", "float", 0.5, 8.2, "log", step=0.5),
+        Dimension("a", "float", 0.05, 0.95, "logit", step=0.1),
+        Dimension("a", "choice", choices=("x", "y", "z")),
+    ],
+)
+def test_the_cells_of_all_values_fill_the_range_and_lead_back_to_them(dimension: Dimension) -> None:
+    if dimension.kind == "choice":
+        values = list(dimension.choices)
+    else:
+        values = [dimension.value(dimension.low + n * (dimension.spacing or 1)) for n in range(int(dimension.count))]
+    edge = 0.0
+    for value in values:
+        begin, end = dimension.cell(value)
+        assert begin == pytest.approx(edge, abs=1e-12)
+        assert {dimension.at(begin + share * (end - begin)) for share in (1e-6, 0.5, 1 - 1e-6)} == {value}
+        edge = end
+    assert edge == pytest.approx(1.0, abs=1e-12)
+    assert Dimension("b", "float", 0.0, 4.0).cell(1.0) == (0.25, 0.25)
+
+
 def test_steps_are_written_as_one_would_write_them() -> None:
     dimension = Dimension("a", "float", low=0.0, high=1.0, step=0.1)
     assert values(dimension) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]

@@ -95,22 +95,40 @@ def test_boxes_of_whole_numbers_and_choices_hold_each_of_the_best():
             Dimension("width", "int", 8, 512, "log"),
             Dimension("use", "choice", choices=("a", "b", "c", "d")),
             Dimension("drop", "float", 0.0, 0.9, step=0.1),
+            Dimension("beta", "float", 0.0, 10.9, step=1.0),  # whose last step lies below its end
         )
     )
     searcher = searchers.coarse_to_fine(0)
     searcher.begin(space, LOSS, 9)
     source = np.random.default_rng(0)
     for _ in range(200):
-        best = [space.at(source.random(4).tolist()) for _ in range(2)]
+        best = [space.at(source.random(5).tolist()) for _ in range(2)]
         box = searcher.box.around(space, best, 0.0)
-        drawn = [box.point(space, source.random(4).tolist()) for _ in range(200)]
-        for name in ("depth", "drop", "use"):
+        drawn = [box.point(space, source.random(5).tolist()) for _ in range(200)]
+        for name in ("depth", "drop", "use", "width", "beta"):
             numbers = {space[name].number(point[name]) for point in best}
             found = {space[name].number(point[name]) for point in drawn}
-            assert numbers <= found
+            assert numbers <= found or name == "width"  # its cells can be narrower than a draw in 200
             assert min(numbers) - 1e-9 <= min(found) <= max(found) <= max(numbers) + 1e-9
-        low, high = (pick(point["width"] for point in best) for pick in (min, max))
-        assert all(low - 1 <= point["width"] <= high + 1 for point in drawn)
+
+
+def test_a_box_of_steps_is_said_with_the_values_in_it():
+    space = Space((Dimension("depth", "int", 0, 10), Dimension("beta", "float", 0.0, 10.9, step=1.0)))
+    searcher = searchers.coarse_to_fine(0)
+    searcher.begin(space, LOSS, 9)
+    best = [{"depth": 3, "beta": 9.0}, {"depth": 5, "beta": 7.0}]
+    assert searcher.box.around(space, best, 0.0).text(space) == "depth 3 to 5, beta 7 to 9"
+
+
+def test_a_stage_without_more_points_leaves_its_trials_to_the_next():
+    space = Space((Dimension("use", "choice", choices=("a", "b", "c")),))
+    searcher = searchers.coarse_to_fine(0, stages=["1ep"])
+    study = simulate(
+        searcher, lambda point, share: float(ord(point["use"])), trials=12, space=space, evaluations=1, pure=False
+    )
+    assert [trial.changes.get("run.duration") for trial in study.trials] == ["1ep"] * 3 + [None] * 3
+    assert study.trials[3].point == {"use": "a"}
+    assert searcher.exhausted() == "all 3 points of stage 2 are tried"
 
 
 def test_shares_are_the_parts_of_the_trials_and_each_stage_has_one_at_least():
