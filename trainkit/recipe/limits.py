@@ -86,8 +86,6 @@ class _Reader:
         elif not _is_number(right):
             message = f"{relations[0]} must be a number or a setting, got {shown_value(right)}"
             raise _Wrong(relations[0], message, 'such as at_most = 64, or below = "model.depth"')
-        if not any(name in self.fixed or self.space[name] for group in terms for name in group):
-            return
         by: Literal["sum", "product"] = "product" if left[0] == "product" else "sum"
         relation = cast("Literal['at_most', 'at_least', 'below', 'above']", relations[0])
         for chosen in itertools.product(*terms, rights):

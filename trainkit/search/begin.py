@@ -15,7 +15,6 @@ from trainkit.search.folder import StudyFolder
 from trainkit.search.ledger import Ledger, read_study, replayed, study_of
 from trainkit.search.log import FORMAT, NAME, Event, StudyLog, space_as_json
 from trainkit.search.plan import parts_of
-from trainkit.space import Point, Space
 from trainkit.trial import Searcher
 
 Say = Callable[[str], None]
@@ -127,7 +126,7 @@ def _warm(recipe: Recipe, note: Say) -> list[dict[str, Any]]:
             raise RecipeError([problem_at(recipe.tables, key, message)])
         for trial in (record.trial for record in earlier.records):
             if trial.status == "done" and trial.values and trial.final:
-                if _holds(search.space, trial.point):
+                if search.space.holds(trial.point):
                     told.append({"point": dict(trial.point), "values": list(trial.values)})
                 else:
                     left_out += 1
@@ -135,13 +134,6 @@ def _warm(recipe: Recipe, note: Say) -> list[dict[str, Any]]:
         more = f"; {left_out} lie outside this space and are left out" if left_out else ""
         note(f"the searcher is told of {len(told)} earlier trials{more}")
     return told
-
-
-def _holds(space: Space, point: Point) -> bool:
-    try:
-        return space.holds(point)
-    except (KeyError, ValueError, StopIteration):  # settings that this space does not have
-        return False
 
 
 def _status(path: Path) -> str:
