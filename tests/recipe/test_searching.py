@@ -82,6 +82,14 @@ def test_it_reads_back_and_fits_the_schema(load: Load, base: str, plugins: Plugi
     validator.validate(tomli.loads(filled))
 
 
+def test_the_filled_recipe_has_the_settings_in_their_order(load: Load, base: str) -> None:
+    # What a searcher asks for depends on it: a study that goes on reads its space from its filled recipe.
+    recipe = load(base + SPACE + '"optimizer.momentum" = { low = 0.1, high = 0.9 }\nseed = [1, 2]\n')
+    again = search_of(load(fill_toml(recipe))).space
+    assert again == search_of(recipe).space
+    assert [one.name for one in again.dimensions] == ["optimizer.lr", "data.batch_size", "optimizer.momentum", "seed"]
+
+
 def test_a_read_recipe_can_be_copied_and_sent(load: Load, base: str) -> None:
     plan = search_of(load(base + SPACE))
     assert pickle.loads(pickle.dumps(plan)) == plan

@@ -10,6 +10,10 @@ from trainkit.recipe.filled import Origin, Recipe
 from trainkit.recipe.text import Path, dotted, show_key, shown_value, toml_key
 from trainkit.tables import COMPONENT_TABLES
 
+# Searchers go by the order of the settings, and TOML wants the values of a table before the tables in it: each setting
+# stands on a line, a range as much as a list of choices.
+_SPACE = ("search", "space")
+
 
 def fill_toml(recipe: Recipe) -> str:
     """The whole recipe with all its defaults: this text alone gives the same recipe again."""
@@ -74,7 +78,9 @@ def _table(table: Mapping[str, Any], path: Path, header: tuple[str, ...]) -> Ite
         yield ""
         yield header[0]
     for key, value in table.items():
-        if isinstance(value, dict):
+        if path == _SPACE and (text := _value(value)) is not None:
+            yield f"{toml_key(key)} = {text}"
+        elif isinstance(value, dict):
             later.append(((key,), value, "[{}]"))
         elif _is_list_of_tables(value):
             later.extend(((key,), item, "[[{}]]") for item in value)
