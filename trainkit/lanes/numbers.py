@@ -153,14 +153,16 @@ class Losses:
         loss: Tensor = with_numbers(self._first, self.numbers.names, given[1:])(outputs, given[0])
         return loss
 
-    def slopes(self, outputs: Tensor, targets: Tensor, alike: bool, batches: Callable[[], Sequence[Batch]]) -> Slopes:
+    def slopes(
+        self, outputs: Tensor, targets: Tensor, alike: bool, batches: Callable[[], Sequence[Batch]] | None
+    ) -> Slopes:
         """The loss of every lane ``(lanes,)``, and the slope of each at its lane's outputs, shaped as these are.
 
         Args:
             outputs: ``(lanes, batch, ...)``, which take no gradient.
             targets: as `together` takes them.
             alike: likewise.
-            batches: gives those of each lane.
+            batches: gives those of each lane; not needed where all losses are computed together.
         """
         sloped = None if self.single or self.numbers is not None else getattr(self._first, "sloped", None)
         if sloped is not None and outputs.dim() == 3:
@@ -170,6 +172,7 @@ class Losses:
                 return each.mean(1), slopes.div_(each.shape[1])
         outputs = outputs.detach().requires_grad_()
         if self.single:
+            assert batches is not None
             parts = zip(self.single, outputs.unbind(0), batches(), strict=True)
             losses = torch.stack([loss(output, batch) for loss, output, batch in parts])
         else:

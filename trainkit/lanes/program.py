@@ -132,6 +132,31 @@ def _written(program: Program, parameters: Sequence[Tensor], vector: Vector, los
             homes[of_leaf[id(leaf)]] = number, begin, end, tuple(leaf.shape[1:])
             begin = end
     assert layers is not None
+    derived = layers.derived
+    wanted = [of_leaf[id(leaf)] for part in parts for leaf in part.leaves]
+    counts = [len(part.leaves) for part in parts]
+
+    def graded(own: list[Tensor], inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        found = None
+        if derived is not None:
+            found = derived(
+                own,
+                wanted,
+                inputs,
+                program._same,
+                (),
+                lambda outputs: losses.slopes(outputs, targets, program._alike, None),
+            )
+        if found is None:
+            outputs = layers(own, inputs, program._same, ())
+            values = losses.together(outputs, targets, program._alike, numbers_of_loss)
+            return outputs.detach(), values.detach(), torch.autograd.grad(values.sum(), flats)
+        outputs, values, slopes = found
+        gradients, begin = [], 0
+        for count in counts:
+            gradients.append(torch.cat([slope.reshape(lanes, -1) for slope in slopes[begin : begin + count]], 1))
+            begin += count
+        return outputs, values, gradients
 
     def update(moving: Sequence[Tensor]) -> list[Tensor]:
         inputs, targets, rows = moving
@@ -142,9 +167,7 @@ def _written(program: Program, parameters: Sequence[Tensor], vector: Vector, los
             else:
                 number, begin, end, shape = home
                 own.append(flats[number][:, begin:end].reshape(lanes, *shape))
-        outputs = layers(own, inputs, program._same, ())
-        values = losses.together(outputs, targets, program._alike, numbers_of_loss)
-        gradients = torch.autograd.grad(values.sum(), flats)
+        outputs, values, gradients = graded(own, inputs, targets)
         with torch.no_grad():
             for flat, gradient, held, start, width in zip(flats, gradients, slots, starts, widths, strict=True):
                 row = rows[:, start : start + width].to(flat.dtype)
@@ -152,7 +175,7 @@ def _written(program: Program, parameters: Sequence[Tensor], vector: Vector, los
                 flat.copy_(fresh)
                 for old, value in zip(held, kept, strict=True):
                     old.copy_(value)
-        return [values.detach(), outputs.detach()]
+        return [values, outputs]
 
     written: Callable[..., Any] = update
     return written
