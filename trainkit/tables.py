@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from trainkit.search_table import cut, search
 from trainkit.settings import (
     Between,
     Duration,
@@ -133,28 +134,6 @@ def data(
     """
 
 
-def data_finer(
-    *,
-    folds: Annotated[int, Between(2)] | None = None,
-    fold: NonNegativeInt = 0,
-    fold_by: Literal["auto", "class", "group", "none"] = "auto",
-    train_on: Literal["train", "train+val"] = "train",
-    seed: NonNegativeInt | None = None,
-) -> None:
-    """Which samples train and which validate.
-
-    Args:
-        folds: put training and validation samples together and cut them into so many parts, one of which validates;
-            the test samples stay out of it.
-        fold: number of the part that validates, from 0.
-        fold_by: what folds keep together or balance: classes in equal shares, groups whole, or nothing; auto is
-            group where the data has groups, else class where it has classes.
-        train_on: "train+val" trains on the validation samples too; then nothing is measured before the end.
-        seed: what folds and the data component draw from; unset is the recipe's seed, which the order of batches,
-            augmentations and the model follow in any case.
-    """
-
-
 def optimizer(
     *,
     group: list[dict[str, Any]] = [],  # noqa: B006
@@ -223,62 +202,6 @@ def schedule_finer(
     """
 
 
-def search(
-    *,
-    trials: PositiveInt = 32,
-    objective: str | None = None,
-    mode: Literal["min", "max"] | None = None,
-    objectives: list[str] = [],  # noqa: B006
-    modes: list[Literal["min", "max"]] = [],  # noqa: B006
-    take: Literal["last", "best"] = "last",
-    executor: Annotated[Any, Nested("executor", by_name=True)] = {"use": "auto"},  # noqa: B006
-    batch: PositiveInt | None = None,
-    folds: Annotated[int, Between(2)] | None = None,
-    fold_by: Literal["auto", "class", "group", "none"] = "auto",
-    repeats: PositiveInt = 1,
-    refit: bool = False,
-    test: bool = True,
-    trial_timeout: Annotated[float, Between(0)] = 0.0,
-    time_limit: Annotated[float, Between(0)] = 0.0,
-    checkpoints: Literal["rungs", "all"] = "rungs",
-    warm_start: list[str] = [],  # noqa: B006
-    space: dict[str, Any],
-    start: list[dict[str, Any]] = [],  # noqa: B006
-    constraint: list[dict[str, Any]] = [],  # noqa: B006
-    fail: dict[str, Any] = {},  # noqa: B006
-) -> None:
-    """What every search can be given.
-
-    Args:
-        trials: trials to begin, the recipe as written among them.
-        objective: the figure to make as good as possible, such as "val.accuracy"; also "parameters" and "seconds";
-            unset is the run's own monitor.
-        mode: whether lower or higher is better; unset follows from the figure.
-        objectives: several figures instead of one, for a searcher that weighs them against each other.
-        modes: whether lower or higher is better, for each of the objectives.
-        take: a trial's value is that of its last evaluation, or its best one.
-        executor: where trials are trained.
-        batch: trials asked for before the results of any are told; with it a study is the same for any number of
-            workers. Unset: results are told as they come.
-        folds: train each trial so many times, each time with another part of training and validation samples held out;
-            its value is the mean.
-        fold_by: what folds keep together or balance: classes in equal shares, groups whole, or nothing; auto is
-            group where the data has groups, else class where it has classes.
-        repeats: train each trial with so many seeds; its value is the mean.
-        refit: train the winner once more, on training and validation samples.
-        test: measure the winner, and it alone, on the test samples.
-        trial_timeout: seconds after which a trial's run is stopped; 0 for no limit.
-        time_limit: seconds after which the search stops, to be continued; 0 for no limit.
-        checkpoints: rungs saves each trial where it pauses and ends, and not at its best evaluation; all saves as [run]
-            says.
-        warm_start: folders of earlier studies whose results the searcher is told first.
-        space: the settings that are varied, with their ranges or choices.
-        start: points that are tried first.
-        constraint: what the values of several settings must meet together.
-        fail: what is done where trials fail, by their status.
-    """
-
-
 @dataclass(frozen=True)
 class TableKind:
     """A table, or list of tables, whose ``use`` names a component.
@@ -318,7 +241,7 @@ class TableKind:
 COMPONENT_TABLES: Mapping[str, TableKind] = {
     table.name: table
     for table in (
-        TableKind("data", shared=read_settings(data), finer=read_settings(data_finer)),
+        TableKind("data", shared=read_settings(data), finer=read_settings(cut)),
         TableKind("model"),
         TableKind("loss"),
         TableKind("metric", many=True, default=()),
