@@ -19,7 +19,7 @@ from trainkit.recipe.positions import Source
 from trainkit.recipe.read import parse, parse_text
 from trainkit.recipe.schema import json_schema
 from trainkit.recipe.searching import SearchPlan
-from trainkit.recipe.trials import check_trials, search_of, trial_recipe
+from trainkit.recipe.trials import Written, check_trials, search_of, trial_recipe
 from trainkit.recipe.write import fill_toml, origin_lines, to_toml
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Origin",
     "Recipe",
     "SearchPlan",
+    "Written",
     "base_point",
     "data_roots",
     "fill_toml",
@@ -64,7 +65,7 @@ def recipe_from_text(text: str, name: str, overrides: Sequence[str], plugins: Pl
     """As `load_recipe`, of a recipe that is in no file.
 
     Args:
-        text: the recipe.
+        text: the recipe; one that this process has checked and `Written` is not checked again.
         name: what messages call it.
         overrides: as ``key=value``.
         plugins: the plugins whose components it may name.
@@ -73,6 +74,8 @@ def recipe_from_text(text: str, name: str, overrides: Sequence[str], plugins: Pl
         RecipeError: as `load_recipe`.
         PluginDefect: as `load_recipe`.
     """
+    if isinstance(text, Written) and not overrides:
+        return text.checked(name)
     composed, problems = compose(parse(text.encode(), name), overrides, plugins)
     return _checked(composed, problems, plugins)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,12 +24,19 @@ class FilledTables(dict[str, Any]):
 
     Args:
         tables: the filled tables.
-        composed: what was written, with its places.
+        composed: what was written, with its places; or what finds that out, for those who ask.
     """
 
-    def __init__(self, tables: Mapping[str, Any], composed: Composed) -> None:
+    def __init__(self, tables: Mapping[str, Any], composed: Composed | Callable[[], Composed]) -> None:
         super().__init__(tables)
-        self.composed = composed
+        self._composed = composed
+
+    @property
+    def composed(self) -> Composed:
+        """What was written, with its places."""
+        if not isinstance(self._composed, Composed):
+            self._composed = self._composed()
+        return self._composed
 
     def place(self, path: Path) -> Place:
         """Where the key at ``path`` was written; the table it belongs to where it was not."""

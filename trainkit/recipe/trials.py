@@ -10,11 +10,15 @@ from typing import Any
 
 from trainkit.errors import Problem, RecipeError
 from trainkit.recipe.check import check_recipe
+from trainkit.recipe.compose import compose
 from trainkit.recipe.conditions import contexts
-from trainkit.recipe.filled import Recipe
+from trainkit.recipe.filled import FilledTables, Recipe
+from trainkit.recipe.merge import Composed
 from trainkit.recipe.own import base_point, usual
 from trainkit.recipe.points import laid
+from trainkit.recipe.read import parse
 from trainkit.recipe.searching import SearchPlan
+from trainkit.recipe.write import fill_toml
 from trainkit.space import Dimension, Point, Space
 
 # Points that are drawn to find one that constraints allow.
@@ -50,6 +54,39 @@ def trial_recipe(recipe: Recipe, point: Point, changes: Mapping[str, Any] | None
     if changes:
         composed = laid(composed, changes, recipe.plugins)
     return check_recipe(composed, [], recipe.plugins)
+
+
+class Written(str):
+    """A filled recipe as TOML. Sent to another process it is plain text, which is read and checked there.
+
+    Args:
+        recipe: the checked recipe; it is of one run, which is trained in this process or another one.
+    """
+
+    _recipe: Recipe
+
+    def __new__(cls, recipe: Recipe) -> Written:
+        """Write the recipe."""
+        text = super().__new__(cls, fill_toml(recipe))
+        text._recipe = recipe
+        return text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What is sent, or copied, is the text alone."""
+        return str, (str(self),)
+
+    def checked(self, name: str) -> Recipe:
+        """The recipe that reading and checking the text would give: places are those in the text.
+
+        Args:
+            name: what messages call it.
+        """
+        plugins = self._recipe.plugins
+
+        def composed() -> Composed:
+            return compose(parse(self.encode(), name), [], plugins)[0]
+
+        return dataclasses.replace(self._recipe, tables=FilledTables(self._recipe.tables, composed), path=name)
 
 
 def check_trials(recipe: Recipe) -> list[Problem]:

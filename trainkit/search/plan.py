@@ -13,7 +13,7 @@ from trainkit.branch import begin_from
 from trainkit.errors import MachineError
 from trainkit.lines import Lines
 from trainkit.manager import Plugins
-from trainkit.recipe import Recipe, base_point, fill_toml, search_of, trial_recipe
+from trainkit.recipe import Recipe, Written, base_point, search_of, trial_recipe
 from trainkit.recipe.check import check_recipe
 from trainkit.recipe.overrides import apply_overrides
 from trainkit.recipe.searching import Policy
@@ -136,7 +136,7 @@ def part_values(recipe: Recipe, trial: Trial, part: int) -> dict[str, Any]:
 
 
 def run_recipe(recipe: Recipe, trial: Trial, part: int | None, more: Mapping[str, Any] | None = None) -> str:
-    """The recipe of one run of a trial as TOML; it reruns alone.
+    """The recipe of one run of a trial as TOML; it reruns alone, and in this process it need not be checked again.
 
     Args:
         recipe: the study's.
@@ -148,4 +148,4 @@ def run_recipe(recipe: Recipe, trial: Trial, part: int | None, more: Mapping[str
         RecipeError: if its values make no recipe.
     """
     values = dict(trial.changes) if part is None else part_values(recipe, trial, part)
-    return fill_toml(trial_recipe(recipe, trial.point, {**values, **(more or {})}))
+    return Written(trial_recipe(recipe, trial.point, {**values, **(more or {})}))
