@@ -207,3 +207,12 @@ def test_no_module_of_a_plugin_hides_a_factory_once_it_is_imported(plugin):
     for module in pkgutil.iter_modules(getattr(package, "__path__", ()), f"{package.__name__}."):
         importlib.import_module(module.name)
     assert [component.name for component in listed()] == [component.name for component in before]
+
+
+@pytest.mark.parametrize(("hook", "joins"), [("trainkit_components", False), ("trainkit_epoch_start", True)])
+def test_modules_join_a_run_that_have_hooks_of_runs(tmp_path, hook, joins):
+    given = {"trainkit_components": "", "trainkit_epoch_start": "run"}[hook]
+    code = f"from trainkit import hookimpl\n@hookimpl\ndef {hook}({given}):\n    return []\n"
+    plugins = load_own(tmp_path, code, f"trainkit_joins_{hook.removeprefix('trainkit_')}")
+    own = [plugin for plugin in plugins.plugins if plugin.version == "not installed"]
+    assert (run_hook_manager(Defaults(), own, {}).get_plugin(own[0].name) is not None) is joins

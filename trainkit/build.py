@@ -134,8 +134,13 @@ def prepare(
     augmentations = [builder.make("data", "augment", i, data_spec=spec) for i in range(len(tables["data"]["augment"]))]
     feeding = {key: tables["data"][key] for key in _FEED_SETTINGS}
     feeding["eval_batch_size"] = feeding["eval_batch_size"] or choose_eval_batch_size(spec.input_shape, precision)
+    known = datasets is not None and datasets.known(dataset)
     with _of_the_data(tables):
-        feed = make_feed(dataset, **feeding, augmentations=augmentations, seed=seed, device=device, say=say)
+        feed = make_feed(
+            dataset, **feeding, augmentations=augmentations, seed=seed, device=device, say=say, known=known
+        )
+    if datasets is not None:
+        datasets.found_fit(dataset)
     builder.clock = make_clock(builder, feed.batches_per_epoch, feed.batch_size, spec.tokens_per_sample)
     builder.clock = plan_batch_sizes(builder, feed, planned)
 

@@ -51,12 +51,22 @@ class Datasets:
             del self._kept[oldest]
         return found.dataset
 
+    def known(self, dataset: Dataset) -> bool:
+        """Whether this very data set was found fit for a run before."""
+        return any(kept.dataset is dataset and kept.fit and not kept.changed for kept in self._kept.values())
+
+    def found_fit(self, dataset: Dataset) -> None:
+        """Remember that a data set holds nothing that would spoil a run."""
+        for kept in self._kept.values():
+            kept.fit = kept.fit or kept.dataset is dataset
+
 
 class _Kept:
     def __init__(self, factory: Any, dataset: Dataset, drawn: tuple[Any, ...]) -> None:
         self.factory = factory  # kept, so that no other one can have its id
         self.dataset = dataset
         self.drawn = drawn
+        self.fit = False
         self._versions = self._now()
 
     @property

@@ -15,14 +15,15 @@ from trainkit.rundir import read_text
 FILE = "history.jsonl"
 
 
-def remember(folder: Path, event: str, update: int, command: str, **more: Any) -> None:
-    """Append one entry, durably.
+def remember(folder: Path, event: str, update: int, command: str, durable: bool = True, **more: Any) -> None:
+    """Append one entry.
 
     Args:
         folder: the run folder.
         event: ``start`` or ``resume``.
         update: updates made before it.
         command: what the user typed.
+        durable: whether to wait until it is on the disk.
         more: what else there is to know.
     """
     entry = {"event": event, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "update": update, "command": command}
@@ -33,8 +34,9 @@ def remember(folder: Path, event: str, update: int, command: str, **more: Any) -
             file.seek(-1, os.SEEK_END)
             text = text if file.read(1) == b"\n" else "\n" + text
         file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def entries(folder: Path) -> list[Mapping[str, Any]]:

@@ -13,9 +13,12 @@ from trainkit import hookspecs
 from trainkit.errors import PluginError
 
 if TYPE_CHECKING:
-    from pluggy import HookimplOpts
+    from pluggy import HookimplOpts, HookspecOpts
 
     from trainkit.plugin import Plugin
+
+# What a plugin's module is asked outside of any run.
+_NOT_OF_RUNS = frozenset({"trainkit_components", "trainkit_check_recipe", "trainkit_trial_end", "trainkit_study_end"})
 
 
 def hook_names() -> list[str]:
@@ -32,6 +35,10 @@ class _Manager(pluggy.PluginManager):
         if name.startswith("__") or (name in held and not hasattr(held[name], "trainkit_impl")):
             return None
         return super().parse_hookimpl_opts(plugin, name)
+
+    def parse_hookspec_opts(self, module_or_class: object, name: str) -> HookspecOpts | None:
+        """What a spec's mark says; ``None`` for what is none."""
+        return super().parse_hookspec_opts(module_or_class, name) if name.startswith("trainkit_") else None  # type: ignore[arg-type]
 
 
 def new_hook_manager() -> pluggy.PluginManager:
@@ -77,6 +84,13 @@ def hooks_of(module: object, name: str) -> pluggy.PluginManager:
     return Asked().only(module, name)
 
 
+@functools.lru_cache(64)
+def _takes_part(module: object, name: str) -> bool:
+    """Whether a plugin's module has hooks that runs call: most have none."""
+    callers = hooks_of(module, name).get_hookcallers(module) or []
+    return any(caller.name not in _NOT_OF_RUNS for caller in callers)
+
+
 def has_hooks(built: object) -> bool:
     """Whether an object's class implements hooks."""
     return any(name.startswith("trainkit_") for name in dir(type(built)))
@@ -96,7 +110,7 @@ def run_hook_manager(defaults: object, modules: Iterable[Plugin], built: Mapping
     manager = new_hook_manager()
     manager.register(defaults, "trainkit")
     for plugin in modules:
-        if plugin.module is not None:
+        if plugin.module is not None and _takes_part(plugin.module, plugin.name):
             manager.register(plugin.module, plugin.name)
     # pluggy calls what was registered last first.
     for label, thing in reversed(list(built.items())):

@@ -116,6 +116,8 @@ class Launch:
         test: whether the test split is measured at the end.
         say: told what the log has too.
         datasets: keeps data sets from one run of this process to the next.
+        light: whether the run waits for the disk at its checkpoints only: somebody has written down what it is, and
+            trains it again where a power cut takes it.
     """
 
     recipe: Recipe
@@ -130,6 +132,7 @@ class Launch:
     test: bool = True
     say: Callable[[str], None] = console_say
     datasets: Datasets | None = None
+    light: bool = False
 
     def parts(self, resume: bool, fresh: bool, accept_drift: bool) -> Generator[Underway, None, Report]:
         """Run to the report; where updates are made by somebody else it pauses for them.
@@ -139,7 +142,7 @@ class Launch:
         back = Rollbacks()
         while True:
             try:
-                with rundir.RunFolder(self.path, resume, fresh) as place:
+                with rundir.RunFolder(self.path, resume, fresh, self.light) as place:
                     return (yield from _attempt(self, place, back, accept_drift))
             except GoBack:
                 resume, fresh, accept_drift = True, False, True
@@ -237,9 +240,9 @@ def _remember(
     """Add this process to the run's history."""
     command = now["command"]
     if found is None:
-        remember(place.path, "start", 0, command, environment=now)
+        remember(place.path, "start", 0, command, durable=not place.light, environment=now)
         return
-    more = {
+    more: dict[str, Any] = {
         "checkpoint": found.folder.name,
         "changed": {change.key: {"was": change.was, "is": change.now, "rule": change.rule} for change in found.changes},
         "accepted": {key: {"was": was, "is": value} for key, (was, value) in differs.items()},

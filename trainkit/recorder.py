@@ -78,6 +78,11 @@ class Recorder:
         """Whether an evaluation is due at this update."""
         return self._is_due("evaluate") and "val" in self.run.feed.spec.sizes
 
+    @property
+    def logs(self) -> bool:
+        """Whether a log line is due at this update."""
+        return self._is_due("log")
+
     def log_and_evaluate(self) -> bool:
         """Write the log line and make the evaluation that are due here; say whether there was an evaluation.
 
@@ -270,7 +275,8 @@ class Recorder:
         if is_best:
             self._best_checkpoint = checkpoint.folder_name(run.step)
             best = self._best_text()
-        self.saver.save(run.step, tensors, state, self.folder.make_durable, best, self._best_checkpoint)
+        last = run.position >= run.total_updates
+        self.saver.save(run.step, tensors, state, self.folder.make_durable, best, self._best_checkpoint, last)
         self._saved_at = run.position
         self._saves, self._last_save = self._saves + 1, time.monotonic()
 

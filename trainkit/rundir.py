@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -18,7 +19,7 @@ import filelock
 
 from trainkit.aside import OLD, holds_a_run, put_aside
 from trainkit.errors import MachineError, printable
-from trainkit.files import create, kind_of, links_out, read_regular, sync_folder
+from trainkit.files import NOFOLLOW, create, kind_of, links_out, read_regular, sync_folder
 from trainkit.lines import Lines
 
 RUN_FILES = (
@@ -45,8 +46,8 @@ def new_folder_name(recipe: str) -> str:
     return f"{stem[:40]}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is either the old or the new one, also after a power cut."""
+def write_atomically(path: Path, content: bytes | str, durable: bool = True) -> None:
+    """Write a file so that it is either the old or the new one, also after a power cut where it is ``durable``."""
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -54,13 +55,15 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
         with os.fdopen(create(temporary, os.O_WRONLY | os.O_EXCL), "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def plain_number(value: float) -> float | None:
@@ -109,22 +112,28 @@ class RunFolder:
         path: the folder; made if it does not exist.
         resume: whether it may hold a run, which is to be continued.
         fresh: whether it may hold a run, which is to be put aside (`clear`) when the new one is certain to begin.
+        light: whether a run that begins here waits for the disk at its checkpoints only: a power cut before the first
+            one may take all that it has written, and one after the last may take its report.
 
     Raises:
         MachineError: if another process holds it, if it holds a run and must not, or something else than a run, or if
             it cannot be written.
     """
 
-    def __init__(self, path: Path, resume: bool = False, fresh: bool = False) -> None:
+    def __init__(self, path: Path, resume: bool = False, fresh: bool = False, light: bool = False) -> None:
         self.path = path
         self._held: list[str] | None = None  # lines of a log that must not become those of the run put aside
+        self._owed: list[Path] = []  # files and folders that the next checkpoint makes durable
         try:
-            self._made = not path.exists()
-            missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-            path.mkdir(parents=True, exist_ok=True)
+            missing = list(itertools.takewhile(lambda folder: not folder.exists(), (path, *path.parents)))
+            self._made = _make(path)
             for folder in missing:
-                sync_folder(folder.parent)
-            check_links(path)
+                if light:
+                    self._owed.append(folder.parent)
+                else:
+                    sync_folder(folder.parent)
+            if not self._made:
+                check_links(path)
             self._lock = filelock.FileLock(path / ".lock")
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
@@ -135,6 +144,7 @@ class RunFolder:
             raise MachineError(f"{path}: {message}") from error
         names = set(os.listdir(path))
         self.continues = resume and "recipe.toml" in names
+        self.light = light and not self.continues
         # A run that was killed before its recipe was written leaves no more than hidden files, a log and its start.
         early = {name for name in names if name.startswith(".") or name in ("log.txt", "history.jsonl")}
         spared = early if resume or fresh else {".lock"}
@@ -163,8 +173,12 @@ class RunFolder:
 
     def describe(self, recipe_toml: str, environment: Mapping[str, Any]) -> None:
         """Write what the run is: the filled recipe and the environment, before anything else."""
-        write_atomically(self.path / "recipe.toml", recipe_toml)
-        write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        contents = {"recipe.toml": recipe_toml, "environment.json": json.dumps(environment, indent=2) + "\n"}
+        for name, content in contents.items():
+            write_atomically(self.path / name, content, durable=not self.light)
+            if self.light:
+                self._owed.append(self.path / name)
+                self._named = True
 
     def log(self, text: str) -> None:
         """Append a line to ``log.txt``, with the time."""
@@ -194,7 +208,12 @@ class RunFolder:
 
     def make_durable(self) -> None:
         """Make what was appended durable, as far as it has been handed over; a checkpoint counts on it."""
-        for file in tuple(self._unsynced):
+        owed, self._owed = self._owed, []
+        if owed:
+            (self.path / "checkpoints").mkdir(exist_ok=True)  # its name becomes durable with the others
+        for path in owed:
+            _sync(path)
+        for file in self._unsynced - {self._log} if self.light else tuple(self._unsynced):
             self._unsynced.discard(file)  # first: what is appended from here on is for the next time
             os.fsync(file.fileno())
         if self._named:
@@ -231,8 +250,10 @@ class RunFolder:
 
     def report(self, report: Mapping[str, Any]) -> None:
         """Write ``report.json``, which closes the run."""
-        self.make_durable()
-        write_atomically(self.path / "report.json", json.dumps(report, indent=2, allow_nan=False) + "\n")
+        if not self.light:
+            self.make_durable()
+        text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+        write_atomically(self.path / "report.json", text, durable=not self.light)
 
     def discard(self) -> None:
         """Remove the folder of a run that never started; what a run that is continued has made stays."""
@@ -251,3 +272,26 @@ class RunFolder:
                 with contextlib.suppress(OSError):  # the rest of a line that a full disk did not take
                     file.close()
         self._lock.release()
+
+
+def _make(path: Path) -> bool:
+    """Make a folder, and say whether it was not there."""
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        if path.is_dir():
+            return False
+        raise
+    return True
+
+
+def _sync(path: Path) -> None:
+    """Make a file's contents, or the names in a folder, durable."""
+    if path.is_dir():
+        sync_folder(path)
+        return
+    number = os.open(path, os.O_RDONLY | NOFOLLOW)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -134,8 +134,11 @@ class Saver:
         durable: Callable[[], None] = lambda: None,
         best: str = "",
         best_name: str | None = None,
+        last: bool = False,
     ) -> None:
         """Save a checkpoint: when this returns tensors and state may change again.
+
+        Where it is the ``last`` one it is written at once, as nothing is left to do meanwhile.
 
         Raises:
             MachineError: if the disk refuses, or did so for the save before; older checkpoints are untouched.
@@ -144,12 +147,13 @@ class Saver:
         text = state_text(state)
         tensor_parts: Sequence[store.Buffer]
         # What is small is copied in any case: one copy costs less than a hundred views.
-        if self.background or sum(tensor.numel() for tensor in tensors.values()) < _SMALL:
+        background = self.background and not last
+        if background or sum(tensor.numel() for tensor in tensors.values()) < _SMALL:
             tensor_parts = [self._copy.take(tensors)]
         else:
             tensor_parts = Layout(tensors).parts(tensors)
         job = Job(step, {TENSORS: tensor_parts, STATE: [text]}, durable, best, best_name)
-        if not self.background:
+        if not background:
             self._write(job)
             return
         if self._thread is None:

@@ -10,6 +10,7 @@ pages count as clean, so a second one succeeds and says nothing; a new file is t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -257,18 +258,20 @@ def two_newer(parent: Path, name: str) -> bool:
 
 def recover(parent: Path) -> None:
     """Give a checkpoint its name back that a process was about to replace when it was killed."""
-    for path in parent.glob(".old-step-*"):
-        final = path.with_name(path.name.removeprefix(".old-"))
-        if not os.path.lexists(final):
-            path.rename(final)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(parent):
+            final = parent / name.removeprefix(".old-")
+            if name.startswith(".old-step-") and not os.path.lexists(final):
+                (parent / name).rename(final)
 
 
 def tidy(parent: Path) -> None:
     """Remove what is kept between saves only, and what a killed process left; under the run folder's lock."""
     recover(parent)
-    for pattern in (SPARE, ".tmp-*", ".del-*", ".old-*"):
-        for path in parent.glob(pattern):
-            remove(os.fspath(path))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(parent):
+            if name == SPARE or name.startswith((".tmp-", ".del-", ".old-")):
+                remove(os.path.join(parent, name))
 
 
 def set_aside(folder: Path) -> Path:

@@ -152,7 +152,7 @@ def _carried_out(
         return rested
     begun = Launch(
         recipe,
-        plugins,
+        recipe.plugins,
         job.folder,
         stopper,
         [watch, *listeners],
@@ -161,6 +161,7 @@ def _carried_out(
         test=False,
         say=say,
         datasets=datasets,
+        light=True,
     )
     report = yield from begun.parts(resume=True, fresh=False, accept_drift=job.accept_drift)
     return _outcome(job, report, watch.trained, watch.parameters, watch.metrics)

@@ -201,3 +201,46 @@ def test_a_run_that_died_before_its_recipe_was_written_is_begun_again(load, plug
         launch(load("run.duration=2ba"), plugins, folder=folder)
     assert launch(load("run.duration=2ba"), plugins, folder=folder, resume=True).status == "finished"
     assert (folder / "history.jsonl").read_text(encoding="utf-8").count('"start"') == 2
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """The names of files and folders that were made durable, in order."""
+    names: list[str] = []
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        names.append(os.path.basename(os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return names
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="which file is synced is read from /proc")
+def test_a_light_run_waits_for_the_disk_at_its_checkpoints_alone(tmp_path, synced):
+    with RunFolder(tmp_path / "trials" / "0001", light=True) as folder:
+        folder.log("start")
+        folder.describe("recipe = 1\n", {"seed": 1})
+        folder.metrics({"step": 1, "epoch": 1, "split": "val", "time": 0.1})
+        assert synced == []
+        folder.make_durable()
+        # What going on from the checkpoint needs, and every name on the way to it.
+        assert set(synced) == {"recipe.toml", "environment.json", "metrics.jsonl", "0001", "trials", tmp_path.name}
+        assert (folder.path / "checkpoints").is_dir()
+        assert synced[-1] == "0001", "the names of its files come last"
+        synced.clear()
+        folder.report({"status": "finished"})
+        assert synced == []
+    assert (tmp_path / "trials" / "0001" / "report.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="which file is synced is read from /proc")
+def test_a_light_run_that_goes_on_is_written_as_any_other(tmp_path, synced):
+    with RunFolder(tmp_path / "run", light=True) as folder:
+        folder.describe("recipe = 1\n", {"seed": 1})
+    with RunFolder(tmp_path / "run", resume=True, light=True) as folder:
+        folder.describe("recipe = 1\n", {"seed": 1})
+        assert len(synced) == 4, "two files, and the folder after each"
+        folder.report({"status": "finished"})
+        assert synced[4:] == [f".report.json.{os.getpid()}.tmp", "run"]

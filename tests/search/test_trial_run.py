@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from trainkit import Datasets, Job, MachineError, Measured, Outcome, Stopper, checkpoint, open_plugins, run_job
+from trainkit.feed import checks
 from trainkit.manager import Plugins
 from trainkit.run import Report
 from trainkit.trial_run import _outcome
@@ -394,3 +395,44 @@ def test_threads_are_those_of_before(plugins, tmp_path):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_data_that_are_unfit_are_so_for_every_trial_and_fit_ones_are_looked_at_once(tmp_path, plugins, monkeypatch):
+    looked = []
+    whole = checks.check_finite
+    monkeypatch.setattr(checks, "check_finite", lambda *given: (looked.append(given[1]), whole(*given)))
+    kept = Datasets()
+    few = text().replace("batch_size = 16", "batch_size = 500")
+    for trial in range(2):
+        outcome = run_job(Job(trial, 0, few, tmp_path / f"few-{trial}"), plugins, go_on, datasets=kept)
+        assert outcome.status == "error"
+        assert "fewer than batch_size" in outcome.message
+    assert run_job(Job(2, 0, text(), tmp_path / "2"), plugins, go_on, datasets=kept).status == "done"
+    assert looked
+    looked.clear()
+    assert run_job(Job(3, 0, text(0.2), tmp_path / "3"), plugins, go_on, datasets=kept).status == "done"
+    assert not looked
+    outcome = run_job(Job(4, 0, few, tmp_path / "few-4"), plugins, go_on, datasets=kept)
+    assert "fewer than batch_size" in outcome.message
+
+
+def test_a_report_that_a_power_cut_took_is_written_again(tmp_path, plugins):
+    job = Job(1, 0, text(), tmp_path / "1")
+    before = run_job(job, plugins, go_on)
+    (job.folder / "report.json").write_bytes(b"")
+    after = run_job(job, plugins, go_on)
+    assert after.status == before.status == "done"
+    assert after.metrics["val.loss"] == before.metrics["val.loss"]
+    assert json.loads((job.folder / "report.json").read_text(encoding="utf-8"))["status"] == "finished"
+
+
+def test_a_run_that_a_power_cut_took_before_its_first_checkpoint_begins_again(tmp_path, plugins):
+    whole = run_job(Job(1, 0, text(), tmp_path / "1"), plugins, go_on)
+    job = Job(2, 0, text(), tmp_path / "2")
+    job.folder.mkdir()
+    for name in ("recipe.toml", "environment.json", "history.jsonl", "log.txt", "metrics.jsonl", "report.json"):
+        (job.folder / name).write_bytes(b"")  # names became durable, contents did not
+    again = run_job(job, plugins, go_on)
+    assert again.status == "done"
+    assert again.metrics["val.loss"] == whole.metrics["val.loss"]
+    assert "val.loss" in Report(**json.loads((job.folder / "report.json").read_text(encoding="utf-8"))).metrics

@@ -41,6 +41,7 @@ def make_feed(
     drop_last: bool = False,
     augmentations: Sequence[Augmentation] = (),
     say: Callable[[str], None] = print,
+    known: bool = False,
 ) -> ResidentFeed | StreamedFeed:
     """Make the feed of a run; checks the data first.
 
@@ -60,6 +61,7 @@ def make_feed(
         drop_last: whether an incomplete last training batch is left out.
         augmentations: applied to training batches, in this order.
         say: tells the user something, such as that workers were started again.
+        known: whether the samples were checked before.
 
     Raises:
         DataError: if the data cannot be trained on; the message says why and what to do.
@@ -67,7 +69,7 @@ def make_feed(
     device = torch.device(device)
     if batch_size < 1:
         raise DataError(f"batch_size must be at least 1, got {batch_size}")
-    check_dataset(dataset, batch_size)
+    check_dataset(dataset, batch_size, known)
     dataset = dataclasses.replace(dataset, recut=None)  # it may hold the data once more, and cannot travel to workers
     plan = Plan(
         dataset,
