@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,6 +52,25 @@ class Meter:
         outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
         for metric in self._metrics.values():
             metric.update(outputs, targets)
+
+    @staticmethod
+    def update_together(meters: Sequence[Meter], outputs: Tensor, targets: Tensor) -> bool:
+        """Take in outputs of several runs whose metrics were made alike; False, and nothing done, where one cannot.
+
+        Args:
+            meters: one for each run.
+            outputs: ``(runs, samples, ...)``.
+            targets: ``(runs, samples, ...)``.
+        """
+        rows = list(zip(*[meter._metrics.values() for meter in meters], strict=True))
+        updates = [getattr(row[0], "update_lanes", None) for row in rows]
+        if None in updates:
+            return False
+        outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+        for update, row in zip(updates, rows, strict=True):
+            assert update is not None
+            update(row, outputs, targets)
+        return True
 
     def compute(self) -> Metrics:
         """The figures, loss first; this waits for the device."""

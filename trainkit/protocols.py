@@ -113,7 +113,9 @@ class Loss(Protocol):
 class Metric(Protocol):
     """A figure over a whole split, exact whatever the batches.
 
-    ``higher_is_better`` says which way is good. ``update`` must not wait for the device; ``compute`` may.
+    ``higher_is_better`` says which way is good. ``update`` must not wait for the device; ``compute`` may. One that also
+    has a static ``update_lanes(metrics, outputs, targets)`` can be told of many runs at once: each of ``metrics``, made
+    alike, takes in its row of the tensors ``(runs, batch, ...)``, to the same figure as by ``update``.
     """
 
     higher_is_better: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,6 +75,38 @@ class Tally:
             self._measured = True
         if losses.device.type == "cpu":  # nothing to wait for: say it at once
             self._check(losses)
+
+    @staticmethod
+    def add_together(tallies: Sequence[Tally], results: Sequence[StepResult], outputs: Tensor, targets: Tensor) -> bool:
+        """Take in what the last updates before a log line did, for several runs whose metrics were made alike.
+
+        Args:
+            tallies: of the runs.
+            results: of each run, its updates as one.
+            outputs: the same outputs as one tensor ``(runs, samples, ...)``.
+            targets: theirs.
+
+        Returns:
+            Whether it was done; else nothing has changed.
+        """
+        if any(tally._held or tally._losses or tally._measured for tally in tallies):
+            return False
+        losses = torch.stack([result.losses for result in results])
+        if losses.device.type != "cpu" or not bool(losses.isfinite().all()):
+            return False  # each run says by itself what is wrong
+        meters = [tally._meter for tally in tallies]
+        try:
+            if not Meter.update_together(meters, outputs, targets):
+                return False
+        except Exception:  # likewise
+            for tally in tallies:
+                tally._meter = Meter(tally._metrics, tally.run.loss)
+            return False
+        for tally, result in zip(tallies, results, strict=True):
+            tally._losses.append(result.losses)
+            tally._weights.append(torch.as_tensor(result.weights))
+            tally._measured = True
+        return True
 
     def save(self) -> dict[str, Any] | None:
         """What a checkpoint within the interval needs; ``None`` where nothing was gathered.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -36,6 +36,21 @@ class Share:
         count = self.hits(outputs, targets).sum()
         self.seen += len(outputs)
         self.count = count if self.count is None else self.count + count
+
+    @staticmethod
+    def update_lanes(metrics: Sequence[Share], outputs: Tensor, targets: Tensor) -> None:
+        """Take in logits ``(lanes, batch, classes)`` for metrics that were made alike, one for each lane.
+
+        Args:
+            metrics: one for each lane.
+            outputs: the logits.
+            targets: ``(lanes, batch, ...)``.
+        """
+        lanes, samples = outputs.shape[:2]
+        hits = metrics[0].hits(outputs.flatten(0, 1), targets.flatten(0, 1)).view(lanes, samples)
+        for metric, count in zip(metrics, hits.sum(1).unbind(0), strict=True):
+            metric.seen += samples
+            metric.count = count if metric.count is None else metric.count + count
 
     def compute(self) -> float:
         """Give the share, from 0 to 1."""

@@ -175,3 +175,19 @@ def test_a_stack_gives_the_same_either_way(job: Callable[..., Job], plugins: Plu
         together(two, plugins, make=Apart)
         for mine, other in zip(one, two, strict=True):
             same(mine, other)
+
+
+@pytest.mark.parametrize("metrics", [("accuracy", "error"), ("accuracy", "f1")], ids=["together", "one by one"])
+def test_metrics_of_all_lanes_are_those_of_lone_runs(
+    job: Callable[..., Job], plugins: Plugins, metrics: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[bool] = []
+    add = Tally.add_together
+    monkeypatch.setattr(Tally, "add_together", lambda *given: done.append(add(*given)) or done[-1])
+    more = f'[[metric]]\nuse = "{metrics[1]}"'
+    jobs = [job(i, lr=rate, seed=i, more=more) for i, rate in enumerate(RATES)]
+    together(jobs, plugins, make=recorded([]))
+    assert set(done) == {metrics[1] == "error"}
+    for i, rate in enumerate(RATES):
+        alone(lone := job(i, "alone", lr=rate, seed=i, more=more), plugins)
+        same(jobs[i], lone)

@@ -119,9 +119,13 @@ class Group:
             self._leave(members)
             return []
         due: list[tuple[Member, Exception | None]] = []
-        for member, result in zip(members, results if made is None else made.results, strict=True):
+        for place, member in enumerate(members):
             try:
-                if member.took(result) if made is None else member.took_all(result, made.updates):
+                if made is None:
+                    is_due = member.took(results[place])
+                else:
+                    is_due = member.took_all(made.results[place], made.updates)
+                if is_due:
                     due.append((member, None))
             except Exception as error:
                 due.append((member, error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from trainkit.dataset import Batch
 from trainkit.errors import MachineError
-from trainkit.evaluate import Defaults, figures_of
+from trainkit.evaluate import Defaults, Meter, figures_of
 from trainkit.hookspecs import hookimpl
 from trainkit.lanes.lane import Lane, as_if_alone
 from trainkit.loop import Underway, make_updates
@@ -34,12 +35,13 @@ class Ahead:
 
     def __init__(self) -> None:
         self.made: list[tuple[Batch, Tensor]] | None = None
+        self.figures: Metrics | None = None
 
     @hookimpl
     def trainkit_evaluate(self, run: Run, split: str) -> Metrics | None:
         """Called after all plugins and before the core's own, which makes the evaluations that are not made ahead."""
-        made, self.made = self.made, None
-        return None if made is None else figures_of(run, made)
+        made, figures, self.made, self.figures = self.made, self.figures, None, None
+        return figures if made is None or figures is not None else figures_of(run, made)
 
 
 class Member:
@@ -110,7 +112,7 @@ class Member:
         except MachineError as machine:
             self.fatal, self.lane = machine, None
             return
-        self.stretch, self.ahead.made = stretch, None
+        self.stretch, self.ahead.made, self.ahead.figures = stretch, None, None
         if self.lane is None or self.lane.run is not stretch.run:
             assert stretch.recipe is not None
             self.lane = Lane(stretch.run, stretch.recipe)
@@ -143,9 +145,15 @@ class Member:
                 self._step_end(run=run, result=result)
         return self._is_due
 
-    def took_all(self, result: StepResult, updates: int) -> bool:
-        """Take in what updates yielded that are counted already; say whether anything is due."""
-        self.recorder.tally.add(result, updates)
+    def took_all(self, result: StepResult | None, updates: int) -> bool:
+        """Take in what updates yielded that are counted already; say whether anything is due.
+
+        Args:
+            result: what they did; ``None`` if the tally has it.
+            updates: how many.
+        """
+        if result is not None:
+            self.recorder.tally.add(result, updates)
         return self._is_due
 
     @property
@@ -175,6 +183,12 @@ class Member:
         self.parts.close()
 
 
+def metrics_alike(runs: Sequence[Run]) -> bool:
+    """Whether the metrics of all runs are made alike."""
+    first = runs[0].recipe.get("metric")
+    return first is not None and all(run.recipe.get("metric") == first for run in runs)
+
+
 def evaluate_ahead(stack: Stack, members: Sequence[Member], due: Sequence[Member]) -> None:
     """Make the forward passes of the evaluations that are due for several lanes on the same samples at once.
 
@@ -195,12 +209,37 @@ def evaluate_ahead(stack: Stack, members: Sequence[Member], due: Sequence[Member
         for member in alike:
             member.ahead.made = []
         rows = [row[id(member)] for member in alike]
+        together: list[tuple[Batch, Tensor]] = []
         for batch in alike[0].run.feed.evaluate("val"):
-            outputs = _outputs(stack, batch.inputs, len(members)).unbind(0)
+            stacked = _outputs(stack, batch.inputs, len(members))
+            together.append((batch, stacked))
+            outputs = stacked.unbind(0)
             for member, number in zip(alike, rows, strict=True):
                 made = member.ahead.made
                 assert made is not None
                 made.append((batch, outputs[number]))
+        runs = [member.run for member in alike]
+        if len(alike) == len(members) and getattr(runs[0].loss, "weight", None) is None and metrics_alike(runs):
+            with contextlib.suppress(Exception):  # each run by itself says what is wrong
+                for member, figures in zip(alike, _figures(runs, together), strict=False):
+                    member.ahead.figures = figures
+
+
+def _figures(runs: Sequence[Run], together: Sequence[tuple[Batch, Tensor]]) -> Sequence[Metrics]:
+    """Loss and metrics of each run, of outputs ``(runs, batch, ...)``; none where metrics are to be told run by run."""
+    meters = [Meter(dict(run.metrics), run.loss) for run in runs]
+    total, weight = torch.zeros((), dtype=torch.float64, device=runs[0].device), 0
+    for batch, outputs in together:
+        targets = batch.targets.expand(len(runs), *batch.targets.shape)
+        if not Meter.update_together(meters, outputs, targets):
+            return []
+        with runs[0].precision.context():
+            parts = zip(runs, outputs.unbind(0), strict=True)
+            values = torch.stack([run.loss(part, batch.targets) for run, part in parts])
+        total = total + values.detach().double() * len(batch.targets)
+        weight += len(batch.targets)
+    losses = (total / weight).tolist()
+    return [{"loss": loss, **meter.compute_metrics()} for loss, meter in zip(losses, meters, strict=True)]
 
 
 def _outputs(stack: Stack, inputs: Tensor, lanes: int) -> Tensor:

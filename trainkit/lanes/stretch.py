@@ -13,8 +13,9 @@ from torch import Tensor
 from trainkit.dataset import Batch
 from trainkit.evaluate import loss_weight
 from trainkit.feed.together import Together, together
-from trainkit.lanes.member import Member
+from trainkit.lanes.member import Member, metrics_alike
 from trainkit.run import StepResult
+from trainkit.tally import Tally
 
 
 @dataclass
@@ -23,11 +24,11 @@ class Made:
 
     Args:
         updates: how many of each lane.
-        results: of each lane, all its updates as one.
+        results: of each lane, all its updates as one; ``None`` where its tally has taken them in.
     """
 
     updates: int
-    results: list[StepResult]
+    results: Sequence[StepResult | None]
 
 
 class Stretches:
@@ -40,6 +41,7 @@ class Stretches:
         self._batches: Iterator[tuple[Batch, bool]] | None = None
         self._next: list[tuple[int, int]] = []  # epoch and batch at which `_batches` goes on
         self._error: Exception | None = None
+        self._alike = False  # whether the metrics of all lanes were made alike
 
     def make(self, stack: Any, members: Sequence[Member]) -> Made | None:
         """Make updates of all lanes until something is due; ``None`` where their batches are taken one by one.
@@ -115,27 +117,29 @@ class Stretches:
         self._members, self._runs = list(members), [member.run for member in members]
         self._batches, self._feeds = None, None
         if hasattr(stack, "update_stacked") and not any(member.looks_at_updates for member in members):
+            self._alike = metrics_alike(self._runs)
             with contextlib.suppress(Exception):  # each run by itself shows whose mistake it is
                 self._feeds = together([run.feed for run in self._runs])
 
     def _results(
         self, losses: list[Tensor], outputs: list[Tensor], targets: list[Tensor], shared: bool
-    ) -> list[StepResult]:
+    ) -> Sequence[StepResult | None]:
         """One result for each lane."""
         lanes, count = len(self._runs), len(losses)
         values = torch.stack(losses, 1).unbind(0)
         given: Sequence[Sequence[Tensor]] = [()] * lanes
         wanted: Sequence[Sequence[Tensor]] = [()] * lanes
         if outputs:
-            given = [(part,) for part in torch.cat(outputs, 1).unbind(0)]
-            if shared:
-                wanted = [(torch.cat(targets),)] * lanes
-            else:
-                wanted = [(part,) for part in torch.cat(targets, 1).unbind(0)]
-        return [
-            StepResult(*part)
-            for part in zip(values, self._weights(targets, shared, lanes, count), given, wanted, strict=True)
-        ]
+            together = torch.cat(outputs, 1)
+            labels = torch.cat(targets).expand(lanes, *[-1] * targets[0].dim()) if shared else torch.cat(targets, 1)
+            given, wanted = ([(part,) for part in some.unbind(0)] for some in (together, labels))
+        weights = self._weights(targets, shared, lanes, count)
+        results = [StepResult(*part) for part in zip(values, weights, given, wanted, strict=True)]
+        if outputs and self._alike and all(member.recorder.logs for member in self._members):
+            tallies = [member.recorder.tally for member in self._members]
+            if Tally.add_together(tallies, results, together, labels):
+                return [None] * lanes
+        return results
 
     def _weights(self, targets: list[Tensor], shared: bool, lanes: int, count: int) -> list[Tensor]:
         """What each update's mean loss was divided by, for each lane."""
