@@ -127,6 +127,15 @@ def test_what_is_told_when_a_study_changes_to_batches_and_back() -> None:
     assert ledger.window == []
 
 
+def test_a_failed_trial_is_as_bad_as_the_worst_of_an_earlier_study_for_readers_too() -> None:
+    study = Study(Path(), "random", Space(()), (Objective("val.loss"),), 9, 0)
+    ledger = Ledger(study)
+    ledger.put({"event": "study", "warm": [{"point": {}, "values": [7.0]}]})
+    ledger.put({"event": "ask", "trial": 0, "order": {}})
+    ledger.put({"event": "fail", "trial": 0, "status": "nan", "told": "worst"})
+    assert study.records[0].trial.values == (7.0,)
+
+
 def test_plugins_are_told_of_each_trial(tmp_path: Path, searching: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[int, Report]] = []
 

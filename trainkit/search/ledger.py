@@ -52,7 +52,6 @@ class Ledger:
         self.batch = batch
         self.going: dict[int, Going] = {}
         self.window: list[int] = []  # trials that were taken and are not told yet
-        self.warm: list[Trial] = []
         self.given = 0  # trials whose points were the recipe's own and its [[search.start]]
         self.over = ""  # why the search is over
         self.cut: list[int] = []  # trials that were paused when the search was over
@@ -84,10 +83,9 @@ class Ledger:
         for number, earlier in enumerate(event.get("warm", ()), 1):
             trial = Trial(-number, earlier["point"], "done", tuple(earlier["values"]), trained=1.0)
             trial.reports.append((1.0, trial.values[0]))
-            self.warm.append(trial)
+            self._worsen(trial)
             if self.searcher is not None:
                 self.searcher.took(Order(trial.point), trial)
-                self._worsen(trial)
                 self.searcher.tell(trial)
 
     def _ask(self, event: Event) -> None:
