@@ -98,7 +98,7 @@ def findings(study: Study, samples: int = 0, allowed: Callable[[Edge], bool] = l
 
 
 def tied(study: Study, best: Record, samples: int) -> list[int]:
-    """Trials whose difference from the best is within its noise, the best itself left out.
+    """Trials that may be the best, and whose difference from it is within its noise; the best itself left out.
 
     The noise is the standard error of the difference of two means over folds or seeds; of one run each, that of a share
     of so many samples where the figure is an accuracy or an error. Else nothing is known, and nothing is listed.
@@ -108,10 +108,11 @@ def tied(study: Study, best: Record, samples: int) -> list[int]:
         return []
     found = []
     for record in study.records:
-        if record is best or record.trial.status != "done" or not record.trial.values:
+        trial = record.trial
+        if record is best or not trial.final or trial.status != "done" or not trial.values:
             continue
         own = _standard_error(study, record, samples)
-        if own is not None and record.trial.values[0] - best.trial.values[0] <= math.hypot(error, own):
+        if own is not None and trial.values[0] - best.trial.values[0] <= math.hypot(error, own):
             found.append(record)
     return [record.trial.number for record in sorted(found, key=lambda record: record.trial.values[0])]
 
