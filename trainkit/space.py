@@ -73,7 +73,9 @@ class Dimension:
             return self.choices[int(number)]
         step = self.spacing
         if step is not None:
-            number = float(f"{self.low + self._place(number, step) * step:.12g}")  # 0.3, not 0.30000000000000004
+            number = self.low + self._place(number, step) * step
+            if self.kind == "float":
+                number = float(f"{number:.12g}")  # 0.3, not 0.30000000000000004
         number = min(max(number, self.low), self.high)
         if self.kind == "int":
             return f"{round(number)}{self.unit}" if self.unit else round(number)

@@ -28,7 +28,12 @@ def generator(seed: int, *numbers: int) -> Generator:
 
 def key_of(space: Space, point: Point) -> Key:
     """What tells points apart, whether their numbers are whole or not and up to rounding."""
-    return tuple(sorted((name, f"{space[name].number(value):.10g}") for name, value in point.items()))
+    return tuple(sorted((name, _text(space[name], value)) for name, value in point.items()))
+
+
+def _text(dimension: Dimension, value: Any) -> str:
+    number = dimension.number(value)
+    return f"{number:.10g}" if dimension.kind == "float" else f"{number:.0f}"
 
 
 def draw(space: Space, source: Generator, accepts: Callable[[Point], bool] = lambda point: True) -> Point | None:

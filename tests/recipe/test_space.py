@@ -111,6 +111,12 @@ def test_steps_are_written_as_one_would_write_them() -> None:
     assert values(dimension) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
 
 
+def test_large_whole_numbers_are_all_there() -> None:
+    low = 10**15
+    dimension = Dimension("seed", "int", low, low + 4)
+    assert [dimension.at(n / 5 + 0.1) for n in range(5)] == [low + n for n in range(5)]
+
+
 def test_a_range_below_zero_keeps_its_upper_end() -> None:
     dimension = Dimension("a", "float", low=-3.0, high=-1.0, step=1.0)
     assert [dimension.value(number) for number in (-9.0, -2.2, -1.0, 0.0)] == [-3.0, -2.0, -1.0, -1.0]
