@@ -70,8 +70,9 @@ def coarse_to_fine(
     """Coarse to fine: short runs over the whole space, then longer ones around the best, then whole runs around those.
 
     Each stage searches the box that the best trials of the stage before span; of choices, those that they have. A stage
-    begins when all trials of the one before have ended. Trials of the last stage alone, which trains as long as [run]
-    says, can be the best of the search; the others have ``run.duration`` shortened, the recipe as written too.
+    begins when all trials of the one before have ended; one that has tried all points of a small space leaves the rest
+    of its trials to the next. Trials of the last stage alone, which trains as long as [run] says, can be the best of
+    the search; the others have ``run.duration`` shortened, the recipe as written too.
 
     Args:
         stages: how long each stage but the last trains.
