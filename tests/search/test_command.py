@@ -16,6 +16,8 @@ import pytest
 from tests.search.conftest import RECIPE, Searching
 from tests.search.test_study import figures
 from trainkit.cli import main
+from trainkit.errors import MachineError
+from trainkit.search.driver import Driver
 
 LONG = ("run.duration=60ep", "search.trials=5", "run.evaluate_every=10ep")
 
@@ -37,9 +39,9 @@ def when(there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 def test_a_signal_stops_a_study_that_goes_on_to_the_same_end(tmp_path: Path, searching: Searching) -> None:
-    searching(tmp_path / "whole", *LONG)
+    longer = (*LONG, "run.duration=600ep", "search.trials=3")
     folder = tmp_path / "s"
-    process = begun(str(searching.file), *LONG, "run.duration=600ep", "--run-dir", str(folder))
+    process = begun(str(searching.file), *longer, "--run-dir", str(folder))
     when(lambda: (folder / "trials/0001/metrics.jsonl").exists(), process)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
@@ -50,7 +52,7 @@ def test_a_signal_stops_a_study_that_goes_on_to_the_same_end(tmp_path: Path, sea
     assert report["trials"]["running"] == 1
     assert list((folder / "trials/0001/checkpoints").glob("step-*")), "the running trial was not saved"
     assert main(["resume", str(folder), "-q"]) == 0
-    searching(tmp_path / "undisturbed", *LONG, "run.duration=600ep")
+    searching(tmp_path / "undisturbed", *longer)
     assert figures(folder) == figures(tmp_path / "undisturbed")
 
 
@@ -112,3 +114,29 @@ def test_validate_finds_what_the_searcher_cannot_do(searching: Searching, capsys
     assert "[search] grid: the grid has " in said
     assert "write trials = " in said
     assert main(["validate", str(searching.file)]) == 0
+
+
+def test_a_search_without_a_winner_has_failed(
+    tmp_path: Path, searching: Searching, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("search.trial_timeout=1e-6", "run.duration=50ep", "--run-dir", str(tmp_path / "s"))
+    assert main([str(searching.file), *words]) == 4
+    assert "4 timeout" in (said := capsys.readouterr().err)
+    assert "no trial is done, so that there is no winner" in said
+    assert json.loads((tmp_path / "s/report.json").read_text())["status"] == "finished"
+
+
+def test_a_full_disk_is_said_with_how_to_go_on(
+    tmp_path: Path, searching: Searching, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Driver) -> str:
+        raise MachineError("checkpoints: No space left on device")
+
+    folder = tmp_path / "s"
+    with monkeypatch.context() as patch:
+        patch.setattr(Driver, "run", full)
+        assert main([str(searching.file), "--run-dir", str(folder)]) == 3
+    assert f"No space left on device\n  all results so far are kept; to go on: trainkit resume {folder}" in (
+        capsys.readouterr().err
+    )
+    assert main(["resume", str(folder), "-q"]) == 0

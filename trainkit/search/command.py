@@ -58,9 +58,13 @@ def search(
     finally:
         display.close()
     display.summarise(report)
+    if report.status == "finished" and report.best is None:
+        display.say("  no trial is done, so that there is no winner")
     if args.json:
         emit_json({**report.as_dict(), "folder": str(report.folder)})
-    return Exit.STOPPED if report.status == "interrupted" else Exit.DONE
+    if report.status == "interrupted":
+        return Exit.STOPPED
+    return Exit.FAILED if report.best is None else Exit.DONE
 
 
 def smoke(recipe: Recipe, train: Callable[[Recipe], object]) -> None:

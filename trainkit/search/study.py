@@ -151,6 +151,8 @@ class _Session:
                 stopped = self._end(ledger, log)
         except (StudyStopped, MachineError, OSError) as error:
             self._failed(ledger, log, error)
+            if isinstance(error, MachineError) and (again := f"trainkit resume {self.place.path}") not in str(error):
+                raise MachineError(f"{error}\n  all results so far are kept; to go on: {again}") from error
             if isinstance(error, TrainkitError):
                 raise
             raise MachineError(
