@@ -51,3 +51,33 @@ def test_what_cannot_be_compiled_goes_on_eagerly_and_says_so(trainer, change: st
     assert line.startswith('compile = "step" is not used for lanes: ')
     for number, lane in enumerate(found):
         assert lane.losses == pytest.approx(trainer.alone(f"seed={number}", change, epochs=1).losses, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_a_program_serves_the_lanes_that_come_later(trainer) -> None:
+    """Fewer lanes go on eagerly; as many as before take over the program and its memory, wherever they come from."""
+    rates = [0.05, 0.1, 0.2, 0.3]
+    lanes = [trainer.lane(f"seed={i}", f"optimizer.lr={rates[i]}", COMPILED, double=True) for i in range(4)]
+    stack = Stack(lanes[:3])
+    trainer.stacked(stack, 1)
+    program, memory = stack._program, stack._parts[0].values.data_ptr()
+    assert program is not None
+    assert stack.take(0) is lanes[0]
+    trainer.stacked(stack, 1)
+    assert stack._program is None
+    stack.put(3, lanes[3])
+    direct = program._direct
+    trainer.stacked(stack, 2)
+    assert stack._program is program
+    assert program._direct is direct
+    assert direct is not None
+    assert direct.ready
+    assert stack._parts[0].values.data_ptr() == memory
+    for i, epochs in enumerate((1, 4, 4, 2)):
+        alone = trainer.alone(f"seed={i}", f"optimizer.lr={rates[i]}", epochs=epochs, double=True)
+        for name, tensor in alone.weights.items():
+            torch.testing.assert_close(lanes[i].run.model.state_dict()[name], tensor, rtol=1e-10, atol=1e-12)
+        for p, q in zip(lanes[i].run.model.parameters(), alone.run.model.parameters(), strict=True):
+            mine, other = lanes[i].run.optimizer.state[p], alone.run.optimizer.state[q]
+            assert mine["step"] == other["step"]
+            torch.testing.assert_close(mine["momentum_buffer"], other["momentum_buffer"], rtol=1e-10, atol=1e-12)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trainkit.compilable import lacking
 from trainkit.compile_cache import CompileCache, program_key
 from trainkit.direct import OPTIONS, Direct
+from trainkit.lanes.fit import described
 from trainkit.lanes.numbers import GradientHooks, Losses, scheduled
 from trainkit.lanes.rows import Part
 from trainkit.lanes.vector import Vector
@@ -38,6 +39,8 @@ class Program:
     ) -> None:
         self._runs = runs
         self._parts = parts
+        self.parameters = parameters
+        self._loss = described(runs[0].loss)
         self._rule: Any = runs[0].optimizer.rule  # type: ignore[attr-defined]
         groups = runs[0].optimizer.param_groups
         self._widths = [len(self._rule.numbers(groups[part.group], 1)) for part in parts]
@@ -47,6 +50,23 @@ class Program:
         self._function = _written(self, parameters, vector, losses)
         self._direct: Direct | None = None
         self._cache = CompileCache(program_key(runs[0].recipe), runs[0].say)
+
+    @property
+    def parts(self) -> Sequence[Part]:
+        """The parameters and state whose memory it changes."""
+        return self._parts
+
+    @property
+    def lanes(self) -> int:
+        """For how many lanes it is."""
+        return len(self._runs)
+
+    def take_over(self, runs: Sequence[Run], parts: Sequence[Part], losses: Losses) -> bool:
+        """Go on for other runs, in the same memory; False where their loss is another."""
+        if losses.numbers is not None or described(runs[0].loss) != self._loss:
+            return False
+        self._runs, self._parts = runs, parts
+        return True
 
     def __call__(self, inputs: Tensor, targets: Tensor, same: bool, alike: bool) -> list[Tensor] | None:
         """Make an update; losses, and outputs ``(lanes, batch, ...)``. ``None`` where the batch has another shape.

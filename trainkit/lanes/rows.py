@@ -65,8 +65,15 @@ def packed(tensors: Sequence[Sequence[Tensor]]) -> tuple[Tensor, list[Tensor]]:
     return flat, views
 
 
-def part_of(runs: Sequence[Run], group: int, places: list[int]) -> Part:
-    """Stack some parameters of one group, and make those of each run, and their state, views of the stack."""
+def part_of(runs: Sequence[Run], group: int, places: list[int], memory: Part | None = None) -> Part:
+    """Stack some parameters of one group, and make those of each run, and their state, views of the stack.
+
+    Args:
+        runs: the runs.
+        group: index of the optimizer's group.
+        places: of the parameters, in that group.
+        memory: of as many runs, whose memory is taken; what is in it may be the runs' own.
+    """
     groups: list[dict[str, Any]] = [run.optimizer.param_groups[group] for run in runs]
     parameters = [[own["params"][place] for place in places] for own in groups]
     optimizers: list[Any] = [run.optimizer for run in runs]
@@ -86,6 +93,13 @@ def part_of(runs: Sequence[Run], group: int, places: list[int]) -> Part:
         flat, views = packed([[state[name] for state in owned] for owned in states])
         slots.append(flat)
         seen_slots.append(views)
+    if memory is not None:
+        for kept, flat in zip([memory.values, *memory.slots], [values, *slots], strict=True):
+            kept.copy_(flat)
+        values, slots = memory.values, memory.slots
+        seen, *seen_slots = [
+            [seen_as(flat, int(view.storage_offset()), view[0]) for view in seen] for flat in [values, *slots]
+        ]
     gradients = torch.zeros_like(values)
     into, begin = [], 0
     for parameter in parameters[0]:
@@ -116,10 +130,12 @@ def quicker_at_once(run: Run, part: Part) -> bool:
     return part.values.device.type != "cpu" or (lanes >= 8 and numbers <= (ROW if len(part.slots) < 2 else ROW // 4))
 
 
-def stacked(tensors: Sequence[Tensor]) -> Tensor:
+def stacked(tensors: Sequence[Tensor], memory: Tensor | None = None) -> Tensor:
     """One tensor ``(lanes, ...)``, of which each run's own tensor becomes a view; no gradient goes there."""
     with torch.no_grad():
         _, (view,) = packed([[tensor] for tensor in tensors])
+        if memory is not None:
+            view = memory.copy_(view)
     for row, tensor in enumerate(tensors):
         tensor.data = view[row]
     return view

@@ -19,6 +19,8 @@ from trainkit.run import Batch, StepResult
 from trainkit.scheduled import set_values
 from trainkit.steps import implemented, training_loss
 
+PATIENCE = 4096  # updates of fewer lanes than the compiled program has, before one is compiled for them
+
 
 class Stack:
     """Trains several runs together. Each run's own tensors are views of the stack; all else of a run is its own.
@@ -35,6 +37,9 @@ class Stack:
         self._built = False
         self._calls: dict[tuple[int, ...], list[Call]] = {}
         self._eager = False  # whether compiling was tried and cannot be done
+        self._program: Program | None = None
+        self._kept: Program | None = None  # the last one, for as many lanes as there were then
+        self._without = 0  # updates made without it since, as there were fewer lanes
 
     @property
     def active(self) -> list[Lane]:
@@ -65,20 +70,25 @@ class Stack:
         self._active = self.active
         self._runs = runs = [lane.run for lane in self._active]
         first = runs[0]
+        kept = self._kept if self._kept is not None and self._kept.lanes == len(runs) else None
         with torch.no_grad():
-            self._parts = [
-                part_of(runs, number, places)
+            sorts = [
+                (number, places)
                 for number, group in enumerate(first.optimizer.param_groups)
                 for places in _kinds(group["params"])
             ]
+            memory = [None] * len(sorts) if kept is None else kept.parts
+            self._parts = [part_of(runs, *sort, own) for sort, own in zip(sorts, memory, strict=True)]
             trained: dict[int, Tensor] = {}
             for part in self._parts:
                 group = first.optimizer.param_groups[part.group]
                 for place, leaf in zip(part.places, part.leaves, strict=True):
                     trained[id(group["params"][place])] = leaf
             of_runs = [list(run.model.parameters()) for run in runs]
+            held = [None] * len(of_runs[0]) if kept is None else kept.parameters
             self._parameters = [
-                trained[id(own[0])] if id(own[0]) in trained else stacked(own) for own in zip(*of_runs, strict=True)
+                trained[id(own[0])] if id(own[0]) in trained else stacked(own, place)
+                for own, place in zip(zip(*of_runs, strict=True), held, strict=True)
             ]
             self._buffers = [stacked(own) for own in zip(*[list(run.model.buffers()) for run in runs], strict=True)]
         self._leaves = [leaf for part in self._parts for leaf in part.leaves]
@@ -94,13 +104,16 @@ class Stack:
         owned = [training_loss(run) for run in runs] if implemented(first, "trainkit_loss") else []
         self._losses = Losses(runs, self._active[0].recipe, owned, self._leaves[0])
         self._hooks = GradientHooks(self._active, self._leaves[0])
-        self._program: Program | None = None
+        self._program = None
         if first.recipe["run"]["compile"] == "step" and not self._eager:
             reason = unfit(runs, self._parts, self.vector, self._losses, self._hooks, self._elementwise)
             if reason:
                 self._refuse(reason)
-            else:
+            elif kept is not None and kept.take_over(runs, self._parts, self._losses):
+                self._program = kept
+            elif kept is not None or self._kept is None or len(runs) > self._kept.lanes:
                 self._program = Program(runs, self._parts, self._parameters, self.vector, self._losses)
+                self._kept, self._without = self._program, 0
         self._own_gradients: list[list[Tensor]] = [[] for _ in runs]
         if self._hooks.any:
             for row in range(len(runs)):
@@ -159,6 +172,10 @@ class Stack:
         runs = self._runs
         if self._program is not None and (made := self._compiled(inputs, targets, same, alike)) is not None:
             return made[0], made[1]
+        if self._program is None and self._kept is not None:
+            self._without += 1
+            if self._without == PATIENCE:
+                self._kept, self._built = None, False
         for run in runs:
             set_values(run, run.optimizer.param_groups, run.step)
         self.vector.follow(runs[0].model)
@@ -223,7 +240,7 @@ class Stack:
             return None
 
     def _refuse(self, reason: str) -> None:
-        self._program, self._eager = None, True
+        self._program, self._kept, self._eager = None, None, True
         self._runs[0].say(f'compile = "step" is not used for lanes: {reason}; they go on eagerly with the same result')
 
     def _results(self, losses: Tensor, outputs: Tensor, batches: Sequence[Batch], alike: bool) -> list[StepResult]:
