@@ -162,7 +162,7 @@ def test_failures_are_counted_by_cause_and_placed():
     (text,) = texts(findings(study), "failures")
     failed = [one.trial.point["a"] for one in study.records if one.trial.status == "oom"]
     assert text == (
-        f"{len(failed)} of 40 trials failed ({len(failed)} oom); all of them have a above {min(failed):.3g}"
+        f"{len(failed)} of 40 trials failed ({len(failed)} oom); all of them have a of at least {min(failed):.3g}"
     )
 
 
@@ -182,7 +182,7 @@ def test_failures_are_placed_where_all_of_them_have_the_setting_as_a_number():
     good = [{"run.duration": "10ep", "use": "x", "b": 0.5}] * 4
     long = [{"run.duration": f"{n}ep", "use": "y"} for n in (40, 45)]
     assert text(*long, {"run.duration": "50ep", "use": "y"}, *good).endswith(
-        "; all of them have run.duration above 40ep"
+        "; all of them have run.duration of at least 40ep"
     )
     assert text(*long, {"run.duration": "900ba", "use": "y"}, *good).endswith("(3 nan)")
     three = [{"run.duration": "10ep", "use": "x", "b": 0.9}] * 2

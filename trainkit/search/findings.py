@@ -15,6 +15,7 @@ from trainkit.space import Dimension
 from trainkit.trial import FAILURES, Record, Study
 
 PER_DIMENSION = 10  # finished trials for each setting below which much of the space was not looked at
+RESOLVED = 0.1  # a narrower interval is narrow enough with few trials too
 UNSURE = 0.5  # width of an importance's interval from which it is not resolved
 GAP = 0.05  # accuracy on training samples above that on validation samples that is worth a word
 SHOWN = 5
@@ -80,11 +81,13 @@ def findings(study: Study, samples: int = 0, allowed: Callable[[Edge], bool] = l
     found = [Finding("edge", str(edge)) for edge in outer]
     wanted = PER_DIMENSION * len(study.space)
     if len(done) < wanted:
-        text = f"{len(done)} finished trials for {len(study.space)} settings are few: about {wanted} look at each"
+        settings = f"{len(study.space)} setting{'s' * (len(study.space) > 1)}"
+        text = f"{len(done)} finished trials for {settings} are few: about {wanted} show more"
         found.append(Finding("trials", text))
     if not several:
         found += _noise(study, best, ties, samples)
-    if matter and (len(done) < LEAST or matter[0].high - matter[0].low > UNSURE):
+    unsure = [item.high - item.low for item in matter[:1]]
+    if len(matter) > 1 and (unsure[0] > UNSURE or (len(done) < LEAST and unsure[0] > RESOLVED)):
         first = matter[0]
         text = (
             f"importances are not resolved with {len(done)} trials: that of {first.setting} lies between "
@@ -186,7 +189,7 @@ def _region(study: Study, failed: Sequence[Record]) -> str:
         bad, good = (_numbers(dimension, records) for records in (failed, others))
         if len(bad) < max(3, len(failed)) or len(good) < 3:
             continue
-        for word, sign in (("above", 1), ("below", -1)):
+        for word, sign in (("of at least", 1), ("of at most", -1)):
             mark = min(sign * value for value in bad)
             wrongly = sum(sign * value >= mark for value in good) / len(good)
             told.append((wrongly, f"all of them have {dimension.name} {word} {sign * mark:.3g}{dimension.unit}"))
