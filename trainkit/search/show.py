@@ -83,7 +83,6 @@ class StudyDisplay:
             if test:
                 of = f"trial {report.best['trial']}, best in {report.best['figure']}," if report.front else "the winner"
                 lines.append(f"  {of} on the test samples: {test}")
-        lines += [f"  note: {note}" for note in report.notes]
         lines += [
             f"  {finding['text']}" for finding in report.findings.get("findings", []) if finding["about"] != "bias"
         ]
