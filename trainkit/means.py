@@ -128,7 +128,10 @@ MEANS: tuple[Mean, ...] = (
 NOT_MEANS = {
     "run": (
         *("duration", "device", "accumulate", "threads", "microbatch", "nonfinite", "rollback_factor", "rollbacks"),
-        *("keep", "monitor", "on_length_change", "on_conflict"),
+        *("keep", "save_best", "monitor", "on_length_change", "on_conflict"),
     ),
-    "data": ("batch_size", "workers", "worker_timeout", "shuffle", "drop_last", "augment"),
+    "data": (
+        *("batch_size", "workers", "worker_timeout", "shuffle", "drop_last", "augment"),
+        *("seed", "folds", "fold", "fold_by", "train_on"),
+    ),
 }

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 import tomllib
+import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -240,7 +241,9 @@ def _signals_wait() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # which lets them through when it starts its own process
+    with warnings.catch_warnings():  # one that died is begun again, which Python warns of
+        warnings.simplefilter("ignore", UserWarning)
+        resource_tracker.ensure_running()  # which lets them through when it starts its own process
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from trainkit import Component, Executor, NonNegative, Positive, PositiveInt, hookimpl
 
 
 def ray(
     *,
-    address: str | None = None,
+    cluster: Literal["auto", "local"] = "auto",
     workers: PositiveInt | None = None,
     cpus: Positive = 1.0,
     gpus: NonNegative = 0.0,
@@ -18,8 +20,9 @@ def ray(
     installed on every node in the same versions.
 
     Args:
-        address: of the cluster, such as "10.0.0.1:6379"; "auto" for the one that runs here, "local" to begin one here
-            for this search alone; unset is RAY_ADDRESS where it is set, else auto where one runs, else local.
+        cluster: auto is that of the environment's RAY_ADDRESS where it is set, else the one that this machine is part
+            of, else one begun here for this search alone; local always begins one here. An address cannot stand in a
+            recipe: what comes from a cluster is trusted, and a recipe may be a stranger's.
         workers: how many trials at once; unset is as many as the cluster has room for.
         cpus: cores that each worker is given, and threads for torch where the recipe's run.threads is unset.
         gpus: GPUs that each worker is given, such as 0.25 for four on one; 0: its trials see none.
@@ -29,11 +32,11 @@ def ray(
     """
     from trainkit_ray.driver import RayExecutor
 
-    return RayExecutor(address, workers, cpus, gpus)
+    return RayExecutor(cluster, workers, cpus, gpus)
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
     """The executor."""
     libraries = {"ray": "pip install 'trainkit[ray]'"}
-    return [Component("executor", ray, example={"address": "local", "workers": 1}, libraries=libraries)]
+    return [Component("executor", ray, example={"cluster": "local", "workers": 1}, libraries=libraries)]

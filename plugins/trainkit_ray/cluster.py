@@ -29,19 +29,19 @@ class Connection:
     """This process's place in a cluster.
 
     Args:
-        address: as the setting of that name.
+        cluster: as the setting of that name.
     """
 
-    def __init__(self, address: str | None) -> None:
+    def __init__(self, cluster: str) -> None:
         self.began = False  # whether the cluster is our own
         self.came = False  # whether we came to it, and have to leave
         self._print: Any = None
         self._missed = 0
         self._looked = time.monotonic()
         self._head = ""
-        self._come(address)
+        self._come(cluster)
 
-    def _come(self, address: str | None) -> None:
+    def _come(self, cluster: str) -> None:
         import ray
 
         if not ray.is_initialized():
@@ -51,7 +51,7 @@ class Connection:
                 "configure_logging": True,
             }
             with _own_signals(), _quiet():
-                self.began = not _connected(address, options)
+                self.began = not _connected(cluster, options)
                 if self.began:
                     _begun(options)
             self.came = True
@@ -143,17 +143,22 @@ def reason(error: Exception) -> str:
     return (telling or lines or [type(error).__name__])[-1][:300]
 
 
-def _connected(address: str | None, options: dict[str, Any]) -> bool:
+def _connected(cluster: str, options: dict[str, Any]) -> bool:
     """Come to a cluster that runs; whether there is one.
 
     Raises:
-        MachineError: if the one that is asked for does not answer.
+        MachineError: if the one that the environment names does not answer, or is that of a Ray client.
     """
     import ray
 
-    asked = address or os.environ.get("RAY_ADDRESS")
-    if asked == "local":
+    asked = os.environ.get("RAY_ADDRESS")
+    if cluster == "local" or asked == "local":
         return False
+    if asked and "://" in asked:
+        raise MachineError(
+            f"RAY_ADDRESS = {asked} is that of a Ray client, which cannot hold workers\n"
+            "  set the address of the cluster itself, such as 10.0.0.1:6379, and search on one of its nodes"
+        )
     try:
         ray.init(address=asked or "auto", **options)
     except Exception as error:  # Ray raises what its layers raise: ConnectionError, RuntimeError, ValueError
@@ -163,7 +168,7 @@ def _connected(address: str | None, options: dict[str, Any]) -> bool:
         said = str(error).strip().splitlines()
         raise MachineError(
             f"the Ray cluster {where} cannot be reached: {said[0] if said else type(error).__name__}\n"
-            '  begin it with: ray start --head; or address = "local" begins one for this search alone'
+            '  begin it with: ray start --head; or cluster = "local" begins one for this search alone'
         ) from error
     return True
 

@@ -65,20 +65,14 @@ class RayExecutor:
     """Carries jobs out on a Ray cluster.
 
     Args:
-        address: of the cluster.
+        cluster: auto or local, as the setting of that name.
         workers: how many; ``None`` for as many as there is room for.
         cpus: cores for each.
         gpus: GPUs for each.
     """
 
-    def __init__(self, address: str | None, workers: int | None, cpus: float, gpus: float) -> None:
-        if address is not None and "://" in address:
-            raise ValueError(
-                f'address = "{address}" is that of a Ray client, which cannot hold workers\n'
-                'write the address of the cluster itself, such as "10.0.0.1:6379", and search on one of its nodes'
-            )
-        self.slots = workers or 1
-        self._address, self._workers, self._cpus, self._gpus = address, workers, cpus, gpus
+    def __init__(self, cluster: str, workers: int | None, cpus: float, gpus: float) -> None:
+        self._cluster, self._workers, self._cpus, self._gpus = cluster, workers, cpus, gpus
         self._site: Site | None = None
         self._connection: Connection | None = None
         self._told: Told | None = None
@@ -98,7 +92,7 @@ class RayExecutor:
         self._site = site
         folder = site.folder.absolute()
         token, secret = folder / f".ray-{secrets.token_hex(4)}", secrets.token_hex(16)
-        self._connection = Connection(self._address)
+        self._connection = Connection(self._cluster)
         room = self._connection.room(self._cpus, self._gpus)
         if not room and self._workers is None:
             raise MachineError(

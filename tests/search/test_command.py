@@ -92,7 +92,7 @@ def test_a_smoke_leaves_nothing_behind(
 
 
 def test_a_defect_names_plugin_and_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plugin = tmp_path / "faulty.py"
+    plugin = tmp_path / "faulty_loss.py"
     plugin.write_text(
         "from trainkit import Component, hookimpl\n"
         "def faulty(*, power: float = 1.0):\n    '''Fail.'''\n    return {}['no such']\n"

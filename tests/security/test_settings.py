@@ -24,6 +24,7 @@ KNOWN = {("optimizer", "kozistr:lbfgs", "line_search_fn"): "torch compares it wi
 TEXT = {
     "monitor": "the name of a figure: looked up among those that the run measures",
     "match": "a pattern of parameter names: fnmatch, which no text makes slow",
+    "group": "a column: compared with those that are there",
     "target": "a column of the table, or a scheduled number: compared with those that are there",
     "delimiter": "one character",
     "classes": "names that are shown",

@@ -65,12 +65,13 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.fixture
-def opened(cluster: Any, tmp_path: Path) -> Iterator[Callable[..., RayExecutor]]:
+def opened(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RayExecutor]]:
     """Opens executors on the cluster, and closes them at the end."""
     made: list[RayExecutor] = []
 
     def opened(measured: Any = lambda job, measured: "", address: str | None = None, **settings: Any) -> RayExecutor:
-        executor = factory(address=address or cluster.address, **settings)
+        monkeypatch.setenv("RAY_ADDRESS", address or cluster.address)
+        executor = factory(**settings)
         assert isinstance(executor, RayExecutor)
         made.append(executor)
         executor.open(Site(tmp_path, modules=[PARTS], measured=measured))
@@ -186,10 +187,10 @@ def test_what_a_node_lacks_is_said_before_the_first_trial(opened: Any, tmp_path:
 
 
 def test_no_room_no_cluster_and_no_client(opened: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MachineError, match="that of a Ray client"):
+        opened(address="ray://10.0.0.1:10001")
     with pytest.raises(MachineError, match="no node of the Ray cluster has 64 cores and 0 GPUs"):
         opened(cpus=64)
-    with pytest.raises(ValueError, match="that of a Ray client"):
-        factory(address="ray://10.0.0.1:10001")
     assert set(worker.versions()) == {"trainkit", "torch", "Python"}
 
 
