@@ -99,23 +99,19 @@ def trainkit_components() -> list[Component]:
     return [Component("executor", formula)]
 
 
+def study_in(folder: str, trials: int) -> list[str]:
+    """Write the recipe of a study; the words of the command that makes it, without pictures."""
+    (Path(folder) / "recipe.toml").write_text(RECIPE.format(trials=trials))
+    words = ["run", f"{folder}/recipe.toml", "--run-dir", f"{folder}/study", "-q"]
+    return [*words, "-p", __file__, "--without", "reports"]
+
+
 def by_trainkit(trials: int) -> float:
     """CPU seconds of one study."""
     from trainkit.cli import main
 
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "recipe.toml").write_text(RECIPE.format(trials=trials))
-        words = [
-            "run",
-            f"{folder}/recipe.toml",
-            "--run-dir",
-            f"{folder}/study",
-            "-q",
-            "-p",
-            __file__,
-            "--without",
-            "reports",
-        ]
+        words = study_in(folder, trials)
         said = io.StringIO()
 
         def work() -> None:
@@ -158,18 +154,7 @@ def opened(trials: int) -> tuple[float, float]:
     from trainkit.search.ledger import read_study
 
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "recipe.toml").write_text(RECIPE.format(trials=trials))
-        words = [
-            "run",
-            f"{folder}/recipe.toml",
-            "--run-dir",
-            f"{folder}/study",
-            "-q",
-            "-p",
-            __file__,
-            "--without",
-            "reports",
-        ]
+        words = study_in(folder, trials)
         with contextlib.redirect_stderr(io.StringIO()):
             main(words)
         begun = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -11,7 +12,7 @@ from trainkit import Objective, Order, Space, Trial
 from trainkit_searchers.over import CLOSE, Over
 
 
-class Rule(Over):
+class Rule(Over, ABC):
     """A searcher over another one, whose orders it hands on as they are, that prunes trials at their evaluations.
 
     Args:
@@ -41,9 +42,9 @@ class Rule(Over):
             return reason
         return self.reason(trial)
 
+    @abstractmethod
     def reason(self, trial: Trial) -> str:
         """Why it is to be pruned; empty if it is not."""
-        raise NotImplementedError
 
     def figure(self, value: float) -> str:
         """A value as it was measured."""

@@ -14,6 +14,7 @@ from trainkit.recipe.find import find_component
 from trainkit.recipe.text import Path, did_you_mean, dotted, header, nearest, shown
 from trainkit.recipe.values import Part, Table
 from trainkit.settings import REQUIRED, Nested, Setting, is_union, split_annotated
+from trainkit.strict import model_of
 from trainkit.tables import COMPONENT_TABLES, RUN_SETTINGS, TOP_SETTINGS
 
 
@@ -156,7 +157,5 @@ def _item(items: Any, path: Path, depth: int, at: Path) -> tuple[Path, Any]:
 
 
 def _part(settings: Iterable[Setting]) -> Part:
-    def unused() -> Any:
-        raise NotImplementedError
-
-    return Part(tuple(settings), unused)
+    own = tuple(settings)
+    return Part(own, model_of("settings", own))
