@@ -101,7 +101,7 @@ def test_what_is_accepted_is_what_the_model_gives(number, value):
         (float, 0.5),
         (str, "ü"),
         (Path, "data/x.csv"),
-        (Duration, "5ep"),
+        pytest.param(Duration, "5ep", id="Duration-5ep"),  # an object without a text of its own
         (Fraction, 1),
         (Literal["a", 1], 1),
         (float | None, 0.5),

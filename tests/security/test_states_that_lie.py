@@ -58,7 +58,7 @@ def lie(ended: Callable[..., Path], tmp_path: Path) -> Callable[..., tuple[int, 
 
 
 def put(*path: Any, value: Any = None, gone: bool = False) -> Change:
-    """Give a place of the state another value, or none; ``...`` is the first name or place."""
+    """Give a place of the state another value, or none; ``...`` is the first name or place. Its name says what."""
 
     def change(state: Any) -> None:
         *way, last = path
@@ -70,6 +70,8 @@ def put(*path: Any, value: Any = None, gone: bool = False) -> Change:
         else:
             state[last] = value
 
+    place = "/".join("*" if part is ... else str(part) for part in path)
+    change.__name__ = f"{place} gone" if gone else f"{place}={value!r:.40}"
     return change
 
 
@@ -79,7 +81,13 @@ def one(name: str) -> Change:
     def change(state: Any) -> None:
         state["plugins"]["callback.0.ema"]["mean"][name] = state["plugins"]["callback.0.ema"]["mean"]["head.bias"]
 
+    change.__name__ = f"mean/{name}=a bias"
     return change
+
+
+def words(value: Change | str) -> str:
+    """What a test is called: the same in each process, as the address of a function is not."""
+    return value if isinstance(value, str) else value.__name__
 
 
 def refused(result: tuple[int, str, Path], label: str, why: str) -> None:
@@ -110,7 +118,7 @@ OURS, TORCH = ("optimizer={use='adamw', lr=0.01}",), ("optimizer={use='rprop', l
         (put("groups", 0, "eps", value=NAN), "'eps' of a group: it must be a finite number, and is nan"),
         (put("groups", 0, "lr", value="x" * 5000), "'lr' of a group: it must be a number, and is 'xxx"),
     ],
-    ids=str,
+    ids=words,
 )
 def test_an_optimizer_of_ours_is_checked_before_it_is_used(lie, change, why):
     refused(lie(change, *OURS), "the optimizer", why)
@@ -126,7 +134,7 @@ def test_an_optimizer_of_ours_is_checked_before_it_is_used(lie, change, why):
         put("optimizer", ..., "step_size", value={"__tensor__": "random/torch"}),
         put("optimizer", ..., value={"a": [{"b": None}]}),
     ],
-    ids=str,
+    ids=words,
 )
 def test_an_optimizer_of_torch_fails_at_its_first_update(lie, change):
     refused(lie(change, *TORCH), "the optimizer", "")
@@ -147,7 +155,7 @@ def test_an_optimizer_of_torch_fails_at_its_first_update(lie, change):
         (put("plugins", "callback.0.ema", value=[[[]]]), "TypeError"),
         (one("head.weight"), "'head.weight' is"),
     ],
-    ids=str,
+    ids=words,
 )
 def test_an_average_is_checked_when_it_has_its_state(lie, change, why):
     refused(lie(change), "callback.0.ema", why)
@@ -177,7 +185,7 @@ def test_so_it_is_where_a_run_is_measured(lie, change, why):
         (put("plugins", "trainkit reactions", "plateau", value=3), "the reaction plateau"),
         (put("plugins", "trainkit reactions", value=None), "trainkit reactions"),
     ],
-    ids=str,
+    ids=words,
 )
 def test_a_reaction_is_checked_or_fails_at_its_first_figure(lie, change, label):
     refused(lie(change), label, "")
