@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
     from trainkit.elementwise import Rule as Rule
+    from trainkit.ensembler import Cost as Cost
+    from trainkit.ensembler import Ensembler as Ensembler
+    from trainkit.ensembler import Member as Member
+    from trainkit.ensembler import Validation as Validation
+    from trainkit.ensembler import Workshop as Workshop
     from trainkit.errors import CheckpointError as CheckpointError
     from trainkit.errors import DataError as DataError
     from trainkit.errors import MachineError as MachineError
@@ -100,6 +105,7 @@ _MODULES = {
     "component": ("Component",),
     "dataset": ("Batch", "DataSpec", "Dataset", "Feed", "Gatherable", "Split"),
     "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
+    "ensembler": ("Cost", "Ensembler", "Member", "Validation", "Workshop"),
     "errors": (
         "CheckpointError",
         "DataError",
@@ -157,6 +163,7 @@ __all__ = [
     "Between",
     "CheckpointError",
     "Component",
+    "Cost",
     "DataError",
     "DataSpec",
     "Dataset",
@@ -165,6 +172,7 @@ __all__ = [
     "Draw",
     "Duration",
     "ElementwiseOptimizer",
+    "Ensembler",
     "Events",
     "Executor",
     "Feed",
@@ -177,6 +185,7 @@ __all__ = [
     "Loss",
     "MachineError",
     "Measured",
+    "Member",
     "Metric",
     "Metrics",
     "Nested",
@@ -216,6 +225,8 @@ __all__ = [
     "Study",
     "TrainkitError",
     "Trial",
+    "Validation",
+    "Workshop",
     "check_bridge",
     "exchanged",
     "fingerprint",

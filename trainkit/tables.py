@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from trainkit.ensemble_table import ensemble
 from trainkit.search_table import cut, search
 from trainkit.settings import (
     Between,
@@ -259,6 +260,14 @@ COMPONENT_TABLES: Mapping[str, TableKind] = {
             default={"use": "random"},
             shared=read_settings(search),
             named="search",
+            optional=True,
+            keeps=True,
+        ),
+        TableKind(
+            "ensembler",
+            default={"use": "seeds"},
+            shared=read_settings(ensemble),
+            named="ensemble",
             optional=True,
             keeps=True,
         ),
