@@ -28,6 +28,11 @@ class Part:
         leaves: for each parameter ``(lanes, ...)``, views of ``values`` that take gradients.
         into: for each parameter the view of ``gradients``.
         names: the rule's slots.
+        rows: for each lane its row of ``values``, of ``gradients`` and of each slot.
+        states: for each lane the optimizer's state of each parameter.
+        own: for each lane its parameters, the view of ``gradients`` of each, and for each slot that of each parameter.
+        numbers: the rule's numbers of the last update, for each lane; empty before it and where each row has its own.
+        columns: for each of these numbers ``(lanes, 1)``.
     """
 
     group: int
