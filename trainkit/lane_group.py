@@ -17,7 +17,7 @@ from trainkit.lanes.group import Group
 from trainkit.lanes.lane import Lane
 from trainkit.lanes.member import Ahead, Member
 from trainkit.lanes.memory import lanes_that_fit
-from trainkit.lanes.probe import differing
+from trainkit.lanes.probe import differing, one_line
 from trainkit.lanes.speed import LaneSpeed as LaneSpeed
 from trainkit.lanes.speed import speed_of
 from trainkit.lanes.stack import Stack
@@ -115,7 +115,7 @@ class LaneGroup:
     def close(self) -> None:
         """Leave every run as if its process were killed here, and give memory back."""
         for member in (*self._queue, *(member for group in self._groups.values() for member in group.everyone)):
-            member.close()
+            self._within.callback(member.close)  # each of them, whatever another one raises
         self._queue, self._groups = [], {}
         self._within.close()
 
@@ -137,28 +137,38 @@ class LaneGroup:
         return rested
 
     def _sort(self, member: Member) -> None:
+        try:
+            group = self._group_of(member)
+        except (Exception, SystemExit) as error:
+            # Not kept in mind for its structure. By itself the run fails where it has to, and the others go on.
+            group = self._one_by_one(f"whether they can be cannot be found out ({one_line(error)})")
+        group.waiting.append(member)
+
+    def _group_of(self, member: Member) -> Group:
         assert member.lane is not None
         run, recipe = member.run, member.lane.recipe
-        key: Hashable = "one by one"
-        why = seen(recipe, run) or _of_feed(member)
-        if not why:
-            # Batches of a stack have one size, the last of an epoch too, and folds differ by a sample or so.
-            key = structure(recipe, run), run.feed.spec.sizes["train"]
-            if key not in self._differing:
-                self._differing[key] = differing(run)
-            why = self._differing[key]
-        if why:
-            self._say_once(f"trials are trained one by one, not as lanes: {why}")
-            key = "one by one"
-        most = 1 if why else self.lanes
+        if why := seen(recipe, run) or _of_feed(member):
+            return self._one_by_one(why)
+        # Batches of a stack have one size, the last of an epoch too, and folds differ by a sample or so.
+        key: Hashable = structure(recipe, run), run.feed.spec.sizes["train"]
+        if key not in self._differing:
+            self._differing[key] = differing(run)
+        if why := self._differing[key]:
+            return self._one_by_one(why)
         if key not in self._groups:
+            most = self.lanes
             if most > 1 and (room := lanes_that_fit(run)) < most:
                 most = room
                 self._say_once(
                     f"{room} trials at once are trained as lanes, not {self.lanes}: memory has no room for more"
                 )
             self._groups[key] = Group(most, self._say_once, self._make)
-        self._groups[key].waiting.append(member)
+        return self._groups[key]
+
+    def _one_by_one(self, why: str) -> Group:
+        """The group of those that cannot be lanes."""
+        self._say_once(f"trials are trained one by one, not as lanes: {why}")
+        return self._groups.setdefault("one by one", Group(1, self._say_once, self._make))
 
     def _say_once(self, text: str) -> None:
         if text not in self._said:

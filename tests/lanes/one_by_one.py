@@ -49,9 +49,11 @@ class OneByOne:
         for lane in self.lanes:
             if lane is not None:
                 lane.run.model.eval()
-                with torch.no_grad():
-                    found.append(lane.run.model(inputs))
-                lane.run.model.train()
+                try:
+                    with torch.no_grad():
+                        found.append(lane.run.model(inputs))
+                finally:
+                    lane.run.model.train()
         return torch.stack(found)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from trainkit import Batch, Component, Metrics, Run, StepResult, hookimpl
+import torch
+from torch import Tensor, nn
+
+from trainkit import Batch, Component, DataSpec, Metrics, Run, StepResult, hookimpl
 
 
 class Trips:
@@ -55,7 +58,60 @@ def own_step() -> Own:
     return Own()
 
 
+class Leaving:
+    """Ends the process, as some programs do when they are not content."""
+
+    stateless = True
+
+    def __init__(self, update: int) -> None:
+        self.update = update
+
+    @hookimpl
+    def trainkit_step_end(self, run: Run, result: StepResult) -> None:
+        if run.step == self.update:
+            raise SystemExit("I leave")
+
+
+def leaves(*, update: int = -1) -> Leaving:
+    """End the process after an update.
+
+    Args:
+        update: its number.
+
+    Source: made up.
+    """
+    return Leaving(update)
+
+
+class Brittle(nn.Module):
+    """Refuses to be measured once its weights are large."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, classes)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if not self.training and float(self.layer.weight.detach().abs().max()) > 50:
+            raise ValueError("the weights are too large")
+        outputs: Tensor = self.layer(inputs)
+        return outputs
+
+
+def brittle(data_spec: DataSpec, /) -> nn.Module:
+    """A linear model that refuses to be measured once its weights are large.
+
+    Source: made up.
+    """
+    assert data_spec.outputs is not None
+    return Brittle(int(torch.Size(data_spec.input_shape).numel()), data_spec.outputs)
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
     """The parts."""
-    return [Component("callback", trips), Component("callback", own_step)]
+    return [
+        Component("callback", trips),
+        Component("callback", own_step),
+        Component("callback", leaves),
+        Component("model", brittle),
+    ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 from trainkit.dataset import Batch
 from trainkit.lanes.lane import Lane
 from trainkit.lanes.member import Batches, Member, evaluate_ahead
+from trainkit.lanes.probe import one_line
 from trainkit.lanes.stack import Stack
 from trainkit.lanes.stretch import Stretches
 
@@ -54,11 +56,18 @@ class Group:
             # Alone it needs no stack, whose numbers are rounded in other places.
             self._leave(self.members)
             return self._one_by_one(self.waiting[:1])
-        self._fill()
-        while True:
-            due = self._turn()
-            if due or self._apart:
-                return self._proceed(due)
+        due: list[tuple[Member, BaseException | None]] = []
+        try:
+            self._fill()
+            while not due:
+                due = self._turn()
+        except (Exception, SystemExit) as error:
+            why = one_line(error)
+        else:
+            return self._proceed(due)
+        # Not before the error is let go of, which holds all that the stack was computing with.
+        self._give_up(why)
+        return []
 
     def _one_by_one(self, members: list[Member]) -> list[Member]:
         for member in members:
@@ -76,15 +85,13 @@ class Group:
         here = max(set(places), key=lambda place: (places.count(place), -place))
         for member in [member for member in self.waiting if member.run.batch_in_epoch == here][:free]:
             assert member.lane is not None
-            self.waiting.remove(member)
-            if None not in self._places:
-                self._places.append(None)
-            place = self._places.index(None)
+            place = self._places.index(None) if None in self._places else len(self._places)
             if self._stack is None:
                 self._stack = self._make([member.lane])
             else:
                 self._stack.put(place, member.lane)
-            self._places[place] = member
+            self._places[place : place + 1] = [member]
+            self.waiting.remove(member)
 
     def _take(self, member: Member) -> None:
         """Take a run out of the stack."""
@@ -99,26 +106,36 @@ class Group:
             self._take(member)
             self.waiting.append(member)
 
-    def _turn(self) -> list[tuple[Member, Exception | None]]:
-        """Make updates of every run; give those for which something is due, with what went wrong."""
+    def _give_up(self, why: str) -> None:
+        """Let every run make its own updates from here on."""
+        members = self.members
+        self._say(f"{len(self.everyone)} runs cannot be trained together after all, and are trained one by one: {why}")
+        for place, member in enumerate(self._places):
+            # Where memory is short its tensors stay rows of the stack, which no other run has.
+            with contextlib.suppress(Exception):
+                if self._stack is not None and member is not None:
+                    self._stack.take(place)
+        self.waiting += members
+        self._places, self._stack, self._apart = [], None, True
+        self._batches, self._stretches = Batches(), Stretches()
+
+    def _turn(self) -> list[tuple[Member, BaseException | None]]:
+        """Make updates of every run; give those for which something is due, with what went wrong.
+
+        Raises:
+            Exception: what the stack raised.
+        """
         members = self.members
         assert self._stack is not None
-        try:
-            made = self._stretches.make(self._stack, members)
-            if made is None:
-                batches = self._batches.take(members)
-                if any(isinstance(batch, Exception) for batch in batches):
-                    self._batches.forget()  # the others begin anew where they stand
-                    failed = zip(members, batches, strict=True)
-                    return [(member, error) for member, error in failed if isinstance(error, Exception)]
-                results = self._stack.update([batch for batch in batches if isinstance(batch, Batch)])
-        except Exception as error:
-            why = f"{type(error).__name__}: {(str(error) or 'no message').splitlines()[0]}"
-            self._say(f"{len(members)} runs cannot be trained together after all, and are trained one by one: {why}")
-            self._apart = True
-            self._leave(members)
-            return []
-        due: list[tuple[Member, Exception | None]] = []
+        made = self._stretches.make(self._stack, members)
+        if made is None:
+            batches = self._batches.take(members)
+            if any(isinstance(batch, BaseException) for batch in batches):
+                self._batches.forget()  # the others begin anew where they stand
+                failed = zip(members, batches, strict=True)
+                return [(member, error) for member, error in failed if isinstance(error, BaseException)]
+            results = self._stack.update([batch for batch in batches if isinstance(batch, Batch)])
+        due: list[tuple[Member, BaseException | None]] = []
         for place, member in enumerate(members):
             try:
                 if made is None:
@@ -127,14 +144,12 @@ class Group:
                     is_due = member.took_all(made.results[place], made.updates)
                 if is_due:
                     due.append((member, None))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 due.append((member, error))
         return due
 
-    def _proceed(self, due: Sequence[tuple[Member, Exception | None]]) -> list[Member]:
+    def _proceed(self, due: Sequence[tuple[Member, BaseException | None]]) -> list[Member]:
         """Do what is due; give those that have come to rest."""
-        if not due:
-            return []
         assert self._stack is not None
         evaluate_ahead(self._stack, self.members, [member for member, error in due if error is None])
         rested = []

@@ -206,23 +206,38 @@ def evaluate_ahead(stack: Stack, members: Sequence[Member], due: Sequence[Member
     for alike in wanted.values():
         if 2 * len(alike) < len(members) or len(alike) < 2:  # most outputs would be made for nothing
             continue
-        for member in alike:
-            member.ahead.made = []
-        rows = [row[id(member)] for member in alike]
-        together: list[tuple[Batch, Tensor]] = []
-        for batch in alike[0].run.feed.evaluate("val"):
-            stacked = _outputs(stack, batch.inputs, len(members))
-            together.append((batch, stacked))
-            outputs = stacked.unbind(0)
-            for member, number in zip(alike, rows, strict=True):
-                made = member.ahead.made
-                assert made is not None
-                made.append((batch, outputs[number]))
-        runs = [member.run for member in alike]
-        if len(alike) == len(members) and getattr(runs[0].loss, "weight", None) is None and metrics_alike(runs):
-            with contextlib.suppress(Exception):  # each run by itself says what is wrong
-                for member, figures in zip(alike, _figures(runs, together), strict=False):
-                    member.ahead.figures = figures
+        try:
+            _make_ahead(stack, alike, [row[id(member)] for member in alike], len(members))
+        except (Exception, SystemExit):  # each evaluates by itself, which shows whose mistake it is
+            for member in alike:
+                member.ahead.made = member.ahead.figures = None
+
+
+def _make_ahead(stack: Stack, alike: Sequence[Member], rows: Sequence[int], lanes: int) -> None:
+    """Give runs the model's outputs for the same samples, and all figures where these can be told at once.
+
+    Args:
+        stack: the stack.
+        alike: the runs.
+        rows: the row of each in what the stack gives.
+        lanes: rows that the stack gives.
+    """
+    for member in alike:
+        member.ahead.made = []
+    together: list[tuple[Batch, Tensor]] = []
+    for batch in alike[0].run.feed.evaluate("val"):
+        stacked = _outputs(stack, batch.inputs, lanes)
+        together.append((batch, stacked))
+        outputs = stacked.unbind(0)
+        for member, number in zip(alike, rows, strict=True):
+            made = member.ahead.made
+            assert made is not None
+            made.append((batch, outputs[number]))
+    runs = [member.run for member in alike]
+    if len(alike) == lanes and getattr(runs[0].loss, "weight", None) is None and metrics_alike(runs):
+        with contextlib.suppress(Exception, SystemExit):  # each run by itself says what is wrong
+            for member, figures in zip(alike, _figures(runs, together), strict=False):
+                member.ahead.figures = figures
 
 
 def _figures(runs: Sequence[Run], together: Sequence[tuple[Batch, Tensor]]) -> Sequence[Metrics]:
@@ -255,11 +270,11 @@ class Batches:
     def __init__(self) -> None:
         self._next: dict[Any, Iterator[Batch]] = {}
 
-    def take(self, members: Sequence[Member]) -> list[Batch | Exception]:
+    def take(self, members: Sequence[Member]) -> list[Batch | BaseException]:
         """The next batch of each, or what went wrong with it."""
-        made: dict[Any, Batch | Exception] = {}
+        made: dict[Any, Batch | BaseException] = {}
         ahead: dict[Any, Iterator[Batch]] = {}
-        taken: list[Batch | Exception] = []
+        taken: list[Batch | BaseException] = []
         for member in members:
             run = member.run
             order, epoch, number = member.order, run.epoch, run.batch_in_epoch
@@ -272,7 +287,7 @@ class Batches:
                         batches = run.feed.train(epoch, number)
                     batch = next(batches)
                     ahead[order, epoch, number + 1] = batches
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     batch = error
                 made[at] = batch
             taken.append(batch)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.dataset import Batch
+from trainkit.lanes.probe import small_batch
 from trainkit.run import Run
 
 SHARE = 0.5  # of the free memory that the lanes of one group may take: the estimate is a rough one
@@ -23,15 +24,22 @@ def lanes_that_fit(run: Run) -> int:
 
 
 def bytes_of(run: Run) -> int:
-    """About how many bytes one more lane takes: weights, gradients, state, and what a batch leaves for the backward.
+    """About how many bytes one more lane takes.
 
-    What a forward pass leaves is taken for twice the outputs of all modules that hold no others, measured on the
-    first validation or training sample.
+    These are weights, gradients, state, what a batch leaves for the backward, and the model's outputs for the
+    validation split, which evaluations of all lanes keep. What a forward pass leaves is taken for twice the outputs of
+    all modules that hold no others, measured on one sample: of the validation split, else of the test split, else of
+    the training split.
+
+    Raises:
+        Exception: what making that sample or computing the model raises.
     """
     model = run.model
     weights = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
     slots = max((_slots(run, group) for group in run.optimizer.param_groups), default=2)
-    return weights * (2 + slots) + 2 * run.feed.batch_sizes[1] * _outputs_of_a_sample(run)
+    left, given = _outputs_of_a_sample(run)
+    kept = run.feed.spec.sizes.get("val", 0) * given
+    return weights * (2 + slots) + 2 * run.feed.batch_sizes[1] * left + kept
 
 
 def _slots(run: Run, group: dict[str, Any]) -> int:
@@ -39,38 +47,36 @@ def _slots(run: Run, group: dict[str, Any]) -> int:
     return len(rule.slots(group)) if rule is not None else 2
 
 
-def _outputs_of_a_sample(run: Run) -> int:
-    """Bytes that the modules of a model give for one sample; nothing of the run changes."""
+def _outputs_of_a_sample(run: Run) -> tuple[int, int]:
+    """Bytes that all modules give for one sample, and those that the model gives; nothing of the run changes."""
     found = [0]
 
     def count(module: nn.Module, given: Any, output: Any) -> None:
         if isinstance(output, Tensor):
             found[0] += output.nbytes
 
-    batch = _first(run)
-    if batch is None:
-        return 0
+    before = random_generators(run.device)
     leaves = [module for module in run.model.modules() if not any(True for _ in module.children())]
     handles = [module.register_forward_hook(count) for module in leaves]
     training = [(module, module.training) for module in run.model.modules()]
     try:
         run.model.eval()
         with torch.no_grad(), run.precision.context():
-            run.model(batch.inputs[:1].clone())
+            output = run.model(_first(run).inputs[:1].clone())
     finally:
         for handle in handles:
             handle.remove()
-        for module, before in training:
-            module.training = before
-    return found[0]
+        for module, trains in training:
+            module.training = trains
+        put_back_generators(before, run.device)
+    return found[0], output.nbytes if isinstance(output, Tensor) else 0
 
 
-def _first(run: Run) -> Batch | None:
+def _first(run: Run) -> Batch:
     for split in ("val", "test"):
         if run.feed.spec.sizes.get(split):
-            batches: Iterator[Batch] = run.feed.evaluate(split)
-            return next(batches, None)
-    return None
+            return next(run.feed.evaluate(split))
+    return small_batch(run)
 
 
 def free_bytes(device: torch.device) -> int:

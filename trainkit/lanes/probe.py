@@ -26,10 +26,13 @@ def differing(run: Run) -> str:
     """Why the model or the loss cannot be computed for several lanes at once; empty if they can.
 
     Nothing of the run changes, and no random number of it is used up.
+
+    Raises:
+        Exception: what making a batch or computing the run by itself raises; its own updates may raise it too.
     """
     before = random_generators(run.device)
     try:
-        return _differing(run, _small_batch(run))
+        return _differing(run, small_batch(run))
     finally:
         put_back_generators(before, run.device)
 
@@ -38,7 +41,7 @@ def _differing(run: Run, batch: Batch) -> str:
     try:
         lanes = [_copied(run.model, factor) for factor in (1.0, 0.9)]
     except Exception as error:
-        return f"the model cannot be copied ({_line(error)})"
+        return f"the model cannot be copied ({one_line(error)})"
     loss_of = training_loss(run)
     begin = _states()
     alone = [_alone(run, model, batch, loss_of) for model in lanes]
@@ -51,7 +54,7 @@ def _differing(run: Run, batch: Batch) -> str:
     try:
         losses, gradients, buffers = _together(run, batch, loss_of)
     except Exception as error:
-        return f"the model or the loss cannot be computed for several lanes at once ({_line(error)})"
+        return f"the model or the loss cannot be computed for several lanes at once ({one_line(error)})"
     for lane, (loss, own, held) in enumerate(alone):
         pairs = [(losses[lane], loss), *zip([part[lane] for part in gradients], own, strict=True)]
         pairs += zip([part[lane] for part in buffers], held, strict=True)
@@ -60,12 +63,15 @@ def _differing(run: Run, batch: Batch) -> str:
     return ""
 
 
-def _small_batch(run: Run) -> Batch:
+def small_batch(run: Run) -> Batch:
+    """The first samples of the epoch that a run is in; random numbers may be used up."""
     batches = run.feed.train(run.epoch)
-    batch = next(iter(batches))
-    close = getattr(batches, "close", None)
-    if close is not None:
-        close()
+    try:
+        batch = next(iter(batches))
+    finally:
+        close = getattr(batches, "close", None)
+        if close is not None:
+            close()
     return Batch(batch.inputs[:SAMPLES], batch.targets[:SAMPLES], batch.index[:SAMPLES])
 
 
@@ -142,7 +148,7 @@ def _states() -> tuple[Any, ...]:
     return random.getstate(), repr(numpy.random.get_state()), torch.get_rng_state().numpy().tobytes()
 
 
-def _line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """What an error says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]}"[:200] if lines else type(error).__name__

@@ -18,6 +18,7 @@ from trainkit.dataset import Batch
 from trainkit.lanes.fit import obstacle
 from trainkit.lanes.lane import Lane
 from trainkit.lanes.memory import lanes_that_fit
+from trainkit.lanes.probe import one_line
 from trainkit.lanes.stack import Stack
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
@@ -78,24 +79,30 @@ def speed_of(recipe: Recipe, plugins: Plugins, lanes: int) -> LaneSpeed:
 
 
 def _measured(recipe: Recipe, run: Run, lanes: int) -> LaneSpeed:
-    why, kind = obstacle(recipe, run), run.device.type
-    # Eagerly both ways: compiling would take longer than many a trial, and speeds both up.
-    run.recipe = {**run.recipe, "run": {**run.recipe["run"], "compile": False}}
-    count = 1 if why else min(lanes, lanes_that_fit(run))
-    copies = [_copy(run) for _ in range(count)] if count > 1 else []
-    step, batches = eager_step(run, bool(run.metrics)), _full(run)
+    kind = run.device.type
     try:
+        why = obstacle(recipe, run)
+        count = 1 if why else min(lanes, lanes_that_fit(run))
+        copies = [_copy(run) for _ in range(count)] if count > 1 else []
+    except (Exception, SystemExit) as error:  # such a run is trained one by one, and may well fail by itself
+        why, count, copies = one_line(error), 1, []
+    # Eagerly both ways: compiling would take longer than many a trial, and speeds both up.
+    eager = {**run.recipe, "run": {**run.recipe["run"], "compile": False}}
+    for one in (run, *copies):
+        one.recipe = eager
+    try:
+        step, batches = eager_step(run, bool(run.metrics)), _full(run)
         alone = _seconds(run, lambda: step([[next(batches)]]))
-    except Exception as error:  # the runs themselves will say what is wrong with them
-        return LaneSpeed(run.total_updates, obstacle=why or f"{type(error).__name__}: {error}", device=kind)
+    except (Exception, SystemExit) as error:  # the runs themselves will say what is wrong with them
+        return LaneSpeed(run.total_updates, obstacle=why or one_line(error), device=kind)
     if not copies:
         return LaneSpeed(run.total_updates, alone, lanes=count, obstacle=why, device=kind)
     try:
         stack = Stack([Lane(copied, recipe) for copied in copies])
         taken = _full(run)
         together = _seconds(run, lambda: stack.update([next(taken)] * count)) / count
-    except Exception as error:
-        return LaneSpeed(run.total_updates, alone, obstacle=f"{type(error).__name__}: {error}", device=kind)
+    except (Exception, SystemExit) as error:
+        return LaneSpeed(run.total_updates, alone, obstacle=one_line(error), device=kind)
     return LaneSpeed(run.total_updates, alone, together, count, device=kind)
 
 
