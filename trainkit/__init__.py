@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
     from trainkit.elementwise import Rule as Rule
+    from trainkit.ensemble.together import Together as Together
     from trainkit.ensembler import Cost as Cost
     from trainkit.ensembler import Ensembler as Ensembler
     from trainkit.ensembler import Member as Member
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from trainkit.run import Report as Report
     from trainkit.run import Run as Run
     from trainkit.run import StepResult as StepResult
+    from trainkit.scores import score as score
+    from trainkit.scores import scores as scores
     from trainkit.settings import Between as Between
     from trainkit.settings import Duration as Duration
     from trainkit.settings import Fraction as Fraction
@@ -105,6 +108,7 @@ _MODULES = {
     "component": ("Component",),
     "dataset": ("Batch", "DataSpec", "Dataset", "Feed", "Gatherable", "Split"),
     "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
+    "ensemble.together": ("Together",),
     "ensembler": ("Cost", "Ensembler", "Member", "Validation", "Workshop"),
     "errors": (
         "CheckpointError",
@@ -135,6 +139,7 @@ _MODULES = {
     "recipe": ("named_tables", "problem_at"),
     "remembering": ("for_events",),
     "run": ("Metrics", "Report", "Run", "StepResult"),
+    "scores": ("score", "scores"),
     "settings": (
         "Between",
         "Duration",
@@ -223,6 +228,7 @@ __all__ = [
     "StepResult",
     "Stopper",
     "Study",
+    "Together",
     "TrainkitError",
     "Trial",
     "Validation",
@@ -239,6 +245,8 @@ __all__ = [
     "problem_at",
     "renew_batch_norm",
     "run_job",
+    "score",
+    "scores",
     "split_by_fraction",
     "standardise",
     "weights_of",

@@ -1,0 +1,1 @@
+"""Ensembles: from finished members to one model, its figures and its folder."""
