@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.search.study_parts import Formula, Random, plan, search, story
-from trainkit.errors import Exit, MachineError, Problem, RecipeError
+from trainkit.errors import Exit, MachineError, Place, Problem, RecipeError
 from trainkit.search.failures import StudyStopped
 from trainkit.search.ledger import read_study
 from trainkit.search.log import NAME, StudyLog, read_events
@@ -147,8 +148,6 @@ def test_a_point_that_makes_no_recipe_is_an_error_of_its_trial(tmp_path: Path) -
 
     def write(trial: Trial, part: int) -> str:
         if trial.number == 2:
-            from trainkit.errors import Place
-
             raise RecipeError([Problem(Place("r.toml", 3), "these do not go together")])
         return what.write(trial, part)
 
@@ -180,3 +179,49 @@ def test_a_torn_last_line_is_dropped_and_a_wrong_one_is_named(tmp_path: Path) ->
         file.write(b"[1]\n")
     with pytest.raises(MachineError, match=r"study\.jsonl:2: not a line that a study writes"):
         list(read_events(path))
+
+
+def test_each_run_of_a_trial_is_retried_once(tmp_path: Path) -> None:
+    deaths: list[tuple[int, int]] = []
+
+    def dies(job: Job) -> Outcome | None:
+        name = (job.trial, job.part)
+        if job.trial != 1 or job.part == 1 or name in deaths:
+            return None
+        deaths.append(name)
+        return Outcome("killed", message="it died")
+
+    study, _ = search(tmp_path / "s", plan(3, parts=3), None, Formula(dies))
+    assert [record.trial.status for record in study.records] == ["done"] * 3
+    assert deaths == [(1, 0), (1, 2)]
+    assert study.records[1].tries == 2
+
+
+def refused(trial: Trial, part: int) -> str:
+    """No point makes a recipe."""
+    raise RecipeError([Problem(Place("r.toml", 3), "no such recipe")])
+
+
+def test_no_more_is_asked_for_once_points_that_make_no_recipe_have_ended_the_study(tmp_path: Path) -> None:
+    with pytest.raises(StudyStopped, match="its first trials all failed with the same error"):
+        search(tmp_path / "s", replace(plan(50), write=refused))
+    assert len(read_study(tmp_path / "s").records) == 3
+
+
+def test_the_first_errors_count_over_several_processes_and_stop_a_study_once(tmp_path: Path) -> None:
+    fails, begun = failing("error", 0, 1, 2, 4, origin="ValueError at here:1"), set[int]()
+
+    def counted(job: Job) -> Outcome | None:
+        begun.add(job.trial)
+        return fails(job)
+
+    executor = Formula(counted)
+    _, stopped = search(tmp_path / "s", plan(6), None, executor, lambda: "the time limit" * (len(begun) > 1))
+    assert stopped
+    assert len(read_study(tmp_path / "s").records) == 2
+    executor.stopped = False
+    with pytest.raises(StudyStopped, match="its first trials all failed with the same error"):
+        search(tmp_path / "s", plan(6), None, executor)
+    executor.stopped = False
+    study, _ = search(tmp_path / "s", plan(6), None, executor)
+    assert [record.trial.status for record in study.records] == [*["error"] * 3, "done", "error", "done"]

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from trainkit.errors import CheckpointError, Exit, MachineError, RecipeError
 from trainkit.search.failures import (
+    FIRST,
     RETRIES,
-    FirstErrors,
     StudyStopped,
     defect,
     is_failure,
@@ -67,7 +67,6 @@ class Driver:
         self._taken_up: set[tuple[int, int]] = set()  # runs that had begun in another process
         self._closed = False  # whether the searcher has no more for this batch
         self._news: list[Record] = []
-        self._errors = FirstErrors()
         self._fatal: StudyStopped | MachineError | None = None
         self._told_to_stop = ""
 
@@ -117,12 +116,12 @@ class Driver:
     def _fill(self) -> None:
         """Ask for as much as the executor can take, or for a whole batch."""
         batch = self.plan.batch
-        while True:
+        while not self._told_to_stop:
             if batch and (self._closed or len(self.ledger.window) >= batch):
                 if self.ledger.going:
                     return
                 self._closed = False
-                if not self.ledger.window:
+                if not self.ledger.window or self._cut_short():
                     return
                 self._put({"event": "told", "trials": sorted(self.ledger.window)})
             if not batch and len(self._begun) + len(self._queue) >= self.executor.slots:
@@ -136,6 +135,12 @@ class Driver:
                     return
             else:
                 return
+
+    def _cut_short(self) -> bool:
+        """Whether the search ends within a batch, which more trials would fill when the study goes on."""
+        if len(self.study.records) < self.plan.trials or len(self.ledger.window) >= self.plan.batch:
+            return False
+        return all(record.trial.over for record in self.study.records)
 
     def _ask(self) -> Order | None:
         order = self.searcher.ask()
@@ -167,6 +172,7 @@ class Driver:
             try:
                 recipe = self.plan.write(trial, part)
                 if parent is not None:  # now, as the other trial may go on
+                    self.log.sync()  # no folder that nobody has asked for is left where the process is killed here
                     self.plan.branch(parent, folder)
             except (RecipeError, CheckpointError) as error:  # a point that no check of single settings could tell
                 failed = Outcome("error", message=str(error), origin=type(error).__name__)
@@ -223,9 +229,12 @@ class Driver:
     def _ended(self, job: Job, outcome: Outcome) -> None:
         """Take in how a job came to rest."""
         number, going = job.trial, self.ledger.going[job.trial]
-        record = self.study.records[number]
+        tries = self.ledger.retried.get((number, job.part), 0)
         if outcome.status == "interrupted":
             self._put({"event": "interrupt", "trial": number, "seconds": round(outcome.seconds, 3)})
+            self._look_at_the_time()
+            if not self._told_to_stop:  # it goes on with the study, not in this process
+                self._tell_to_stop(f"{job.name} was interrupted: {outcome.message or 'nobody said why'}")
             return
         what = self.plan.fail
         if machine_is_full(outcome):
@@ -234,7 +243,7 @@ class Driver:
         if (code := defect(outcome)) is not None:
             self._stop(StudyStopped(self._said(job, outcome, "a defect, which no other point would mend"), code))
             return
-        if outcome.status == "killed" and policy(what, "killed") == "retry" and record.tries < RETRIES:
+        if outcome.status == "killed" and policy(what, "killed") == "retry" and tries < RETRIES:
             event = {"event": "retry", "trial": number, "part": job.part, "message": outcome.message}
             self._put({**event, "seconds": round(outcome.seconds, 3)})
             self._queue.appendleft(job)
@@ -288,11 +297,10 @@ class Driver:
         self._put(event)
         record = self.study.records[number]
         self._news.append(replace(record, trial=replace(record.trial)))  # it may go on before it is told of
-        self._errors.add(number, status, event.get("origin", ""))
         if event["event"] != "fail":
             return
         name = f"trial {number}"
-        if self._errors.alike and status == "error":
+        if number < FIRST and self.ledger.errors.alike:
             why = "its first trials all failed with the same error"
         elif policy(self.plan.fail, status) == "stop":
             why = f'[search.fail] {status} = "stop"'

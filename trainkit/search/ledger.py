@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 
 from trainkit.errors import MachineError
+from trainkit.search.failures import FirstErrors
 from trainkit.search.log import FORMAT, NAME, Event, order_of_json, read_events, space_of_json
 from trainkit.trial import Objective, Order, Record, Searcher, Study, Trial, TrialStatus
 
@@ -60,6 +62,8 @@ class Ledger:
         # What was measured of each trial that is not over, by its runs: the share that was trained, and the figures.
         self.seen: dict[int, dict[int, list[tuple[float, tuple[float, ...]]]]] = {}
         self.since: dict[int, float] = {}  # share of the run that trials began with, where that was another one's
+        self.retried: Counter[tuple[int, int]] = Counter()  # runs that were begun again, by trial and part
+        self.errors = FirstErrors()
         self._inherited: dict[int, float] = {}  # epochs that trials began with
         self._as_worst: set[int] = set()  # failed trials that are told as the worst value
         self._worst: list[float] = [-math.inf] * len(study.objectives)
@@ -138,6 +142,7 @@ class Ledger:
     def _retry(self, event: Event) -> None:
         record = self.record(event)
         record.tries += 1
+        self.retried[event["trial"], event.get("part", 0)] += 1
         record.seconds += event.get("seconds", 0.0)
 
     def _interrupt(self, event: Event) -> None:
@@ -148,6 +153,7 @@ class Ledger:
         trial = record.trial
         trial.status = event["status"] if kind == "fail" else RESTS[kind]
         trial.trained = event.get("trained", trial.trained)
+        self.errors.add(trial.number, trial.status, event.get("origin", ""))
         record.seconds += event.get("seconds", 0.0)
         record.epochs = max(0.0, event.get("epochs", 0.0) - self._inherited.get(trial.number, 0.0))
         record.message = event.get("message", record.message)
