@@ -11,7 +11,7 @@ import pytest
 import torch
 from lane_jobs import lines_of, recipe
 from one_by_one import OneByOne
-from test_group import alone, rest, same, together
+from test_group import RATES, alone, rest, same, together
 
 from trainkit import LaneGroup, lane_speed
 from trainkit.build import make_ready, prepare
@@ -164,11 +164,58 @@ def test_a_stack_that_has_no_room_gives_way_to_single_runs(
     jobs = [job(i, lr=rate) for i, rate in enumerate((0.02, 0.1, 0.3))]
     outcomes = together(jobs, plugins, make=Full, say=said.append)
     assert {outcome.status for outcome in outcomes.values()} == {"done"}
-    assert said == [
-        "3 runs cannot be trained together after all, and are trained one by one: OutOfMemoryError: no room"
-    ]
+    assert said == ["runs cannot be trained together after all, and are trained one by one: OutOfMemoryError: no room"]
     for i, rate in enumerate((0.02, 0.1, 0.3)):
         alone(lone := job(i, "alone", lr=rate), plugins)
+        same(jobs[i], lone)
+
+
+@pytest.mark.parametrize("blamed", [0, 1, 3])
+def test_runs_are_trained_together_again_without_the_one_that_fails(
+    job: Callable[..., Job], plugins: Plugins, blamed: int
+) -> None:
+    from trainkit.lanes.stack import Stack
+
+    counts: list[int] = []
+
+    class Counted(Stack):
+        def update_stacked(self, batch: Any, shared: bool) -> Any:
+            counts.append(len(self.active))
+            return super().update_stacked(batch, shared)
+
+    def more(number: int) -> str:
+        return f'[[callback]]\nuse = "refuses"\nupdate = {11 if number == blamed else -1}'
+
+    said: list[str] = []
+    jobs = [job(i, lr=rate, more=more(i)) for i, rate in enumerate(RATES)]
+    outcomes = together(jobs, plugins, make=Counted, say=said.append)
+    assert [outcomes[i].status for i in range(4)] == ["error" if i == blamed else "done" for i in range(4)]
+    assert "these gradients are refused" in outcomes[blamed].message
+    assert outcomes[blamed].steps == 11
+    # 11 updates of all, then one that fails; those before the blamed one make the rest of the epoch by themselves.
+    assert counts == [4] * 12 + [3 - blamed] * (5 if blamed < 2 else 0) + [3] * 8
+    assert [line.split(",")[0] for line in said] == [
+        "runs cannot be trained together after all",
+        "a run that failed by itself too was to blame",
+    ]
+    for i, rate in enumerate(RATES):
+        alone(lone := job(i, "alone", lr=rate, more=more(i)), plugins)
+        for got, expected in zip(lines_of(jobs[i]), lines_of(lone), strict=True):
+            assert got.pop("split") == expected.pop("split")
+            assert got == pytest.approx(expected, rel=2e-5, abs=2e-6)
+
+
+def test_a_stack_that_cannot_let_a_run_go_gives_way_to_single_runs(job: Callable[..., Job], plugins: Plugins) -> None:
+    class Holds(OneByOne):
+        def take(self, place: int) -> Any:
+            raise torch.OutOfMemoryError("no room")
+
+    epochs = (1, 2, 2)
+    jobs = [job(i, epochs=count) for i, count in enumerate(epochs)]
+    outcomes = together(jobs, plugins, make=Holds, say=lambda text: None)
+    assert {outcome.status for outcome in outcomes.values()} == {"done"}
+    for i, count in enumerate(epochs):
+        alone(lone := job(i, "alone", epochs=count), plugins)
         same(jobs[i], lone)
 
 

@@ -83,6 +83,31 @@ def leaves(*, update: int = -1) -> Leaving:
     return Leaving(update)
 
 
+class Refusing:
+    """Refuses the gradients of an update."""
+
+    stateless = True
+
+    def __init__(self, update: int) -> None:
+        self.update = update
+
+    @hookimpl
+    def trainkit_gradients(self, run: Run, gradients: list[Tensor]) -> None:
+        if run.step == self.update:
+            raise ValueError("these gradients are refused")
+
+
+def refuses(*, update: int = -1) -> Refusing:
+    """Refuse the gradients of an update.
+
+    Args:
+        update: the number of updates before it.
+
+    Source: made up.
+    """
+    return Refusing(update)
+
+
 class Brittle(nn.Module):
     """Refuses to be measured once its weights are large."""
 
@@ -113,5 +138,6 @@ def trainkit_components() -> list[Component]:
         Component("callback", trips),
         Component("callback", own_step),
         Component("callback", leaves),
+        Component("callback", refuses),
         Component("model", brittle),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 
 from trainkit.dataset import Batch
@@ -20,6 +19,9 @@ class Group:
     runs of one order share them. A run that comes later waits until the others are where it stands, which is the
     beginning of an epoch mostly.
 
+    Where the stack fails, each run goes on by itself for a while. If one of them fails by itself too, it was to blame,
+    and the others are trained together again.
+
     Args:
         most: runs in the stack at the most.
         say: tells the user something, once.
@@ -36,6 +38,7 @@ class Group:
         self._batches = Batches()
         self._stretches = Stretches()
         self._apart = False  # whether the stack has failed, and every run makes its own updates
+        self._suspects: list[Member] = []  # those of them that have made none yet
 
     @property
     def members(self) -> list[Member]:
@@ -54,8 +57,8 @@ class Group:
             return self._one_by_one(stopped)
         if self._apart or self.most == 1 or len(self.everyone) == 1:
             # Alone it needs no stack, whose numbers are rounded in other places.
-            self._leave(self.members)
-            return self._one_by_one(self.waiting[:1])
+            self._leave()
+            return self._find_out() if self._suspects else self._one_by_one(self.waiting[:1])
         due: list[tuple[Member, BaseException | None]] = []
         try:
             self._fill()
@@ -73,7 +76,16 @@ class Group:
         for member in members:
             member.update_alone()
         self.waiting = [member for member in self.waiting if not member.rests]
+        self._suspects = [member for member in self._suspects if not member.rests]
         return [member for member in members if member.rests]
+
+    def _find_out(self) -> list[Member]:
+        """Let a run go on by itself that was in the stack when that failed, to see whether it was to blame."""
+        rested = self._one_by_one([self._suspects.pop(0)])
+        if any(member.outcome is not None and member.outcome.status in ("error", "oom", "nan") for member in rested):
+            self._apart, self._suspects = False, []
+            self._say("a run that failed by itself too was to blame, and the others are trained together again")
+        return rested
 
     def _fill(self) -> None:
         """Let those in that stand where the others are; into an empty stack, those that stand where most are."""
@@ -93,30 +105,31 @@ class Group:
             self._places[place : place + 1] = [member]
             self.waiting.remove(member)
 
-    def _take(self, member: Member) -> None:
-        """Take a run out of the stack."""
+    def _take(self, member: Member) -> str:
+        """Take a run out of the stack; say what went wrong with that: the stack is of no use then."""
         assert self._stack is not None
         place = self._places.index(member)
-        self._stack.take(place)
         self._places[place] = None
+        try:
+            self._stack.take(place)
+        except Exception as error:
+            return one_line(error)
+        return ""
 
-    def _leave(self, members: Sequence[Member]) -> None:
-        """Take runs out of the stack; they have tensors of their own again, and wait."""
-        for member in members:
-            self._take(member)
-            self.waiting.append(member)
+    def _leave(self) -> None:
+        """Take all runs out of the stack; they have tensors of their own again, and wait."""
+        members = self.members
+        self.waiting += members
+        if any([self._take(member) for member in members]):
+            # Memory is short: their tensors stay rows of the stack, which no other run may get.
+            self._stack, self._places = None, []
 
     def _give_up(self, why: str) -> None:
         """Let every run make its own updates from here on."""
-        members = self.members
-        self._say(f"{len(self.everyone)} runs cannot be trained together after all, and are trained one by one: {why}")
-        for place, member in enumerate(self._places):
-            # Where memory is short its tensors stay rows of the stack, which no other run has.
-            with contextlib.suppress(Exception):
-                if self._stack is not None and member is not None:
-                    self._stack.take(place)
-        self.waiting += members
-        self._places, self._stack, self._apart = [], None, True
+        self._say(f"runs cannot be trained together after all, and are trained one by one: {why}")
+        self._apart, self._suspects = True, self.members
+        self._leave()
+        self._stack, self._places = None, []
         self._batches, self._stretches = Batches(), Stretches()
 
     def _turn(self) -> list[tuple[Member, BaseException | None]]:
@@ -152,15 +165,17 @@ class Group:
         """Do what is due; give those that have come to rest."""
         assert self._stack is not None
         evaluate_ahead(self._stack, self.members, [member for member, error in due if error is None])
-        rested = []
+        rested, why = [], ""
         for member, error in due:
             lane = member.lane
             member.proceed(error)
             if not member.rests and member.lane is lane:
                 continue
-            self._take(member)
+            why = self._take(member) or why
             if not member.rests:  # it has gone back to a checkpoint, as a run that is built anew
                 self.waiting.append(member)
             else:
                 rested.append(member)
+        if why:
+            self._give_up(why)
         return rested
