@@ -155,6 +155,19 @@ def test_a_study_is_shown_while_it_runs(searched: Path, tmp_path: Path, capsys: 
     assert "none yet" in capsys.readouterr().out
 
 
+def test_a_study_that_was_stopped_at_its_winner_is_shown_as_stopped(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "s"
+    shutil.copytree(searched, folder)
+    report = json.loads((folder / "report.json").read_text()) | {"status": "interrupted", "reason": "signal SIGINT"}
+    (folder / "report.json").write_text(json.dumps(report))
+    assert main(["report", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == f"{folder}: interrupted (signal SIGINT)"
+    assert f"to go on    trainkit resume {folder}\n" in out
+
+
 @pytest.mark.parametrize("findings", [3, {"importances": [1], "findings": {}, "edges": 1, "ties": "x"}, {"ties": [1]}])
 def test_findings_that_nobody_wrote_are_found_out_anew(
     searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], findings: object

@@ -126,7 +126,7 @@ def _status(folder: Path, ledger: Ledger) -> tuple[str, str]:
     if status == "finished" and ledger.over:
         ledger.study.findings = _found(report)
         return status, reason
-    if status in ("interrupted", "failed") and not ledger.over:
+    if status in ("interrupted", "failed"):
         return status, reason
     begun = f"{len(ledger.study.records)} of {ledger.study.trials}"
     return "running", f"{begun} trials begun; where no process goes on with it, it was killed"
