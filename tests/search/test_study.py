@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from trainkit.finished import evaluate_run
 from trainkit.launch import launch
 from trainkit.recipe import load_recipe
 from trainkit.search.ending import winner_folder
+from trainkit.search.folder import StudyFolder
 from trainkit.search.ledger import read_study
 from trainkit.search.log import NAME, read_events
+from trainkit.trial_run import run_job
+from trainkit.work import Job, Outcome
 
 
 def figures(folder: Path) -> list[tuple[int, dict[str, Any], str, tuple[float, ...]]]:
@@ -110,6 +114,43 @@ def test_another_environment_is_refused(tmp_path: Path, searching: Searching) ->
     assert set(report.trials) == {"done", "pruned"}
 
 
+def test_what_a_value_is_never_changes(tmp_path: Path, searching: Searching) -> None:
+    searching(tmp_path / "s", "search.trials=1")
+    log = (tmp_path / "s" / NAME).read_text()
+    with pytest.raises(UsageError, match=r"the objective is val.accuracy \(max\), was val.loss \(min\)"):
+        searching.resume(tmp_path / "s", "search.trials=2", "run.monitor=val.accuracy", accept_drift=True)
+    with pytest.raises(UsageError, match=r"a trial \(search.folds, search.repeats\) has 3 runs, had 1"):
+        searching.resume(tmp_path / "s", "search.trials=2", "search.folds=3", accept_drift=True)
+    assert (tmp_path / "s" / NAME).read_text() == log
+
+
+def test_an_accepted_change_holds_where_the_process_dies_at_once(
+    tmp_path: Path, searching: Searching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searching(tmp_path / "s", "search.trials=9", "search.use=asha", "run.duration=9ep")
+    for file in [tmp_path / "s/environment.json", *(tmp_path / "s/trials").glob("*/environment.json")]:
+        file.write_text(file.read_text().replace('"torch": "', '"torch": "0.'))
+
+    def dies(self: StudyFolder, recipe_toml: str, environment: Mapping[str, Any]) -> None:
+        describe(self, recipe_toml, environment)
+        raise KeyboardInterrupt
+
+    describe = StudyFolder.describe
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyFolder, "describe", dies)
+        with pytest.raises(KeyboardInterrupt):
+            searching.resume(tmp_path / "s", "search.trials=20", accept_drift=True)
+    report = searching.resume(tmp_path / "s")
+    assert sum(report.trials.values()) == 20
+    assert set(report.trials) == {"done", "pruned"}
+
+
+def test_another_searcher_that_was_accepted_is_named(tmp_path: Path, searching: Searching) -> None:
+    searching(tmp_path / "s", "search.trials=2")
+    searching.resume(tmp_path / "s", "search.trials=3", "search.use=sobol", accept_drift=True)
+    assert read_study(tmp_path / "s").searcher == "sobol"
+
+
 def test_folds_and_repeats_are_runs_of_one_trial(tmp_path: Path, searching: Searching) -> None:
     searching(tmp_path / "s", "search.folds=2", "search.repeats=2", "search.trials=1")
     report = searching.resume(tmp_path / "s", "search.trials=2")
@@ -137,6 +178,32 @@ def test_the_winner_is_trained_once_more_on_all_samples(tmp_path: Path, searchin
     assert winner_folder(tmp_path / "s") == tmp_path / "s/refit"
     assert report.best["test"] == evaluate_run(tmp_path / "s/refit", "test", searching.plugins)
     assert report.best["test_of"] == "its refit on training and validation samples"
+
+
+@pytest.mark.parametrize("failure", ["killed", "full"])
+def test_a_refit_whose_machine_fails_goes_on(
+    tmp_path: Path, searching: Searching, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
+    failed: list[Job] = []
+
+    def once(job: Job, *given: Any) -> Outcome:
+        if job.folder.name != "refit" or failed:
+            return run_job(job, *given)
+        failed.append(job)
+        outcome = Outcome("killed", message="it died")
+        return outcome if failure == "killed" else Outcome("error", message="no room", origin="MachineError at x:1")
+
+    monkeypatch.setattr("trainkit_executors.here.run_job", once)
+    changes = ["search.refit=true", "search.trials=2"]
+    if failure == "full":
+        with pytest.raises(MachineError, match=r"refit: no room\n.*to go on: trainkit resume"):
+            searching(tmp_path / "s", *changes)
+        report = searching.resume(tmp_path / "s")
+    else:
+        report = searching(tmp_path / "s", *changes)
+    assert failed
+    assert report.best is not None
+    assert report.best["refit"]["status"] == "done"
 
 
 def test_without_test_nobody_meets_the_test_samples(tmp_path: Path, searching: Searching) -> None:

@@ -62,9 +62,10 @@ def continued(
         MachineError: if the environment has changed.
     """
     path, head = place.path, _head(recipe)
+    before, space = read_study(path), search_of(recipe).space
+    resume.check_values(before, search_of(recipe).objectives, head["parts"])
     changed = resume.check_changes(path, recipe, accept)
     differs = resume.check_environment(path, now, changed, accept)
-    before, space = read_study(path), search_of(recipe).space
     resume.check_wider(path, before.space, space, len(before.records), head["trials"], accept)
     wider: Event = {}
     if before.trials != head["trials"]:
@@ -77,15 +78,19 @@ def continued(
             f"  trainkit resume {path} search.trials={2 * before.trials}"
         )
     ledger = replayed(path, searcher)
-    if changed or differs:
-        place.describe(fill_toml(recipe), now)
     log = StudyLog(path / NAME)
     place.reopen()
-    if changed or differs:
+    # First the log, then the files: a process that is killed between the two finds the change once more.
+    if changed or differs or ledger.batch != bool(head["batch"]):
         pairs = {key: {"was": was, "is": value} for key, (was, value) in {**changed, **differs}.items()}
-        _write(ledger, log, {"event": "changed", "changed": pairs, "batch": head["batch"], "drift": bool(differs)})
+        event: Event = {"event": "changed", "changed": pairs, "batch": head["batch"], "drift": bool(differs)}
+        if before.searcher != head["searcher"]:
+            event["searcher"] = head["searcher"]
+        _write(ledger, log, event)
     if wider or ledger.over:
         _write(ledger, log, {"event": "widen", **wider})
+    if changed or differs:
+        place.describe(fill_toml(recipe), now)
     return ledger, log
 
 

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from trainkit.aside import put_aside
-from trainkit.errors import RunError, TrainkitError, UsageError
+from trainkit.errors import MachineError, RunError, TrainkitError, UsageError
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, fill_toml, parse_toml, to_toml
 from trainkit.rundir import write_atomically
 from trainkit.search.driver import WAIT_S
+from trainkit.search.failures import RETRIES, machine_is_full
 from trainkit.search.folder import REFIT, trial_folder
 from trainkit.search.ledger import Ledger
 from trainkit.search.log import StudyLog, finite
 from trainkit.search.plan import run_recipe
+from trainkit.tables import OF_SEVERAL_RUNS
 from trainkit.trial import Record, Study
 from trainkit.work import Executor, Job
 
@@ -118,11 +120,19 @@ def _refit(
     """Train the winner once more, on all samples but those of the test."""
     text = run_recipe(recipe, best.trial, None, {"data.train_on": "train+val"})
     executor.submit(Job(best.trial.number, 0, text, study.folder / REFIT, objectives=()))
-    told = False
+    told, tries = False, 0
     while True:
-        for _, outcome in executor.wait(WAIT_S):
+        for job, outcome in executor.wait(WAIT_S):
             if outcome.status == "interrupted":
                 return stopping() or "the refit was interrupted", {}
+            if machine_is_full(outcome):
+                raise MachineError(f"{job.folder}: {outcome.message}")
+            if outcome.status == "killed" and told:  # it did not stop in time, and goes on from its checkpoint
+                return stopping() or "the refit was killed", {}
+            if outcome.status == "killed" and tries < RETRIES:
+                tries += 1
+                executor.submit(job)
+                break
             if outcome.status == "done":
                 return "", {"status": "done", "metrics": finite(outcome.metrics), "seconds": round(outcome.seconds, 3)}
             return "", {"status": outcome.status, "message": outcome.message}
@@ -135,11 +145,11 @@ def _refit(
 
 
 def write_best(recipe: Recipe, study: Study, best: Record) -> None:
-    """Write ``best.toml``: the study's recipe with the winner's values and without the search."""
+    """Write ``best.toml``: the study's recipe with the winner's values, of one run."""
     base = parse_toml(fill_toml(recipe), "the recipe")
     winner = parse_toml(run_recipe(recipe, best.trial, None), "the winner's recipe")
-    base.pop("search", None)
-    tables = {"extends": "recipe.toml", "drop": ["search"], **difference(base, winner)}
+    several = [key for key in OF_SEVERAL_RUNS if base.pop(key, None) is not None]
+    tables = {"extends": "recipe.toml", "drop": several, **difference(base, winner)}
     head = f"# The best of {len(study.records)} trials: trial {best.trial.number}, " + ", ".join(
         f"{objective.figure} {figure:.6g}" for objective, figure in zip(study.objectives, best.figures, strict=True)
     )

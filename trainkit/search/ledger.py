@@ -219,6 +219,7 @@ class Ledger:
             self._told(event)
         self.batch = bool(event["batch"])
         self.drifted = self.drifted or event["drift"]
+        self.study.searcher = event.get("searcher", self.study.searcher)
 
     def _winner(self, event: Event) -> None:
         if "trial" in event:  # another winner than before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from trainkit.errors import MachineError, UsageError
 from trainkit.recipe import Recipe, fill_toml, parse_toml
 from trainkit.rundir import read_text
 from trainkit.space import Dimension, Space
+from trainkit.trial import Objective, Study
 
 # What changes no result of a trial: where trials are trained, when the search stops, what comes after it.
 FREE = (
@@ -20,12 +21,33 @@ FREE = (
     "search.time_limit",
     "search.refit",
     "search.test",
+    "ensemble",
     "run.keep",
     "run.log_every",
     "run.save_in_background",
     "run.save_pause",
     "logger",
 )
+
+
+def check_values(study: Study, objectives: Sequence[Objective], parts: int) -> None:
+    """Hold that the value of a trial is what it was: no acceptance makes others of those that the log has.
+
+    Args:
+        study: as its log has it.
+        objectives: what the recipe now wants.
+        parts: how many runs a trial now has.
+
+    Raises:
+        UsageError: if it is not.
+    """
+    was, now = (", ".join(f"{one.figure} ({one.mode})" for one in some) for some in (study.objectives, objectives))
+    wrong = [f"the objective is {now}, was {was}"] if was != now else []
+    if study.parts != parts:
+        wrong.append(f"a trial (search.folds, search.repeats) has {parts} runs, had {study.parts}")
+    if wrong:
+        cure = "  what a trial's value is cannot change within a study; put it back, or begin a new one"
+        raise UsageError("\n".join([f"{study.folder}: the study was not continued", *(f"  {w}" for w in wrong), cure]))
 
 
 def check_changes(path: Path, recipe: Recipe, accept: bool) -> dict[str, tuple[str, str]]:
