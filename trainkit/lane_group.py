@@ -11,7 +11,6 @@ import torch
 from trainkit.allocator import keep_pages
 from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.errors import MachineError
-from trainkit.feed.streamed import StreamedFeed
 from trainkit.lanes.fit import seen, structure
 from trainkit.lanes.group import Group
 from trainkit.lanes.lane import Lane
@@ -19,7 +18,7 @@ from trainkit.lanes.member import Ahead, Member
 from trainkit.lanes.memory import lanes_that_fit
 from trainkit.lanes.probe import differing, one_line
 from trainkit.lanes.speed import LaneSpeed as LaneSpeed
-from trainkit.lanes.speed import speed_of
+from trainkit.lanes.speed import of_feed, speed_of
 from trainkit.lanes.stack import Stack
 from trainkit.manager import Plugins
 from trainkit.recipe import recipe_from_text
@@ -147,7 +146,7 @@ class LaneGroup:
     def _group_of(self, member: Member) -> Group:
         assert member.lane is not None
         run, recipe = member.run, member.lane.recipe
-        if why := seen(recipe, run) or _of_feed(member):
+        if why := seen(recipe, run) or of_feed(run):
             return self._one_by_one(why)
         # Batches of a stack have one size, the last of an epoch too, and folds differ by a sample or so.
         key: Hashable = structure(recipe, run), run.feed.spec.sizes["train"]
@@ -174,13 +173,6 @@ class LaneGroup:
         if text not in self._said:
             self._said.add(text)
             self._say(text)
-
-
-def _of_feed(member: Member) -> str:
-    feed = member.run.feed
-    if isinstance(feed, StreamedFeed) and feed.workers:
-        return 'worker processes make its batches; loading = "resident" or workers = 0 lets many runs share them'
-    return ""
 
 
 def lane_speed(recipe: str, plugins: Plugins, lanes: int) -> LaneSpeed:

@@ -86,6 +86,19 @@ def test_a_recipe_that_no_small_batch_shows_is_measured_as_one_that_cannot_be_la
     assert speed.obstacle.startswith("ValueError: Expected more than 1 value per channel")
 
 
+def test_a_recipe_with_worker_processes_is_measured_as_one_that_cannot_be_lanes(
+    job: Callable[..., Job], plugins: Plugins
+) -> None:
+    said: list[str] = []
+    data = {"data": 'loading = "streamed"\nworkers = 1', "epochs": 1}
+    speed = lane_speed(recipe(**data), plugins, 4)
+    assert speed.obstacle.startswith("worker processes make its batches")
+    assert (speed.lanes, speed.together) == (1, 0.0)
+    assert speed.alone > 0
+    assert together([job(0, **data)], plugins, say=said.append)[0].status == "done"
+    assert said == [f"trials are trained one by one, not as lanes: {speed.obstacle}"]
+
+
 def test_a_lane_that_cannot_be_measured_ends_alone(job: Callable[..., Job], plugins: Plugins) -> None:
     def brittle(number: int, where: str, rate: float) -> Job:
         made = job(number, where, lr=rate)

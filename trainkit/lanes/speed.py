@@ -15,6 +15,7 @@ import torch
 from trainkit.build import make_ready, prepare
 from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.dataset import Batch
+from trainkit.feed.streamed import StreamedFeed
 from trainkit.lanes.fit import obstacle
 from trainkit.lanes.lane import Lane
 from trainkit.lanes.memory import lanes_that_fit
@@ -81,7 +82,7 @@ def speed_of(recipe: Recipe, plugins: Plugins, lanes: int) -> LaneSpeed:
 def _measured(recipe: Recipe, run: Run, lanes: int) -> LaneSpeed:
     kind = run.device.type
     try:
-        why = obstacle(recipe, run)
+        why = of_feed(run) or obstacle(recipe, run)
         count = 1 if why else min(lanes, lanes_that_fit(run))
         copies = [_copy(run) for _ in range(count)] if count > 1 else []
     except (Exception, SystemExit) as error:  # such a run is trained one by one, and may well fail by itself
@@ -104,6 +105,13 @@ def _measured(recipe: Recipe, run: Run, lanes: int) -> LaneSpeed:
     except (Exception, SystemExit) as error:
         return LaneSpeed(run.total_updates, alone, obstacle=one_line(error), device=kind)
     return LaneSpeed(run.total_updates, alone, together, count, device=kind)
+
+
+def of_feed(run: Run) -> str:
+    """Why the feed of a run keeps it from being a lane; empty if it does not."""
+    if isinstance(run.feed, StreamedFeed) and run.feed.workers:
+        return 'worker processes make its batches; loading = "resident" or workers = 0 lets many runs share them'
+    return ""
 
 
 def _copy(run: Run) -> Run:
