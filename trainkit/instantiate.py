@@ -15,6 +15,7 @@ from trainkit.manager import Plugins
 from trainkit.protocols import Phase, Progress
 from trainkit.recipe import Recipe, data_roots, problem_at
 from trainkit.settings import Nested, duration_limits, durations_inside, find_nested, is_duration, is_path, is_tuple
+from trainkit.tables import OF_SEVERAL_RUNS
 
 TablePath = tuple[str | int, ...]
 
@@ -92,8 +93,8 @@ class Builder:
             if isinstance(value, list | tuple):
                 return [self._nested(nested, (*path, i), given) for i in range(len(value))]
             return self._nested(nested, path, given)
-        if path[0] == "search" and (is_duration(annotation) or durations_inside(annotation) is not None):
-            return value  # a search has no clock: only its trials' runs have one
+        if path[0] in OF_SEVERAL_RUNS and (is_duration(annotation) or durations_inside(annotation) is not None):
+            return value  # a search or an ensemble has no clock: only its runs have one
         if is_duration(annotation):
             return self.updates(value, path, annotation)
         if (item := durations_inside(annotation)) is not None:

@@ -273,6 +273,8 @@ COMPONENT_TABLES: Mapping[str, TableKind] = {
         ),
     )
 }
+# Tables that say what is made of several runs: no single run has them, and they have no clock.
+OF_SEVERAL_RUNS = ("search", "ensemble")
 TOP_SETTINGS = read_settings(recipe)
 RUN_SETTINGS = read_settings(run)
 # Settings that may be the name of a component alone: `executor = "ray"` stands for `executor = { use = "ray" }`.

@@ -26,7 +26,7 @@ def test_every_default_is_filled_in(load: Load, base: str) -> None:
     assert tables["data"] | {"root": None, "augment": [], "shuffle": True, "batch_size": 64} == tables["data"]
     assert tables["model"] == {"use": "resnet", "depth": 8, "widths": [16, 32, 64], "norm": "batch"}
     assert tables["logger"] == [{"use": "curves"}]
-    assert set(tables) == {"recipe", "seed", "requires", "run", *COMPONENT_TABLES} - {"search"}
+    assert set(tables) == {"recipe", "seed", "requires", "run", *COMPONENT_TABLES} - {"search", "ensemble"}
 
 
 def test_defaults_of_two_recipes_are_not_one_object(load: Load, base: str) -> None:

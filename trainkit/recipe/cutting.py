@@ -10,6 +10,16 @@ from trainkit.recipe.filled import Recipe
 from trainkit.recipe.text import Path, shown
 
 
+def check_chosen(recipe: Recipe) -> Iterator[Problem]:
+    """Find an ``[ensemble]`` that has no samples to choose by."""
+    if "ensemble" in recipe.tables and (recipe.tables.get("data") or {}).get("train_on") == "train+val":
+        message = (
+            '[data] train_on = "train+val" leaves [ensemble] no validation samples to choose members, weights and the '
+            "temperature by"
+        )
+        yield Problem(recipe.tables.place(("data", "train_on")), message, "leave one of the two out")
+
+
 def check_cut(recipe: Recipe) -> Iterator[Problem]:
     """Find folds that cannot be, and figures that are waited for although nothing is measured."""
     table: dict[str, Any] = recipe.tables.get("data") or {}

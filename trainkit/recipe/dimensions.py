@@ -25,6 +25,7 @@ MOST_CHOICES, MOST_SETTINGS = 1000, 200
 # What a search may not vary, and why; a table stands for all of its settings.
 FIXED: Mapping[str, str] = {
     "search": "a search does not vary itself",
+    "ensemble": "it says what is made of the trials when they are done",
     "recipe": "it says what the recipe is written in",
     "requires": "it says what has to be installed",
     "extends": "it says what the recipe begins with",
@@ -40,7 +41,7 @@ FIXED: Mapping[str, str] = {
     **{f"run.{name}": "it is for runs that go on" for name in ("on_length_change", "on_conflict")},
     **{
         f"data.{name}": "all trials must be measured on the same samples"
-        for name in ("seed", "folds", "fold", "fold_by", "train_on")
+        for name in ("seed", "folds", "fold", "fold_by", "train_on", "bag")
     },
 }
 

@@ -17,6 +17,7 @@ from trainkit.recipe.reach import Unreachable, reach
 from trainkit.recipe.text import Path, lookup
 from trainkit.recipe.values import plain
 from trainkit.settings import REQUIRED
+from trainkit.tables import OF_SEVERAL_RUNS
 
 _NUMBERED = re.compile(r"#\d+(?=\.|$)")
 
@@ -48,15 +49,15 @@ class Tried:
         return self.at()
 
 
-def without_search(composed: Composed) -> Composed:
-    """A copy of a composed recipe to lay values over, without ``[search]``."""
-    kept = {key: plain(value) for key, value in composed.tables.items() if key != "search"}
-    marks = {path: list(marks) for path, marks in composed.marks.items() if path[0] != "search"}
+def of_one_run(composed: Composed) -> Composed:
+    """A copy of a composed recipe to lay values over, without ``[search]`` and ``[ensemble]``."""
+    kept = {key: plain(value) for key, value in composed.tables.items() if key not in OF_SEVERAL_RUNS}
+    marks = {path: list(marks) for path, marks in composed.marks.items() if path[0] not in OF_SEVERAL_RUNS}
     return Composed(composed.name, kept, marks)
 
 
 def laid(composed: Composed, values: Mapping[str, Any], plugins: Plugins) -> Composed:
-    """The recipe with other values, without ``[search]``; its settings are not looked at yet.
+    """The recipe of one run with other values, without ``[search]`` and ``[ensemble]``; its settings are not looked at yet.
 
     Args:
         composed: the recipe, with ``[search]`` for the places.
@@ -66,7 +67,7 @@ def laid(composed: Composed, values: Mapping[str, Any], plugins: Plugins) -> Com
     Raises:
         RecipeError: if a key leads nowhere.
     """
-    trial = without_search(composed)
+    trial = of_one_run(composed)
     problems: list[Problem] = []
     for name, value in in_order(values):
         problems += _lay(trial, name, plain(value), composed, plugins)

@@ -39,10 +39,10 @@ def search_of(recipe: Recipe) -> SearchPlan:
 
 
 def trial_recipe(recipe: Recipe, point: Point, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """The checked recipe of one trial, without ``[search]``.
+    """The checked recipe of one run, such as a trial, without ``[search]`` and ``[ensemble]``.
 
     Args:
-        recipe: the recipe that is searched.
+        recipe: the recipe that is searched, or that members of an ensemble are trained from.
         point: values of the trial by dimension; the recipe's own count for the rest.
         changes: other settings by dotted key, such as ``{"run.duration": "1ep"}``; they win.
 

@@ -33,6 +33,7 @@ from trainkit.search.ready import begin_searcher
 from trainkit.search.report import StudyReport, report_of
 from trainkit.search.show import StudyDisplay
 from trainkit.signals import Signals
+from trainkit.tables import OF_SEVERAL_RUNS
 from trainkit.trial import Record, Searcher
 from trainkit.work import Executor, Site
 
@@ -138,7 +139,7 @@ class _Session:
                 hook(record)
 
         driver = Driver(plan, ledger, log, self.executor, self._stopping, rested)
-        recipe = to_toml({key: value for key, value in self.recipe.tables.items() if key != "search"})
+        recipe = to_toml({key: value for key, value in self.recipe.tables.items() if key not in OF_SEVERAL_RUNS})
         site = Site(
             self.place.path, tuple(self.modules), tuple(self.without), study.seed, self._note, driver.measured, recipe
         )

@@ -196,6 +196,25 @@ def rungs(*, over: Annotated[Any, Nested("searcher")] = {"use": "random"}, first
     return over, first
 
 
+def seeds(*, members: PositiveInt = 5, cycle: Duration = "2ep", spread: list[Duration] = []) -> Any:  # noqa: B006
+    """Members that differ in their seeds.
+
+    Args:
+        members: how many.
+        cycle: time between two of them.
+        spread: other times.
+    """
+    return members, cycle, spread
+
+
+def greedy(*, rounds: PositiveInt = 25) -> None:
+    """Chooses some of those that are there.
+
+    Args:
+        rounds: how often.
+    """
+
+
 def auto() -> None:
     """Trains trials somewhere."""
 
@@ -237,6 +256,7 @@ def trainkit_components() -> list[Component]:
         Component("searcher", random, capabilities={"repeatable": True}),
         Component("searcher", weigh, capabilities={"multi_objective": True}),
         Component("searcher", rungs),
+        *(Component("ensembler", factory) for factory in (seeds, greedy)),
         *(Component("executor", factory) for factory in (auto, processes)),
     ]
 
