@@ -57,7 +57,7 @@ def of_one_run(composed: Composed) -> Composed:
 
 
 def laid(composed: Composed, values: Mapping[str, Any], plugins: Plugins) -> Composed:
-    """The recipe of one run with other values, without ``[search]`` and ``[ensemble]``; its settings are not looked at yet.
+    """The recipe of one run with other values, as by `of_one_run`; its settings are not looked at yet.
 
     Args:
         composed: the recipe, with ``[search]`` for the places.
