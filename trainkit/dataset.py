@@ -51,6 +51,10 @@ class DataSpec:
         tokens_per_sample: tokens in one sample, for data that counts tokens.
         target_mean: per output, what was subtracted from regression targets; empty where nothing was.
         target_std: per output, what regression targets were divided by; empty where nothing was.
+        input_mean: per feature or channel (the first dimension of a sample), what was subtracted from inputs; empty
+            where nothing was.
+        input_std: per feature or channel, what inputs were then divided by; empty where nothing was. Runs on data that
+            differs in these numbers alone can be members of one ensemble.
     """
 
     input_shape: tuple[int, ...]
@@ -63,6 +67,8 @@ class DataSpec:
     tokens_per_sample: int | None = None
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
+    input_mean: tuple[float, ...] = ()
+    input_std: tuple[float, ...] = ()
 
 
 class Gatherable(Protocol):

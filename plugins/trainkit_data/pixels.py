@@ -118,6 +118,8 @@ def images(
         class_counts=count_classes(targets[parts["train"]], len(classes)),
         sizes={name: len(part) for name, part in parts.items()},
         fingerprint=fingerprint(marks),
+        input_mean=scale.mean,
+        input_std=scale.std,
     )
 
     def again(numbers: Mapping[str, Tensor]) -> Dataset:

@@ -67,9 +67,13 @@ def load_table(
 
     def make(parts: Mapping[str, Tensor]) -> Dataset:
         everything, plain = encode_inputs(tables, columns, categorical, parts["train"].tolist())
+        mean: tuple[float, ...] = ()
+        std: tuple[float, ...] = ()
         if standardise and plain:
             # Zeros and ones of words stay what they are.
-            everything[:, :plain] = fit(everything[parts["train"], :plain])(everything[:, :plain])
+            scaler, words = fit(everything[parts["train"], :plain]), everything.shape[1] - plain
+            everything[:, :plain] = scaler(everything[:, :plain])
+            mean, std = (*scaler.mean.tolist(), *[0.0] * words), (*scaler.std.tolist(), *[1.0] * words)
         made = tabular(
             everything,
             torch.cat(list(targets.values())),
@@ -80,7 +84,8 @@ def load_table(
             scale_targets=standardise_targets,
             groups=groups,
         )
-        return dataclasses.replace(made, recut=lambda numbers: make(recut(parts, numbers)))
+        spec = dataclasses.replace(made.spec, input_mean=mean, input_std=std)
+        return dataclasses.replace(made, spec=spec, recut=lambda numbers: make(recut(parts, numbers)))
 
     return make(parts)
 

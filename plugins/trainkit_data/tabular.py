@@ -71,8 +71,13 @@ def tabular(
     )
     train = parts["train"]
     inputs = inputs.float()
+    input_mean: tuple[float, ...] = ()
+    input_std: tuple[float, ...] = ()
     if scale_inputs and len(train):
-        inputs = standardise(inputs[train])(inputs)
+        input_scaler = standardise(inputs[train])
+        inputs = input_scaler(inputs)
+        input_mean = tuple(input_scaler.mean.reshape(-1).tolist())
+        input_std = tuple(input_scaler.std.reshape(-1).tolist())
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     if task == "regression":
@@ -95,6 +100,8 @@ def tabular(
         fingerprint=known,
         target_mean=mean,
         target_std=std,
+        input_mean=input_mean,
+        input_std=input_std,
     )
     if task == "binary":
         targets = targets.float()
