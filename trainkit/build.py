@@ -244,7 +244,7 @@ def _blaming(plugins: Plugins) -> Iterator[None]:
         raise defect from error
 
 
-_CUT_SETTINGS = ("folds", "fold", "fold_by", "train_on")
+_CUT_SETTINGS = ("folds", "fold", "fold_by", "train_on", "bag")
 _FEED_SETTINGS = ("batch_size", "eval_batch_size", "loading", "workers", "worker_timeout", "shuffle", "drop_last")
 
 

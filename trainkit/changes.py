@@ -49,7 +49,7 @@ CORE: Mapping[str, ResumeRule] = {
     **dict.fromkeys(["data.batch_size", "data.drop_last"], "checked"),
     **dict.fromkeys(["data.eval_batch_size", "data.loading", "data.workers", "data.worker_timeout"], "restart"),
     # Other samples are other data, which on_conflict settles.
-    **dict.fromkeys([f"data.{name}" for name in ("folds", "fold", "fold_by", "train_on", "seed")], "checked"),
+    **dict.fromkeys([f"data.{name}" for name in ("folds", "fold", "fold_by", "train_on", "bag", "seed")], "checked"),
     "data.shuffle": "fixed",
     "data.augment": "changeable",
     "optimizer.wrap": "fixed",

@@ -72,9 +72,9 @@ class Validation:
             were added: logits, or the mean for regression.
         targets: ``(samples,)`` int64 classes, or float32 ``(samples,)`` or ``(samples, outputs)``.
         held_out: ``(members, samples)`` bool: whether the member was not trained on the sample. All are true unless
-            members are folds of the same samples.
-        index: ``(samples,)`` int64, the samples' numbers: in the validation split or, for folds, through the training
-            split and on through the validation split.
+            members are folds or bootstrap draws of the same samples.
+        index: ``(samples,)`` int64, the samples' numbers: in the validation split or, for folds and bootstrap draws,
+            through the training split and on through the validation split.
         spec: what is known of the data.
         loss: the recipe's loss.
         measure: the outputs of another module, such as one of averaged weights, for the same samples: ``(samples,

@@ -132,6 +132,6 @@ NOT_MEANS = {
     ),
     "data": (
         *("batch_size", "workers", "worker_timeout", "shuffle", "drop_last", "augment"),
-        *("seed", "folds", "fold", "fold_by", "train_on"),
+        *("seed", "folds", "fold", "fold_by", "train_on", "bag"),
     ),
 }

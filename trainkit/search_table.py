@@ -15,6 +15,7 @@ def cut(
     fold: NonNegativeInt = 0,
     fold_by: FoldBy = "auto",
     train_on: Literal["train", "train+val"] = "train",
+    bag: NonNegativeInt | None = None,
     seed: NonNegativeInt | None = None,
 ) -> None:
     """Which samples train and which validate.
@@ -26,8 +27,10 @@ def cut(
         fold_by: what folds keep together or balance: classes in equal shares, groups whole, or nothing; auto is
             group where the data has groups, else class where it has classes.
         train_on: "train+val" trains on the validation samples too; then nothing is measured before the end.
-        seed: what folds and the data component draw from; unset is the recipe's seed, which the order of batches,
-            augmentations and the model follow in any case.
+        bag: number of a bootstrap draw: as many training samples as there are are drawn with replacement, from the
+            seed and this number; the validation samples stay as they are. Unset: each trains once an epoch.
+        seed: what folds, bootstrap draws and the data component draw from; unset is the recipe's seed, which the order
+            of batches, augmentations and the model follow in any case.
     """
 
 

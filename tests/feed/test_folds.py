@@ -16,7 +16,7 @@ from torch import Tensor
 from trainkit import Batch, DataError, Dataset, DataSpec, Split, split_by_fraction
 from trainkit.errors import PluginDefect
 from trainkit.feed import cut_anew, make_feed
-from trainkit.feed.folds import Picked, deal
+from trainkit.feed.folds import Picked, deal, draw_bag, parts_of
 from trainkit_data.files import csv
 from trainkit_data.shipped import diabetes, digits, wine
 
@@ -305,3 +305,71 @@ def test_groups_are_split_whole_into_shares() -> None:
     assert sum(map(len, sets)) == 6
     with pytest.raises(DataError, match="2 groups cannot be split into train, val, test"):
         split_by_fraction(torch.zeros(4), {"val": 0.2, "test": 0.2}, 0, groups=torch.tensor([0, 0, 1, 1]))
+
+
+# ---------------------------------------------------------------- bootstrap draws
+
+
+def test_a_bag_is_drawn_from_the_training_samples_alone() -> None:
+    data = made(train=500, val=100)
+    cut = cut_anew(data, folds=None, fold=0, bag=0, **CUT)
+    drawn = numbers_of(cut, "train")
+    assert len(drawn) == 500 == cut.spec.sizes["train"]
+    assert set(drawn) <= set(range(500))
+    assert 0.6 < len(set(drawn)) / 500 < 0.67  # 1 - 1/e is 0.632
+    assert max(numpy.bincount(drawn)) >= 3
+    assert numbers_of(cut, "val") == numbers_of(data, "val")
+    assert [int(label) for label in cut.splits["train"].targets] == [min(number % 5, 2) for number in drawn]
+    assert cut.spec.class_counts == tuple(torch.bincount(cut.splits["train"].targets, minlength=3).tolist())
+
+
+def test_each_sample_is_as_likely_to_be_drawn_as_any_other() -> None:
+    often = torch.zeros(50)
+    for bag in range(2000):
+        often += torch.bincount(draw_bag(50, bag, 7), minlength=50)
+    assert often.sum() == 100_000
+    expected, spread = 2000.0, (2000 * 49 / 50) ** 0.5
+    assert (often - expected).abs().max() < 4 * spread
+    assert 0.6 < float(((often - expected) / spread).square().mean()) < 1.5  # as often as chance has it, and no more
+
+
+def test_bags_follow_seed_and_number() -> None:
+    def mark(bag: int | None = 0, **changes: object) -> str:
+        return cut_anew(made(), bag=bag, fold=0, **{"folds": None} | CUT | changes).spec.fingerprint
+
+    marks = [mark(), mark(1), mark(2), mark(seed=4), mark(folds=4), mark(folds=4, bag=None), mark(None)]
+    assert len(set(marks)) == 7
+    assert mark() == marks[0]
+
+
+@pytest.mark.parametrize("changes", [{}, {"folds": 4}, {"train_on": "train+val"}])
+@pytest.mark.parametrize("data", ["plain", "groups"])
+def test_the_parts_of_a_bag_are_what_it_trains_on(data: str, changes: dict[str, object]) -> None:
+    held = made() if data == "plain" else grouped()
+    cutting = {"folds": None, "fold": 0, "bag": 3} | CUT | changes
+    parts, cut = parts_of(held, **cutting), cut_anew(held, **cutting)
+    assert parts is not None
+    for name, numbers in parts.items():
+        assert numbers.tolist() == numbers_of(cut, name)  # the inputs of these samples are their numbers
+    assert not set(parts["train"].tolist()) & set(parts.get("val", torch.tensor([])).tolist())
+    assert parts_of(held, **{"folds": None, "fold": 0} | CUT) is None
+    without = held.groups if data == "groups" else {}
+    assert cut.groups.keys() == ({"train", "val"} & parts.keys() if without else set())
+
+
+def test_groups_are_drawn_whole() -> None:
+    data = grouped()
+    of = data.groups["train"].tolist()
+    for bag in range(5):
+        drawn = numbers_of(cut_anew(data, folds=None, fold=0, bag=bag, **CUT), "train")
+        times = numpy.bincount(drawn, minlength=31)
+        assert all(len({times[number] for number in range(31) if of[number] == group}) == 1 for group in range(6))
+        assert sum(times[group] for group in range(6)) == 6  # as many groups as there are
+
+
+def test_what_was_fitted_stays_fitted_on_all_training_samples() -> None:
+    """Members that are draws of the same samples are given the same inputs."""
+    data, cut = wine(), cut_anew(wine(), folds=None, fold=0, bag=2, **CUT)
+    assert torch.equal(data.splits["val"].inputs[torch.arange(9)], cut.splits["val"].inputs[torch.arange(9)])
+    assert cut.splits["train"].inputs[torch.arange(50)].mean(0).abs().max() > 0.01
+    pickle.dumps(make_feed(cut, batch_size=64, seed=0, device="cpu").plan.dataset)

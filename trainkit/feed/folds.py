@@ -1,4 +1,4 @@
-"""Another cut between training and validation samples: one of several folds, or none held out at all."""
+"""Another cut between training and validation samples: one of several folds, none held out at all, a bootstrap draw."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from trainkit.dataset import Dataset, DataSpec, Gatherable, Split
 from trainkit.errors import DataError, PluginDefect
-from trainkit.feed.order import permutation
+from trainkit.feed.draws import deal as deal
+from trainkit.feed.draws import draw_bag as draw_bag
 from trainkit.feed.pipeline import gather, guard
 
 FoldBy = Literal["auto", "class", "group", "none"]
@@ -27,13 +26,15 @@ def cut_anew(
     fold: int,
     fold_by: FoldBy,
     train_on: Literal["train", "train+val"],
+    bag: int | None = None,
     seed: int,
     say: Callable[[str], None] = print,
 ) -> Dataset:
     """Cut the samples for training and validation as ``[data]`` says; the test samples stay out of it.
 
-    Both splits are put together, training samples first. What a data component fits on its training samples is fitted
-    on the new ones where it gives `Dataset.recut`; else it stays fitted on those that the component itself chose.
+    For folds and for a run on all samples both splits are put together, training samples first. What a data component
+    fits on its training samples is fitted on the new ones where it gives `Dataset.recut`; else it stays fitted on those
+    that the component itself chose.
 
     Args:
         dataset: what the data component returned.
@@ -41,83 +42,99 @@ def cut_anew(
         fold: number of the part that validates; the others train.
         fold_by: see `deal`; auto is group where the data has groups, else class where it has classes.
         train_on: ``train+val`` trains on both and leaves no validation split.
-        seed: what folds are drawn from.
+        bag: number of a bootstrap draw, see `draw_bag`; ``None`` trains on every training sample once.
+        seed: what folds and bootstrap draws follow from.
         say: told of classes that some folds lack.
 
     Raises:
         DataError: if the data cannot be cut so.
         PluginDefect: if groups do not belong to the samples.
     """
-    first, second = dataset.splits.get("train"), dataset.splits.get("val")
-    own = [split for split in (first, second) if split is not None]
-    if first is None or any(len(split.inputs) != len(split.targets) for split in own):
-        return dataset  # a defect, which the checks of data name
+    parts = _cut(dataset, folds, fold, fold_by, train_on, seed, say)
+    cut = dataset if parts is None else _recut(dataset, parts)
+    return cut if bag is None or not _whole(dataset) else _bagged(cut, bag, seed)
+
+
+def parts_of(
+    dataset: Dataset,
+    *,
+    folds: int | None,
+    fold: int,
+    fold_by: FoldBy,
+    train_on: Literal["train", "train+val"],
+    bag: int | None = None,
+    seed: int,
+    say: Callable[[str], None] = print,
+) -> dict[str, Tensor] | None:
+    """The samples that train and those that validate, as `cut_anew` cuts them.
+
+    Returns:
+        ``(samples,)`` int64 by split, numbers counted through the training split and on through the validation split:
+        ``train``, where a bootstrap draw names some samples several times, and ``val`` where some validate. ``None``
+        where the component's own splits stay.
+    """
+    parts = _cut(dataset, folds, fold, fold_by, train_on, seed, say)
+    if bag is None or not _whole(dataset):
+        return parts
+    if parts is None:
+        first, second = dataset.splits["train"], dataset.splits.get("val")
+        parts = {"train": torch.arange(len(first))}
+        if second is not None:
+            parts["val"] = torch.arange(len(first), len(first) + len(second))
+    groups = _joined_groups(dataset)
+    train = parts["train"]
+    return parts | {"train": train[draw_bag(len(train), bag, seed, None if groups is None else groups[train])]}
+
+
+def _whole(dataset: Dataset) -> bool:
+    """Whether there are samples to cut; what lacks is a defect, which the checks of data name."""
+    own = [dataset.splits[name] for name in ("train", "val") if name in dataset.splits]
+    return "train" in dataset.splits and all(len(split.inputs) == len(split.targets) for split in own)
+
+
+def _cut(
+    dataset: Dataset,
+    folds: int | None,
+    fold: int,
+    fold_by: FoldBy,
+    train_on: Literal["train", "train+val"],
+    seed: int,
+    say: Callable[[str], None],
+) -> dict[str, Tensor] | None:
+    """As `parts_of`, before samples are drawn."""
+    own = [dataset.splits[name] for name in ("train", "val") if name in dataset.splits]
     count = sum(map(len, own))
+    if not _whole(dataset):
+        return None
     if folds is not None:
         part = _deal(dataset, own, count, folds, fold_by, seed, say)
-        parts = {"train": (part != fold).nonzero().squeeze(1), "val": (part == fold).nonzero().squeeze(1)}
-    elif train_on == "train+val" and second is not None:
-        parts = {"train": torch.arange(count)}
-    else:
-        return dataset
+        return {"train": (part != fold).nonzero().squeeze(1), "val": (part == fold).nonzero().squeeze(1)}
+    return {"train": torch.arange(count)} if train_on == "train+val" and "val" in dataset.splits else None
+
+
+def _recut(dataset: Dataset, parts: Mapping[str, Tensor]) -> Dataset:
     if dataset.recut is not None:
         cut = guard("data", dataset.recut, dataset.recut, parts)
     else:
+        own = [dataset.splits[name] for name in ("train", "val") if name in dataset.splits]
         splits = {name: _take(own, index) for name, index in parts.items()}
         cut = dataclasses.replace(dataset, splits=splits | _others(dataset.splits))
     return dataclasses.replace(cut, spec=_spec(dataset, cut, parts), groups=_groups_of(dataset, parts), recut=None)
 
 
-def deal(count: int, folds: int, seed: int, classes: Tensor | None = None, groups: Tensor | None = None) -> Tensor:
-    """Deal samples into folds, as a function of the seed.
+def _bagged(dataset: Dataset, bag: int, seed: int) -> Dataset:
+    """A bootstrap draw of the training samples.
 
-    Without groups each class is dealt out like cards, one class after the other: the folds' shares of a class differ
-    by one sample at most, and so do their sizes. Groups stay whole. The largest is dealt first, each to the fold that
-    has least of what it brings, so that sizes and, with classes, the shares of classes come out near each other.
-
-    Args:
-        count: samples.
-        folds: parts.
-        seed: decides which samples, and which of equal groups.
-        classes: ``(samples,)`` int64, to have every class in equal shares.
-        groups: ``(samples,)`` int64, numbers of what stays together.
-
-    Returns:
-        ``(samples,)`` int64, the fold of each sample. Every fold has a sample where there are as many samples, or
-        groups, as folds.
+    What the data component has fitted on the training samples stays fitted on all of them: members that are draws of
+    the same samples then see the same inputs, and a word that a draw lacks keeps its column.
     """
-    order = permutation(count, "folds", seed)
-    if groups is not None:
-        return _deal_groups(groups.numpy(), folds, order.numpy(), None if classes is None else classes.numpy())
-    if classes is not None:
-        order = order[classes[order].argsort(stable=True)]
-    part = torch.empty(count, dtype=torch.int64)
-    part[order] = torch.arange(count) % folds
-    return part
-
-
-def _deal_groups(
-    groups: NDArray[numpy.int64],
-    folds: int,
-    order: NDArray[numpy.int64],
-    classes: NDArray[numpy.int64] | None,
-) -> Tensor:
-    names, first, number = numpy.unique(groups[order], return_index=True, return_inverse=True)
-    drawn = numpy.empty_like(number)
-    drawn[order] = number  # the place in `names` of each sample's group
-    labels = numpy.zeros_like(drawn) if classes is None else numpy.unique(classes, return_inverse=True)[1]
-    held = numpy.zeros((len(names), int(labels.max(initial=0)) + 2))
-    numpy.add.at(held, (drawn, labels), 1)
-    held[:, -1] = held[:, :-1].sum(1)  # all of its samples count as one class more
-    weighted = held / held.sum(0) ** 2
-    filled = numpy.zeros((folds, held.shape[1]))
-    part = numpy.empty(len(names), dtype=numpy.int64)
-    for place in numpy.lexsort((first, -held[:, -1])):  # groups of one size come as drawn
-        # What it adds to the sum of squares of the folds' shares.
-        chosen = int((filled @ weighted[place]).argmin())
-        filled[chosen] += held[place]
-        part[place] = chosen
-    return torch.from_numpy(part[drawn])
+    groups = _joined_groups(dataset)
+    mine = None if groups is None else dataset.groups["train"].cpu()
+    index = draw_bag(len(dataset.splits["train"]), bag, seed, mine)
+    splits = {**dataset.splits, "train": _take([dataset.splits["train"]], index)}
+    cut = dataclasses.replace(dataset, splits=splits)
+    together = dataset.groups if mine is None else {**dataset.groups, "train": mine[index]}
+    return dataclasses.replace(cut, spec=_spec(dataset, cut, {"bag": index}), groups=together, recut=None)
 
 
 def _deal(

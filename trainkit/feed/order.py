@@ -72,6 +72,18 @@ def permutation(count: int, *key: int | str, device: torch.device | str = "cpu")
     return scramble_(hashes).argsort()
 
 
+def draws(count: int, below: int, *key: int | str) -> Tensor:
+    """Whole numbers from 0 to ``below - 1`` with replacement, a function of ``key`` alone.
+
+    Returns:
+        ``(count,)`` int64. What 2**64 leaves over makes no number likelier by more than ``below`` in 2**64.
+    """
+    states = numpy.arange(count, dtype=numpy.uint64)
+    states *= _STEP
+    states += key_of(*key) & _MASK
+    return torch.from_numpy((_scrambled(states).view(numpy.uint64) % numpy.uint64(below)).astype(numpy.int64))
+
+
 def _scrambled(states: NDArray[numpy.uint64]) -> NDArray[numpy.int64]:
     """As `scramble_`, in NumPy."""
     for bits, multiplier in zip(_SHIFTS, _MULTIPLIERS, strict=False):
