@@ -82,6 +82,13 @@ MORE = [
     ["loss.class_weights=[1.0, 2.0, 0.5]"],
     ['callback=[{use="clip_norm", max_norm=1.0}]'],
     ['metric=[{use="accuracy"}]'],
+    *[
+        [f'model={{use="scaling", how="{how}", factor={factor}}}']
+        for how in ("partial", "closure", "default", "method", "array", "lambda")
+        for factor in (1.0, 2.0)
+    ],
+    ["loss=scaled"],
+    ['loss={use="scaled", factor=2.0}'],
 ]
 
 
@@ -100,3 +107,30 @@ def test_runs_that_differ_in_numbers_share_a_stack(trainer) -> None:
 def test_runs_that_differ_in_more_do_not(trainer) -> None:
     lanes = [trainer.lane(*changes) for changes in ([], *MORE)]
     assert len({structure(lane.recipe, lane.run) for lane in lanes}) == len(lanes)
+    for changes, lane in zip(([], *MORE), lanes, strict=True):  # and the same again is the same
+        again = trainer.lane("seed=9", *changes)
+        assert structure(again.recipe, again.run) == structure(lane.recipe, lane.run), changes
+
+
+def test_runs_whose_losses_are_computed_lane_by_lane_share_a_stack_whatever_numbers_they_hold(trainer) -> None:
+    lanes = [trainer.lane(f'loss={{use="focal", power={power}}}') for power in (1.0, 2.0)]
+    assert len({structure(lane.recipe, lane.run) for lane in lanes}) == 1
+
+
+PARTS = [
+    *[f'model={{use="{name}"}}' for name in ("mlp", "linear", "averaging", "tied", "loud")],
+    *[f'model={{use="{name}"}}\ndata.features=[3, 8, 8]' for name in ("convnet", "resnet")],
+    *[f"optimizer={name}" for name in ("adadelta", "adagrad", "adam", "adamax", "adamw", "lamb", "lion")],
+    *[f"optimizer={name}" for name in ("nadam", "nadamw", "radam", "rmsprop")],
+    'model={use="linear"}\nloss={use="nll"}',
+    'data.task="binary"\nloss={use="binary"}',
+    *[f'data.task="regression"\nloss={{use="{name}"}}' for name in ("mse", "mae", "huber")],
+    *[f'callback=[{{use="{name}"}}]' for name in ("agc", "gradient_centralization", "norms", "gradient_noise")],
+    *[f'optimizer={{use="{name}", lr=0.1}}' for name in ("lars", "sgdw")],
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_runs_with_equal_parts_share_a_stack(trainer, part: str) -> None:
+    lanes = [trainer.lane(*part.splitlines(), f"seed={seed}") for seed in (1, 2)]
+    assert len({structure(lane.recipe, lane.run) for lane in lanes}) == 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any, Literal
+
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -122,7 +126,77 @@ def focal(*, power: float = 1.0) -> Loss:
     return Focal(power)
 
 
+class Scaling(nn.Module):
+    """Multiplies by a number that it holds in some way."""
+
+    def __init__(self, features: int, classes: int, held: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, classes)
+        self.held = held
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.held(self.layer(inputs)) if callable(self.held) else self.layer(inputs) * float(self.held[-1])
+
+
+class Multiplier:
+    """Has a method that multiplies."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def of(self, values: Tensor) -> Tensor:
+        return values * self.factor
+
+
+def _times(values: Tensor, factor: float) -> Tensor:
+    return values * factor
+
+
+How = Literal["partial", "closure", "default", "method", "array", "lambda"]
+
+
+def scaling(data_spec: DataSpec, /, *, how: How = "partial", factor: float = 1.0) -> nn.Module:
+    """Multiply by a number."""
+    helds: dict[str, Any] = {
+        "partial": functools.partial(_times, factor=factor),
+        "closure": lambda values: _times(values, factor),
+        "default": lambda values, by=factor: _times(values, by),
+        "method": Multiplier(factor).of,
+        "array": numpy.array([0.0, factor]),
+        "lambda": (lambda values: values) if factor == 1.0 else (lambda values: values * 2.0),
+    }
+    return Scaling(data_spec.input_shape[0], data_spec.outputs, helds[how])
+
+
+class Loud(nn.Module):
+    """Doubles what it is given, in training alone."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs * 2.0 if self.training else inputs
+
+
+def loud(data_spec: DataSpec, /) -> nn.Module:
+    """Double in training."""
+    return nn.Sequential(nn.Linear(data_spec.input_shape[0], 8), Loud(), nn.Linear(8, data_spec.outputs))
+
+
+class Scaled:
+    """Cross-entropy times a function's number, which all lanes share: no attribute holds it."""
+
+    def __init__(self, factor: float) -> None:
+        self.change = functools.partial(_times, factor=factor)
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        return self.change(nn.functional.cross_entropy(outputs, targets))
+
+
+def scaled(*, factor: float = 1.0) -> Loss:
+    """Weigh all samples."""
+    return Scaled(factor)
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
-    models = (noisy, choosing, averaging, tied, idle, hooked)
-    return [*[Component("model", model) for model in models], Component("loss", focal)]
+    models = (noisy, choosing, averaging, tied, idle, hooked, scaling, loud)
+    losses = [Component("loss", focal), Component("loss", scaled, capabilities={"lanes": True})]
+    return [*[Component("model", model) for model in models], *losses]

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from trainkit.checkpoint import raw_bytes
 from trainkit.compilable import sometimes_zero
 from trainkit.elementwise import ElementwiseOptimizer
+from trainkit.lanes.described import Description, Free, described, tensor_form
 from trainkit.lanes.dropout import MASKED
 from trainkit.lanes.probe import differing
 from trainkit.recipe import Recipe
 from trainkit.run import Run
 from trainkit.steps import implemented
-
-# What a module, a loss or a hook object may hold other values of in each lane.
-_FREE = {"training", "p"}
 
 
 def obstacle(recipe: Recipe, run: Run) -> str:
@@ -93,15 +90,15 @@ def structure(recipe: Recipe, run: Run) -> Hashable:
     assert isinstance(optimizer, ElementwiseOptimizer)
     spec = run.feed.spec
     return (
-        tuple(_modules(run.model)),
-        tuple((name, *_tensor(tensor)) for name, tensor in run.model.named_parameters()),
-        tuple((name, *_tensor(tensor)) for name, tensor in run.model.named_buffers()),
+        tuple(Description().modules(run.model, rates=True)),
+        tuple((name, *tensor_form(tensor)) for name, tensor in run.model.named_parameters()),
+        tuple((name, *tensor_form(tensor)) for name, tensor in run.model.named_buffers()),
         described(optimizer.rule),
         tuple(
             (tuple(group["names"]), optimizer.rule.slots(group), tuple(sorted(_words(group))))
             for group in optimizer.param_groups
         ),
-        described(run.loss, numbers=False),
+        described(run.loss, _free(recipe)),
         tuple(_hooks(recipe, run)),
         len(run.hook.trainkit_loss.get_hookimpls()),
         run.precision.name,
@@ -113,6 +110,12 @@ def structure(recipe: Recipe, run: Run) -> Hashable:
     )
 
 
+def _free(recipe: Recipe) -> Free:
+    """Which numbers of the loss may differ: all are each lane's own unless lanes are computed by one loss."""
+    able = any(path[0] == "loss" and part.capabilities.get("lanes") for path, part in recipe.components.items())
+    return "own" if able else "all"
+
+
 def _hooks(recipe: Recipe, run: Run) -> Iterator[Hashable]:
     """Who changes gradients; what is called lane by lane may hold what it likes."""
     together = {
@@ -122,23 +125,8 @@ def _hooks(recipe: Recipe, run: Run) -> Iterator[Hashable]:
     }
     for impl in run.hook.trainkit_gradients.get_hookimpls():
         kind = type(impl.plugin)
-        held = described(impl.plugin, numbers=False) if impl.plugin_name in together else ""
+        held = described(impl.plugin, "own") if impl.plugin_name in together else ""
         yield impl.plugin_name, kind.__module__, kind.__qualname__, held
-
-
-def _modules(model: nn.Module) -> Iterator[Hashable]:
-    for name, module in model.named_modules(remove_duplicate=False):
-        free = _FREE if type(module) in MASKED else {"training"}
-        held = {
-            key: value
-            for key, value in vars(module).items()
-            if key not in free and not (key.startswith("_") and isinstance(value, dict))
-        }
-        yield name, f"{type(module).__module__}.{type(module).__qualname__}", described(held)
-
-
-def _tensor(tensor: Tensor) -> tuple[Hashable, ...]:
-    return tuple(tensor.shape), tuple(tensor.stride()), str(tensor.dtype), tensor.requires_grad
 
 
 def _words(group: dict[str, Any]) -> Iterator[str]:
@@ -147,34 +135,3 @@ def _words(group: dict[str, Any]) -> Iterator[str]:
         if key not in ("params", "names"):
             plain = value is not None and not isinstance(value, int | float | tuple | list)
             yield f"{key}={value}" if plain or isinstance(value, bool) or value is None else key
-
-
-def described(value: Any, numbers: bool = True, deep: int = 4) -> Hashable:
-    """What something is made of, so that equal things have equal descriptions.
-
-    Args:
-        value: anything.
-        numbers: whether fractional numbers count.
-        deep: how many objects within objects are looked into.
-    """
-    if isinstance(value, float) and not numbers:
-        return "a number"
-    if value is None or isinstance(value, bool | int | float | str | bytes):
-        return type(value).__name__, value
-    if isinstance(value, Tensor):
-        return (*_tensor(value), raw_bytes(value))
-    if isinstance(value, list | tuple):
-        return tuple(described(part, numbers, deep) for part in value)
-    if isinstance(value, set | frozenset):
-        return tuple(sorted(map(str, value)))
-    if isinstance(value, dict):
-        return tuple((str(key), described(part, numbers, deep)) for key, part in value.items())
-    name = getattr(value, "__qualname__", "")
-    if name:  # a function or a class
-        return getattr(value, "__module__", ""), name
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    if isinstance(value, nn.Module):
-        return kind, tuple(_modules(value)), tuple(described(tensor) for tensor in value.state_dict().values())
-    if deep and hasattr(value, "__dict__"):
-        return kind, described(vars(value), numbers, deep - 1)
-    return kind, str(value) if not hasattr(value, "__dict__") and " at 0x" not in repr(value) else ""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.lanes.fit import described
+from trainkit.lanes.described import described
 from trainkit.lanes.lane import Lane, as_if_alone
 from trainkit.recipe import Recipe
 from trainkit.run import Batch, Run

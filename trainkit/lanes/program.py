@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trainkit.compilable import lacking
 from trainkit.compile_cache import CompileCache, program_key
 from trainkit.direct import OPTIONS, Direct
-from trainkit.lanes.fit import described
+from trainkit.lanes.described import described
 from trainkit.lanes.numbers import GradientHooks, Losses, scheduled
 from trainkit.lanes.rows import Part
 from trainkit.lanes.vector import Vector
