@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from trainkit.lanes import stack as stack_module
 from trainkit.lanes.dropout import Call, draw, dropouts_of
 from trainkit.lanes.lane import as_if_alone
 from trainkit.lanes.stack import Stack
@@ -188,3 +189,62 @@ def test_evaluating_between_updates_changes_nothing(trainer) -> None:
     trainer.stacked(Stack(others), 2)
     for lane, other in zip(lanes, others, strict=True):
         same(held(lane), held(other))
+
+
+def test_a_layer_that_does_nothing_in_evaluations_alone_is_still_called_in_updates(trainer) -> None:
+    lanes = [trainer.lane(f"seed={i}", "model=loud", double=True) for i in range(2)]
+    stack = Stack(lanes)
+    (batch, *_) = lanes[0].run.feed.train(0)
+    for inputs in (batch.inputs, batch.inputs[:4]):  # the samples of each batch of an epoch
+        stack.outputs(inputs.double())
+    for found, number in zip(trainer.stacked(stack, 2), range(2), strict=True):
+        alone = trainer.alone(f"seed={number}", "model=loud", double=True)
+        assert found.losses == pytest.approx(alone.losses, rel=1e-12)
+    (batch, *_) = lanes[0].run.feed.train(0)
+    for lane, output in zip(lanes, stack.outputs(batch.inputs.double()), strict=True):
+        lane.run.model.eval()
+        torch.testing.assert_close(output, lane.run.model(batch.inputs.double()), rtol=1e-12, atol=1e-12)
+
+
+def test_a_dropout_that_stops_leaves_the_masks_of_the_others_as_they_are(trainer) -> None:
+    def stop(lane) -> None:
+        dropouts_of(lane.run.model)[0].eval()
+
+    lanes = [trainer.lane(f"seed={i}", DROPOUT, double=True) for i in range(2)]
+    stack = Stack(lanes)
+    trainer.stacked(stack, 1)
+    for lane in lanes:
+        stop(lane)
+    found = trainer.stacked(stack, 1)
+    for number in range(2):
+        alone = trainer.lane(f"seed={number}", DROPOUT, double=True)
+        with as_if_alone(alone):
+            trainer.on(alone, 1)
+            stop(alone)
+            expected = trainer.on(alone, 1)
+        assert found[number].losses == pytest.approx(expected.losses, rel=1e-10)
+
+
+def test_a_program_is_traced_in_the_mode_of_updates(trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be traced, or traced again, at its first call after an evaluation."""
+    modes: list[bool] = []
+
+    class Noting:
+        executed = False
+
+        def __init__(self, runs, parts, parameters, vector, losses) -> None:
+            self.lanes, self.parts, self.parameters, self.vector = len(runs), parts, parameters, vector
+
+        def __call__(self, *batch) -> None:
+            modes.append(all(module.training for module in self.vector.model.modules()))
+
+    monkeypatch.setattr(stack_module, "Program", Noting)
+    monkeypatch.setattr(stack_module, "unfit", lambda *given: "")
+    lanes = [trainer.lane(f"seed={i}", "model=loud", 'run.compile="step"') for i in range(2)]
+    stack = Stack(lanes)
+    (batch, *_) = lanes[0].run.feed.train(0)
+    stack.update([batch] * 2)
+    stack.outputs(batch.inputs)
+    assert not stack.vector.model.training
+    stack.update([batch] * 2)
+    assert modes == [True, True]

@@ -94,15 +94,17 @@ class _Unknown:
 
     def __init__(self, layer: nn.Module) -> None:
         self._layer = layer
-        self._views: dict[tuple[int, ...], tuple[int, ...]] = {}
+        self._modules = list(layer.modules())
+        self._views: dict[tuple[object, ...], tuple[int, ...]] = {}
 
     def __call__(self, inputs: Tensor, held: Sequence[Tensor]) -> Tensor:
-        shape = (*inputs.shape, *inputs.stride())
-        if shape in self._views:
-            return inputs.view(self._views[shape])
+        # What a layer does may depend on its mode, as of one that adds noise in training alone.
+        case = (*inputs.shape, *inputs.stride(), inputs.dtype, *[module.training for module in self._modules])
+        if case in self._views:
+            return inputs.view(self._views[case])
         before = inputs._version
         outputs: Tensor = torch.vmap(self._layer)(inputs)
         ordered = inputs.is_contiguous() and outputs.is_contiguous() and outputs.numel() == inputs.numel()
         if ordered and outputs.data_ptr() == inputs.data_ptr() and inputs._version == before:
-            self._views[shape] = tuple(outputs.shape)
+            self._views[case] = tuple(outputs.shape)
         return outputs

@@ -35,7 +35,8 @@ class Stack:
         self.lanes: list[Lane | None] = list(lanes)
         self.vector = Vector(lanes[0].run)
         self._built = False
-        self._calls: dict[tuple[int, ...], list[Call]] = {}
+        self._evaluated = True  # whether the model's mode may be another than that of updates
+        self._calls: dict[tuple[object, ...], list[Call]] = {}
         self._eager = False  # whether compiling was tried and cannot be done
         self._program: Program | None = None
         self._kept: Program | None = None  # the last one, for as many lanes as there were then
@@ -129,6 +130,7 @@ class Stack:
         if not self._built:
             self.build()
         self.vector.model.eval()
+        self._evaluated = True
         with torch.no_grad(), self._runs[0].precision.context():
             outputs: Tensor = self.vector.compute(self._parameters, self._buffers, inputs, True)[0]
         return outputs
@@ -170,6 +172,9 @@ class Stack:
         if not self._built:
             self.build()
         runs = self._runs
+        if self._evaluated or self._program is None:  # a program is traced in the mode of updates, now or again later
+            self.vector.follow(runs[0].model)
+            self._evaluated = False
         if self._program is not None and (made := self._compiled(inputs, targets, same, alike)) is not None:
             return made[0], made[1]
         if self._program is None and self._kept is not None:
@@ -178,7 +183,6 @@ class Stack:
                 self._kept, self._built = None, False
         for run in runs:
             set_values(run, run.optimizer.param_groups, run.step)
-        self.vector.follow(runs[0].model)
         masks: Sequence[Tensor] = ()
         if self.vector.dropouts and self.vector.model.training:
             masks = draw(self._calls_of(inputs if same else inputs[0]), self._active, self._dropouts)
@@ -261,8 +265,8 @@ class Stack:
         return [loss_weight(loss, batch.targets) for batch in batches]
 
     def _calls_of(self, inputs: Tensor) -> list[Call]:
-        """How the forward pass of a batch of this shape calls its dropouts."""
-        key = tuple(inputs.shape)
+        """How the forward pass of a batch of this shape calls its dropouts, of which some may not train."""
+        key = (*inputs.shape, *inputs.stride(), *[module.training for module in self.vector.dropouts])
         if key not in self._calls:
             self._calls[key] = self.vector.calls(self._runs[0], inputs)
         return self._calls[key]
