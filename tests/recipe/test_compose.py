@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from trainkit.errors import RecipeError
 from trainkit.manager import Plugins
 from trainkit.plugin import Plugin
 from trainkit.recipe import Recipe, load_recipe, origin_lines, packaged_recipes
+from trainkit.recipe.bases import open_base
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.positions import Source
 
@@ -147,15 +147,23 @@ def test_shared_base_twice_is_no_circle(load: Load, base: str) -> None:
     assert recipe.tables["seed"] == 17
 
 
-def test_bases_without_end_are_refused(load: Load) -> None:
+def test_bases_without_end_are_refused(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = {f"b{n}": f'extends = "b{n + 1}.toml"\n' for n in range(12)}
     with pytest.raises(RecipeError, match="more than 8 deep"):
         load('extends = "b0.toml"\n', b12="", **deep)
     many = {f"b{n}": "extends = [" + f'"b{n + 1}.toml", ' * 9 + "]\n" for n in range(7)}
-    start = time.process_time()
-    with pytest.raises(RecipeError, match="more than 64 bases"):
+    opened: list[str] = []
+    module = sys.modules["trainkit.recipe.compose"]  # trainkit.recipe.compose is the function
+    monkeypatch.setattr(module, "open_base", lambda base, *more: opened.append(base) or open_base(base, *more))
+    with pytest.raises(RecipeError, match="more than 64 bases") as caught:
         load('extends = "b0.toml"\n', b7="seed = 1\n", **many)
-    assert time.process_time() - start < 2
+    assert len(opened) == 63  # and the recipe itself
+    assert len(caught.value.problems) == 1
+    # Files that are not there are looked for no more often.
+    opened.clear()
+    with pytest.raises(RecipeError, match=r"'no\.toml' does not exist") as caught:
+        load("extends = [" + '"no.toml", ' * 1000 + "]\n")
+    assert len(opened) == len(caught.value.problems) == 63
 
 
 @pytest.fixture

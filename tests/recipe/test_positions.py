@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from trainkit.recipe.positions import Source
+from trainkit.recipe import positions
+from trainkit.recipe.positions import LONGEST_LINE, Source
 from trainkit.recipe.read import parse
 from trainkit.recipe.text import Path
 
@@ -105,22 +107,45 @@ def test_missing_key_points_at_its_tables_header(source: Source) -> None:
     assert str(source.place(("nothing",))) == "r.toml"
 
 
-def test_every_key_of_a_long_recipe_is_found_quickly() -> None:
+def test_every_key_of_a_long_recipe_is_found_in_one_pass(work: Callable[..., Any]) -> None:
     lines = ["[t0]"]
     for number in range(269):
         lines.append(f"[t{number}]" if number % 9 == 8 else f"k{number} = [{number}, 0.5]")
-    text = "\n".join(lines)
-    source = parse(text.encode(), "r.toml")
-    start = time.process_time()
-    for table, keys in source.tables.items():
-        for key in keys:
-            assert source.place((table, key)).source.startswith(f"{key} =")
-    assert time.process_time() - start < 0.05
+    source = parse("\n".join(lines).encode(), "r.toml")
+
+    def find() -> None:
+        for table, keys in source.tables.items():
+            for key in keys:
+                assert source.place((table, key)).source.startswith(f"{key} =")
+
+    counted = work(find)
+    assert counted.raised is None
+    assert counted.parsed <= len(source.text)
+    assert counted.lines <= 20 * len(source.text)
 
 
-def test_long_value_over_many_lines_is_found_quickly() -> None:
-    text = "x = [\n" + "".join(f"  {{ use = 'a', n = {n} }},\n" for n in range(600)) + "]\n"
-    source = parse(text.encode(), "r.toml")
-    start = time.process_time()
-    assert source.place(("x", 599, "n")).line == 601
-    assert time.process_time() - start < 0.2
+@pytest.mark.parametrize("item", ["{{ use = 'a', n = {n} }},", "{n},", "[ [\n{n} ],\n ],", '"""\n{n}""",'])
+def test_all_of_a_long_value_over_many_lines_is_found_in_one_pass(item: str, work: Callable[..., Any]) -> None:
+    costs = []
+    for count in (300, 600):
+        text = "x = [\n" + "".join(f"  {item.format(n=n)}\n" for n in range(count)) + "]\n"
+        source = parse(text.encode(), "r.toml")
+        places = []
+        counted = work(lambda: places.extend(source.place(("x", n)) for n in range(count)))  # noqa: B023
+        assert counted.raised is None
+        per_item = item.count("\n") + 1
+        assert [place.line for place in places] == [2 + per_item * n for n in range(count)]
+        assert counted.parsed <= 2 * len(text)
+        costs.append(counted.total)
+    assert costs[1] <= 2.2 * costs[0]
+
+
+def test_a_long_line_is_not_shown_whole_for_each_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[int] = []
+    plain = positions.shown
+    monkeypatch.setattr(positions, "shown", lambda text, *more: shown.append(len(text)) or plain(text, *more))
+    source = parse(b"x = [" + b"nan, " * 1900 + b"]", "r.toml")
+    place = source.place(("x",))
+    assert len(place.source) == LONGEST_LINE
+    assert place.source.endswith("...")
+    assert max(shown) <= LONGEST_LINE + 1

@@ -36,15 +36,17 @@ class _Composer:
     def __init__(self, plugins: Plugins) -> None:
         self.plugins = plugins
         self.problems: list[Problem] = []
-        self.count = 0
+        # Files asked for, those that are missing too; the recipe itself is the first.
+        self.count = 1
 
     def layers(self, source: Source, chain: tuple[Source, ...]) -> Composed:
         """Compose ``source`` with its bases; ``chain`` holds the recipes that lead to it."""
-        self.count += 1
         composed = Composed(source.name)
         # Every base that is missing is named, not the first alone.
         missing: list[Problem] = []
         for number, base in enumerate(_extends(source)):
+            if missing and self.count >= MAX_LAYERS:
+                break  # said once, not for each of thousands
             place = source.place(("extends", number))
             try:
                 opened = self._open(base, source, place, (*chain, source))
@@ -64,6 +66,7 @@ class _Composer:
             raise RecipeError([Problem(place, f"bases are stacked more than {MAX_DEPTH} deep", "extend fewer")])
         if self.count >= MAX_LAYERS:
             raise RecipeError([Problem(place, f"the recipe has more than {MAX_LAYERS} bases", "extend fewer")])
+        self.count += 1
         opened = open_base(base, source, place, self.plugins)
         names = [_identity(link) for link in chain]
         if _identity(opened) in names:

@@ -1,7 +1,7 @@
 """The file and line of every key of a recipe, found with tomli's public interface alone.
 
-Each statement is parsed by itself, which costs one pass over the file; inside a statement that spans several lines,
-the text is grown line by line, closed, and parsed until the path exists. Nothing is done before a place is asked for.
+Each statement is parsed by itself, and one that spans several lines is walked through bracket by bracket: together one
+pass over the file, however many places are asked for. Nothing is done before the first is asked for.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import tomli
 
 from trainkit.errors import Place
-from trainkit.recipe.scan import scan
-from trainkit.recipe.text import Path, lookup, shown
+from trainkit.recipe.scan import TOKEN, scan
+from trainkit.recipe.text import Path, shown
 
 LONGEST_LINE = 160
 
@@ -44,15 +44,6 @@ class Override:
         return Place(self.name, 0, shown(self.text, LONGEST_LINE))
 
 
-@dataclass(frozen=True)
-class _Statement:
-    """Lines ``start`` to ``end`` (from 0) that hold the keys below ``base``."""
-
-    base: Path
-    start: int
-    end: int
-
-
 @dataclass(frozen=True, eq=False)
 class Source:
     """The text of one recipe file.
@@ -74,23 +65,15 @@ class Source:
     def place(self, path: Path) -> Place:
         """Where the key at ``path`` stands; the nearest table around it where the key is not written."""
         for length in range(len(path), 0, -1):
-            line = self._line(path[:length])
+            line = self._index.get(path[:length])
             if line is not None:
                 return self.at(line)
         return Place(self.name)
 
     def at(self, line: int) -> Place:
         """The place of a line, counted from 0."""
-        return Place(self.name, line + 1, shown(self._lines[line].strip(), LONGEST_LINE))
-
-    def _line(self, path: Path) -> int | None:
-        first, spans = self._index
-        for length in range(len(path), 0, -1):
-            statement = spans.get(path[:length])
-            if statement is not None:
-                inside = self._line_inside(statement, path)
-                return inside if inside is not None or length < len(path) else statement.start
-        return first.get(path)
+        # Cut first: a line of 60 KB that has a thousand problems is shown a thousand times.
+        return Place(self.name, line + 1, shown(self._lines[line].strip()[: LONGEST_LINE + 1], LONGEST_LINE))
 
     @functools.cached_property
     def _lines(self) -> list[str]:
@@ -98,57 +81,87 @@ class Source:
         return self.text.split("\n")
 
     @functools.cached_property
-    def _scan(self) -> list[Any]:
-        return scan(self.text)
-
-    @functools.cached_property
-    def _index(self) -> tuple[dict[Path, int], dict[Path, _Statement]]:
-        """The line of each path, and the statements that span several lines by the path of their value."""
+    def _index(self) -> dict[Path, int]:
+        """The line at which each path is first written."""
         first: dict[Path, int] = {}
-        spans: dict[Path, _Statement] = {}
         counts: dict[Path, int] = {}
         base: Path = ()
         start = 0
-        for end, state in enumerate(self._scan):
+        for end, state in enumerate(scan(self.text)):
             if not state.complete:
                 continue
-            statement, start = _Statement(base, start, end), end + 1
-            content = _parse("\n".join(self._lines[statement.start : end + 1]))
-            if not content:
+            lines, line, start = self._lines[start : end + 1], start, end + 1
+            text = "\n".join(lines)
+            if len(lines) > 1:
+                for path, further in _walk(text):
+                    first.setdefault(base + path, line + further)
                 continue
-            if self._lines[statement.start].lstrip().startswith("["):
+            content = _parse(text)
+            if text.lstrip().startswith("["):
+                if not content:
+                    continue
                 base = _enter(content, counts)
                 for length in range(1, len(base)):
-                    first.setdefault(base[:length], statement.start)
+                    first.setdefault(base[:length], line)
                 # A table's own header is its place, even where a table inside it was written before.
-                first[base] = statement.start
+                first[base] = line
                 continue
             for path in _paths(content):
-                first.setdefault(base + path, statement.start)
-                if end > statement.start:
-                    spans[base + path] = statement
-        return first, spans
+                first.setdefault(base + path, line)
+        return first
 
-    def _line_inside(self, statement: _Statement, path: Path) -> int | None:
-        """The line at which ``path`` first exists when the statement is grown line by line."""
-        wanted = path[len(statement.base) :]
-        # Cut only where no string is open; then more lines never take a path away, and a bisection finds the first.
-        cuts = [n for n in range(statement.start, statement.end + 1) if not self._scan[n].in_string]
-        low, high = 0, len(cuts)
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if self._holds(statement, cuts[middle], wanted) else (middle + 1, high)
-        if low == len(cuts):
-            return None
-        return cuts[low - 1] + 1 if low else statement.start
 
-    def _holds(self, statement: _Statement, end: int, path: Path) -> bool:
-        text = "\n".join(self._lines[statement.start : end + 1])
-        try:
-            lookup(_parse(f"{text}\n{self._scan[end].closers}"), path)
-        except KeyError:
-            return False
-        return True
+@dataclass
+class _Open:
+    """A bracket that is open in a value.
+
+    Args:
+        path: the path of its list or table; that of the statement's own table is empty.
+        items: how many items of the list have begun; ``None`` in a table.
+        key: what stands before the next equals sign of the table.
+        at: the path of the value that is being written; ``None`` before an equals sign and between items.
+    """
+
+    path: Path
+    items: int | None = None
+    key: str = ""
+    at: Path | None = None
+
+
+def _walk(text: str) -> Iterator[tuple[Path, int]]:
+    """Every path that one statement sets, in the order of the text, and how many lines further down it begins."""
+    line = 0
+    stack = [_Open(())]
+    for match in TOKEN.finditer(text):
+        token, inner = match[0], stack[-1]
+        if token.isspace() or token.startswith("#"):
+            pass
+        elif token == ",":
+            inner.key, inner.at = "", None
+        elif token in "]}":
+            if len(stack) > 1:
+                stack.pop()
+        elif inner.at is None and inner.items is None and token != "=":
+            inner.key += token
+        elif inner.at is None:
+            parts: Path = _key(inner.key) if inner.items is None else (inner.items,)
+            for length in range(1, len(parts) + 1):
+                yield (*inner.path, *parts[:length]), line
+            inner.at = (*inner.path, *parts)
+            inner.items = inner.items if inner.items is None else inner.items + 1
+        if token in "[{" and inner.at is not None:
+            stack.append(_Open(inner.at, 0 if token == "[" else None))
+        line += token.count("\n")
+
+
+def _key(text: str) -> Path:
+    """The parts of a dotted key."""
+    path: Path = ()
+    node: Any = _parse(f"{text} = 0")
+    while isinstance(node, dict) and node:
+        ((key, node),) = node.items()
+        path += (key,)
+    return path
 
 
 def _parse(text: str) -> dict[str, Any]:

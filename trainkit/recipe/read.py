@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import os
 import re
@@ -109,7 +110,11 @@ def parse_text(source: Source) -> dict[str, Any]:
     Raises:
         RecipeError: with one problem, which names the line.
     """
+    values = 0
     for number, state in enumerate(scan(source.text)):
+        values += state.values
+        if values > MAX_KEYS:
+            raise _too_many_values(source)
         if state.dots > MAX_DOTS:
             raise _wrong(source, number, f"a key has more than {MAX_DOTS} dots", "write tables instead")
         if state.deepest > MAX_DEPTH:
@@ -126,8 +131,9 @@ def parse_text(source: Source) -> dict[str, Any]:
         raise _wrong(source, _guilty_line(source), "an integer has too many digits", "") from None
     except (RecursionError, MemoryError):
         raise _refused(source.name, "asks too much of the reader", "a recipe is flatter and shorter") from None
-    if (count := sum(1 for _ in _leaves(tables))) > MAX_KEYS:
-        raise _refused(source.name, f"has {count} values; a recipe may have {MAX_KEYS}", "")
+    # Dotted keys make more tables than there are statements.
+    if any(True for _ in itertools.islice(_leaves(tables), MAX_KEYS, None)):
+        raise _too_many_values(source)
     return tables
 
 
@@ -166,7 +172,7 @@ def _hint(source: Source, line: int, said: str) -> str:
     if said.lower().startswith(("unclosed", "unterminated", "illegal character '\\n'")):
         if "'\\n'" in said:
             return "a quote is opened on this line and not closed"
-        states = scan(source.text)[:line]
+        states = itertools.islice(scan(source.text), line)
         start = max((n for n, state in enumerate(states) if state.complete), default=-1) + 1
         return f"what line {start + 1} opens is not closed: {shown(lines[start].strip())}"
     written = lines[line].strip() if line < len(lines) else ""
@@ -192,6 +198,10 @@ def _guilty_line(source: Source) -> int:
                 return start
             start = end + 1
     return 0
+
+
+def _too_many_values(source: Source) -> RecipeError:
+    return _refused(source.name, f"has more than {MAX_KEYS} values, the most that a recipe may have", "")
 
 
 def _wrong(source: Source, line: int, message: str, cure: str) -> RecipeError:
