@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -275,15 +274,44 @@ def test_a_job_that_is_stopped_before_it_begins_leaves_nothing(plugins, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_job_whose_time_is_over_is_saved(plugins, tmp_path):
-    began = time.monotonic()
-    outcome = train(plugins, tmp_path / "run", text(top=acting("slow")), timeout=0.3)
+def test_a_job_whose_time_is_over_is_saved(plugins, tmp_path, monkeypatch):
+    timers: list[Any] = []
+
+    class Timer:
+        """Rings when the test says so."""
+
+        def __init__(self, interval: float, ring: Any, arguments: Any) -> None:
+            self.interval, self.said = interval, []
+            self.ring = lambda: ring(*arguments)
+            timers.append(self)
+
+        def start(self) -> None:
+            self.said.append("started")
+
+        def cancel(self) -> None:
+            self.said.append("cancelled")
+
+    def ringing(job: Job, measured: Measured) -> str:
+        timers[0].ring()
+        return ""
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    outcome = train(plugins, tmp_path / "run", text(), timeout=0.3, measured=ringing)
     assert outcome.status == "timeout"
     assert outcome.message == "timeout: 0.3 s are over"
-    assert 0 < outcome.steps < 48
-    assert time.monotonic() - began < 5
+    assert 0 < outcome.steps <= 9  # rung at the end of the first epoch of 8 updates, it makes one more at most
     assert checkpoint.newest_first(tmp_path / "run" / "checkpoints")
-    assert threading.active_count() < 5
+    assert [(timer.interval, timer.said) for timer in timers] == [(0.3, ["started", "cancelled"])]
+
+
+def test_the_timer_of_a_job_rings_by_itself_and_does_not_outlive_it(plugins, tmp_path):
+    # Slow enough to last for minutes, were it not stopped; a crowded machine may be stopped before its first update.
+    outcome = train(plugins, tmp_path / "run", text(top=acting("slow")).replace("6ep", "600ep"), timeout=0.3)
+    assert outcome.status == "timeout"
+    assert outcome.steps < 4800
+    train(plugins, tmp_path / "other", text(), timeout=3600)
+    # A timer that was cancelled may need a moment to leave.
+    assert all(timer.finished.is_set() for timer in threading.enumerate() if isinstance(timer, threading.Timer))
 
 
 # ---------------------------------------------------------------- failures
