@@ -228,15 +228,18 @@ class Study:
     def front(self) -> list[Record]:
         """The Pareto front, best first value first: of those that may be the best, the finished trials that no other
         one beats in every objective."""
-        done = self._candidates()
-        kept = [record for record in done if not any(_beats(other, record) for other in done)]
-        return sorted(kept, key=lambda record: record.trial.values)
+        import numpy
+
+        ranked = sorted(self._candidates(), key=lambda record: record.trial.values)
+        kept: list[Record] = []
+        held = numpy.empty((len(ranked), len(self.objectives)))
+        for record in ranked:  # whoever beats it comes before it, and is on the front or beaten by one that is
+            own, front = numpy.array(record.trial.values), held[: len(kept)]
+            if not ((front <= own).all(axis=1) & (front < own).any(axis=1)).any():
+                held[len(kept)] = own
+                kept.append(record)
+        return kept
 
     def _candidates(self) -> list[Record]:
         trials = [(record, record.trial) for record in self.records]
         return [record for record, trial in trials if trial.final and trial.status == "done" and trial.values]
-
-
-def _beats(one: Record, other: Record) -> bool:
-    pairs = list(zip(one.trial.values, other.trial.values, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import operator
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.search.conftest import Searching
 from trainkit.cli import main
@@ -68,6 +71,18 @@ def test_a_front_comes_first_and_its_first_trial_is_the_best():
     best = made.best()
     assert best is not None
     assert best.trial.number == 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(*[st.integers(0, 5)] * 3), max_size=40))
+def test_a_front_is_what_no_other_trial_beats(values: list[tuple[int, int, int]]) -> None:
+    objectives = tuple(Objective(figure) for figure in ("val.loss", "parameters", "seconds"))
+    records = [record(number, 0.0) for number in range(len(values))]
+    for one, own in zip(records, values, strict=True):
+        one.trial.values = tuple(map(float, own))
+    beaten = [any(a != b and all(map(operator.le, a, b)) for a in values) for b in values]
+    wanted = sorted((own, number) for number, own in enumerate(values) if not beaten[number])
+    assert [one.trial.number for one in study(*records, objectives=objectives).front()] == [n for _, n in wanted]
 
 
 def test_names_are_as_short_as_can_be_told_apart():

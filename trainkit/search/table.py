@@ -80,7 +80,8 @@ def rows(study: Study) -> list[Row]:
     done = [r for r in study.records if r.trial.status == "done" and r.trial.final and r.trial.values]
     if len(study.objectives) > 1:
         front = study.front()
-        rest = sorted((r for r in done if r not in front), key=lambda r: r.trial.values)
+        numbers = {record.trial.number for record in front}
+        rest = sorted((r for r in done if r.trial.number not in numbers), key=lambda r: r.trial.values)
         return [Row(r, *_gap(study, r), "front") for r in front] + [Row(r, *_gap(study, r), "beaten") for r in rest]
     best, ties = study.best(), study.findings.get("ties", [])
     ranked = sorted(done, key=lambda r: (r.trial.values[0], r.trial.number))
