@@ -80,8 +80,8 @@ def search(
         test: measure the winner, and it alone, on the test samples.
         trial_timeout: seconds after which a trial's run is stopped; 0 for no limit.
         time_limit: seconds after which the search stops, to be continued; 0 for no limit.
-        checkpoints: rungs saves each trial where it pauses and ends, and not at its best evaluation; all saves as [run]
-            says.
+        checkpoints: rungs saves each trial where it pauses and ends, and at its best evaluation only with take =
+            "best"; all saves as [run] says.
         warm_start: folders of earlier studies whose results the searcher is told first.
         space: the settings that are varied, with their ranges or choices.
         start: points that are tried first.

@@ -206,6 +206,21 @@ def test_a_refit_whose_machine_fails_goes_on(
     assert report.best["refit"]["status"] == "done"
 
 
+def test_the_winner_by_its_best_evaluation_is_tested_as_it_was_there(tmp_path: Path, searching: Searching) -> None:
+    changes = ["search.take=best", "search.trials=1", "run.duration=8ep", "optimizer.lr=3.0", "optimizer.momentum=0.9"]
+    report = searching(tmp_path / "s", *changes)
+    run = tmp_path / "s/trials/0000"
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    losses = [line["loss"] for line in map(json.loads, lines) if line["split"] == "val"]
+    assert min(losses) < losses[-1], "the last evaluation is the best one: nothing is shown"
+    best = json.loads((run / "best.json").read_text())
+    assert report.best is not None
+    assert report.best["value"] == min(losses)
+    assert report.best["test_of"] == "the trial's own run at its best evaluation"
+    assert report.best["test"] == evaluate_run(run / "checkpoints" / best["checkpoint"], "test", searching.plugins)
+    assert report.best["test"] != evaluate_run(run, "test", searching.plugins)
+
+
 def test_without_test_nobody_meets_the_test_samples(tmp_path: Path, searching: Searching) -> None:
     report = searching(tmp_path / "s", "search.test=false", "search.trials=2")
     assert report.best is not None

@@ -65,8 +65,10 @@ def crown(
     if search["test"] and "test" not in study.winner:
         if reason := stopping():
             return reason
-        figures = _test(folder, plugins, say, search["take"] == "best")
+        named = _best_checkpoint(folder) if search["take"] == "best" else None
+        figures = _test(named or folder, plugins, say)
         if figures is not None:
+            of += " at its best evaluation" if named else ""
             _put(ledger, log, {"test": finite(figures), "test_of": of})
     return ""
 
@@ -96,15 +98,19 @@ def _put(ledger: Ledger, log: StudyLog, news: dict[str, Any]) -> None:
     log.sync()
 
 
-def _test(folder: Path, plugins: Plugins, say: Say, best: bool) -> dict[str, float] | None:
-    """The figures of a run on the test samples; nothing where the data has none."""
+def _best_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of a run's best evaluation, where it has one."""
+    try:
+        name = json.loads((folder / "best.json").read_text(encoding="utf-8"))["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return folder / "checkpoints" / name if name else None
+
+
+def _test(path: Path, plugins: Plugins, say: Say) -> dict[str, float] | None:
+    """The figures of a run, or of one of its checkpoints, on the test samples; nothing where the data has none."""
     from trainkit.finished import evaluate_run
 
-    try:
-        named = json.loads((folder / "best.json").read_text(encoding="utf-8"))["checkpoint"] if best else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        named = ""
-    path = folder / "checkpoints" / named if named else folder
     try:
         return evaluate_run(path, "test", plugins)
     except UsageError:

@@ -60,11 +60,13 @@ def settled(recipe: Recipe, plugins: Plugins) -> Recipe:
 
     It is what the study folder keeps: whoever reads it there finds these keys written.
     """
-    written = recipe.tables.composed.marks
-    rungs = recipe.tables["search"]["checkpoints"] == "rungs"
+    written, search = recipe.tables.composed.marks, recipe.tables["search"]
+    rungs = search["checkpoints"] == "rungs"
     added: dict[tuple[str, ...], str] = {
         ("run", "threads"): "1",
-        **({("run", "save_every"): '"1dur"', ("run", "save_best"): "false"} if rungs else {}),
+        **({("run", "save_every"): '"1dur"'} if rungs else {}),
+        # A winner whose best evaluation counts is measured on the test samples as it was there.
+        **({("run", "save_best"): "false"} if rungs and search["take"] == "last" else {}),
         ("logger",): "[]",
     }
     known = recipe.tables["run"]
