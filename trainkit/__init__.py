@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trainkit.errors import RecipeError as RecipeError
     from trainkit.errors import RunError as RunError
     from trainkit.errors import TrainkitError as TrainkitError
+    from trainkit.errors import UsageError as UsageError
     from trainkit.feed.splits import fingerprint as fingerprint
     from trainkit.feed.splits import split_by_fraction as split_by_fraction
     from trainkit.feed.splits import standardise as standardise
@@ -120,6 +121,7 @@ _MODULES = {
         "RecipeError",
         "RunError",
         "TrainkitError",
+        "UsageError",
     ),
     "feed.splits": ("fingerprint", "split_by_fraction", "standardise"),
     "hookspecs": ("hookimpl",),
@@ -231,6 +233,7 @@ __all__ = [
     "Together",
     "TrainkitError",
     "Trial",
+    "UsageError",
     "Validation",
     "Workshop",
     "check_bridge",
