@@ -115,6 +115,18 @@ def test_whoever_looks_at_each_update_is_told_of_each(job: Callable[..., Job], p
     assert (outcomes[0].status, outcomes[1].status, outcomes[1].steps) == ("done", "error", 11)
 
 
+@pytest.mark.parametrize("make", [Stack, Together])
+def test_runs_with_and_without_short_batches_are_trained_apart(
+    job: Callable[..., Job], plugins: Plugins, make: Any
+) -> None:
+    said: list[str] = []
+    data = ["drop_last = true", ""] * 2
+    jobs = [job(i, lr=RATES[i], data=some) for i, some in enumerate(data)]
+    outcomes = together(jobs, plugins, make=make, say=said.append)
+    assert not said
+    assert [outcomes[i].steps for i in range(4)] == [21, 24, 21, 24]
+
+
 def runs_of(plugins: Plugins, tmp_path: Path, *texts: str) -> list[Any]:
     return [prepare(recipe_from_text(text, "t", [], plugins), plugins, tmp_path, silent) for text in texts]
 

@@ -121,6 +121,18 @@ class Focal:
         return -((1 - logs.exp()).pow(float(self.power)) * logs).mean()
 
 
+class Weighing(Focal):
+    """Says by its number what its mean is over."""
+
+    def weight(self, targets: Tensor) -> Tensor:
+        return targets.double().add(1.0).pow(self.power).sum()
+
+
+def weighing(*, power: float = 1.0) -> Loss:
+    """Weigh classes."""
+    return Weighing(power)
+
+
 def focal(*, power: float = 1.0) -> Loss:
     """Weigh hard samples more."""
     return Focal(power)
@@ -198,5 +210,9 @@ def scaled(*, factor: float = 1.0) -> Loss:
 @hookimpl
 def trainkit_components() -> list[Component]:
     models = (noisy, choosing, averaging, tied, idle, hooked, scaling, loud)
-    losses = [Component("loss", focal), Component("loss", scaled, capabilities={"lanes": True})]
+    losses = [
+        Component("loss", focal),
+        Component("loss", weighing),
+        Component("loss", scaled, capabilities={"lanes": True}),
+    ]
     return [*[Component("model", model) for model in models], *losses]

@@ -98,7 +98,7 @@ def structure(recipe: Recipe, run: Run) -> Hashable:
             (tuple(group["names"]), optimizer.rule.slots(group), tuple(sorted(_words(group))))
             for group in optimizer.param_groups
         ),
-        described(run.loss, _free(recipe)),
+        described(run.loss, _free(recipe, run)),
         tuple(_hooks(recipe, run)),
         len(run.hook.trainkit_loss.get_hookimpls()),
         run.precision.name,
@@ -106,14 +106,16 @@ def structure(recipe: Recipe, run: Run) -> Hashable:
         bool(run.metrics),
         run.forward is run.model,
         settings["compile"],
-        (spec.input_shape, spec.task, spec.outputs, run.feed.batch_size),
+        (spec.input_shape, spec.task, spec.outputs, run.feed.batch_size, run.recipe["data"].get("drop_last")),
     )
 
 
-def _free(recipe: Recipe) -> Free:
-    """Which numbers of the loss may differ: all are each lane's own unless lanes are computed by one loss."""
+def _free(recipe: Recipe, run: Run) -> Free:
+    """Which numbers of the loss may differ: all are each lane's own unless one loss speaks for several lanes."""
     able = any(path[0] == "loss" and part.capabilities.get("lanes") for path, part in recipe.components.items())
-    return "own" if able else "all"
+    if able:
+        return "own"
+    return "all" if getattr(run.loss, "weight", None) is None else "none"  # what weighs batches is asked of one
 
 
 def _hooks(recipe: Recipe, run: Run) -> Iterator[Hashable]:
