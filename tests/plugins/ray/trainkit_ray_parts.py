@@ -21,7 +21,7 @@ class Held:
         if run.step != self.at:
             return
         (run.folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while (Path(run.folder).parent / "hold").exists() and not run.stop_reason and time.monotonic() < until:
             time.sleep(0.02)
 
