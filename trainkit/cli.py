@@ -202,7 +202,10 @@ class Session:
 
         if self.args.extend:
             raise usage_error("--extend is for a run; a study becomes longer with search.trials=N")
-        return load_recipe(folder / "recipe.toml", overrides, plugins)
+        recipe = load_recipe(folder / "recipe.toml", overrides, plugins)
+        if recipe.search is None:
+            raise usage_error(f"{folder / 'recipe.toml'}: it has no [search], and the folder holds a study")
+        return recipe
 
     def _train(self, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
         from trainkit.errors import Exit
@@ -248,15 +251,17 @@ class Session:
     def _search(self, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
         assert self.loaded is not None
         with signals.at_once(importing=True):
+            from trainkit.errors import Exit
             from trainkit.search.command import search, smoke
 
             self.imported()
         if getattr(self.args, "smoke", False):
             as_json, self.json = self.json, False  # one object for both
-            smoke(recipe, lambda trial: self._train(trial, None, False, signals))
+            code = smoke(recipe, lambda trial: self._train(trial, None, False, signals))
             if as_json:
-                emit_json({"status": "finished", "reason": "smoke: the recipe as written, and another point"})
-            return 0
+                status = {Exit.DONE: "finished", Exit.STOPPED: "interrupted"}.get(code, "failed")
+                emit_json({"status": status, "reason": "smoke: the recipe as written, and another point"})
+            return code
         return search(recipe, self.loaded, folder, self.args, signals, _command(self.words), resume)
 
     def _validate(self) -> int:

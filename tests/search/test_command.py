@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.search.conftest import RECIPE, Searching
 from tests.search.test_study import figures
-from trainkit.cli import main
+from trainkit.cli import Session, main
 from trainkit.errors import MachineError
+from trainkit.recipe import Recipe
 from trainkit.search.driver import Driver
 
 LONG = ("run.duration=60ep", "search.trials=5", "run.evaluate_every=10ep")
@@ -89,6 +91,37 @@ def test_a_smoke_leaves_nothing_behind(
     assert json.loads(out)["status"] == "finished"
     assert said.count("finished (smoke") == 2
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(("codes", "status"), [((75,), "interrupted"), ((0, 75), "interrupted"), ((4,), "failed")])
+def test_a_smoke_ends_with_the_first_that_did_not_end_well(
+    codes: tuple[int, ...],
+    status: str,
+    capsys: pytest.CaptureFixture[str],
+    searching: Searching,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left, search = list(codes), Session._train
+
+    def train(self: Session, recipe: Recipe, *given: Any) -> int:
+        return search(self, recipe, *given) if recipe.search is not None else left.pop(0)
+
+    monkeypatch.setattr(Session, "_train", train)
+    assert main([str(searching.file), "--smoke", "--json"]) == codes[-1]
+    assert json.loads(capsys.readouterr().out)["status"] == status
+    assert left == []
+
+
+def test_a_study_whose_recipe_has_lost_its_search_is_not_taken_for_a_run(
+    tmp_path: Path, searching: Searching, capsys: pytest.CaptureFixture[str]
+) -> None:
+    searching(tmp_path / "s", "search.trials=1")
+    path = tmp_path / "s/recipe.toml"
+    path.write_text(path.read_text().partition("[search]")[0])
+    names = sorted(path.parent.rglob("*"))
+    assert main(["resume", str(tmp_path / "s")]) == 2
+    assert "recipe.toml: it has no [search], and the folder holds a study" in capsys.readouterr().err
+    assert sorted(path.parent.rglob("*")) == names
 
 
 def test_a_defect_names_plugin_and_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,17 +67,20 @@ def search(
     return Exit.FAILED if report.best is None else Exit.DONE
 
 
-def smoke(recipe: Recipe, train: Callable[[Recipe], object]) -> None:
+def smoke(recipe: Recipe, train: Callable[[Recipe], int]) -> int:
     """Try the recipe as written, and the searcher's first point; nothing is left behind.
 
     Args:
         recipe: a checked recipe with ``[search]``.
-        train: makes two updates, one evaluation, one save and load.
+        train: makes two updates, one evaluation, one save and load; gives the exit code.
+
+    Returns:
+        The exit code of the first that did not end as it should, such as by a signal; else 0.
     """
     plan = search_of(recipe)
     searcher = Builder(recipe, recipe.plugins, silent).make("search")
     begin_searcher(searcher, recipe)
-    train(trial_recipe(recipe, base_point(recipe, plan.space)))
+    if code := train(trial_recipe(recipe, base_point(recipe, plan.space))):
+        return code
     order = searcher.ask()
-    if order is not None:
-        train(trial_recipe(recipe, order.point, order.changes))
+    return 0 if order is None else train(trial_recipe(recipe, order.point, order.changes))
