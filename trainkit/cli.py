@@ -259,7 +259,7 @@ class Session:
             as_json, self.json = self.json, False  # one object for both
             code = smoke(recipe, lambda trial: self._train(trial, None, False, signals))
             if as_json:
-                status = {Exit.DONE: "finished", Exit.STOPPED: "interrupted"}.get(code, "failed")
+                status = {0: "finished", int(Exit.STOPPED): "interrupted"}.get(code, "failed")
                 emit_json({"status": status, "reason": "smoke: the recipe as written, and another point"})
             return code
         return search(recipe, self.loaded, folder, self.args, signals, _command(self.words), resume)
