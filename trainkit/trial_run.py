@@ -156,7 +156,7 @@ def _carried_out(
         job.folder,
         stopper,
         [watch, *listeners],
-        command=f"search, {job.name}",
+        command=f"ensemble, {job.name}" if job.named else f"search, {job.name}",
         together=together,
         test=False,
         say=say,

@@ -18,7 +18,7 @@ class Job:
     Args:
         trial: the trial's number.
         part: which run of the trial, from 0: trials over folds or seeds have several.
-        recipe: the run's whole recipe as TOML, without ``[search]``.
+        recipe: the run's whole recipe as TOML, without ``[search]`` and ``[ensemble]``.
         folder: its run folder. A run that is there already, and has not ended, goes on from its newest checkpoint.
         until: share of the run to train until; at the first evaluation there the run pauses with a checkpoint.
         parent: run folder whose newest checkpoint a new run begins from; ``None``: from nothing.
@@ -26,6 +26,7 @@ class Job:
         watched: whether the run waits at each evaluation for the answer whether it goes on.
         timeout: seconds that this job may take; 0 for no limit.
         accept_drift: whether a run goes on although versions or device have changed since it was saved.
+        named: what messages call it where it is no trial, such as ``member 3``.
     """
 
     trial: int
@@ -38,11 +39,12 @@ class Job:
     watched: bool = False
     timeout: float = 0.0
     accept_drift: bool = False
+    named: str = ""
 
     @property
     def name(self) -> str:
         """What messages call it: ``trial 7`` or ``trial 7, run 2``."""
-        return f"trial {self.trial}" + (f", run {self.part + 1}" if self.part else "")
+        return self.named or f"trial {self.trial}" + (f", run {self.part + 1}" if self.part else "")
 
 
 JobStatus = Literal["done", "paused", "pruned", "interrupted", "nan", "oom", "timeout", "killed", "error"]
@@ -102,7 +104,8 @@ class Site:
         measured: told each evaluation of a job; gives a reason to prune it there, or ``""``. A run that fails and goes
             on from a checkpoint tells evaluations again. The reason that is given to the last one does not count, nor
             any where the job is not watched.
-        recipe: the recipe as written, as TOML without ``[search]``, for measuring and for telling what it can do.
+        recipe: the recipe as written, as TOML without ``[search]`` and ``[ensemble]``, for measuring and for telling
+            what it can do.
     """
 
     folder: Path

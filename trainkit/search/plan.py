@@ -56,12 +56,12 @@ class Plan:
 
 
 def settled(recipe: Recipe, plugins: Plugins) -> Recipe:
-    """The recipe with what a search sets in the runs of its trials, where nobody wrote it.
+    """The recipe with what a search or an ensemble sets in its runs, where nobody wrote it.
 
-    It is what the study folder keeps: whoever reads it there finds these keys written.
+    It is what the study or ensemble folder keeps: whoever reads it there finds these keys written.
     """
-    written, search = recipe.tables.composed.marks, recipe.tables["search"]
-    rungs = search["checkpoints"] == "rungs"
+    written, search = recipe.tables.composed.marks, recipe.tables.get("search", {})
+    rungs = search.get("checkpoints") == "rungs"
     added: dict[tuple[str, ...], str] = {
         ("run", "threads"): "1",
         **({("run", "save_every"): '"1dur"'} if rungs else {}),
