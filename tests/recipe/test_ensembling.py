@@ -11,7 +11,7 @@ import tomli
 from trainkit.errors import RecipeError
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
-from trainkit.recipe import Recipe, fill_toml, json_schema, search_of, trial_recipe
+from trainkit.recipe import Recipe, ensemble_recipe, fill_toml, json_schema, search_of, trial_recipe
 
 Load = Callable[..., Recipe]
 
@@ -75,6 +75,18 @@ def test_no_single_run_has_it(load: Load, base: str) -> None:
     assert {"search", "ensemble"}.isdisjoint(trial.tables)
     assert {path[0] for path in trial.components}.isdisjoint({"search", "ensemble"})
     assert (trial.tables["optimizer"]["lr"], trial.tables["seed"]) == (0.5, 18)
+
+
+def test_a_winner_keeps_what_is_to_be_made_of_it(load: Load, base: str) -> None:
+    both = load(base + SPACE + ENSEMBLE)
+    winner = ensemble_recipe(both, {"optimizer.lr": 0.5})
+    assert "search" not in winner.tables
+    assert winner.tables["ensemble"] == both.tables["ensemble"]
+    assert winner.tables["optimizer"]["lr"] == 0.5
+    assert winner.components["ensemble", "executor"].name == "processes"
+    assert load(fill_toml(winner)).tables == winner.tables
+    assert winner.origin("ensemble.rounds").place == both.origin("ensemble.rounds").place
+    assert trial_recipe(winner, {}).tables == trial_recipe(both, {"optimizer.lr": 0.5}).tables
 
 
 def test_the_command_line_changes_it(load: Load, base: str) -> None:

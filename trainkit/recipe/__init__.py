@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainkit.errors import Problem, RecipeError
 from trainkit.manager import Plugins
 from trainkit.recipe.bases import open_recipe, packaged_recipes
-from trainkit.recipe.check import check_recipe
+from trainkit.recipe.check import check_parts, check_recipe
 from trainkit.recipe.compose import compose
 from trainkit.recipe.filled import FilledTables, Origin, Recipe, named_tables, problem_at
 from trainkit.recipe.merge import Composed
@@ -19,7 +19,7 @@ from trainkit.recipe.positions import Source
 from trainkit.recipe.read import parse, parse_text
 from trainkit.recipe.schema import json_schema
 from trainkit.recipe.searching import SearchPlan
-from trainkit.recipe.trials import Written, check_trials, search_of, trial_recipe
+from trainkit.recipe.trials import Written, check_trials, ensemble_recipe, search_of, trial_recipe
 from trainkit.recipe.write import fill_toml, origin_lines, to_toml
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Written",
     "base_point",
     "data_roots",
+    "ensemble_recipe",
     "fill_toml",
     "json_schema",
     "load_recipe",
@@ -37,6 +38,7 @@ __all__ = [
     "origin_lines",
     "packaged_recipes",
     "parse_toml",
+    "parts_from_text",
     "problem_at",
     "recipe_from_text",
     "search_of",
@@ -78,6 +80,24 @@ def recipe_from_text(text: str, name: str, overrides: Sequence[str], plugins: Pl
         return text.checked(name)
     composed, problems = compose(parse(text.encode(), name), overrides, plugins)
     return _checked(composed, problems, plugins)
+
+
+def parts_from_text(text: str, name: str, names: Collection[str], plugins: Plugins) -> Recipe:
+    """A few tables of a filled recipe, see `check_parts`; they can be built alone.
+
+    Args:
+        text: the recipe.
+        name: what messages call it.
+        names: the tables that name components.
+        plugins: the plugins whose components it may name.
+
+    Raises:
+        RecipeError: with every problem of these tables.
+    """
+    composed, problems = compose(parse(text.encode(), name), [], plugins)
+    if problems:
+        raise RecipeError(problems)
+    return check_parts(composed, names, plugins)
 
 
 def _checked(composed: Composed, problems: list[Problem], plugins: Plugins) -> Recipe:

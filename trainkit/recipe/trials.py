@@ -18,6 +18,7 @@ from trainkit.recipe.own import base_point, usual
 from trainkit.recipe.points import laid
 from trainkit.recipe.read import parse
 from trainkit.recipe.searching import SearchPlan
+from trainkit.recipe.values import plain
 from trainkit.recipe.write import fill_toml
 from trainkit.space import Dimension, Point, Space
 
@@ -53,6 +54,23 @@ def trial_recipe(recipe: Recipe, point: Point, changes: Mapping[str, Any] | None
     composed = laid(recipe.tables.composed, point, recipe.plugins)
     if changes:
         composed = laid(composed, changes, recipe.plugins)
+    return check_recipe(composed, [], recipe.plugins)
+
+
+def ensemble_recipe(recipe: Recipe, point: Point, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """As `trial_recipe`, with the ``[ensemble]`` that the recipe has: members are trained from the rest.
+
+    Raises:
+        RecipeError: if the values do not fit together.
+        PluginDefect: if a plugin's own check fails.
+    """
+    whole, name = recipe.tables.composed, "ensemble"
+    composed = laid(whole, point, recipe.plugins)
+    if changes:
+        composed = laid(composed, changes, recipe.plugins)
+    if name in whole.tables:
+        composed.tables[name] = plain(whole.tables[name])
+        composed.marks |= {path: list(marks) for path, marks in whole.marks.items() if path[0] == name}
     return check_recipe(composed, [], recipe.plugins)
 
 
