@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trainkit import checkpoint, store
 from trainkit.errors import CheckpointError
 from trainkit.files import open_regular, read_regular
 from trainkit.forms import STATE, TENSORS
-from trainkit.history import remember
+from trainkit.history import entries, remember
 from trainkit.rundir import check_links, read_text, write_atomically
 
 _MOST = 1 << 40  # bytes of a file that was verified a moment ago
@@ -36,7 +38,7 @@ def begin_from(parent: Path, folder: Path) -> None:
     if not (parent / "recipe.toml").is_file():
         raise CheckpointError(f"{parent}: there is no run to begin from (no recipe.toml)")
     check_links(parent)
-    found, _, state, _ = checkpoint.find_newest(parent / "checkpoints")
+    found, tensors, state, _ = checkpoint.find_newest(parent / "checkpoints")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("checkpoints", "metrics.jsonl", "history.jsonl", "environment.json"):  # of a process that was killed
         part = folder / name
@@ -47,8 +49,30 @@ def begin_from(parent: Path, folder: Path) -> None:
     store.write(os.fspath(folder / "checkpoints"), state["step"], contents)
     write_atomically(folder / "metrics.jsonl", _first_bytes(parent / "metrics.jsonl", int(state["metrics_bytes"])))
     write_atomically(folder / "environment.json", read_text(parent / "environment.json"))
-    remember(folder, "begin from", state["step"], "", parent=str(parent), checkpoint=found.name)
+    # The other run may be gone when somebody asks whether two runs come from the same weights.
+    weights = [checkpoint.tensors_sha256(tensors, "model/"), *begun_with(parent)]
+    remember(folder, "begin from", state["step"], "", parent=str(parent), checkpoint=found.name, weights=weights)
     write_atomically(folder / "recipe.toml", read_text(parent / "recipe.toml"))  # last: it says that the run is there
+
+
+def parent_of(folder: Path) -> Path | None:
+    """The run folder that a run began from; ``None`` where it began from nothing."""
+    begun = _beginning(folder)
+    return None if begun is None else Path(str(begun.get("parent", "")))
+
+
+def begun_with(folder: Path) -> list[str]:
+    """SHA-256 of the weights of each checkpoint that a run began from: its own, then those before it."""
+    weights = (_beginning(folder) or {}).get("weights")
+    return [text for text in weights if isinstance(text, str)] if isinstance(weights, list) else []
+
+
+def _beginning(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        events = entries(folder)
+    except (OSError, ValueError):
+        return None
+    return next((entry for entry in events if entry.get("event") == "begin from"), None)
 
 
 def _first_bytes(path: Path, length: int) -> bytes:

@@ -20,7 +20,7 @@ from trainkit import microbatch
 from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.clock import Clock
 from trainkit.composite import batch_factor, make_parts
-from trainkit.dataset import Dataset
+from trainkit.dataset import Dataset, DataSpec
 from trainkit.datasets import Datasets
 from trainkit.device import Precision, choose_device, choose_eval_batch_size, wants_channels_last
 from trainkit.errors import DataError, RecipeError, TrainkitError
@@ -132,8 +132,7 @@ def prepare(
     dataset = make_dataset(builder, say, datasets)
     spec = dataset.spec
     augmentations = [builder.make("data", "augment", i, data_spec=spec) for i in range(len(tables["data"]["augment"]))]
-    feeding = {key: tables["data"][key] for key in _FEED_SETTINGS}
-    feeding["eval_batch_size"] = feeding["eval_batch_size"] or choose_eval_batch_size(spec.input_shape, precision)
+    feeding = feed_settings(builder, spec, precision)
     known = datasets is not None and datasets.known(dataset)
     with _of_the_data(tables):
         feed = make_feed(
@@ -207,17 +206,43 @@ def prepare(
 
 def make_dataset(builder: Builder, say: Callable[[str], None], datasets: Datasets | None = None) -> Dataset:
     """Build the data, and cut its samples for training and validation as ``[data]`` says."""
-    table = builder.tables["data"]
-    seed: int = builder.tables["seed"] if table["seed"] is None else table["seed"]
+    return cut_dataset(builder, whole_dataset(builder, datasets), say)
+
+
+def whole_dataset(builder: Builder, datasets: Datasets | None = None) -> Dataset:
+    """Build the data with the splits that its component gives it."""
+    seed = data_seed(builder.tables)
     seed_everything(seed, "data")
 
     def make() -> Dataset:
         made: Dataset = builder.make("data", seed=seed)
         return made
 
-    dataset = make() if datasets is None else datasets.get(builder, seed, make)
+    return make() if datasets is None else datasets.get(builder, seed, make)
+
+
+def cut_dataset(builder: Builder, dataset: Dataset, say: Callable[[str], None]) -> Dataset:
+    """Cut the samples for training and validation as ``[data]`` says."""
     with _of_the_data(builder.tables):
-        return cut_anew(dataset, **{key: table[key] for key in _CUT_SETTINGS}, seed=seed, say=say)
+        return cut_anew(dataset, **cutting(builder.tables), say=say)
+
+
+def cutting(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """What a recipe says of which samples train and which validate, as `cut_anew` and `parts_of` take it."""
+    return {key: tables["data"][key] for key in _CUT_SETTINGS} | {"seed": data_seed(tables)}
+
+
+def feed_settings(builder: Builder, spec: DataSpec, precision: Precision) -> dict[str, Any]:
+    """What ``[data]`` says of how batches are made, as `make_feed` takes it."""
+    feeding = {key: builder.tables["data"][key] for key in _FEED_SETTINGS}
+    feeding["eval_batch_size"] = feeding["eval_batch_size"] or choose_eval_batch_size(spec.input_shape, precision)
+    return feeding
+
+
+def data_seed(tables: Mapping[str, Any]) -> int:
+    """What the data component, folds and bootstrap draws draw from."""
+    seed: int = tables["seed"] if tables["data"]["seed"] is None else tables["data"]["seed"]
+    return seed
 
 
 @contextlib.contextmanager

@@ -58,8 +58,14 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 def weights_sha256(model: nn.Module) -> str:
     """SHA-256 over names, shapes, dtypes and bytes of parameters and buffers, in name order."""
+    return tensors_sha256(weights_of(model))
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor], prefix: str = "") -> str:
+    """As `weights_sha256`, of tensors by name; of those whose names begin so, without that beginning."""
+    named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     digest = hashlib.sha256()
-    for name, tensor in sorted(weights_of(model).items()):
+    for name, tensor in sorted(named.items()):
         digest.update(f"{name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}\n".encode())
         digest.update(raw_bytes(tensor))
     return digest.hexdigest()

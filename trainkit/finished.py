@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,14 +16,38 @@ from trainkit import checkpoint, doubts, snapshot
 from trainkit.allocator import keep_pages
 from trainkit.build import make_ready, prepare
 from trainkit.console import say
+from trainkit.datasets import Datasets
 from trainkit.errors import PluginError, UsageError
 from trainkit.evaluate import measure
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
-from trainkit.recipe import load_recipe
+from trainkit.recipe import Recipe, load_recipe
 from trainkit.run import Metrics, Run
 from trainkit.rundir import check_links
 from trainkit.verified import fitting
+
+
+@dataclass(frozen=True)
+class Reopened:
+    """A finished run that is built again.
+
+    Args:
+        recipe: its recipe, as its folder has it.
+        run: the run, with the weights of a checkpoint.
+        folder: its folder.
+        checkpoint: the checkpoint.
+        state: what the checkpoint holds beside tensors.
+        first_sha256: SHA-256 of the weights that the recipe begins with.
+        refused: newer checkpoints that cannot be used, and why.
+    """
+
+    recipe: Recipe
+    run: Run
+    folder: Path
+    checkpoint: Path
+    state: Mapping[str, Any]
+    first_sha256: str
+    refused: Mapping[Path, str]
 
 
 def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
@@ -34,29 +60,60 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
         UsageError: if it is no run folder.
         CheckpointError: if no checkpoint can be used, or the weights do not fit.
     """
+    made = reopen(path, plugins, progress)
+    for why in made.refused.values():
+        say(f"warning: a newer checkpoint is refused: {why}")
+    if made.refused:
+        say(f"warning: these are the weights of {made.checkpoint.name}")
+    if made.state.get("data") != made.run.feed.spec.fingerprint:
+        say("warning: the data is not the data this run was trained on (their SHA-256 differ)")
+    return made.run
+
+
+def folder_of(path: Path) -> Path:
+    """The run folder that a path means, which may be one of its checkpoints.
+
+    Raises:
+        UsageError: if it is no run folder.
+    """
     folder = path.parent.parent if path.parent.name == "checkpoints" else path
     recipe_file = folder / "recipe.toml"
     if not recipe_file.is_file():
         raise UsageError(f"{path}: not a run folder (there is no {recipe_file}); name a folder that 'run' made")
+    return folder
+
+
+def reopen(
+    path: Path,
+    plugins: Plugins,
+    progress: Progress = silent,
+    say: Callable[[str], None] | None = None,
+    datasets: Datasets | None = None,
+) -> Reopened:
+    """As `open_run`; says nothing of what it had to leave out, and all else with ``say``."""
+    folder = folder_of(path)
+    recipe_file = folder / "recipe.toml"
     check_links(folder)
+    refused: Mapping[Path, str] = {}
     if folder != path:
         tensors, state = checkpoint.load(path)
         found = path
     else:
         found, tensors, state, refused = checkpoint.find_newest(folder / "checkpoints")
-        for why in refused.values():
-            say(f"warning: a newer checkpoint is refused: {why}")
-        if refused:
-            say(f"warning: these are the weights of {found.name}")
     recipe = load_recipe(recipe_file, [], plugins)
     # Whatever the recipe's length, schedules have that of the checkpoint: it says what they can be made with.
     # Nothing will update it: a program for updates would import the compiler where the recipe asks for one.
     run = prepare(
-        recipe, plugins, folder, progress, say=_note, planned=lambda total: state.get("schedule_updates", total)
+        recipe,
+        plugins,
+        folder,
+        progress,
+        say=say or _note,
+        planned=lambda total: state.get("schedule_updates", total),
+        datasets=datasets,
     )
     make_ready(run)
-    if state.get("data") != run.feed.spec.fingerprint:
-        say("warning: the data is not the data this run was trained on (their SHA-256 differ)")
+    first_sha256 = checkpoint.weights_sha256(run.model)
     with fitting(found):
         checkpoint.load_weights(run.model, tensors)
     try:
@@ -66,7 +123,7 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
         if doubted is None:
             raise
         raise doubted from error
-    return run
+    return Reopened(recipe, run, folder, found, state, first_sha256, refused)
 
 
 def _note(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Collection
 from typing import Any
 
 from trainkit.component import Component
@@ -51,6 +52,29 @@ def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) 
     if not found:  # plugins may rely on tables that passed
         found = _ask_plugins(recipe)
     if found:
+        raise RecipeError(found)
+    return recipe
+
+
+def check_parts(composed: Composed, names: Collection[str], plugins: Plugins) -> Recipe:
+    """Check a few tables of a recipe as if it had no others, so that they can be built where the rest cannot be.
+
+    Args:
+        composed: the recipe.
+        names: the tables that name components, such as ``model``; the keys at the top, and ``[run]`` where
+            it is, are checked in any case.
+        plugins: the installed plugins.
+
+    Raises:
+        RecipeError: with every problem of these tables.
+    """
+    kept = {"recipe", "seed", "run", *names}
+    tables = {key: value for key, value in composed.tables.items() if key in kept}
+    part = Composed(composed.name, tables, composed.marks)
+    checker = _Checker(part, plugins)
+    filled = FilledTables(checker.tables(names), part)
+    recipe = Recipe(filled, checker.components, [], part.name, checker.notes, plugins, checker.defaults)
+    if found := [*checker.problems, *check_paths(recipe)]:
         raise RecipeError(found)
     return recipe
 
@@ -107,8 +131,8 @@ class _Checker:
     def problem(self, place: Place, message: str, cure: str = "") -> None:
         self.problems.append(Problem(place, message, cure))
 
-    def tables(self) -> dict[str, Any]:
-        """Check everything; the filled tables are whole only where no problem was found."""
+    def tables(self, only: Collection[str] | None = None) -> dict[str, Any]:
+        """Check everything, or ``only`` some tables; the filled ones are whole only where no problem was found."""
         written = self.composed.tables
         known = [*(setting.name for setting in TOP_SETTINGS), "run", *COMPONENT_TABLES, "extends", "drop"]
         meant = set()
@@ -124,11 +148,11 @@ class _Checker:
                 self.fill(filled, "run", Table(("run",), "[run]", "[run]", written["run"], [core_part("run")]))
             else:
                 self.not_a_table(("run",), written["run"], "")
-        elif "run" not in meant:
+        elif "run" not in meant and only is None:
             cure = 'write [run] and duration = "20ep", or another time'
             self.problem(Place(self.composed.name), "there is no [run] table", cure)
         for name, table in COMPONENT_TABLES.items():
-            if name not in written and table.optional:
+            if (name not in written and table.optional) or (only is not None and name not in only):
                 continue
             if name not in written and table.default is None:
                 if name not in meant:

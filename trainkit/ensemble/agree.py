@@ -1,0 +1,152 @@
+"""Whether runs can be members of one ensemble: the same data, the same targets, outputs that fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainkit.build import whole_dataset
+from trainkit.dataset import Dataset, DataSpec
+from trainkit.ensemble.aligned import align
+from trainkit.ensemble.base import Base
+from trainkit.errors import UsageError
+from trainkit.feed.pipeline import gather
+from trainkit.finished import Reopened
+from trainkit.instantiate import Builder
+from trainkit.run import Run
+from trainkit.weights import exchanged
+
+SAMPLES = 8
+_CURE = "members of one ensemble are trained for the same targets on the same data; leave one of them out"
+
+
+def check_data(name: str, made: Reopened, base: Base) -> None:
+    """Check that a run was trained on the base's data, its samples cut as they may be.
+
+    Raises:
+        UsageError: naming both runs and what differs.
+    """
+    spec = made.run.feed.spec
+    if made.state.get("data") != spec.fingerprint:
+        raise UsageError(
+            f"{name}: the data is not the data that this run was trained on (their SHA-256 differ)\n"
+            "  bring the data back, or train the run again"
+        )
+    for what, own, other in (
+        ("the task is", spec.task, base.spec.task),
+        ("the classes are", _shown(spec.classes), _shown(base.spec.classes)),
+        ("the outputs for a sample are", spec.outputs, base.spec.outputs),
+        ("the shape of a sample is", spec.input_shape, base.spec.input_shape),
+    ):
+        if own != other:
+            raise UsageError(f"{name} and {base.name} do not fit: {what} {own} in one, {other} in the other\n  {_CURE}")
+    whole = whole_dataset(Builder(made.recipe, base.plugins, base.progress), base.datasets)
+    if whole.spec.fingerprint != base.spec.fingerprint:
+        raise UsageError(
+            f"{name} and {base.name} do not fit: they were trained on different data, or it is split in another way "
+            f"(SHA-256 {whole.spec.fingerprint[:8]} and {base.spec.fingerprint[:8]})\n  {_CURE}"
+        )
+    if why := _differing(made.run, base):
+        raise UsageError(f"{name} and {base.name} do not fit: {why}\n  {_CURE}")
+
+
+def _shown(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes[:10]) + (f" and {len(classes) - 10} more" if len(classes) > 10 else "")
+
+
+def _differing(run: Run, base: Base) -> str:
+    """What differs in the first samples that a run was measured on, once they are in the base's units."""
+    dataset: Dataset = run.feed.plan.dataset  # type: ignore[attr-defined]  # of every feed that the core makes
+    split = "val" if "val" in dataset.splits else "train"
+    numbers = base.parts(run.recipe)[split][:SAMPLES]
+    index = torch.arange(len(numbers))
+    own = prepared(dataset, split, index), dataset.splits[split].targets[index].detach().cpu()
+    other = samples_of(base, numbers)
+    seen = align(nn.Identity(), run.feed.spec, base.spec)(other[0])
+    if not _near(seen, own[0]):
+        return "the inputs of the same sample are prepared in different ways"
+    units = align(_Given(own[1]), run.feed.spec, _targets_only(base.spec, run.feed.spec))
+    targets = units(torch.empty(0)) if base.spec.task == "regression" else own[1]
+    return "" if _near(targets, other[1]) else "the targets of the same sample differ"
+
+
+class _Given(nn.Module):
+    def __init__(self, outputs: Tensor) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.outputs.float().reshape(len(self.outputs), -1)
+
+
+def _targets_only(spec: DataSpec, inputs: DataSpec) -> DataSpec:
+    """What is known of targets, with other inputs."""
+    return dataclasses.replace(spec, input_mean=inputs.input_mean, input_std=inputs.input_std)
+
+
+def _near(one: Tensor, other: Tensor) -> bool:
+    one, other = one.double(), other.double()
+    if one.shape != other.shape:
+        if one.numel() != other.numel():
+            return False
+        other = other.reshape(one.shape)
+    return torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
+def prepared(dataset: Dataset, split: str, index: Tensor) -> Tensor:
+    """Samples of a split as a model sees them."""
+    inputs = gather(dataset.splits[split].inputs, index)
+    return (dataset.prepare(inputs) if dataset.prepare is not None else inputs).cpu()
+
+
+def samples_of(base: Base, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of the base's samples by number, counted through training and on through validation."""
+    first = len(base.dataset.splits["train"])
+    inputs, targets = [], []
+    for number in numbers.tolist():
+        split, place = ("train", number) if number < first else ("val", number - first)
+        index = torch.tensor([place])
+        inputs.append(prepared(base.dataset, split, index))
+        targets.append(base.dataset.splits[split].targets[index].detach().cpu())
+    return torch.cat(inputs), torch.cat(targets)
+
+
+def check_outputs(name: str, module: nn.Module, run: Run, weights: Mapping[str, Tensor], base: Base) -> None:
+    """Check that a module gives what its run's model does, in a form that fits the base's targets.
+
+    Args:
+        name: how messages call the run.
+        module: built anew, and aligned to the base.
+        run: the run.
+        weights: those of its model as evaluations measure it.
+        base: the ensemble's.
+
+    Raises:
+        UsageError: naming both runs where outputs do not fit.
+    """
+    numbers = torch.arange(min(SAMPLES, len(base.dataset.splits["train"])))
+    inputs, _ = samples_of(base, numbers)
+    own = align(nn.Identity(), run.feed.spec, base.spec)(inputs)
+    training = run.model.training
+    with torch.no_grad(), exchanged(run.model, weights):
+        given = module(inputs)
+        run.model.eval()
+        wanted: Any = run.model(own.to(run.device)).cpu().float()
+        run.model.train(training)
+    if given.shape != (len(inputs), base.spec.outputs):
+        raise UsageError(
+            f"{name} and {base.name} do not fit: one gives {tuple(given.shape[1:])} for a sample, the other's targets "
+            f"need ({base.spec.outputs},)\n  {_CURE}"
+        )
+    if not bool(given.isfinite().all()):
+        raise UsageError(f"{name}: it gives numbers that are not finite; such a run cannot be a member")
+    back = align(_Given(wanted), run.feed.spec, base.spec)(torch.zeros_like(inputs))
+    if not torch.allclose(given.float(), back, rtol=1e-2, atol=1e-2):
+        raise UsageError(
+            f"{name}: its model gives something else when it is built anew from [model] and its weights\n"
+            "  a callback or plugin changes the model after it is built; such a run cannot be a member"
+        )

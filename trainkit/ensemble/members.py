@@ -1,0 +1,316 @@
+"""From finished runs to members of an ensemble: weights as evaluations measure them, and where they come from."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trainkit import checkpoint, store
+from trainkit.branch import begun_with, parent_of
+from trainkit.ensemble.agree import check_data, check_outputs
+from trainkit.ensemble.aligned import Averaged, align
+from trainkit.ensemble.base import Base
+from trainkit.ensemble.rebuild import build_model, first_weights
+from trainkit.ensembler import Cost, Member
+from trainkit.errors import CheckpointError, MachineError, PluginError, TrainkitError, UsageError
+from trainkit.finished import Reopened, folder_of, reopen
+from trainkit.lines import Lines
+from trainkit.manager import Plugins
+from trainkit.recipe import load_recipe
+from trainkit.run import Metrics, Run
+from trainkit.rundir import read_text
+
+
+@dataclass(eq=False)
+class FoldedMember(Member):
+    """Several runs of one recipe, each on another fold or with another seed, that are one member.
+
+    For a sample it gives the mean of what those runs give that were not trained on it, and for new ones the mean of
+    all.
+
+    Args:
+        runs: the runs.
+    """
+
+    runs: Sequence[Member] = field(default=())
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one member comes from.
+
+    Args:
+        name: how messages and reports call it.
+        paths: a run folder, or a checkpoint of one; several are runs whose mean is one member.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+
+
+# ------------------------------------------------------------ members
+
+
+def base_of_run(path: Path, plugins: Plugins, **more: Any) -> Base:
+    """The base that a finished run's own recipe says; see `Base` for ``more``.
+
+    Raises:
+        UsageError: if it is no run folder.
+        RecipeError: if its recipe cannot be used here.
+    """
+    folder = folder_of(path)
+    return Base(load_recipe(folder / "recipe.toml", [], plugins), plugins, **{"name": str(folder), **more})
+
+
+def members_of(sources: Sequence[Source], base: Base) -> list[Member]:
+    """The members that finished runs make, in this order.
+
+    Whatever keeps one of them out is found before the first is opened, where its files tell.
+
+    Raises:
+        UsageError: if a run is not finished, is named twice, or does not agree with the base's data.
+        CheckpointError: if its newest checkpoint is damaged.
+    """
+    seen: dict[Path, str] = {}
+    for source in sources:
+        for path in source.paths:
+            if (place := path.resolve()) in seen:
+                raise UsageError(f"{source.name}: named twice (also as {seen[place]}); a member counts once")
+            seen[place] = source.name
+            check_finished(path)
+    return [member_of_source(source, base) for source in sources]
+
+
+def member_of_source(source: Source, base: Base) -> Member:
+    """The member that one run, or several whose mean it is, make."""
+    if len(source.paths) == 1:
+        return member_of_run(source.paths[0], base, source.name)
+    runs = [member_of_run(path, base, f"{source.name}, {path.name}") for path in source.paths]
+    return folded(source.name, runs, base)
+
+
+def folded(name: str, runs: Sequence[Member], base: Base) -> FoldedMember:
+    """One member of several runs; its figures are their means."""
+    common = set.intersection(*(set(run.figures) for run in runs))
+    return FoldedMember(
+        name,
+        Averaged([run.module for run in runs], base.spec.task).eval(),
+        runs[0].recipe,
+        base.spec,
+        {key: sum(run.figures[key] for run in runs) / len(runs) for key in runs[0].figures if key in common},
+        frozenset(),  # a mean of outputs has no weights of its own
+        Cost(
+            sum(run.cost.updates for run in runs),
+            sum(run.cost.epochs for run in runs),
+            sum(run.cost.seconds for run in runs),
+        ),
+        step=max(run.step for run in runs),
+        runs=tuple(runs),
+    )
+
+
+def member_of_run(path: Path, base: Base, name: str = "") -> Member:
+    """The member that a finished run makes, or a checkpoint of one.
+
+    Args:
+        path: the run folder, whose newest checkpoint counts, or ``RUN/checkpoints/step-...``.
+        base: what all members are given and measured by.
+        name: how messages and reports call it; ``""`` is as the user would write it.
+
+    Raises:
+        UsageError: if it is no run folder, the run is not finished, or it does not agree with the base's data.
+        CheckpointError: if the checkpoint, or the run's newest one, is damaged.
+    """
+    check_finished(path)
+    with _quietly():
+        made = reopen(path, base.plugins, base.progress, say=lambda text: None, datasets=base.datasets)
+        name = name or name_of(path, made.run.step or int(made.state["step"]))
+        with contextlib.closing(made.run.feed):
+            return _member(name, path, made, base)
+
+
+def _member(name: str, path: Path, made: Reopened, base: Base) -> Member:
+    if made.refused:
+        why = next(iter(made.refused.values()))
+        raise CheckpointError(
+            f"{name}: its newest checkpoint cannot be used: {why}\n"
+            f"  to take an older one as the member, name it: {made.checkpoint}"
+        )
+    run, state = made.run, made.state
+    recipe = {key: copy.deepcopy(value) for key, value in run.recipe.items() if key not in ("search", "ensemble")}
+    spec = run.feed.spec
+    check_data(name, made, base)
+    weights = measured_weights(run)
+    model = build_model(recipe, spec, base.plugins)
+    put_weights(name, model, weights)
+    module = align(model, spec, base.spec).eval()
+    check_outputs(name, module, run, weights, base)
+    step = int(state["step"])
+    return Member(
+        name=name,
+        module=module,
+        recipe=recipe,
+        spec=spec,
+        figures=figures_at(made.folder, step),
+        ancestors=ancestors_of(made.folder, made.first_sha256, base),
+        cost=Cost(step, round(run.clock.epochs_at(step), 6), seconds_of(state)),
+        folder=made.folder,
+        step=step,
+        fold=recipe["data"]["fold"] if recipe["data"]["folds"] is not None else None,
+    )
+
+
+def name_of(path: Path, step: int) -> str:
+    """How a run or a checkpoint of one is called: ``runs/a``, ``runs/a at update 400``."""
+    if path.parent.name == "checkpoints":
+        return f"{path.parent.parent} at update {step}"
+    return str(path)
+
+
+def checkpoints_of(member: Member, base: Base) -> list[Member]:
+    """The checkpoints that a member's run has kept, the oldest first.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    folder = member.folder
+    found = [] if folder is None else store.newest_first(folder / "checkpoints")[::-1]
+    if not found:
+        raise CheckpointError(f"{member.name}: there are no checkpoints of it")
+    return [member_of_run(path, base, f"{member.name} at update {store.step_of(path.name)}") for path in found]
+
+
+# ------------------------------------------------------------ what a run folder tells
+
+
+def check_finished(path: Path) -> None:
+    """Check that a run is over and has not failed; of a checkpoint that is named, that it is there.
+
+    Raises:
+        UsageError: saying what the run's report says, and how to go on.
+    """
+    folder = folder_of(path)
+    if path != folder:
+        if not path.is_dir():
+            raise UsageError(f"{path}: no such checkpoint; {folder / 'checkpoints'} has those that the run has kept")
+        return
+    try:
+        report = json.loads(read_text(folder / "report.json"))
+        status, reason = str(report["status"]), str(report["reason"]).splitlines()[0]
+    except FileNotFoundError:
+        status, reason = "not finished", "it has no report.json"
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        status, reason = "not finished", f"its report.json cannot be read: {error}"
+    if status not in ("finished", "stopped"):
+        raise UsageError(
+            f"{path}: this run is {status} ({reason}), and members are finished runs\n"
+            f"  finish it with: trainkit resume {folder}"
+            "\n  or name one of its checkpoints as it stands, such as "
+            f"{folder / 'checkpoints' / 'step-...'}"
+        )
+
+
+def figures_at(folder: Path, step: int) -> dict[str, float]:
+    """What a run measured after so many updates, those of the test left out: nothing may be chosen by them."""
+    lines = Lines(folder / "metrics.jsonl")
+    with contextlib.suppress(OSError, MachineError):
+        lines.take_in((folder / "metrics.jsonl").stat().st_size)
+    found: dict[str, float] = {}
+    for line in lines:
+        if line.get("step") != step or line.get("split") == "test":
+            continue
+        for name, value in line.items():
+            if name not in ("split", "step", "epoch", "time") and "/" not in name and isinstance(value, int | float):
+                found[f"{line['split']}.{name}"] = float(value)
+    return found
+
+
+def seconds_of(state: Mapping[str, Any]) -> float:
+    """Wall seconds that a checkpoint's run had taken."""
+    seconds = checkpoint.join_state(state.get("seconds", 0.0), {})
+    return round(float(seconds), 3) if isinstance(seconds, int | float) else 0.0
+
+
+def ancestors_of(folder: Path, first_sha256: str, base: Base) -> frozenset[str]:
+    """What a run's weights come from, by SHA-256: those it began with, and of the checkpoints that it began from.
+
+    Args:
+        folder: the run folder.
+        first_sha256: of the weights that its recipe makes.
+        base: with whose plugins and data the recipe of an earlier run is built.
+    """
+    found: set[str] = set()
+    seen: set[Path] = set()
+    while folder not in seen:
+        seen.add(folder)
+        parent = parent_of(folder)
+        if parent is None:
+            return frozenset(found | {first_sha256})
+        found.update(begun_with(folder))
+        try:
+            recipe = load_recipe(parent / "recipe.toml", [], base.plugins)
+            first_sha256 = first_weights(recipe, base)
+        except TrainkitError:  # the run that it began from is gone: what its own history says must do
+            return frozenset(found)
+        folder = parent
+    return frozenset(found)
+
+
+# ------------------------------------------------------------ weights
+
+
+def measured_weights(run: Run) -> dict[str, Tensor]:
+    """Parameters and saved buffers as evaluations measure them, on the CPU: averages of weights are in their place.
+
+    Raises:
+        PluginError: if a plugin measures in a way of its own that shows no weights.
+    """
+    kept: dict[str, Tensor] = {}
+
+    def keeping(run: Run, split: str) -> Metrics:
+        kept.update({name: tensor.detach().cpu().clone() for name, tensor in checkpoint.weights_of(run.model).items()})
+        return dict.fromkeys(("loss", *run.metrics), float("nan"))
+
+    split = "val" if "val" in run.feed.spec.sizes else "train"
+    # An evaluation that measures nothing: whoever exchanges the weights around evaluations does it here too.
+    run.hook.trainkit_evaluate.call_extra([keeping], {"run": run, "split": split})
+    if not kept:
+        raise PluginError("a plugin measures in a way of its own, before all others, and shows no weights to keep")
+    return kept
+
+
+def put_weights(name: str, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into a model that was built anew.
+
+    Raises:
+        UsageError: if they do not fit it.
+    """
+    try:
+        checkpoint.load_weights(model, weights, prefix="")
+    except CheckpointError as error:
+        why = str(error).partition(": ")[2]
+        raise UsageError(
+            f"{name}: its weights do not fit the model that [model] of its recipe builds ({why})\n"
+            "  a callback or plugin changes the model after it is built; such a run cannot be a member"
+        ) from error
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Random numbers and the number of threads come back: a run that is built again sets both."""
+    threads, drawn = torch.get_num_threads(), checkpoint.random_generators(torch.device("cpu"))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        checkpoint.put_back_generators(drawn, torch.device("cpu"))

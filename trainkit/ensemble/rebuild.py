@@ -1,0 +1,51 @@
+"""A member's model from its recipe: without its data, its run folder, or what trained it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainkit import checkpoint
+from trainkit.build import cut_dataset, seed_everything, whole_dataset
+from trainkit.dataset import DataSpec
+from trainkit.ensemble.base import Base
+from trainkit.instantiate import Builder
+from trainkit.manager import Plugins
+from trainkit.protocols import silent
+from trainkit.recipe import Recipe, parts_from_text, to_toml
+
+
+def build_model(recipe: Mapping[str, Any], spec: DataSpec, plugins: Plugins) -> nn.Module:
+    """The model that a filled recipe says, on the CPU, in evaluation mode; no random number is used up.
+
+    Args:
+        recipe: plain tables; ``model`` and ``seed`` count.
+        spec: the data that it was trained on.
+        plugins: where the component is looked for.
+
+    Raises:
+        RecipeError: if the component is not installed, or refuses its settings.
+    """
+    part = {key: recipe[key] for key in ("seed", "model") if key in recipe}
+    return built_from(parts_from_text(to_toml(part), "the recipe of a member", ("model",), plugins), spec)
+
+
+def built_from(recipe: Recipe, spec: DataSpec) -> nn.Module:
+    """The model of a checked recipe, as `build_model` gives it."""
+    kept = checkpoint.random_generators(torch.device("cpu"))
+    try:
+        seed_everything(recipe.tables["seed"], "model")
+        model: nn.Module = Builder(recipe, recipe.plugins, silent).make("model", data_spec=spec)
+    finally:
+        checkpoint.put_back_generators(kept, torch.device("cpu"))
+    return model.eval()
+
+
+def first_weights(recipe: Recipe, base: Base) -> str:
+    """SHA-256 of the weights that a run of this recipe begins with."""
+    builder = Builder(recipe, base.plugins, base.progress)
+    dataset = cut_dataset(builder, whole_dataset(builder, base.datasets), lambda text: None)
+    return checkpoint.weights_sha256(built_from(recipe, dataset.spec))
