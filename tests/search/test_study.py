@@ -249,6 +249,29 @@ def test_an_earlier_study_warms_a_new_one(tmp_path: Path, searching: Searching) 
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [('search.warm_start=["nowhere"]', 'warm_start "nowhere"'), ("search.use=asha", r"\[search\] asha: ")],
+)
+def test_a_study_that_cannot_begin_leaves_the_one_that_is_there(
+    tmp_path: Path, searching: Searching, change: str, says: str
+) -> None:
+    searching(tmp_path / "s", "search.trials=1")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "s").rglob("*") if path.is_file()}
+    with pytest.raises(RecipeError, match=says):
+        searching(tmp_path / "s", change, fresh=True)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert not list((tmp_path / "s").glob(".old*"))
+    launch(
+        load_recipe(searching.file, ['drop=["search"]'], searching.plugins), searching.plugins, folder=tmp_path / "r"
+    )
+    with pytest.raises(RecipeError, match=says):
+        searching(tmp_path / "r", change, fresh=True)
+    assert (tmp_path / "r/recipe.toml").is_file()
+    assert searching(tmp_path / "r", "search.trials=1", fresh=True).trials == {"done": 1}
+    assert (tmp_path / "r/.old-1/recipe.toml").is_file()
+
+
 def test_two_processes_never_write_one_study(tmp_path: Path, searching: Searching) -> None:
     from trainkit.search.folder import StudyFolder
 

@@ -41,7 +41,7 @@ class StudyFolder:
     Args:
         path: the folder; made if it does not exist.
         resume: whether it may hold a study, which is to be continued.
-        fresh: whether it may hold a study or a run, which is put aside.
+        fresh: whether it may hold a study or a run, which is put aside when another study begins.
 
     Raises:
         MachineError: if another process holds it, if it holds a study and must not, or something else, or if it cannot
@@ -51,6 +51,7 @@ class StudyFolder:
     def __init__(self, path: Path, resume: bool = False, fresh: bool = False) -> None:
         self.path = path
         self.aside: Path | None = None
+        self._clear = True  # whether what the folder holds need not be put aside
         try:
             self._made = not path.exists()
             missing = [folder for folder in (path, *path.parents) if not folder.exists()]
@@ -84,7 +85,7 @@ class StudyFolder:
         # A study that was killed before its log had a line left no more than this.
         early = {name for name in names if name.startswith(".")} | {"recipe.toml", "environment.json", NAME}
         if fresh and names and (NAME in names or holds_a_run(path, (*FILES, TRIALS, REFIT))):
-            self.aside = put_aside(path)
+            self._clear = False
         elif names - (early if resume else set()):
             message = "the folder is not empty; name a new one with --run-dir"
             if resume:
@@ -96,7 +97,9 @@ class StudyFolder:
         return False
 
     def describe(self, recipe_toml: str, environment: Mapping[str, Any]) -> None:
-        """Write what the study is, before its log begins."""
+        """Write what the study is, before its log begins; what the folder holds of another one is put aside."""
+        if not self._clear:
+            self.aside, self._clear = put_aside(self.path), True
         write_atomically(self.path / "recipe.toml", recipe_toml)
         write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
 
@@ -114,7 +117,7 @@ class StudyFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Let other processes in; a folder in which no study began is removed."""
-        if not (self.path / NAME).exists() and not self.continues:
+        if self._clear and not (self.path / NAME).exists() and not self.continues:
             for name in ("recipe.toml", "environment.json"):
                 with contextlib.suppress(OSError):
                     (self.path / name).unlink(missing_ok=True)

@@ -77,8 +77,6 @@ def run_study(
     recipe = settled(recipe, plugins)
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
     with signals, users_paths(recipe), StudyFolder(path, resume, fresh) as place:
-        if place.aside is not None:
-            display.say(f"note: the study that was here is kept in {place.aside}; this one starts from the beginning")
         return _Session(recipe, plugins, place, display, signals, modules, without).run(command, accept_drift)
 
 
@@ -120,6 +118,10 @@ class _Session:
             self.display.say(f"the study goes on: {len(ledger.study.records)} trials so far")
         else:
             ledger, log = begun(self.recipe, self.place, searcher, now, self._note)
+            if (aside := self.place.aside) is not None:
+                self.display.say(
+                    f"note: the study that was here is kept in {aside}; this one starts from the beginning"
+                )
         with contextlib.closing(log):
             return self._searched(plan, ledger, log)
 
