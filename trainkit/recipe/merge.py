@@ -69,15 +69,27 @@ class Composed:
         for key, value in over.items():
             here = (*path, key)
             self.marks.setdefault(here, []).extend(marked.marks.get(here, ()))
-            if isinstance(value, dict) and isinstance(under.get(key), dict):
+            before = under.get(key)
+            if isinstance(value, dict) and isinstance(before, dict):
+                self._lay(before, value, marked, here)
+                continue
+            # Looking through all marks for those inside costs as much as there are: only where there can be any.
+            if isinstance(before, dict | list) and before:
+                self.forget(here)
+            if isinstance(value, dict):
+                under[key] = {}
                 self._lay(under[key], value, marked, here)
                 continue
-            self.forget(here)
             under[key] = value
-            depth = len(here)
-            for inside, marks in marked.marks.items():
-                if len(inside) > depth and inside[:depth] == here:
-                    self.marks[inside] = list(marks)
+            self._copy_marks(value, marked, here)
+
+    def _copy_marks(self, value: Any, marked: Composed, path: Path) -> None:
+        """Take over the marks of everything inside a value that is taken over."""
+        inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, child in inside:
+            here = (*path, key)
+            self.marks[here] = list(marked.marks.get(here, ()))
+            self._copy_marks(child, marked, here)
 
     def _afresh(self, table: dict[str, Any], path: Path) -> None:
         """Empty a table whose component is another one now; what is the core's may stay, and who chose it before."""
