@@ -28,8 +28,9 @@ def printing_to(folder: Path) -> Iterator[None]:
             os.dup2(log, stream)
         yield
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for printed in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # a full disk: the run says so itself, and what is printed may be lost
+                printed.flush()
         for stream, kept in zip((1, 2), before, strict=True):
             os.dup2(kept, stream)
             os.close(kept)
