@@ -225,12 +225,16 @@ class Study:
         lowest second value and so on, so that it is on the front; of those, the first."""
         return min(self._candidates(), key=lambda record: record.trial.values, default=None)
 
+    def ranked(self) -> list[Record]:
+        """The finished trials that may be the best, the best first, as `best` goes."""
+        return sorted(self._candidates(), key=lambda record: record.trial.values)
+
     def front(self) -> list[Record]:
         """The Pareto front, best first value first: of those that may be the best, the finished trials that no other
         one beats in every objective."""
         import numpy
 
-        ranked = sorted(self._candidates(), key=lambda record: record.trial.values)
+        ranked = self.ranked()
         kept: list[Record] = []
         held = numpy.empty((len(ranked), len(self.objectives)))
         for record in ranked:  # whoever beats it comes before it, and is on the front or beaten by one that is

@@ -20,6 +20,14 @@ from trainkit.trial import Searcher
 Say = Callable[[str], None]
 
 
+class StudyFinished(UsageError):
+    """The study is over, and its recipe asks for no more."""
+
+    def __init__(self, message: str, folder: Path) -> None:
+        super().__init__(message)
+        self.folder = folder
+
+
 def begun(
     recipe: Recipe, place: StudyFolder, searcher: Searcher, now: Mapping[str, Any], note: Say
 ) -> tuple[Ledger, StudyLog]:
@@ -73,9 +81,10 @@ def continued(
     if space_as_json(before.space) != head["space"]:
         wider["space"] = head["space"]
     if _status(path) == "finished" and not wider and not changed:
-        raise UsageError(
+        raise StudyFinished(
             f"{path}: the study is finished ({before.trials} trials were asked for); to go on, let it be longer:\n"
-            f"  trainkit resume {path} search.trials={2 * before.trials}"
+            f"  trainkit resume {path} search.trials={2 * before.trials}",
+            path,
         )
     ledger = replayed(path, searcher)
     log = StudyLog(path / NAME)

@@ -18,13 +18,31 @@ from trainkit.search.study import run_study
 if TYPE_CHECKING:
     from trainkit.manager import Plugins
     from trainkit.recipe import Recipe
+    from trainkit.search.report import StudyReport
     from trainkit.signals import Signals
 
 
 def search(
     recipe: Recipe, plugins: Plugins, folder: Path | None, args: Any, signals: Signals, command: str, resume: bool
 ) -> int:
-    """Search as the recipe says; the exit code.
+    """Search as the recipe says; the exit code. The arguments are those of `search_report`."""
+    report = search_report(recipe, plugins, folder, args, signals, command, resume)
+    if args.json:
+        emit_json({**report.as_dict(), "folder": str(report.folder)})
+    return exit_code(report)
+
+
+def exit_code(report: StudyReport) -> int:
+    """The exit code of a search."""
+    if report.status == "interrupted":
+        return Exit.STOPPED
+    return Exit.FAILED if report.best is None else Exit.DONE
+
+
+def search_report(
+    recipe: Recipe, plugins: Plugins, folder: Path | None, args: Any, signals: Signals, command: str, resume: bool
+) -> StudyReport:
+    """Search as the recipe says, and show how it ended.
 
     Args:
         recipe: a checked recipe with ``[search]``.
@@ -60,11 +78,7 @@ def search(
     display.summarise(report)
     if report.status == "finished" and report.best is None:
         display.say("  no trial is done, so that there is no winner")
-    if args.json:
-        emit_json({**report.as_dict(), "folder": str(report.folder)})
-    if report.status == "interrupted":
-        return Exit.STOPPED
-    return Exit.FAILED if report.best is None else Exit.DONE
+    return report
 
 
 def smoke(recipe: Recipe, train: Callable[[Recipe], int]) -> int:
