@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
     from trainkit.elementwise import Rule as Rule
+    from trainkit.ensemble.opened import Ensemble as Ensemble
+    from trainkit.ensemble.opened import load_ensemble as load_ensemble
     from trainkit.ensemble.together import Together as Together
     from trainkit.ensembler import Cost as Cost
     from trainkit.ensembler import Ensembler as Ensembler
@@ -109,6 +111,7 @@ _MODULES = {
     "component": ("Component",),
     "dataset": ("Batch", "DataSpec", "Dataset", "Feed", "Gatherable", "Split"),
     "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
+    "ensemble.opened": ("Ensemble", "load_ensemble"),
     "ensemble.together": ("Together",),
     "ensembler": ("Cost", "Ensembler", "Member", "Validation", "Workshop"),
     "errors": (
@@ -179,6 +182,7 @@ __all__ = [
     "Draw",
     "Duration",
     "ElementwiseOptimizer",
+    "Ensemble",
     "Ensembler",
     "Events",
     "Executor",
@@ -242,6 +246,7 @@ __all__ = [
     "for_events",
     "hookimpl",
     "lane_speed",
+    "load_ensemble",
     "named_tables",
     "open_plugins",
     "printing_to",

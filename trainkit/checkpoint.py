@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainkit import store
 from trainkit.errors import CheckpointError
-from trainkit.forms import STATE, TENSORS
+from trainkit.forms import STATE, TENSORS, places_in
 from trainkit.store import folder_name, newest_first, prune, set_aside, tidy
 from trainkit.verified import read_checkpoint
 
@@ -161,6 +161,19 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         CheckpointError: if anything is missing or differs from the manifest; the message names the file.
     """
     data, places, state = read_checkpoint(folder)
+    return _tensors_at(data, places), state
+
+
+def from_safetensors(data: bytearray) -> dict[str, Tensor]:
+    """The tensors of a file in the safetensors format; they share its memory.
+
+    Raises:
+        ValueError: if it is not right to its last byte.
+    """
+    return _tensors_at(memoryview(data), places_in(data))
+
+
+def _tensors_at(data: memoryview, places: Mapping[str, tuple[str, tuple[int, ...], int]]) -> dict[str, Tensor]:
     tensors = {}
     for name, (kind, shape, begin) in places.items():
         dtype, count = _OF_NAME[kind], math.prod(shape)
@@ -171,7 +184,7 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if begin % dtype.itemsize:  # another program's order
             flat = flat.clone()
         tensors[name] = flat if len(shape) == 1 else flat.view(shape)
-    return tensors, state
+    return tensors
 
 
 def load_newest(parent: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:

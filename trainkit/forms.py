@@ -27,7 +27,7 @@ def tensors_in(data: bytes | memoryview | mmap.mmap) -> dict[str, tuple[str, tup
     return {name: (dtype, shape) for name, (dtype, shape, _) in places_in(data).items()}
 
 
-def places_in(data: bytes | memoryview | mmap.mmap) -> dict[str, tuple[str, tuple[int, ...], int]]:
+def places_in(data: bytes | bytearray | memoryview | mmap.mmap) -> dict[str, tuple[str, tuple[int, ...], int]]:
     """Type, shape and first byte of each tensor of a file in the safetensors format, if it is right to its last byte.
 
     Raises:
