@@ -128,12 +128,18 @@ class Base:
 
     # ------------------------------------------------------------ outputs
 
-    def measure(self, module: nn.Module, split: str) -> Tensor:
-        """What a module gives for a split: ``(samples, outputs)`` float32 on the CPU, in the split's order."""
-        given = []
+    def measure(self, module: nn.Module, split: str, ask: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """What a module gives for a split: ``(samples, outputs)`` float32 on the CPU, in the split's order.
+
+        Args:
+            module: the module.
+            split: the split.
+            ask: gives something else of the module for inputs, of the same shape.
+        """
+        given, forward = [], ask or module
         with self._evaluating(module), torch.no_grad():
             for batch in self.batches(split):
-                outputs: Tensor = module(batch.inputs)
+                outputs: Tensor = forward(batch.inputs)
                 given.append(outputs.float().reshape(len(batch), -1).cpu())
         return torch.cat(given)
 

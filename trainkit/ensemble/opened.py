@@ -18,7 +18,7 @@ from trainkit.ensemble.rebuild import built_from
 from trainkit.ensemble.together import Together
 from trainkit.ensemble.verify import read_artefact
 from trainkit.ensembler import Ensembler, Member
-from trainkit.errors import CheckpointError, PluginError, RecipeError
+from trainkit.errors import CheckpointError, PluginError, RecipeError, UsageError
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
@@ -89,10 +89,21 @@ class Ensemble(nn.Module):
         outputs: Tensor = self.together(inputs)
         return outputs
 
-    def variance(self, inputs: Tensor) -> Tensor | None:
-        """For regression, the variance of what is predicted, ``(batch, outputs)``; ``None`` where it is not known."""
+    @property
+    def knows_variance(self) -> bool:
+        """Whether it says how far off it may be: of a regression, where its ensembler does."""
+        return self.spec.task == "regression" and isinstance(self.ensembler, HasVariance)
+
+    def variance(self, inputs: Tensor) -> Tensor:
+        """For regression, the variance of what is predicted, ``(batch, outputs)``, in the data's units squared.
+
+        Raises:
+            UsageError: if it is not known.
+        """
         if self.spec.task != "regression" or not isinstance(self.ensembler, HasVariance):
-            return None
+            raise UsageError(
+                "this ensemble predicts no variance: that is of regression, and of ensemblers that know it"
+            )
         return self.ensembler.variance(inputs)
 
     def uncertainty(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -171,7 +182,7 @@ def _ensembler(artefact: Artefact, plugins: Plugins, folder: Path) -> Ensembler:
     try:
         recipe = parts_from_text(text, f"{folder / MANIFEST}", ("ensemble",), plugins)
     except RecipeError as error:
-        raise _not_here(folder, error) from error
+        raise refused_here(folder, error) from error
     return cast(Ensembler, Builder(recipe, plugins, silent).make("ensemble"))
 
 
@@ -181,7 +192,7 @@ def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: 
         try:
             recipe = parts_from_text(artefact.recipes[piece.recipe], f"{folder}: {stored.name}", ("model",), plugins)
         except RecipeError as error:
-            raise _not_here(folder, error) from error
+            raise refused_here(folder, error) from error
         models.append(align(built_from(recipe, piece.spec), piece.spec, artefact.spec))
     module = Averaged(models, artefact.spec.task) if stored.mean else models[0]
     try:
@@ -204,7 +215,8 @@ def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: 
     )
 
 
-def _not_here(folder: Path, error: RecipeError) -> Exception:
+def refused_here(folder: Path, error: RecipeError) -> Exception:
+    """The error of a component that this ensemble needs: it is not installed, or refuses what the recipe says."""
     if all(problem.environment for problem in error.problems):
         return PluginError(f"{folder}: what this ensemble is made of is not installed here\n  {error}")
     return CheckpointError(f"{folder}: a recipe of this ensemble cannot be used here\n  {error}")
