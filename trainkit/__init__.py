@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from trainkit.trial_run import run_job as run_job
     from trainkit.weights import exchanged as exchanged
     from trainkit.weights import renew_batch_norm as renew_batch_norm
+    from trainkit.weights import renew_statistics as renew_statistics
     from trainkit.weights import weights_of as weights_of
     from trainkit.work import Executor as Executor
     from trainkit.work import Job as Job
@@ -162,7 +163,7 @@ _MODULES = {
     "trial": ("Objective", "Order", "Record", "Rung", "Searcher", "Study", "Trial"),
     "trial_run": ("Datasets", "open_plugins", "run_job"),
     "work": ("Executor", "Job", "Measured", "Outcome", "Site"),
-    "weights": ("exchanged", "renew_batch_norm", "weights_of"),
+    "weights": ("exchanged", "renew_batch_norm", "renew_statistics", "weights_of"),
     "wrapping": ("OptimizerWrapper",),
 }
 _HOMES = {name: f"trainkit.{module}" for module, names in _MODULES.items() for name in names}
@@ -252,6 +253,7 @@ __all__ = [
     "printing_to",
     "problem_at",
     "renew_batch_norm",
+    "renew_statistics",
     "run_job",
     "score",
     "scores",

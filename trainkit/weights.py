@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from trainkit.run import Run
 
@@ -41,42 +42,134 @@ def exchanged(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]
 def renew_batch_norm(run: Run) -> bool:
     """Measure the statistics of all BatchNorm layers again, with the weights that the model holds now.
 
-    One pass over the training split in its own order, without augmentation and dropout, so that no random number is
-    drawn. Each batch counts by its samples: of equal batches this is `torch.optim.swa_utils.update_bn`.
+    One pass over the training split in its own order, without augmentation; see `renew_statistics`.
 
     Returns:
         Whether there are such layers.
     """
-    training = run.model.training
-    run.model.train()
-    layers = [
-        module
-        for module in run.model.modules()
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats and module.training
-    ]  # those that stay in evaluation mode keep the statistics they have
-    if not layers:
-        run.model.train(training)
-        return False
-    before = [(layer, layer.momentum) for layer in layers]
-    run.model.eval()
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.train()
-    seen = 0
+    with run.precision.context():
+        return renew_statistics(run.model, (batch.inputs for batch in run.feed.evaluate("train")))
+
+
+def renew_statistics(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
+    """Measure the statistics of a module's BatchNorm layers again, in place, in one pass.
+
+    A layer's new statistics are mean and unbiased variance over all rows that it was given, as if they had come in one
+    batch: rows weigh equally, whatever the batches' sizes. As in training, a layer passes on what it has normalised by
+    the batch at hand. Dropout is off, so that no random number is drawn. Layers that stay in evaluation mode when the
+    module is put into training mode keep the statistics they have. All modes are as before in the end; after an error
+    the statistics are too.
+
+    Args:
+        module: on the device of the inputs.
+        inputs: the batches, each ``(batch, ...)``.
+
+    Returns:
+        Whether there are such layers.
+
+    Source: Izmailov et al. 2018, arXiv 1803.05407, algorithm 1, last line; pooled as in Chan, Golub & LeVeque 1979,
+    "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances".
+    """
+    modes = {part: part.training for part in module.modules()}
     try:
-        with torch.no_grad(), run.precision.context():
-            for batch in run.feed.evaluate("train"):
-                if len(batch) == 1:  # a single sample has no variance
-                    continue
-                seen += len(batch)
-                for layer in layers:
-                    layer.momentum = len(batch) / seen
-                run.model(batch.inputs)
+        module.train()
+        layers = [
+            part
+            for part in module.modules()
+            if isinstance(part, _BatchNorm) and part.track_running_stats and part.training
+        ]
+        if not layers:
+            return False
+        module.eval()
+        _measure(module, layers, inputs)
+        return True
     finally:
-        for layer, momentum in before:
-            layer.momentum = momentum
-        run.model.train(training)
-    return True
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _measure(module: nn.Module, layers: Sequence[_BatchNorm], inputs: Iterable[Tensor]) -> None:
+    pooled = [_Pooled(layer) for layer in layers]
+    hooks = [layer.register_forward_hook(part.add) for layer, part in zip(layers, pooled, strict=True)]
+    try:
+        for layer in layers:
+            layer.train()
+            layer.momentum = 1.0  # what it holds after a batch are then the batch's own statistics
+        with torch.no_grad():
+            for batch in _with_company(inputs):
+                module(batch)
+        for part in pooled:
+            part.keep()
+    except BaseException:
+        for part in pooled:
+            part.undo()
+        raise
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for part in pooled:
+            part.layer.momentum = part.momentum
+
+
+class _Pooled:
+    """Mean and variance over all rows that a layer is given, batch by batch."""
+
+    def __init__(self, layer: _BatchNorm) -> None:
+        self.layer = layer
+        self.momentum = layer.momentum
+        self.before = [buffer.clone() for buffer in layer.buffers()]
+        self.rows = self.batches = 0
+        self.mean: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0  # summed squares of the distances from the mean
+
+    def add(self, layer: nn.Module, given: tuple[Tensor, ...], outputs: Tensor) -> None:
+        """Take in a batch that the layer has just normalised."""
+        held = self.layer
+        assert held.running_mean is not None
+        assert held.running_var is not None
+        rows = given[0].numel() // held.num_features
+        mean, variance = held.running_mean.double(), held.running_var.double()
+        total, apart = self.rows + rows, mean - self.mean
+        self.mean = self.mean + apart * (rows / total)
+        self.squares = self.squares + variance * (rows - 1) + apart.square() * (self.rows * rows / total)
+        self.rows, self.batches = total, self.batches + 1
+
+    def keep(self) -> None:
+        """Let the layer have the statistics; one that was given nothing keeps those that it had."""
+        if not self.rows:
+            return
+        assert self.layer.running_mean is not None
+        assert self.layer.running_var is not None
+        assert isinstance(self.mean, Tensor)
+        assert isinstance(self.squares, Tensor)
+        self.layer.running_mean.copy_(self.mean)
+        self.layer.running_var.copy_(self.squares / (self.rows - 1))
+        if self.layer.num_batches_tracked is not None:
+            self.layer.num_batches_tracked.fill_(self.batches)
+
+    def undo(self) -> None:
+        """Give the layer back the statistics that it had."""
+        with torch.no_grad():
+            for buffer, own in zip(self.layer.buffers(), self.before, strict=True):
+                buffer.copy_(own)
+
+
+def _with_company(inputs: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The batches, a single sample joined to the batch before or after it: alone it has no variance."""
+    ready: Tensor | None = None
+    held: Tensor | None = None
+    for batch in inputs:
+        if held is None:
+            held = batch
+        elif len(held) == 1:
+            held = torch.cat([held, batch])
+        else:
+            if ready is not None:
+                yield ready
+            ready, held = held, batch
+    if ready is not None and held is not None and len(held) == 1:
+        ready, held = torch.cat([ready, held]), None
+    yield from (batch for batch in (ready, held) if batch is not None)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
