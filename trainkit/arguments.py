@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 # In the order of a user's day; `--help` and docs/command-line.md show the same.
 VERBS = {
-    "run": ("RECIPE [key=value ...]", "train or search as the recipe says; a bare recipe means run"),
+    "run": ("RECIPE [key=value ...]", "train, search or make an ensemble as the recipe says; a bare recipe means run"),
     "validate": ("RECIPE ... [key=value ...]", "find every problem of recipes, run nothing"),
     "fill": ("RECIPE [key=value ...]", "print the recipe with all defaults, as TOML"),
     "preview": (
         "RECIPE [key=value ...] [--at TIMES] [--plot FILE] [--metrics FILE]",
         "show every scheduled value over the run, and what looks wrong with it",
     ),
-    "resume": ("RUN [key=value ...]", "continue a run from its newest checkpoint, or a search, bit for bit"),
+    "resume": ("RUN [key=value ...]", "continue a run from its newest checkpoint, a search or an ensemble, bit for bit"),
     "verify-resume": (
         "RECIPE [key=value ...] [--updates N]",
         "kill and continue a short run of the recipe, and say whether it ends alike",
@@ -35,8 +35,12 @@ VERBS = {
     "plugins": ("", "list the installed plugins and their state"),
     "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
     "report": ("STUDY [--top N]", "show what a search has come to, while it runs or after it"),
-    "evaluate": ("RUN [--split SPLIT]", "measure a finished run on a split"),
-    "predict": ("RUN [--split SPLIT] [--out FILE]", "write what a finished run predicts for a split"),
+    "ensemble": (
+        "RUN ... [--use NAME] [key=value ...] [--out DIR]",
+        "make one model of finished runs, of checkpoints, or of the trials of a search",
+    ),
+    "evaluate": ("RUN [--split SPLIT]", "measure a finished run or ensemble on a split"),
+    "predict": ("RUN [--split SPLIT] [--out FILE]", "write what a finished run or ensemble predicts for a split"),
     "import-weights": ("FILE --out FILE [--key KEY]", "make safetensors of another program's .pt, .pth or .bin file"),
     "doctor": ("", "check versions, devices, plugins and folders of this machine"),
 }
@@ -53,6 +57,8 @@ OPTIONS = {
     "--metrics FILE": "(preview) play the figures of a metrics.jsonl, or of JSON, through the reactions",
     "--updates N": "(verify-resume, bench) length of the trial, or of a round; default: a dozen, or about a second",
     "--rounds R": "(bench) how often each contender is timed; default: 7",
+    "--use NAME": "(ensemble) the ensembler; default: greedy; key=value are its settings",
+    "--out DIR": "(ensemble) the ensemble folder; default: a new one under TRAINKIT_RUNS, else under runs",
     "--top N": "(report) how many of the best trials are listed; default: 10",
     "--origin": "(fill) show where each value comes from instead",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
@@ -67,10 +73,12 @@ OPTIONS = {
 }
 _TAKES_VALUE = (
     *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
-    *("--at", "--plot", "--metrics", "--split", "--out", "--key"),
+    *("--at", "--plot", "--metrics", "--split", "--out", "--key", "--use"),
 )
 _SPLITS = ("train", "val", "test")
 STUDY_LOG = "study.jsonl"  # the folder that has it holds a study
+STUDY_ENSEMBLE = "ensemble"  # in a study: the folder of the ensemble of its trials
+ENSEMBLE = "ensemble.json"  # the folder that has it holds an ensemble that predicts
 
 
 def help_text() -> str:
@@ -136,8 +144,14 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
     elif verb == "report":
         parser.add_argument("study", metavar="STUDY", help="study folder")
         parser.add_argument("--top", type=int, default=10, metavar="N", help=_help("--top N"))
+    elif verb == "ensemble":
+        parser.add_argument(
+            "words", nargs="*", metavar="RUN | key=value", help="run, checkpoint or study folders; settings"
+        )
+        parser.add_argument("--use", metavar="NAME", default="greedy", help=_help("--use NAME"))
+        parser.add_argument("--out", metavar="DIR", help=_help("--out DIR"))
     elif verb in ("evaluate", "predict"):
-        parser.add_argument("run", metavar="RUN", help="run folder")
+        parser.add_argument("run", metavar="RUN", help="run or ensemble folder")
         parser.add_argument("--split", choices=_SPLITS, default="test", help="which samples; default: test")
     elif verb == "import-weights":
         parser.add_argument("file", metavar="FILE", help="what torch.save wrote")
@@ -215,6 +229,19 @@ def run_folder(text: str) -> Path:
         nearby = near(path.name, [entry.name for entry in parent.iterdir() if entry.is_dir()])
         raise usage_error(f"{text}: no such run folder; {nearby}".rstrip("; "))
     return path
+
+
+def holds_ensemble(folder: Path) -> bool:
+    """Whether a folder holds an ensemble, whole or on the way; of a study, its ensemble has a folder of its own."""
+    if (folder / ENSEMBLE).is_file():
+        return True
+    if (folder / STUDY_LOG).is_file():
+        return False
+    try:
+        with open(folder / "recipe.toml", encoding="utf-8", errors="replace") as file:
+            return "[ensemble]" in map(str.strip, file.read(1 << 20).splitlines())  # no recipe of a single run has it
+    except OSError:
+        return False
 
 
 def usage_error(message: str) -> Exception:

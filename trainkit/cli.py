@@ -9,10 +9,12 @@ import gc
 import sys
 
 from trainkit.arguments import (
+    STUDY_ENSEMBLE,
     STUDY_LOG,
     VERBS,
     first_positional,
     help_text,
+    holds_ensemble,
     make_parser,
     may_be_recipe,
     near,
@@ -76,6 +78,11 @@ class Session:
         self.traceback = "--traceback" in words
         self.loaded: Plugins | None = None
         self.folder: str | None = None
+
+    @property
+    def command(self) -> str:
+        """What the user typed."""
+        return _command(self.words)
 
     def imported(self) -> None:
         """Look for garbage from now on, but not through what imported modules have made: it stays."""
@@ -188,8 +195,12 @@ class Session:
         with Signals(self.whole_process) as signals:
             with signals.at_once(importing=True):
                 folder, plugins = run_folder(runs[0]), self.plugins(whole=False)
+                if folder.name == STUDY_ENSEMBLE and (folder.parent / STUDY_LOG).is_file():
+                    folder = folder.parent  # the ensemble of a study goes on with it
                 if (folder / STUDY_LOG).is_file():
                     recipe = self._study_recipe(folder, overrides, plugins)
+                elif holds_ensemble(folder):
+                    recipe = self._ensemble_recipe(folder, overrides, plugins)
                 else:
                     from trainkit.resuming import recipe_of
 
@@ -207,12 +218,21 @@ class Session:
             raise usage_error(f"{folder / 'recipe.toml'}: it has no [search], and the folder holds a study")
         return recipe
 
+    def _ensemble_recipe(self, folder: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+        from trainkit.recipe import load_recipe
+
+        if self.args.extend:
+            raise usage_error("--extend is for a run; an ensemble becomes larger with ensemble.members=N")
+        return load_recipe(folder / "recipe.toml", overrides, plugins)
+
     def _train(self, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
         from trainkit.errors import Exit
 
         assert self.loaded is not None
         if recipe.search is not None:
             return self._search(recipe, folder, resume, signals)
+        if "ensemble" in recipe.tables:
+            return self._make_ensemble(recipe, folder, resume, signals)
         with signals.at_once(importing=True):  # torch takes seconds to import
             from trainkit.display import Display
             from trainkit.launch import launch
@@ -254,6 +274,11 @@ class Session:
             from trainkit.errors import Exit
             from trainkit.search.command import search, smoke
 
+            if "ensemble" in recipe.tables:
+                from trainkit.ensemble.command import search_and_ensemble as search
+                from trainkit.ensemble.ready import check_ensembler
+
+                check_ensembler(recipe)  # what it refuses would be found days later
             self.imported()
         if getattr(self.args, "smoke", False):
             as_json, self.json = self.json, False  # one object for both
@@ -263,6 +288,16 @@ class Session:
                 emit_json({"status": status, "reason": "smoke: the recipe as written, and another point"})
             return code
         return search(recipe, self.loaded, folder, self.args, signals, _command(self.words), resume)
+
+    def _make_ensemble(self, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
+        assert self.loaded is not None
+        with signals.at_once(importing=True):
+            from trainkit.ensemble.command import ensemble_alone, smoke
+
+            self.imported()
+        if getattr(self.args, "smoke", False):
+            return smoke(recipe, lambda member: self._train(member, None, False, signals))
+        return ensemble_alone(recipe, self.loaded, folder, self.args, signals, _command(self.words), resume)
 
     def _validate(self) -> int:
         from trainkit.errors import RecipeError
@@ -280,6 +315,10 @@ class Session:
                     from trainkit.search.ready import check_searcher
 
                     check_searcher(recipe)
+                if "ensemble" in recipe.tables:
+                    from trainkit.ensemble.ready import check_ensembler
+
+                    check_ensembler(recipe)
             except RecipeError as error:
                 problems.extend(error.problems)
             else:

@@ -5,7 +5,7 @@ As in `trainkit.cli`, each imports what it needs, so that none waits for what an
 
 from __future__ import annotations
 
-from trainkit.arguments import STUDY_LOG, run_folder, usage_error
+from trainkit.arguments import STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
 from trainkit.console import emit, emit_json, say, write_file
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
@@ -95,7 +95,7 @@ def _import_weights(session: Session) -> int:
 
 
 def _folder_to_measure(text: str) -> Path:
-    """The run folder that a word names; of a study, that of its winner."""
+    """The run or ensemble folder that a word names; of a study, the run folder of its winner."""
     folder = run_folder(text)
     if not (folder / STUDY_LOG).is_file():
         return folder
@@ -107,7 +107,11 @@ def _folder_to_measure(text: str) -> Path:
 def _evaluate(session: Session) -> int:
     folder, plugins = _folder_to_measure(session.args.run), session.plugins(whole=False)
     from trainkit.display import Display
-    from trainkit.finished import evaluate_run
+
+    if holds_ensemble(folder):
+        from trainkit.ensemble.inference import evaluate_ensemble as evaluate_run
+    else:
+        from trainkit.finished import evaluate_run
 
     session.imported()
 
@@ -129,7 +133,11 @@ def _predict(session: Session) -> int:
 
     check_out(session.args.out)
     from trainkit.display import Display
-    from trainkit.finished import predict_run
+
+    if holds_ensemble(folder):
+        from trainkit.ensemble.inference import predict_ensemble as predict_run
+    else:
+        from trainkit.finished import predict_run
 
     session.imported()
 
@@ -140,6 +148,21 @@ def _predict(session: Session) -> int:
         display.close()
     write_predictions(arrays, session.args.run, session.args.split, session.args.out, session.json)
     return 0
+
+
+def _ensemble(session: Session) -> int:
+    from trainkit.signals import Signals
+
+    runs, settings = split_words(session.args.words)
+    if not runs:
+        raise usage_error("ensemble takes one run folder or more, and any number of key=value")
+    with Signals(session.whole_process) as signals:
+        with signals.at_once(importing=True):
+            folders, plugins = [run_folder(text) for text in runs], session.plugins(whole=False)
+            from trainkit.ensemble.given import ensemble_of_runs
+
+            session.imported()
+        return ensemble_of_runs(folders, settings, plugins, session.args, signals, session.command)
 
 
 def _report(session: Session) -> int:
@@ -193,6 +216,7 @@ ACTS: Mapping[str, Callable[[Session], int]] = {
     "doctor": _doctor,
     "import-weights": _import_weights,
     "report": _report,
+    "ensemble": _ensemble,
     "evaluate": _evaluate,
     "predict": _predict,
 }

@@ -1,0 +1,159 @@
+"""What the command line does with ``[ensemble]``: make one, go on with it, make one of the trials of a search."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainkit.arguments import STUDY_ENSEMBLE
+from trainkit.console import emit_json
+from trainkit.ensemble.ready import check_ensembler
+from trainkit.ensemble.session import EnsembleFinished, Made, Ready, given_before, make_ensemble
+from trainkit.ensemble.show import EnsembleDisplay
+from trainkit.ensemble.sources import sources_of_study
+from trainkit.errors import Exit, UsageError
+from trainkit.recipe import Recipe, ensemble_recipe, trial_recipe
+from trainkit.search.begin import StudyFinished
+from trainkit.search.command import search_report
+from trainkit.search.ledger import read_study
+from trainkit.search.plan import settled
+
+if TYPE_CHECKING:
+    from trainkit.manager import Plugins
+    from trainkit.search.report import StudyReport
+    from trainkit.signals import Signals
+
+
+def ensemble(
+    recipe: Recipe,
+    plugins: Plugins,
+    folder: Path | None,
+    args: Any,
+    signals: Signals,
+    command: str,
+    resume: bool,
+    ready: Ready | None = None,
+    again: str = "",
+) -> Made:
+    """Make an ensemble as the recipe says, and show how it ended.
+
+    Args:
+        recipe: a checked recipe with ``[ensemble]``, without ``[search]``.
+        plugins: the plugins of this process.
+        folder: the ensemble folder, if one is named.
+        args: the options of ``run`` or ``resume``.
+        signals: what catches signals.
+        command: what the user typed.
+        resume: whether the folder's ensemble is continued.
+        ready: finished runs that it is made of.
+        again: the command that goes on after a signal.
+
+    Raises:
+        UsageError: if an option is for runs alone.
+    """
+    if getattr(args, "profile", False):
+        raise UsageError("--profile is for a run; profile the recipe of one of the members")
+    display = EnsembleDisplay(-1 if args.quiet else args.verbose)
+    try:
+        made = make_ensemble(
+            recipe,
+            plugins,
+            folder,
+            ready=ready,
+            modules=args.p,
+            without=args.without,
+            display=display,
+            command=command,
+            resume=resume,
+            fresh=getattr(args, "fresh", False),
+            accept_drift=getattr(args, "accept_drift", False),
+            signals=signals,
+            again=again,
+        )
+    finally:
+        display.close()
+    display.summarise(made, again)
+    return made
+
+
+def ensemble_alone(
+    recipe: Recipe, plugins: Plugins, folder: Path | None, args: Any, signals: Signals, command: str, resume: bool
+) -> int:
+    """As `ensemble`; the exit code."""
+    ready = given_before(folder) if resume and folder is not None else None
+    made = ensemble(recipe, plugins, folder, args, signals, command, resume, ready)
+    if args.json:
+        emit_json(made.as_dict())
+    return exit_code(made)
+
+
+def smoke(recipe: Recipe, train: Callable[[Recipe], int]) -> int:
+    """Try the recipe that members are trained from, and whether the ensembler takes its settings; nothing is left.
+
+    Args:
+        recipe: a checked recipe with ``[ensemble]``.
+        train: makes two updates, one evaluation, one save and load; gives the exit code.
+    """
+    check_ensembler(recipe)
+    return train(trial_recipe(recipe, {}))
+
+
+def exit_code(made: Made) -> int:
+    """The exit code of an ensemble."""
+    return Exit.STOPPED if made.status == "interrupted" else Exit.DONE
+
+
+def search_and_ensemble(
+    recipe: Recipe, plugins: Plugins, folder: Path | None, args: Any, signals: Signals, command: str, resume: bool
+) -> int:
+    """Search, then make the ensemble of the trials, or of the winner's recipe, in the study's folder; the exit code.
+
+    A search that is finished is not searched again where its ensemble is not.
+
+    Args:
+        recipe: a checked recipe with ``[search]`` and ``[ensemble]``.
+        plugins: as `ensemble`.
+        folder: the study folder.
+        args: as `ensemble`.
+        signals: as `ensemble`.
+        command: as `ensemble`.
+        resume: whether the folder's study is continued.
+    """
+    recipe = settled(recipe, plugins)  # before it is compared with what the folder has
+    report: StudyReport | None = None
+    finished: StudyFinished | None = None
+    try:
+        report = search_report(recipe, plugins, folder, args, signals, command, resume)
+    except StudyFinished as over:
+        finished = over
+    path = finished.folder if finished is not None else report.folder if report is not None else None
+    assert path is not None
+    if report is not None and (report.status == "interrupted" or report.best is None):
+        if args.json:
+            emit_json({**report.as_dict(), "folder": str(path)})
+        return Exit.STOPPED if report.status == "interrupted" else Exit.FAILED
+    winner, ready = of_study(recipe, path)
+    own, within = path / STUDY_ENSEMBLE, Namespace(**{**vars(args), "fresh": False})
+    try:
+        made = ensemble(winner, plugins, own, within, signals, command, own.is_dir(), ready, f"trainkit resume {path}")
+    except EnsembleFinished:
+        if finished is not None:
+            raise finished from None
+        raise
+    if args.json:
+        study = report.as_dict() if report is not None else {}
+        emit_json({**study, "folder": str(path), "ensemble": made.as_dict()})
+    return exit_code(made)
+
+
+def of_study(recipe: Recipe, folder: Path) -> tuple[Recipe, Ready]:
+    """The recipe of a study's winner, with its ``[ensemble]``, and its done trials, the best first.
+
+    Raises:
+        UsageError: if no trial is done.
+    """
+    sources = sources_of_study(folder)
+    best = read_study(folder).ranked()[0]
+    return ensemble_recipe(recipe, best.trial.point, best.trial.changes), Ready(trials=sources, name=str(folder))

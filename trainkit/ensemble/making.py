@@ -1,0 +1,133 @@
+"""From members to a finished ensemble: chosen and calibrated on validation, frozen, and only then measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from trainkit.ensemble.artefact import MANIFEST, artefact_of, write_artefact
+from trainkit.ensemble.asking import Asking
+from trainkit.ensemble.base import Base
+from trainkit.ensemble.held_out import held_by, validation_of
+from trainkit.ensemble.members import FoldedMember
+from trainkit.ensemble.opened import Ensemble, load_ensemble
+from trainkit.ensemble.temperature import fit_temperature
+from trainkit.ensemble.workshop import RecipeWorkshop
+from trainkit.ensembler import Member
+from trainkit.errors import TrainkitError
+from trainkit.manager import Plugins
+from trainkit.recipe import Recipe
+from trainkit.scores import log_probabilities
+
+
+class Making(Protocol):
+    """What the making of an ensemble needs beside members: where it is made, and who is told."""
+
+    recipe: Recipe
+    plugins: Plugins
+
+    @property
+    def path(self) -> Path:
+        """The ensemble folder."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Tell the user, and readers of the report."""
+        ...
+
+    def at_once(self) -> AbstractContextManager[None]:
+        """Within this a signal ends what is done."""
+        ...
+
+
+def frozen_ensemble(
+    asking: Asking, workshop: RecipeWorkshop, base: Base, making: Making
+) -> tuple[list[Member], Ensemble]:
+    """Gather the members, choose and calibrate, and write the ensemble; one that is written already stays as it is.
+
+    Returns:
+        The members that there were to choose from, and the ensemble as its folder has it.
+    """
+    members = asking.gather(workshop)
+    with making.at_once():
+        if not (making.path / MANIFEST).is_file():
+            asking.fit(members, lambda: validation_of(members, base, making.note))
+            settings = making.recipe.tables["ensemble"]
+            chosen, state = asking.members(), asking.ensembler.state()
+            raw = Ensemble(asking.ensembler, chosen, 1.0, base.spec, settings, base.recipe.tables)
+            temperature = 1.0
+            if settings["calibrate"] == "temperature":
+                temperature = asking.predicting(lambda: _temperature(raw, members, base, making.note))
+            made = artefact_of(settings, chosen, state, temperature, base.recipe.tables, base.spec)
+            try:
+                write_artefact(making.path, made)
+            except TypeError as error:
+                raise asking.defect("state", str(error)) from error
+        return members, load_ensemble(making.path, making.plugins)
+
+
+def longer_run(members: Sequence[Member], workshop: RecipeWorkshop, note: Callable[[str], None]) -> Member | None:
+    """One run for as many updates as all members together; where it fails, the ensemble is made without it."""
+    updates = updates_of(members)
+    try:
+        return workshop.longer(updates)
+    except TrainkitError as error:
+        note(f"there is no longer run to compare with: {error}")
+        return None
+
+
+def updates_of(members: Sequence[Member]) -> int:
+    """Updates that were made for all members together; those of checkpoints of one run are made once."""
+    runs: dict[Path | str, int] = {}
+    for member in members:
+        key = member.name if member.folder is None else member.folder
+        runs[key] = max(runs.get(key, 0), member.cost.updates)
+    return sum(runs.values())
+
+
+def _temperature(raw: Ensemble, members: Sequence[Member], base: Base, note: Callable[[str], None]) -> float:
+    """The temperature of an ensemble, fitted on validation samples that no model in it was trained on."""
+    if base.spec.task == "regression":
+        return 1.0
+    if len(members) == 1 and _equals(raw, members[0], base):
+        return 1.0
+    unseen = torch.stack([_unseen(member, base) for member in members]).all(0)
+    rows = unseen[len(base.dataset.splits["train"]) :]
+    if not base.has("val") or not bool(rows.any()):
+        note(
+            "each sample was trained on by some of the members, so that none can tell how sure the ensemble should be: "
+            "its temperature stays 1"
+        )
+        return 1.0
+    return fit_temperature(base.measure(raw, "val")[rows], base.targets("val")[rows], base.spec)
+
+
+def _equals(raw: Ensemble, member: Member, base: Base) -> bool:
+    """Whether an ensemble gives what its only member does: then it stays so."""
+    if not base.has("val"):
+        return True
+    given, alone = (log_probabilities(base.measure(one, "val"), base.spec) for one in (raw, member.module))
+    return torch.allclose(given, alone, rtol=1e-5, atol=1e-6)
+
+
+def _unseen(member: Member, base: Base) -> Tensor:
+    """The samples that no model of a member was trained on."""
+    if isinstance(member, FoldedMember):
+        return torch.stack([held_by(run, base) for run in member.runs]).all(0)
+    return held_by(member, base)
+
+
+def made_whole(asking: Asking, workshop: RecipeWorkshop, base: Base, making: Making) -> dict[str, Any]:
+    """Make the ensemble and its report: what ``report.json`` has."""
+    members, ensemble = frozen_ensemble(asking, workshop, base, making)
+    settings = making.recipe.tables["ensemble"]
+    longer = longer_run(members, workshop, making.note) if settings["longer"] else None
+    with making.at_once():
+        from trainkit.ensemble.report import report_of
+
+        return report_of(ensemble, members, base, settings, longer, making)

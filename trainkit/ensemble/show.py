@@ -1,0 +1,80 @@
+"""What a person sees of an ensemble that is made: a line for each member that is trained, and how it ended."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from trainkit.console import is_terminal, say
+from trainkit.display import Bar
+from trainkit.errors import printable
+from trainkit.run_text import clock_text
+from trainkit.work import Outcome
+
+if TYPE_CHECKING:
+    from trainkit.ensemble.session import Made
+
+_FIGURES = 3  # of a member, on its line
+
+
+class EnsembleDisplay:
+    """Shows the making of one ensemble on standard error.
+
+    Args:
+        level: -1 shows nothing, 0 the ensemble, 1 notes too.
+        terminal: whether a bar can be drawn; found out if not given.
+    """
+
+    def __init__(self, level: int = 0, terminal: bool | None = None) -> None:
+        self.level = level
+        self.terminal = is_terminal(sys.stderr) if terminal is None else terminal
+        self._bar: Bar | None = None
+        self._over = self._total = 0
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        if self.level < 0:
+            return
+        if self._bar is not None:
+            self._bar.say(printable(text))
+        else:
+            say(printable(text))
+
+    def begin(self, over: int, total: int) -> None:
+        """Show how many of the members that are trained are over, from here on."""
+        self.close()
+        self._over, self._total = over, total
+        if self.level >= 0 and self.terminal and over < total:
+            self._bar = Bar(lambda: (self._over, self._total, "members"))
+
+    def rested(self, name: str, outcome: Outcome) -> None:
+        """Show a member that has ended."""
+        self._over += 1
+        figures = {key: value for key, value in outcome.metrics.items() if key.startswith("val.")}
+        parts = [name, outcome.status, *(f"{key} {value:.5g}" for key, value in list(figures.items())[:_FIGURES])]
+        self.say("  ".join([*parts, clock_text(outcome.seconds)]))
+
+    def close(self) -> None:
+        """Take the bar away; called again without harm."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def summarise(self, made: Made, again: str = "") -> None:
+        """Show how it ended, and what matters next."""
+        from trainkit.ensemble.table import summary_lines
+
+        self.close()
+        if made.status != "finished":
+            self.say(f"{made.status} ({made.reason})\n  next: {again or f'trainkit resume {made.folder}'}")
+            return
+        lines = [*summary_lines(made.report), *(f"  {line}" for line in _files(made))]
+        self.say("\n".join(lines))
+
+
+def _files(made: Made) -> list[str]:
+    """What there is to do with an ensemble, and what was drawn of it."""
+    lines = []
+    if drawn := sorted(path.name for path in made.folder.glob("*.png")):
+        lines.append(f"{made.folder}: {', '.join(drawn)}")
+    return [*lines, f"all of it: trainkit report {made.folder}", f"to use it: trainkit predict {made.folder}"]

@@ -1,0 +1,159 @@
+"""Where an ensembler gets its members: finished runs that are opened when they are looked at, and new ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from trainkit.ensemble.base import Base
+from trainkit.ensemble.folder import LONGER, member_folder
+from trainkit.ensemble.members import Source, checkpoints_of, member_of_run, member_of_source
+from trainkit.ensemble.training import Training, job_of
+from trainkit.ensembler import Member
+from trainkit.errors import CheckpointError, RecipeError, UsageError
+from trainkit.recipe import Recipe, trial_recipe
+
+
+class Opened(Sequence[Member]):
+    """Members of finished runs, each opened when it is first looked at: a search may have hundreds of trials.
+
+    Args:
+        sources: where they come from.
+        base: what they are given and measured by.
+        looked: called before one is opened.
+    """
+
+    def __init__(self, sources: Sequence[Source], base: Base, looked: Callable[[], None] = lambda: None) -> None:
+        self._sources = sources
+        self._base = base
+        self._looked = looked
+        self._opened: dict[int, Member] = {}
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    @overload
+    def __getitem__(self, place: int) -> Member: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Member]: ...
+    def __getitem__(self, place: int | slice) -> Member | list[Member]:
+        if isinstance(place, slice):
+            return [self[number] for number in range(*place.indices(len(self)))]
+        number = range(len(self))[place]
+        if number not in self._opened:
+            self._looked()
+            self._opened[number] = member_of_source(self._sources[number], self._base)
+        return self._opened[number]
+
+
+class RecipeWorkshop:
+    """Trains members from a recipe, beside what is there.
+
+    Args:
+        single: the recipe that they are trained from, of one run.
+        ensemble: the ensembler's name and where it was written, for messages: gives problems of its changes a place.
+        base: what members are given and measured by.
+        folder: the ensemble folder.
+        training: trains.
+        say: tells the user something, once.
+        given: the finished runs that the user named.
+        trials: the done trials of a search, the best first.
+        accept_drift: whether runs go on although versions or device have changed.
+    """
+
+    def __init__(
+        self,
+        single: Recipe,
+        ensemble: Recipe,
+        base: Base,
+        folder: Path,
+        training: Training,
+        say: Callable[[str], None],
+        given: Sequence[Member] | None = None,
+        trials: Sequence[Member] | None = None,
+        accept_drift: bool = False,
+    ) -> None:
+        self.recipe: Mapping[str, Any] = {**single.tables}
+        self.given = given
+        self.trials = trials
+        self.seed: int = single.tables["seed"]
+        self.folder = folder
+        self.trained = 0
+        self._single = single
+        self._ensemble = ensemble
+        self._base = base
+        self._training = training
+        self._say = say
+        self._accept_drift = accept_drift
+
+    def train(self, changes: Sequence[Mapping[str, Any]], parent: Member | None = None) -> list[Member]:
+        """Train a run for each set of changes; see `trainkit.ensembler.Workshop`."""
+        first, self.trained = self.trained, self.trained + len(changes)
+        names = [f"member {first + number}" for number in range(len(changes))]
+        recipes = [self._changed(name, change) for name, change in zip(names, changes, strict=True)]
+        self._check_validation(recipes)
+        before = None
+        if parent is not None:
+            if parent.folder is None:
+                raise UsageError(f"{parent.name} is no run that another one could begin from")
+            before = parent.folder
+        jobs = [
+            job_of(first + number, name, recipe, member_folder(self.folder, first + number), before, self._accept_drift)
+            for number, (name, recipe) in enumerate(zip(names, recipes, strict=True))
+        ]
+        self._training.run(jobs, recipes)
+        return [member_of_run(job.folder, self._base, job.name) for job in jobs]
+
+    def checkpoints(self, member: Member) -> list[Member]:
+        """The checkpoints that a member's run has kept, the oldest first."""
+        if member.folder is None:
+            raise CheckpointError(f"{member.name}: it is no run, and has no checkpoints")
+        return checkpoints_of(member, self._base)
+
+    def say(self, text: str) -> None:
+        """Tell the user something, once."""
+        self._say(text)
+
+    def longer(self, updates: int) -> Member:
+        """The run that the recipe makes of so many updates."""
+        recipe = self._changed("the longer run", {"run.duration": f"{updates}ba"})
+        folder = self.folder / LONGER
+        self._training.run([job_of(self.trained, "the longer run", recipe, folder, None, self._accept_drift)], [recipe])
+        return member_of_run(folder, self._base, "the longer run")
+
+    def _changed(self, name: str, changes: Mapping[str, Any]) -> Recipe:
+        """The recipe with other settings.
+
+        Raises:
+            RecipeError: if they make no recipe.
+        """
+        values = dict(changes)
+        if "seed" in values and self.recipe["data"].get("seed") is None and "data" not in values:
+            values.setdefault("data.seed", self.seed)  # all members see the same splits
+        try:
+            return trial_recipe(self._single, {}, values)
+        except RecipeError as error:
+            place = self._ensemble.tables.composed.header(("ensemble",))
+            use = self._ensemble.tables["ensemble"]["use"]
+            problems = [
+                dataclasses.replace(problem, place=place, message=f"[ensemble] {use}, {name}: {problem.message}")
+                for problem in error.problems
+            ]
+            raise RecipeError(problems) from error
+
+    def _check_validation(self, recipes: Sequence[Recipe]) -> None:
+        """Nothing is trained for an ensemble that could not be chosen: it needs samples that nobody was trained on."""
+        if self._base.has("val") or all(recipe.tables["data"]["folds"] is not None for recipe in recipes):
+            return
+        raise no_validation(self._base)
+
+
+def no_validation(base: Base) -> UsageError:
+    """What is wrong with data that has no validation samples."""
+    return UsageError(
+        f"{base.name}: the data has no validation samples to choose members, weights and the temperature by; it has "
+        f"{', '.join(base.spec.sizes)}\n"
+        '  give the data component a validation split, or cut folds: [data] folds = 5, or use = "folds" in [ensemble]'
+    )
