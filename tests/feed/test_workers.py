@@ -173,6 +173,29 @@ def test_a_worker_killed_while_the_others_are_started_is_missed_at_once(monkeypa
     assert len(started) == 4
 
 
+def test_a_worker_that_ends_just_before_a_pass_asks_for_it_is_missed_while_its_answer_is_waited_for(monkeypatch):
+    """Workers of the pass before are asked to go on; one may die after the look at them, and its signal be lost."""
+    said: list[str] = []
+    feed = feed_of(Rows(), said, worker_timeout=20)
+    others = soak.children()
+    list(feed.train(0))
+    (victim, *_) = [child for child in soak.children() if child not in others]
+    os.kill(victim, signal.SIGKILL)
+    os.waitid(os.P_PID, victim, os.WEXITED | os.WNOWAIT)
+    look, looks = Passing._look, []
+
+    def too_early(passing: Passing, always: bool) -> None:
+        looks.append(always)
+        if len(looks) > 1:
+            look(passing, always)
+
+    monkeypatch.setattr(Passing, "_look", too_early)
+    begun = time.monotonic()
+    assert sum(len(batch.index) for batch in feed.train(1)) == 64
+    assert time.monotonic() - begun < 10
+    assert len(said) == 1
+
+
 def test_a_worker_that_something_else_has_reaped_is_missed_while_a_batch_is_waited_for():
     """``multiprocessing.active_children`` and every start of a process reap whatever has ended."""
 

@@ -81,11 +81,13 @@ class Passing:
 
     def _batches(self) -> Iterator[Any]:
         # Workers that run already are waited for; where they are forked here, what is raised within would be lost.
-        with contextlib.nullcontext() if self.iterator is None else self._waiting():
+        if running := self.iterator is not None:
+            self._begin_to_knock()
+        with self._waiting() if running else contextlib.nullcontext():
             self.iterator = iter(self.loader)
         self._look(always=True)  # torch learns of its workers when the last is started, and one may be gone by then
-        if _gate() is not None:
-            threading.Thread(target=self._knock, name="trainkit-workers", daemon=True).start()
+        if not running:  # a thread less at the fork
+            self._begin_to_knock()
         while True:
             self.gate = _gate()  # torch's handler is there since the first workers are
             try:
@@ -95,6 +97,11 @@ class Passing:
             except StopIteration:
                 return
             yield made
+
+    def _begin_to_knock(self) -> None:
+        """Begin to look every now and then, where a handler can."""
+        if _gate() is not None:
+            threading.Thread(target=self._knock, name="trainkit-workers", daemon=True).start()
 
     def _knock(self) -> None:
         """Let the handler look again every now and then while the run waits.
