@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from trainkit import Component, hookimpl
+from collections.abc import Mapping
+from typing import Any
+
+from trainkit import Component, Problem, hookimpl
+from trainkit_ensemblers import checks, methods
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    return []
+    return [*methods.COMPONENTS]
+
+
+@hookimpl
+def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
+    return [*checks.own_cuts(recipe)]
