@@ -17,9 +17,9 @@ from trainkit.errors import UsageError
 def validation_of(members: Sequence[Member], base: Base, say: Callable[[str], None] | None = None) -> Validation:
     """Measure members on samples that they were not trained on: those of validation, or of folds.
 
-    Where members are folds of the same samples, each sample that at least one was not trained on is there, and
-    `Validation.held_out` says which were not. Otherwise samples are there that none of them was trained on. The test
-    split is never touched.
+    Where members are folds or bootstrap draws of the same samples, each sample that at least one was not trained on is
+    there, and `Validation.held_out` says which were not. Otherwise samples are there that none of them was trained on.
+    The test split is never touched.
 
     Args:
         members: in the order in which the ensembler was given them.
@@ -39,6 +39,9 @@ def validation_of(members: Sequence[Member], base: Base, say: Callable[[str], No
                 f"{folded.name} and {plain.name} do not fit: one was trained on a fold, on samples that the other one "
                 "is judged by\n  combine runs on folds with runs on folds alone, such as all those of one recipe"
             )
+        common = held.any(0)
+    if all(_one_draw(member) for member in members):
+        held |= torch.stack([_out_of_bag(member, base) for member in members])
         common = held.any(0)
     if not bool(common.any()):
         raise UsageError(_nothing(members, held, base))
@@ -79,7 +82,7 @@ def held_by(member: Member, base: Base) -> Tensor:
     count = sum(len(base.dataset.splits[name]) for name in ("train", "val") if base.has(name))
     held = torch.ones(count, dtype=torch.bool)
     held[base.parts(member.recipe)["train"]] = False
-    if member.fold is None:  # samples that a bootstrap draw left out chose when the run was stopped, or were not drawn
+    if member.fold is None:  # what a bootstrap draw left out is for those alone who take each sample from other members
         held[: len(base.dataset.splits["train"])] = False
     return held
 
@@ -100,6 +103,18 @@ def outputs_of(member: Member, split: str, base: Base) -> Tensor:
         rows = (held == pattern[:, None]).all(0)
         found[rows] = mean_outputs(given[pattern][:, rows], base.spec.task)
     return found
+
+
+def _out_of_bag(member: Member, base: Base) -> Tensor:
+    """Which training samples a bootstrap draw left out: bool, through the training split and on through validation."""
+    left = torch.zeros(sum(len(base.dataset.splits[name]) for name in ("train", "val") if base.has(name))).bool()
+    left[: len(base.dataset.splits["train"])] = True
+    left[base.parts(member.recipe)["train"]] = False
+    return left
+
+
+def _one_draw(member: Member) -> bool:
+    return member.recipe["data"].get("bag") is not None and member.fold is None and not isinstance(member, FoldedMember)
 
 
 def _one_fold(member: Member) -> bool:
