@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.build import whole_dataset
-from trainkit.dataset import Dataset, DataSpec
-from trainkit.ensemble.aligned import align
+from trainkit.dataset import Dataset
+from trainkit.ensemble.aligned import changed, input_change, output_change
 from trainkit.ensemble.base import Base
 from trainkit.errors import UsageError
 from trainkit.feed.pipeline import gather
@@ -64,28 +63,13 @@ def _differing(run: Run, base: Base) -> str:
     split = "val" if "val" in dataset.splits else "train"
     numbers = base.parts(run.recipe)[split][:SAMPLES]
     index = torch.arange(len(numbers))
-    own = prepared(dataset, split, index), dataset.splits[split].targets[index].detach().cpu()
-    other = samples_of(base, numbers)
-    seen = align(nn.Identity(), run.feed.spec, base.spec)(other[0])
-    if not _near(seen, own[0]):
+    inputs, targets = samples_of(base, numbers)
+    if not _near(changed(inputs, input_change(run.feed.spec, base.spec)), prepared(dataset, split, index)):
         return "the inputs of the same sample are prepared in different ways"
-    units = align(_Given(own[1]), run.feed.spec, _targets_only(base.spec, run.feed.spec))
-    targets = units(torch.empty(0)) if base.spec.task == "regression" else own[1]
-    return "" if _near(targets, other[1]) else "the targets of the same sample differ"
-
-
-class _Given(nn.Module):
-    def __init__(self, outputs: Tensor) -> None:
-        super().__init__()
-        self.outputs = outputs
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.outputs.float().reshape(len(self.outputs), -1)
-
-
-def _targets_only(spec: DataSpec, inputs: DataSpec) -> DataSpec:
-    """What is known of targets, with other inputs."""
-    return dataclasses.replace(spec, input_mean=inputs.input_mean, input_std=inputs.input_std)
+    own = dataset.splits[split].targets[index].detach().cpu()
+    if base.spec.task == "regression":
+        own = changed(own.reshape(len(own), -1), output_change(run.feed.spec, base.spec))
+    return "" if _near(own, targets) else "the targets of the same sample differ"
 
 
 def _near(one: Tensor, other: Tensor) -> bool:
@@ -130,7 +114,7 @@ def check_outputs(name: str, module: nn.Module, run: Run, weights: Mapping[str, 
     """
     numbers = torch.arange(min(SAMPLES, len(base.dataset.splits["train"])))
     inputs, _ = samples_of(base, numbers)
-    own = align(nn.Identity(), run.feed.spec, base.spec)(inputs)
+    own = changed(inputs, input_change(run.feed.spec, base.spec))
     training = run.model.training
     with torch.no_grad(), exchanged(run.model, weights):
         given = module(inputs)
@@ -144,8 +128,9 @@ def check_outputs(name: str, module: nn.Module, run: Run, weights: Mapping[str, 
         )
     if not bool(given.isfinite().all()):
         raise UsageError(f"{name}: it gives numbers that are not finite; such a run cannot be a member")
-    back = align(_Given(wanted), run.feed.spec, base.spec)(torch.zeros_like(inputs))
-    if not torch.allclose(given.float(), back, rtol=1e-2, atol=1e-2):
+    if not torch.allclose(
+        given.float(), changed(wanted, output_change(run.feed.spec, base.spec)), rtol=1e-2, atol=1e-2
+    ):
         raise UsageError(
             f"{name}: its model gives something else when it is built anew from [model] and its weights\n"
             "  a callback or plugin changes the model after it is built; such a run cannot be a member"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from trainkit.dataset import DataSpec
+
+Change: TypeAlias = tuple[Tensor | None, Tensor | None]
 
 
 class Aligned(nn.Module):
@@ -43,12 +46,8 @@ class Aligned(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What the model gives for inputs in the ensemble's units, in the ensemble's units."""
-        if self.input_scale is not None and self.input_shift is not None:
-            inputs = inputs * self.input_scale + self.input_shift
-        outputs: Tensor = self.model(inputs)
-        if self.output_scale is not None and self.output_shift is not None:
-            outputs = outputs * self.output_scale + self.output_shift
-        return outputs
+        outputs: Tensor = self.model(changed(inputs, (self.input_scale, self.input_shift)))
+        return changed(outputs, (self.output_scale, self.output_shift))
 
 
 def align(model: nn.Module, own: DataSpec, base: DataSpec) -> nn.Module:
@@ -62,20 +61,29 @@ def align(model: nn.Module, own: DataSpec, base: DataSpec) -> nn.Module:
     Returns:
         The model itself where the numbers are the same.
     """
-    (input_scale, input_shift), (output_scale, output_shift) = _changes(own, base)
+    (input_scale, input_shift), (output_scale, output_shift) = input_change(own, base), output_change(own, base)
     if input_scale is None and output_scale is None:
         return model
     return Aligned(model, input_scale, input_shift, output_scale, output_shift).train(model.training)
 
 
-def _changes(own: DataSpec, base: DataSpec) -> tuple[tuple[Tensor | None, ...], tuple[Tensor | None, ...]]:
-    """Scale and shift of the inputs, from the base's units to a model's, and of the outputs, the other way."""
+def input_change(own: DataSpec, base: DataSpec) -> Change:
+    """Scale and shift that make inputs as ``own`` says of inputs as ``base`` says; none where they are the same."""
     beside = (1,) * (len(base.input_shape) - 1)
-    inputs = _change(base.input_mean, base.input_std, own.input_mean, own.input_std, beside)
-    outputs: tuple[Tensor | None, ...] = (None, None)
-    if base.task == "regression":
-        outputs = _change(own.target_mean, own.target_std, base.target_mean, base.target_std, ())
-    return inputs, outputs
+    return _change(base.input_mean, base.input_std, own.input_mean, own.input_std, beside)
+
+
+def output_change(own: DataSpec, base: DataSpec) -> Change:
+    """Scale and shift that make outputs, or targets, as ``base`` says of those as ``own`` says."""
+    if base.task != "regression":
+        return None, None
+    return _change(own.target_mean, own.target_std, base.target_mean, base.target_std, ())
+
+
+def changed(values: Tensor, change: Change) -> Tensor:
+    """Values in other units."""
+    scale, shift = change
+    return values if scale is None or shift is None else values * scale + shift
 
 
 def _change(
@@ -84,7 +92,7 @@ def _change(
     new_mean: Sequence[float],
     new_std: Sequence[float],
     beside: tuple[int, ...],
-) -> tuple[Tensor | None, Tensor | None]:
+) -> Change:
     """``(x * std + mean - new_mean) / new_std`` as a scale and a shift, rounded once; nothing where nothing changes."""
     count = max(map(len, (mean, std, new_mean, new_std)))
     means = [_wide(numbers or (0.0,), count) for numbers in (mean, new_mean)]

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from trainkit import checkpoint, weights
+from trainkit import checkpoint
 from trainkit.build import cutting, feed_settings, whole_dataset
 from trainkit.dataset import Batch, Dataset, DataSpec
 from trainkit.datasets import Datasets
@@ -24,6 +24,7 @@ from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import Recipe
+from trainkit.weights import renew_statistics
 
 if TYPE_CHECKING:
     from trainkit.run import Metrics
@@ -183,8 +184,7 @@ class Base:
             Whether there are such layers.
         """
         with self._evaluating(module):
-            renewed: bool = vars(weights)["renew_statistics"](module, (b.inputs for b in self.batches("train")))
-            return renewed
+            return renew_statistics(module, (batch.inputs for batch in self.batches("train")))
 
     def close(self) -> None:
         """Give back what batches are made with."""

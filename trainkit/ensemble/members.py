@@ -71,13 +71,16 @@ def base_of_run(path: Path, plugins: Plugins, **more: Any) -> Base:
 
 
 def members_of(sources: Sequence[Source], base: Base) -> list[Member]:
-    """The members that finished runs make, in this order.
+    """The members that finished runs make, in this order; see `check_sources` and `member_of_run`."""
+    check_sources(sources)
+    return [member_of_source(source, base) for source in sources]
 
-    Whatever keeps one of them out is found before the first is opened, where its files tell.
+
+def check_sources(sources: Sequence[Source]) -> None:
+    """Find what the files of finished runs tell without opening one: whether each is over, and named once.
 
     Raises:
-        UsageError: if a run is not finished, is named twice, or does not agree with the base's data.
-        CheckpointError: if its newest checkpoint is damaged.
+        UsageError: naming the first run that is not.
     """
     seen: dict[Path, str] = {}
     for source in sources:
@@ -86,7 +89,6 @@ def members_of(sources: Sequence[Source], base: Base) -> list[Member]:
                 raise UsageError(f"{source.name}: named twice (also as {seen[place]}); a member counts once")
             seen[place] = source.name
             check_finished(path)
-    return [member_of_source(source, base) for source in sources]
 
 
 def member_of_source(source: Source, base: Base) -> Member:
