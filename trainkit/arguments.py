@@ -20,7 +20,7 @@ VERBS = {
         "RECIPE [key=value ...] [--at TIMES] [--plot FILE] [--metrics FILE]",
         "show every scheduled value over the run, and what looks wrong with it",
     ),
-    "resume": ("RUN [key=value ...]", "continue a run from its newest checkpoint, a search or an ensemble, bit for bit"),
+    "resume": ("RUN [key=value ...]", "continue a run from its newest checkpoint, a search or ensemble, bit for bit"),
     "verify-resume": (
         "RECIPE [key=value ...] [--updates N]",
         "kill and continue a short run of the recipe, and say whether it ends alike",

@@ -147,8 +147,12 @@ class Session:
     # ------------------------------------------------------------ recipes
 
     def recipe(self, more: Sequence[str] = ()) -> Recipe:
-        """The recipe that the words name, checked, with their changes and ``more``."""
-        from trainkit.recipe import load_recipe
+        """The recipe that the words name, checked, with their changes and ``more``.
+
+        For verbs that look at one run it is that of one run.
+        """
+        from trainkit.recipe import load_recipe, trial_recipe
+        from trainkit.tables import OF_SEVERAL_RUNS
 
         sources, overrides = split_words(self.args.words)
         if len(sources) != 1:
@@ -156,6 +160,10 @@ class Session:
             raise usage_error(f"{self.args.verb} takes one recipe and any number of key=value, got recipes: {got}")
         recipe = load_recipe(sources[0], [*overrides, *more], self.plugins(whole=False))
         self._show_notes(recipe)
+        if self.args.verb in ("preview", "verify-resume", "bench") and not recipe.tables.keys().isdisjoint(
+            OF_SEVERAL_RUNS
+        ):
+            recipe = trial_recipe(recipe, {})  # what it says of several runs is nothing to look at in one
         return recipe
 
     def _show_notes(self, recipe: Recipe) -> None:
