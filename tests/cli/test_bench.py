@@ -154,7 +154,7 @@ def test_a_contender_ends_with_its_data_workers(recipe, tmp_path):
         assert alive() == 3  # the workers are kept for the next round
     finally:
         worker.close()
-    deadline = time.monotonic() + 2  # torch's own watch for the parent takes 5 s
+    deadline = time.monotonic() + 4  # torch's own watch for the parent takes 5 s
     while alive() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert alive() == 0

@@ -147,7 +147,7 @@ def test_work_before_the_first_update_ends_at_once_whatever_holds_exceptions(go,
     with pytest.raises(TrainkitError, match="stopped by SIGTERM before the first update") as raised:
         go("slow", Slow())
     assert raised.value.exit_code == 75
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15  # of 30
     assert not (tmp_path / "slow").exists()
 
 

@@ -44,9 +44,13 @@ def test_names_that_cannot_be_files(name: str, plugins: Plugins) -> None:
     _refusal(name, plugins)
 
 
-def test_missing_file_asks_for_the_one_that_was_meant(tmp_path: Path, plugins: Plugins) -> None:
-    (tmp_path / "resnet.toml").write_text("")
-    assert f"did you mean '{tmp_path / 'resnet.toml'}'?" in _refusal(tmp_path / "resnte.toml", plugins)
+def test_missing_file_asks_for_the_one_that_was_meant(
+    tmp_path: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # names of any length are found, but long ones are shown cut
+    Path("folder").mkdir()
+    Path("folder/resnet.toml").write_text("")
+    assert "did you mean 'folder/resnet.toml'?" in _refusal("folder/resnte.toml", plugins)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")

@@ -159,4 +159,4 @@ def test_helpers_end_with_a_run_that_is_killed(tmp_path: Path) -> None:
         process.kill()
         begun = time.monotonic()
         process.stdout.read()  # ends when the last helper has closed its end
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20  # of 67

@@ -240,12 +240,14 @@ def test_a_worker_that_dies_without_work_is_replaced(pool, tmp_path):
 
 def test_a_worker_that_hangs_is_ended_when_its_time_is_over(pool, tmp_path, monkeypatch):
     monkeypatch.setattr("trainkit_executors.pool.GRACE_S", 0.5)
-    outcome = all_of(pool, [Job(1, 0, text(what="hang"), tmp_path / "run", timeout=0.5)])[1]
+    outcome = all_of(pool, [Job(1, 0, text(what="hang"), tmp_path / "run", timeout=2)])[1]
     assert outcome.status == "timeout"
     assert "no step boundary" in outcome.message
     monkeypatch.setattr("trainkit_executors.pool.GRACE_S", 20.0)
-    slow = all_of(pool, [Job(2, 0, text(what="slow"), tmp_path / "slow", timeout=0.4)])[2]
-    assert (slow.status, slow.message) == ("timeout", "timeout: 0.4 s are over")
+    # More updates than a fast machine makes in that time, and time for the first ones on a crowded one.
+    recipe = text(what="slow").replace("6ep", "600ep")
+    slow = all_of(pool, [Job(2, 0, recipe, tmp_path / "slow", timeout=2)])[2]
+    assert (slow.status, slow.message) == ("timeout", "timeout: 2 s are over")
     assert checkpoint.newest_first(tmp_path / "slow" / "checkpoints")
 
 
@@ -349,7 +351,7 @@ def test_workers_end_by_themselves_when_the_driver_is_killed(tmp_path):
         driver.kill()
         driver.wait()
         assert len(began) == 2
-        wait_for(lambda: not any(running(pid) for pid in began), 3.0)
+        wait_for(lambda: not any(running(pid) for pid in began))
         assert driver.stdout.read() == ""
     assert all(checkpoint.load_newest(tmp_path / str(n) / "checkpoints") for n in range(2))
 
@@ -368,6 +370,7 @@ def test_ctrl_c_reaches_workers_and_the_driver_decides(tmp_path):
 
 def test_devices_are_dealt_out_in_turn_and_closing_leaves_no_process_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("trainkit_executors.pool.cuda_devices", lambda: [0, 1])
+    monkeypatch.setattr("trainkit_executors.pool.LAST_S", 60.0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     executor = make("processes")
     executor.open(Site(tmp_path, modules=[str(PARTS)]))
@@ -385,7 +388,7 @@ def test_devices_are_dealt_out_in_turn_and_closing_leaves_no_process_behind(tmp_
         began, start = pids(executor), time.monotonic()
     finally:
         executor.close()
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 20  # they ended by themselves
     assert len(began) == 2
     assert not any(running(pid) for pid in began)
     executor.close()
