@@ -81,6 +81,7 @@ class Folding:
     model: nn.Module
     say: Callable[[str], None]
     pairs: list[Pair] = field(default_factory=list)
+    _mixed: set[_BatchNorm] = field(default_factory=set)  # BatchNorms that are given other inputs too
     _others: dict[str, str] = field(default_factory=dict)  # BatchNorms that stay, and why
     _said: set[str] = field(default_factory=set)
 
@@ -116,11 +117,13 @@ class Folding:
                 if isinstance(input, Sealed) and isinstance(input._maker, nn.Module):
                     takers[input._maker].add(norm)
                     input = input._folded
+                else:
+                    self._mixed.add(norm)
                 return type(norm).forward(norm, input)
 
             return forward
 
-        self.pairs, self._others = [], {}
+        self.pairs, self._mixed, self._others = [], set(), {}
         if norms:
             with _given([*((m, layer_forward(m)) for m in layers), *((m, norm_forward(m)) for m in watched)]):
                 yield
@@ -136,6 +139,10 @@ class Folding:
                 self._others[name] = _altered(norm) or (
                     "its inputs are not those of a convolution or linear layer that works for it alone"
                 )
+
+    def for_good(self) -> list[Pair]:
+        """The pairs that can be folded in a copy of the model: its BatchNorms are given nothing else."""
+        return [pair for pair in self.pairs if pair.norm not in self._mixed and not _obstacle(pair)]
 
     def forward(self, plain: Forward, samples: int, dtype: torch.dtype | None) -> Forward:
         """Fold the weights that the model holds now.
@@ -180,6 +187,13 @@ class Folding:
             names = [name for name in fresh if fresh[name] == why]
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             self.say(f"evaluations do not fold BatchNorm {', '.join(names[:3])}{more}: {why}")
+
+
+def folded_weights(pair: Pair) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the layer that does its BatchNorm's work too."""
+    weight, bias, scale, shift, mean, variance = _tensors(pair)
+    new, added = fuse_conv_bn_weights(weight, bias, mean, variance, pair.norm.eps, scale, shift)
+    return new.detach(), added.detach()
 
 
 def _altered(module: nn.Module) -> str:
@@ -242,10 +256,7 @@ def _folded_layer(pair: Pair, dtype: torch.dtype | None, sealed: list[ref[Sealed
     """The layer with the BatchNorm's work in its weights; what it makes is noted in ``sealed``."""
     layer, held = pair.layer, _tensors(pair)
     versions = list(map(_version, held))
-    weight, bias, scale, shift, mean, variance = held
-    weight, bias = (
-        part.detach() for part in fuse_conv_bn_weights(weight, bias, mean, variance, pair.norm.eps, scale, shift)
-    )
+    weight, bias = folded_weights(pair)
     cast = dtype is not None and weight.dtype is not torch.float64  # which autocast leaves alone
     if cast:  # autocast would do it at every batch
         weight, bias = weight.to(dtype), bias.to(dtype)
