@@ -1,16 +1,32 @@
-"""What all tests share: the environment, and the markers of tests that need a CUDA device or a compiler."""
+"""What all tests share: the environment, how many processes run them, and the markers of tests that need a device."""
 
 from __future__ import annotations
 
 import os
 
 # One thread, here and in the processes that tests start: results then do not depend on the machine's cores, and on a
-# crowded one threads that wait for each other cost more than the work. It must be set before torch is imported.
+# crowded one threads that wait for each other cost more than the work. It must be set before torch is imported; the
+# processes of pytest-xdist have it from the one that starts them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The user's own cache stays as it is; tests/cli/test_catalogue.py has one for each test.
 os.environ["TRAINKIT_PLUGIN_CACHE"] = "off"
 
 import pytest
+
+# Each process imports torch and collects all tests: seconds, and most of a gigabyte in the end. More than so many cost
+# more than they save; and a container may see more cores than it may use.
+MOST_PROCESSES = 8
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """As many processes as there are cores; none beside this one where single files are named, or one core is there."""
+    if os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return None  # pytest-xdist takes what the user has set
+    if not all((config.invocation_params.dir / name.partition("::")[0]).is_dir() for name in config.args):
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_PROCESSES) if cores > 1 else 0
 
 
 def pytest_configure(config: pytest.Config) -> None:
