@@ -34,7 +34,7 @@ def check(count: int, seed: int) -> list[str]:
             ]
             where = f"race {number} of {starters}{' with --resume' if resume else ''}"
             # All but one end by themselves; the one that runs would go on for hours.
-            deadline = time.time() + 20
+            deadline = time.time() + 60
             while time.time() < deadline and sum(file.exists() for file in files) < starters - 1:
                 time.sleep(0.005)
             time.sleep(0.02)
@@ -53,10 +53,11 @@ def check(count: int, seed: int) -> list[str]:
                 wall, cpu = map(float, file.read_text(encoding="utf-8").split())
                 if code != 3:
                     failures.append(f"{where}: one that did not run has exit code {code}:\n{short.told(name)[-600:]}")
-                if cpu > 1.0 or wall > 1.0 + 0.25 * starters:  # they share the machine's processors
+                # Each shares the processors with the others here, and with whatever else runs; none waits for the lock.
+                if cpu > 2.0 or wall > 5.0 + starters:
                     failures.append(f"{where}: one that did not run took {wall:.2f} s, {cpu:.2f} s of CPU time")
             folder = short.path / name
-            deadline = time.time() + 20
+            deadline = time.time() + 60
             while time.time() < deadline and not list(folder.glob("checkpoints/step-*")):
                 time.sleep(0.005)
             os.kill(winner, signal.SIGSTOP)
@@ -72,7 +73,7 @@ def check(count: int, seed: int) -> list[str]:
             again = [*short.words(name), "run.duration=100000ep", "--traceback"]
             process = zygote.start(again, log=str(short.path / f"{name}.txt"))
             held = _newest(folder)
-            deadline = time.time() + 20
+            deadline = time.time() + 60
             while time.time() < deadline and _newest(folder) == held:
                 time.sleep(0.005)
             if _newest(folder) == held:
