@@ -67,7 +67,8 @@ class Recorder:
         left = -(-(run.feed.batches_in(run.epoch) - run.batch_in_epoch) // run.clock.accumulate)
         self._epoch_end = position + left
         marks = [every.after(position) for every in self._every.values()]
-        self.next_due = min(*marks, self._epoch_end, run.total_updates)
+        kept = (at for at in run.keep_at if at > position)
+        self.next_due = min(*marks, self._epoch_end, run.total_updates, *kept)
 
     def _is_due(self, what: str) -> bool:
         position = self.run.position
@@ -184,9 +185,10 @@ class Recorder:
         """Save where it is due, at the best evaluation so far, and before the run ends; then plan on."""
         run = self.run
         is_best = self._save_best and self.best is not None and self.best["step"] == run.step
-        due = is_best or (self._is_due("save") and not self._too_soon())
+        pinned = run.position in run.keep_at
+        due = is_best or pinned or (self._is_due("save") and not self._too_soon())
         if due or run.stop_reason is not None:
-            self.save(is_best, due)
+            self.save(is_best, due, pinned)
         if run.stop_reason is not None:
             # For the report. It comes after the checkpoint, which holds what was measured: a continued run goes on with
             # it as if nothing had happened, and this line is cut off.
@@ -249,12 +251,13 @@ class Recorder:
         assert self.best is not None
         return json.dumps({**self.best, "checkpoint": self._best_checkpoint}) + "\n"
 
-    def save(self, is_best: bool = False, due: bool = False) -> None:
+    def save(self, is_best: bool = False, due: bool = False, pinned: bool = False) -> None:
         """Save a checkpoint at this step boundary.
 
         Args:
             is_best: whether the evaluation here is the best so far.
             due: whether the checkpoint would be there had nobody stopped the run.
+            pinned: whether it stays, whatever ``run.keep`` says.
 
         Raises:
             NotFinite: if weights or other state are not finite; they never reach a checkpoint.
@@ -276,7 +279,7 @@ class Recorder:
             self._best_checkpoint = checkpoint.folder_name(run.step)
             best = self._best_text()
         last = run.position >= run.total_updates
-        self.saver.save(run.step, tensors, state, self.folder.make_durable, best, self._best_checkpoint, last)
+        self.saver.save(run.step, tensors, state, self.folder.make_durable, best, self._best_checkpoint, last, pinned)
         self._saved_at = run.position
         self._saves, self._last_save = self._saves + 1, time.monotonic()
 

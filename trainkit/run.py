@@ -148,6 +148,8 @@ class Run:
         history: every line of ``metrics.jsonl`` so far; all but the newest are read from the file when asked for.
         stop_reason: set by whoever wants the run to end at the next step boundary.
         interrupted: whether the reason is a signal from outside.
+        keep_at: updates tried after which a checkpoint is saved and pinned, so that it stays; whoever wants such adds
+            them before the run starts.
         interrupted_at: when the signal came, on the monotonic clock; 0 where none did.
         microbatch: samples that go through the model at once; ``None``: all of a batch.
         folding: folds BatchNorms for evaluations; ``None`` where that is not wanted.
@@ -182,6 +184,7 @@ class Run:
     stop_reason: str | None = None
     interrupted: bool = False
     interrupted_at: float = 0.0
+    keep_at: set[int] = field(default_factory=set)
     microbatch: int | None = None
     folding: Folding | None = None
     profile: dict[str, Spent] = field(default_factory=dict)

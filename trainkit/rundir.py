@@ -31,6 +31,7 @@ RUN_FILES = (
     "report.json",
     "best.json",
 )
+_PIN = ".pin"  # the end of the name of a file that lets the checkpoint beside it stay
 _OURS = ("step-", ".spare", ".tmp-", ".del-")  # the names of folders that hold a checkpoint, or did, or will
 _LONGEST = 16 * 1024**2  # of a file that is read whole, in bytes
 
@@ -91,7 +92,8 @@ def check_links(path: Path) -> None:
         for entry in entries:
             kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
             # What is no folder must not have a folder's name: removing one by that name would wait for a pipe.
-            if kind not in ("", "a folder") or (not kind and entry.name.startswith(_OURS)):
+            misplaced = not kind and entry.name.startswith(_OURS) and not entry.name.endswith(_PIN)
+            if kind not in ("", "a folder") or misplaced:
                 raise MachineError(f"{entry.path}: it is {kind or 'a file'}, not a checkpoint; remove it")
 
 

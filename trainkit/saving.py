@@ -89,6 +89,7 @@ class Job:
         durable: called before; makes durable what the checkpoint counts on.
         best: contents of ``best.json`` if this checkpoint is the best so far.
         best_name: the best checkpoint's folder, which is not pruned.
+        pinned: whether this one is never pruned.
     """
 
     step: int
@@ -96,6 +97,7 @@ class Job:
     durable: Callable[[], None]
     best: str
     best_name: str | None
+    pinned: bool = False
 
 
 class Saver:
@@ -135,10 +137,11 @@ class Saver:
         best: str = "",
         best_name: str | None = None,
         last: bool = False,
+        pinned: bool = False,
     ) -> None:
         """Save a checkpoint: when this returns tensors and state may change again.
 
-        Where it is the ``last`` one it is written at once, as nothing is left to do meanwhile.
+        Where it is the ``last`` one it is written at once, as nothing is left to do meanwhile. A ``pinned`` one stays.
 
         Raises:
             MachineError: if the disk refuses, or did so for the save before; older checkpoints are untouched.
@@ -152,7 +155,7 @@ class Saver:
             tensor_parts = [self._copy.take(tensors)]
         else:
             tensor_parts = Layout(tensors).parts(tensors)
-        job = Job(step, {TENSORS: tensor_parts, STATE: [text]}, durable, best, best_name)
+        job = Job(step, {TENSORS: tensor_parts, STATE: [text]}, durable, best, best_name, pinned)
         if not background:
             self._write(job)
             return
@@ -201,6 +204,8 @@ class Saver:
     def _write(self, job: Job) -> None:
         try:
             job.durable()
+            if job.pinned:  # before it is there: a process that is killed in between leaves none without its pin
+                store.pin(self._top, job.step)
             store.write(self._top, job.step, job.contents)
             self._written.add(store.folder_name(job.step))
             if job.best:

@@ -210,6 +210,18 @@ def _put(temporary: str, final: str) -> str:
 # ---------------------------------------------------------------- what stays
 
 
+def pin(parent: str, step: int) -> None:
+    """Let a checkpoint stay, which may be yet to be written, until somebody removes the file beside it."""
+    path = os.path.join(parent, folder_name(step) + PIN)
+    if os.path.lexists(path):
+        return
+    if not os.path.isdir(parent):
+        os.makedirs(parent, exist_ok=True)
+        sync_folder(os.path.dirname(parent) or ".")
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | NOFOLLOW | getattr(os, "O_CLOEXEC", 0), 0o644))
+    sync_folder(parent)
+
+
 def prune(parent: Path, keep: int, *spared: str | None, written: set[str] | None = None) -> None:
     """Remove checkpoints older than the newest ``keep``, except those that are spared by name or pinned.
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit import Component, hookimpl
 from trainkit_callbacks.on_gradients import agc, clip_norm, clip_value, gradient_centralization, gradient_noise
-from trainkit_callbacks.on_runs import early_stop, norms, time_limit, update_ratio
-from trainkit_callbacks.on_weights import ema, freeze, lawa, lookahead, swa
+from trainkit_callbacks.on_runs import early_stop, keep_checkpoints, norms, time_limit, update_ratio
+from trainkit_callbacks.on_weights import ema, freeze, lawa, lookahead, swa, switch_ema
 
 if TYPE_CHECKING:
     from trainkit import Problem
@@ -57,10 +57,11 @@ def trainkit_components() -> list[Component]:
             lookahead,
             example={"every": "5ba", "alpha": 0.5},
             capabilities=every_update,
-            before=("ema", "swa", "lawa"),  # which average the weights that training goes on with
+            before=("ema", "switch_ema", "swa", "lawa"),  # which average the weights that training goes on with
             conflicts=("lookahead",),
         ),
         Component("callback", ema, example={"decay": 0.99}, capabilities=every_update, owns=evaluates),
+        Component("callback", switch_ema, example={"decay": 0.99}, capabilities=every_update, owns=evaluates),
         Component("callback", swa, example={"start": "0.5dur"}, capabilities=every_update, owns=evaluates),
         Component("callback", lawa, example={"last": 3}, owns=evaluates),
         # What it thaws joins the updates later, in each run at its own time.
@@ -76,6 +77,7 @@ def trainkit_components() -> list[Component]:
             after=("freeze", "lookahead"),  # what is trained, and by how much, is then settled
             conflicts=("update_ratio",),
         ),
+        Component("callback", keep_checkpoints, example={"cycles": 5}, conflicts=("keep_checkpoints",)),
         Component("callback", early_stop, example={"monitor": "val.loss", "patience": 3}),
         Component("callback", time_limit, example={"minutes": 55.0}),
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import Any
 
+import torch
+
 from trainkit import Metrics, RecipeError, Run, StepResult, exchanged, hookimpl, renew_batch_norm, weights_of
 from trainkit_callbacks.names import problem
 from trainkit_callbacks.weights import (
@@ -56,6 +58,17 @@ class MovingAverage:
     @hookimpl
     def trainkit_restore(self, run: Run, state: Mapping[str, Any]) -> None:
         self.mean, self.count = on_device(run, state["mean"]), state["count"]
+
+
+class SwitchingAverage(MovingAverage):
+    """See `trainkit_callbacks.switch_ema`."""
+
+    @hookimpl
+    def trainkit_epoch_end(self, run: Run) -> None:
+        with torch.no_grad():
+            for name, tensor in weights_of(run.model).items():
+                if tensor.is_floating_point():  # what counts goes on counting
+                    tensor.copy_(self.mean[name])
 
 
 class Mean:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit import Problem, problem_at
 
-AVERAGES = ("ema", "swa", "lawa")
+AVERAGES = ("ema", "switch_ema", "swa", "lawa")
 
 
 def tables_of(recipe: Mapping[str, Any], *names: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

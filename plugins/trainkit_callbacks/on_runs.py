@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainkit import NonNegative, NonNegativeInt, Period, Positive
+from trainkit import Duration, Fraction, NonNegative, NonNegativeInt, Period, Positive, PositiveInt
 
 if TYPE_CHECKING:
+    from trainkit_callbacks.keeping import KeepCheckpoints
     from trainkit_callbacks.monitors import Norms, UpdateRatio
     from trainkit_callbacks.stopping import EarlyStop, TimeLimit
 
@@ -51,6 +52,37 @@ def update_ratio(*, every: Period = "1ep", low: NonNegative = 1e-5, high: Positi
     if low >= high:
         raise ValueError(f"low = {low:g} must be below high = {high:g}\n  about 1e-3 is usual")
     return UpdateRatio(every, low, high)
+
+
+def keep_checkpoints(
+    *,
+    at: list[Period] = [],  # noqa: B006 - never changed
+    every: Period | None = None,
+    cycles: PositiveInt | None = None,
+    start: Duration = "0ba",
+    phase: Fraction = 1.0,
+    warmup: Duration = "0ba",
+) -> KeepCheckpoints:
+    """Save checkpoints at given times and keep them, beside those that ``run.keep`` keeps.
+
+    Each is pinned: an empty file beside it, such as ``step-000000000400.pin``, and removing that file lets it go.
+    Averages and ensembles of one run are made of them. At least one of ``at``, ``every`` and ``cycles`` says when.
+
+    Args:
+        at: times, such as ["0.5dur", "1dur"].
+        every: time from one to the next.
+        cycles: keep one at the end of each of so many equal parts of the run, the last of which may be shorter: where
+            ``snapshot_cycles`` has its lowest values.
+        start: with ``every``: time from which it is counted.
+        phase: with ``every``: which part of the first ``every`` passes before the first one; 1 is at its end, 0.5 in
+            its middle.
+        warmup: the schedule's warm-up, from whose end ``start`` and ``cycles`` are counted.
+    """
+    from trainkit_callbacks.keeping import KeepCheckpoints
+
+    if not at and every is None and cycles is None:
+        raise ValueError('keep_checkpoints needs to be told when\n  write at = ["0.5dur"], every = "1ep" or cycles = 5')
+    return KeepCheckpoints(at, every, cycles, start, phase, warmup)
 
 
 def early_stop(*, monitor: str = "val.loss", patience: NonNegativeInt = 5, min_delta: NonNegative = 0.0) -> EarlyStop:

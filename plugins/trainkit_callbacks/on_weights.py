@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from trainkit import Between, Duration, Period
 
 if TYPE_CHECKING:
-    from trainkit_callbacks.averages import LatestAverage, MovingAverage, StochasticAverage
+    from trainkit_callbacks.averages import LatestAverage, MovingAverage, StochasticAverage, SwitchingAverage
     from trainkit_callbacks.freezing import Freeze
     from trainkit_callbacks.slow_weights import Lookahead
 
@@ -40,6 +40,33 @@ def ema(
     from trainkit_callbacks.averages import MovingAverage
 
     return MovingAverage(decay, ramp, every, buffers)
+
+
+def switch_ema(
+    *,
+    decay: Decay = 0.999,
+    ramp: bool = True,
+    every: Period = "1ba",
+    buffers: Literal["average", "copy"] = "average",
+) -> SwitchingAverage:
+    """Evaluate an exponential moving average of the weights, and go on from it after each epoch.
+
+    As ``ema``; and at the end of each epoch, after the evaluation that is due there, the average is put into the model,
+    which the next epoch trains on from there. The optimizer's state stays.
+
+    Args:
+        decay: share of the average that stays at each averaging.
+        ramp: whether the decay of the averaging numbered n is at most (1 + n) / (10 + n), so that the initial weights
+            are soon forgotten.
+        every: time from one averaging to the next.
+        buffers: whether buffers such as BatchNorm statistics are averaged too or copied from the model; whole numbers
+            are always copied.
+
+    Source: Li et al. 2024, "Switch EMA: A Free Lunch for Better Flatness and Sharpness"; arXiv 2402.09240.
+    """
+    from trainkit_callbacks.averages import SwitchingAverage
+
+    return SwitchingAverage(decay, ramp, every, buffers)
 
 
 def swa(*, start: Duration = "0.75dur", every: Period = "1ep") -> StochasticAverage:

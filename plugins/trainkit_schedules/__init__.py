@@ -18,6 +18,7 @@ from trainkit_schedules.checks import schedule_faults
 from trainkit_schedules.cycles import cosine_cycles as cosine_cycles
 from trainkit_schedules.cycles import cosine_restarts as cosine_restarts
 from trainkit_schedules.cycles import cyclic as cyclic
+from trainkit_schedules.cycles import snapshot_cycles as snapshot_cycles
 from trainkit_schedules.decays import budget as budget
 from trainkit_schedules.decays import constant as constant
 from trainkit_schedules.decays import cosine as cosine
@@ -34,6 +35,7 @@ from trainkit_schedules.reactions import freeze as freeze
 from trainkit_schedules.reactions import halve as halve
 from trainkit_schedules.reactions import plateau as plateau
 from trainkit_schedules.reactions import stagnation_restart as stagnation_restart
+from trainkit_schedules.sequence import fge_tail as fge_tail
 from trainkit_schedules.sequence import phases as phases
 from trainkit_schedules.sequence import swa_tail as swa_tail
 from trainkit_schedules.stairs import multistep as multistep
@@ -45,7 +47,17 @@ from trainkit_schedules.values import ramp as ramp
 
 # What gives values themselves, and what jumps by design.
 ABSOLUTE = (onecycle_momentum, ramp)
-JUMPING = (cosine_cycles, cosine_restarts, exponential, growth, inverse_time, multistep, step)
+JUMPING = (
+    cosine_cycles,
+    cosine_restarts,
+    exponential,
+    fge_tail,
+    growth,
+    inverse_time,
+    multistep,
+    snapshot_cycles,
+    step,
+)
 
 
 @hookimpl
@@ -58,6 +70,7 @@ def trainkit_components() -> list[Component]:
         (cosine_restarts, {"first": "1ep", "mult": 2}),
         (cyclic, {"low": 0.1, "up": "2ep"}),
         (exponential, {"rate": 0.96}),
+        (fge_tail, {"body": {"use": "cosine"}, "cycle": "2ep"}),
         (growth, {"every": "2ep", "growth": 2.0, "maximum": 4.0}),
         (inverse_sqrt, {"timescale": "1ep"}),
         (inverse_time, {"k": 0.5}),
@@ -72,6 +85,7 @@ def trainkit_components() -> list[Component]:
         (ramp, {"start": 0.04, "end": 0.4, "shape": "cosine"}),
         (rex, {}),
         (slanted_triangular, {"cut_frac": 0.1}),
+        (snapshot_cycles, {"cycles": 3}),
         (step, {"every": "5ep", "gamma": 0.5}),
         (swa_tail, {"body": {"use": "cosine"}, "anneal": "0.05dur", "swa": 0.5}),
         (tanh, {}),

@@ -63,6 +63,28 @@ def cosine_cycles(*, cycles: PositiveInt = 3, end: Fraction = 0.0) -> Schedule:
     return factor
 
 
+def snapshot_cycles(*, cycles: PositiveInt = 5) -> Schedule:
+    """Fall along half a cosine to zero ``cycles`` times, each in a whole number of updates, as for snapshots.
+
+    (1 + cos(pi (t mod L) / L)) / 2, L = ceil(T / cycles), so that the last cycle may be cut short. ``cosine_cycles``
+    cuts the run into parts of exactly equal length, whose ends may lie between two updates. The callback
+    ``keep_checkpoints`` with the same ``cycles`` keeps the weights at each cycle's end.
+
+    Args:
+        cycles: how often it falls.
+
+    Source: Huang et al. 2017, "Snapshot Ensembles: Train 1, Get M for Free", eq. 2, arXiv 1704.00109.
+    """
+
+    def factor(t: int, T: int, events: Events = ()) -> float:
+        length = -(-T // cycles)
+        if t >= T:  # its end value
+            return half_cosine(left(T % length, length)) if T % max(1, length) else 0.0
+        return half_cosine(left(t % length, length))
+
+    return factor
+
+
 def cyclic(
     *,
     low: Fraction = 0.1,

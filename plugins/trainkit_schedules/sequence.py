@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from trainkit import Duration, Nested, Positive
+from trainkit import Duration, Nested, Period, Positive
 from trainkit_schedules.lengths import Checked, check_inside
 from trainkit_schedules.progress import half_cosine
 
@@ -103,6 +103,58 @@ def swa_tail(
             raise ValueError(
                 f"start is {begin} updates, the schedule has {T}: the tail never comes\n"
                 "write an earlier start, or a shorter warm-up"
+            )
+        check_inside(first, T, "body")
+
+    return Checked(factor, fits)
+
+
+def fge_tail(
+    *,
+    body: Annotated[Any, Nested("schedule")],
+    start: Duration = "0.75dur",
+    cycle: Period = "2ep",
+    high: Positive = 0.5,
+    low: Positive = 0.005,
+) -> Schedule:
+    """Follow ``body`` until ``start``, then go from ``high`` to ``low`` and back in lines, again and again.
+
+    The body is planned for the whole run and cut off. With s = ((t - start) mod c + 1) / c: (1 - 2s) high + 2s low
+    up to the middle of a cycle, (2 - 2s) low + (2s - 1) high after it. The callback ``keep_checkpoints`` with
+    ``start``, ``every`` = cycle and ``phase = 0.5`` keeps the weights in the middles, where the value is ``low``.
+
+    Args:
+        body: the schedule of the first part, a table with its own ``use``.
+        start: end of the first part, counted from the end of the warm-up; the paper has 0.7 to 0.8 of the usual run.
+        cycle: length of a cycle, an even number of updates; the paper has 2 to 4 epochs.
+        high: highest value, as a factor on the base value.
+        low: lowest value, as a factor on the base value.
+
+    Source: Garipov et al. 2018, "Loss Surfaces, Mode Connectivity, and Fast Ensembling of DNNs", section 4 (alpha_1 is
+    high, alpha_2 low), arXiv 1802.10026.
+    """
+    first, begin, length = body, int(start), int(cycle)
+    if length % 2:
+        raise ValueError(
+            f"cycle comes to {length} updates, and a cycle has two equal halves\n"
+            '  write an even number of updates, such as "2ep"'
+        )
+    if low >= high:
+        raise ValueError(f"low = {low:g} must be below high = {high:g}\n  the paper has a hundredth of it")
+
+    def factor(t: int, T: int, events: Events = ()) -> float:
+        if t < begin:
+            return float(first(t, T, events))
+        share = ((t - begin) % length + 1) / length
+        if share <= 0.5:
+            return (1 - 2 * share) * high + 2 * share * low
+        return (2 - 2 * share) * low + (2 * share - 1) * high
+
+    def fits(T: int) -> None:
+        if begin + length // 2 > T:
+            raise ValueError(
+                f"the middle of the first cycle is update {begin + length // 2}, the schedule has {T}\n"
+                "write an earlier start, or a shorter cycle"
             )
         check_inside(first, T, "body")
 

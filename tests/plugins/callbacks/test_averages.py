@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from trainkit import Batch, RecipeError, checkpoint, exchanged, hookimpl, renew_batch_norm, weights_of
 from trainkit.finished import evaluate_run, predict_run
-from trainkit_callbacks import ema, lawa, swa
+from trainkit_callbacks import ema, lawa, swa, switch_ema
 
 DATA = torch.randn(24, 3, generator=torch.Generator().manual_seed(1))
 BATCH_NORM = ["model={use='mlp', widths=[8], norm='batch'}", "optimizer.lr=0.3", "run.duration=4ep"]
@@ -305,6 +305,7 @@ def test_weights_come_back_bit_for_bit_after_an_error_too_and_tied_ones_once():
 
 MAKERS = {
     "ema": lambda: ema(decay=0.9, every=2),
+    "switch_ema": lambda: switch_ema(decay=0.9, every=2),
     "swa": lambda: swa(start=3, every=2),
     "lawa": lambda: lawa(last=2),
 }

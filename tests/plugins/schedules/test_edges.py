@@ -169,6 +169,15 @@ TOO_LONG = {
         'use="phases"\nphases=[{use="cosine"}, {use="multistep", milestones=["7ba"], length="6ba"}]',
         "phases.1: milestones.0 is at 7 updates, the schedule has 6",
     ),
+    "a cycle without a middle": (
+        'use="fge_tail"\nstart="1ep"\ncycle="3ba"\nbody={use="cosine"}',
+        "cycle comes to 3 updates, and a cycle has two equal halves",
+    ),
+    "no cycle": (
+        'use="fge_tail"\nstart="20ba"\ncycle="10ba"\nbody={use="cosine"}',
+        "the middle of the first cycle is update 25, the schedule has 24",
+    ),
+    "no way down": ('use="fge_tail"\ncycle="2ba"\nhigh=0.1\nlow=0.2\nbody={use="cosine"}', "must be below high"),
     "a tail": ('use="swa_tail"\nstart="2ep"\nbody={use="cosine"}', "start is 24 updates, the schedule has 24"),
     "milestones inside a tail": (
         'use="swa_tail"\nstart="1ep"\nbody={use="multistep", milestones=["25ba"]}',
@@ -336,6 +345,15 @@ SETTINGS = {
 }
 BODIES = st.one_of(*SETTINGS.values())
 SETTINGS |= {
+    "snapshot_cycles": st.builds(schedules.snapshot_cycles, cycles=st.integers(1, 60)),
+    "fge_tail": st.builds(
+        schedules.fge_tail,
+        body=BODIES,
+        start=st.integers(0, 60),
+        cycle=st.integers(1, 30).map(lambda half: 2 * half),
+        high=st.floats(1e-3, 1),
+        low=st.floats(1e-9, 9e-4),
+    ),
     "swa_tail": st.builds(
         schedules.swa_tail,
         body=BODIES,

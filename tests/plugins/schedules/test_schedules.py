@@ -139,6 +139,8 @@ EVERY = {
     "onecycle_momentum": schedules.onecycle_momentum(),
     "onecycle_momentum three phases": schedules.onecycle_momentum(pct=0.4, shape="linear", three_phase=True),
     "growth": schedules.growth(every=7, growth=1.0, maximum=1.0),
+    "snapshot_cycles": schedules.snapshot_cycles(cycles=3),
+    "fge_tail": schedules.fge_tail(body=schedules.cosine(), start=9, cycle=6, high=0.5, low=0.01),
     "swa_tail": schedules.swa_tail(body=schedules.cosine(), start=30, anneal=10, swa=0.5),
     "swa_tail sudden": schedules.swa_tail(body=schedules.linear(), start=5, anneal=0, swa=1.0, shape="linear"),
     "phases": schedules.phases(
@@ -161,6 +163,7 @@ HELD = [
     "polynomial",
     "rex",
     "cosine_cycles",
+    "snapshot_cycles",
     "onecycle",
     "onecycle all",
     "onecycle three phases",
@@ -212,7 +215,7 @@ def test_what_depends_on_the_length_holds_its_end(name):
     schedule = EVERY[name]
     assert len({schedule(t, 40) for t in (40, 41, 100, 10**9)}) == 1
     # Others begin where a run without updates ends.
-    if not name.startswith(("onecycle", "slanted", "wsd rsqrt", "swa_tail", "phases")):
+    if not name.startswith(("onecycle", "slanted", "wsd rsqrt", "swa_tail", "phases", "snapshot")):
         assert schedule(0, 0) == schedule(40, 40), "a run without updates does not divide by zero"
     assert math.isfinite(schedule(0, 0))
 
@@ -387,3 +390,27 @@ def test_a_rate_and_its_constant_are_the_same_decay():
 
 def test_events_change_nothing_here():
     assert all(schedule(5, 20, [(3, "drop")]) == schedule(5, 20) for schedule in EVERY.values())
+
+
+@pytest.mark.parametrize(("total", "cycles"), [(12, 3), (16, 3), (17, 5), (5, 7), (100, 6)])
+def test_snapshot_cycles_is_the_papers_formula(total, cycles):
+    schedule = schedules.snapshot_cycles(cycles=cycles)
+    length = math.ceil(total / cycles)
+    for t in range(total):
+        paper = 0.1 / 2 * (math.cos(math.pi * (t % length) / length) + 1)  # t - 1 there, counted from 1
+        assert 0.1 * schedule(t, total) == pytest.approx(paper, rel=1e-12)
+    assert [t for t in range(total) if schedule(t, total) == 1.0] == list(range(0, total, length))
+
+
+def test_fge_tail_is_the_papers_formula_after_its_body():
+    body, high, low, c, start = schedules.cosine(), 0.05, 0.0005, 8, 30
+    schedule = schedules.fge_tail(body=body, start=start, cycle=c, high=high, low=low)
+    assert [schedule(t, 70) for t in range(start)] == [body(t, 70) for t in range(start)]
+    for i in range(1, 41):  # the paper counts from 1
+        share = ((i - 1) % c + 1) / c
+        paper = (
+            (1 - 2 * share) * high + 2 * share * low if share <= 0.5 else (2 - 2 * share) * low + (2 * share - 1) * high
+        )
+        assert schedule(start + i - 1, 70) == pytest.approx(paper, rel=1e-12)
+    lowest = [t for t in range(start, 70) if schedule(t, 70) == low]
+    assert lowest == [33, 41, 49, 57, 65], "the update numbered c / 2 of each cycle, from 1"
