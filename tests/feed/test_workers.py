@@ -43,7 +43,7 @@ class Rows:
             if self.fault == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.fault == "hang":
-                time.sleep(60)
+                time.sleep(90)
         return index[:, None].float()
 
 
@@ -61,7 +61,7 @@ def test_a_worker_that_dies_at_every_try_ends_the_run_soon():
     begun = time.monotonic()
     with pytest.raises(RunError, match="a data worker ended or hung") as raised:
         list(feed.train(0))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert raised.value.exit_code == 4
     assert "workers are often killed for memory: set fewer workers, or workers = 0" in str(raised.value)
     assert [text.rpartition(", ")[2] for text in said] == ["1 of 2 times", "2 of 2 times"]
@@ -72,7 +72,7 @@ def test_a_worker_that_hangs_ends_the_run_in_the_time_that_is_set():
     begun = time.monotonic()
     with pytest.raises(RunError, match=r"timed out after 1.* seconds\n.*data.worker_timeout"):
         list(feed.train(0))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -162,13 +162,13 @@ def test_a_worker_killed_while_the_others_are_started_is_missed_at_once(monkeypa
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
     said: list[str] = []
-    feed = feed_of(Rows(), said, worker_timeout=20)
+    feed = feed_of(Rows(), said, worker_timeout=60)
     if passes == 2:  # torch's handler is there already
         list(feed_of(Rows(), []).train(0))
     monkeypatch.setattr(BaseProcess, "start", kill_the_first)
     begun = time.monotonic()
     assert sum(len(batch.index) for batch in feed.train(0)) == 64
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert len(said) == 1
     assert len(started) == 4
 
@@ -176,7 +176,7 @@ def test_a_worker_killed_while_the_others_are_started_is_missed_at_once(monkeypa
 def test_a_worker_that_ends_just_before_a_pass_asks_for_it_is_missed_while_its_answer_is_waited_for(monkeypatch):
     """Workers of the pass before are asked to go on; one may die after the look at them, and its signal be lost."""
     said: list[str] = []
-    feed = feed_of(Rows(), said, worker_timeout=20)
+    feed = feed_of(Rows(), said, worker_timeout=60)
     others = soak.children()
     list(feed.train(0))
     (victim, *_) = [child for child in soak.children() if child not in others]
@@ -192,7 +192,7 @@ def test_a_worker_that_ends_just_before_a_pass_asks_for_it_is_missed_while_its_a
     monkeypatch.setattr(Passing, "_look", too_early)
     begun = time.monotonic()
     assert sum(len(batch.index) for batch in feed.train(1)) == 64
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert len(said) == 1
 
 
@@ -206,7 +206,7 @@ def test_a_worker_that_something_else_has_reaped_is_missed_while_a_batch_is_wait
             return super().__getitem__(index)
 
     said: list[str] = []
-    feed = feed_of(Reaped(), said, worker_timeout=20)
+    feed = feed_of(Reaped(), said, worker_timeout=60)
     batches = feed.train(0)
     begun = time.monotonic()
     next(batches)
@@ -222,5 +222,5 @@ def test_a_worker_that_something_else_has_reaped_is_missed_while_a_batch_is_wait
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     list(batches)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
     assert said
