@@ -33,9 +33,11 @@ def study_of(
 def guided(optimum: tuple[float, float, float], seed: int, trials: int = 60) -> Study:
     """A search that follows what is good, over a bowl around the optimum."""
     optuna = pytest.importorskip("optuna")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     chance = numpy.random.default_rng(seed)
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     inner = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    optuna.logging.set_verbosity(before)
     study = Study(Path("study"), "bayesian", CUBE, (Objective("val.loss"),), trials, seed)
     for number in range(trials):
         asked = inner.ask()
@@ -87,9 +89,11 @@ def test_a_range_that_begins_at_zero_is_not_continued_below_it():
 
 
 def test_the_setting_that_matters_is_the_most_important_one():
-    pytest.importorskip("optuna")
+    optuna = pytest.importorskip("optuna")
     study = study_of(lambda point: (point["b"] - 0.3) ** 2, 80, 1)
+    optuna.logging.set_verbosity(optuna.logging.INFO)  # as it is from the beginning
     first, *others = importances(study)
+    assert optuna.logging.get_verbosity() == optuna.logging.INFO
     assert first.setting == "b"
     assert first.low <= first.value <= 1.0
     assert first.value > 0.8 > 0.2 > max(other.value for other in others)

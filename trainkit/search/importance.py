@@ -96,15 +96,18 @@ def _importance(trials: Sequence[Any], names: Sequence[str]) -> dict[str, float]
     held_trials = [copy.copy(trial) for trial in trials]  # a sample may hold one several times
     for place, trial in enumerate(held_trials):
         trial._trial_id = trial.number = place
+    before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(logging.ERROR)
-    inner = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    held = Held(inner.study_name, inner._storage, sampler=inner.sampler)
     try:
+        inner = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        held = Held(inner.study_name, inner._storage, sampler=inner.sampler)
         found = optuna.importance.get_param_importances(
             held, evaluator=optuna.importance.PedAnovaImportanceEvaluator(), params=list(names)
         )
     except (ValueError, RuntimeError, ZeroDivisionError):  # such as too few different values in a bootstrap sample
         return dict.fromkeys(names, 1 / len(names))
+    finally:
+        optuna.logging.set_verbosity(before)
     return {name: float(found.get(name, 0.0)) for name in names}
 
 
