@@ -56,8 +56,8 @@ RUNS: dict[str, tuple[str, ...]] = {
     "number-fold-0": (*REGRESSION, "data.folds=3", "data.fold=0"),
     "number-fold-1": (*REGRESSION, "data.folds=3", "data.fold=1"),
     "number-fold-2": (*REGRESSION, "data.folds=3", "data.fold=2"),
-    "two-classes": ('data.use="breast_cancer"', 'data.task="binary"', 'loss.use="bce"'),
-    "two-classes-b": ("seed=2", 'data.use="breast_cancer"', 'data.task="binary"', 'loss.use="bce"'),
+    "two-classes": ('data.use="breast_cancer"', 'data.task="binary"', 'loss.use="binary"'),
+    "two-classes-b": ("seed=2", 'data.use="breast_cancer"', 'data.task="binary"', 'loss.use="binary"'),
 }
 
 

@@ -22,7 +22,7 @@ from trainkit.errors import CheckpointError, PluginError, RecipeError, UsageErro
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
-from trainkit.recipe import parse_toml, parts_from_text, to_toml
+from trainkit.recipe import Recipe, parse_toml, parts_from_text, to_toml
 from trainkit.scores import log_probabilities
 from trainkit.verified import fitting
 
@@ -193,6 +193,7 @@ def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: 
             recipe = parts_from_text(artefact.recipes[piece.recipe], f"{folder}: {stored.name}", ("model",), plugins)
         except RecipeError as error:
             raise refused_here(folder, error) from error
+        _check_size(recipe, piece.spec, artefact.weights[stored.weights], f"{folder}: {stored.name}")
         models.append(align(built_from(recipe, piece.spec), piece.spec, artefact.spec))
     module = Averaged(models, artefact.spec.task) if stored.mean else models[0]
     try:
@@ -215,8 +216,26 @@ def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: 
     )
 
 
+def _check_size(recipe: Recipe, spec: DataSpec, weights: Mapping[str, Tensor], name: str) -> None:
+    """Refuse a recipe, which may be a stranger's, whose model is larger than its weights, before it takes the memory.
+
+    Raises:
+        CheckpointError: if it is.
+    """
+    try:
+        with torch.device("meta"):
+            model = built_from(recipe, spec)
+    except Exception:  # not every model can be built without memory; building it in earnest says what is wrong
+        return
+    needed = sum(tensor.numel() for tensor in model.state_dict().values())
+    held = sum(tensor.numel() for tensor in weights.values())
+    if needed > held:
+        raise CheckpointError(f"{name}: its recipe builds a model of {needed:,} numbers, and its weights are {held:,}")
+
+
 def refused_here(folder: Path, error: RecipeError) -> Exception:
     """The error of a component that this ensemble needs: it is not installed, or refuses what the recipe says."""
-    if all(problem.environment for problem in error.problems):
+    lacking = [problem.environment or problem.message.startswith("no ") for problem in error.problems]
+    if all(lacking):  # the names of components were right where it was made
         return PluginError(f"{folder}: what this ensemble is made of is not installed here\n  {error}")
     return CheckpointError(f"{folder}: a recipe of this ensemble cannot be used here\n  {error}")

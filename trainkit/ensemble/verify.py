@@ -36,6 +36,7 @@ from trainkit.weights import not_finite
 MAX_MANIFEST = 64 * 1024**2
 MAX_RECIPE = 4 * 1024**2
 MAX_MEMBERS = 10_000
+MAX_TEMPERATURE = 1e6
 MAX_NUMBERS = 2**31  # of one sample; models are built for as many
 _NAME = re.compile(rf"{STATE}|{WEIGHTS}/[0-9a-f]{{64}}\.safetensors|{RECIPES}/[0-9a-f]{{64}}\.toml")
 _CURE = "make the ensemble again, or bring its folder back as it was written"
@@ -76,6 +77,8 @@ class _Reading:
                 raise CheckpointError(f"{self.file}: there is not enough memory to read it") from error
             case RecipeError():
                 raise CheckpointError(f"{self.file}: {error}\n  {_CURE}") from error
+            case Unfit():
+                raise CheckpointError(f"{self.file}: {error}\n  {_CURE}") from error
             case ValueError() | RecursionError() | LookupError() | TypeError() | ArithmeticError():
                 raise CheckpointError(f"{self.file}: {cut(error) or type(error).__name__}\n  {_CURE}") from error
 
@@ -99,8 +102,9 @@ class _Reading:
         if not isinstance(settings, dict) or not isinstance(settings.get("use"), str) or type(seed) is not int:
             raise Unfit("it must have the ensembler's settings and a seed")
         temperature: Any = found.get("temperature")
-        if type(temperature) not in (int, float) or not temperature > 0 or not math.isfinite(temperature):
-            raise Unfit(f"the temperature is {cut(temperature)}, and must be a number above 0")
+        if type(temperature) not in (int, float) or not 0 < temperature < MAX_TEMPERATURE:
+            shown = cut(temperature)[:40]
+            raise Unfit(f"the temperature is {shown}, and must be a number above 0 and below {MAX_TEMPERATURE:g}")
         base, spec = _digest(found.get("recipe"), "recipe"), _spec(found.get("spec"))
         pieces = {piece.recipe for member in members for piece in member.pieces}
         recipes = {digest: self.recipe(digest) for digest in sorted({base, *pieces})}
