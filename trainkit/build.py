@@ -164,6 +164,8 @@ def prepare(
     built |= {f"listener.{i}": listener for i, listener in enumerate(listeners)}
     manager = run_hook_manager(Defaults(), recipe.plugins_in_use(), built)
     manager.register(GroupDefaults(recipe), "trainkit groups")
+    if has_hooks(model):
+        manager.register(model, "model")
     if reactions.watches:
         manager.register(reactions, "trainkit reactions")
 

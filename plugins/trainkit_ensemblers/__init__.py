@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainkit import Component, Problem, hookimpl
-from trainkit_ensemblers import checks, methods
+from trainkit_ensemblers import checks, inside, methods
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    return [*methods.COMPONENTS]
+    return [*methods.COMPONENTS, *inside.MODELS]
 
 
 @hookimpl
