@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from trainkit.plugin import Plugin
 
 # What a plugin's module is asked outside of any run.
-_NOT_OF_RUNS = frozenset({"trainkit_components", "trainkit_check_recipe", "trainkit_trial_end", "trainkit_study_end"})
+_NOT_OF_RUNS = frozenset(
+    {
+        "trainkit_components",
+        "trainkit_check_recipe",
+        "trainkit_trial_end",
+        "trainkit_study_end",
+        "trainkit_ensemble_end",
+    }
+)
 
 
 def hook_names() -> list[str]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor, nn
 
     from trainkit.component import Component
@@ -298,4 +300,18 @@ def trainkit_study_end(study: Study) -> None:
     Args:
         study: all trials, what is varied, and in ``study.findings`` what was found out about the results; not to be
             changed.
+    """
+
+
+@hookspec
+def trainkit_ensemble_end(folder: Path, report: Mapping[str, Any]) -> None:
+    """Follow the making of an ensemble to its end: it is frozen, and it is measured.
+
+    Called once on the modules of all plugins, as no table of a recipe names who follows an ensemble, before
+    ``report.json`` is written; called again where ``trainkit report`` shows the ensemble. Files go into ``folder``. An
+    error raised here is shown and does not change the result.
+
+    Args:
+        folder: the ensemble folder.
+        report: what ``report.json`` holds; not to be changed.
     """

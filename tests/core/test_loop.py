@@ -14,6 +14,7 @@ NOT_IN_A_RUN = {
     "trainkit_check_recipe",
     "trainkit_trial_end",
     "trainkit_study_end",
+    "trainkit_ensemble_end",
     "trainkit_restore",
 }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainkit import RecipeError, hookimpl
+from trainkit.ensemble.telling import tell_plugins as tell_of_ensemble
 from trainkit.hooking import new_hook_manager
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
@@ -131,3 +132,19 @@ def test_trainkit_study_end(tmp_path: Path) -> None:
     assert (tmp_path / "seen").exists()
     assert len(told) == 1
     assert "in hook trainkit_study_end: RuntimeError: no ink" in told[0]
+
+
+def test_trainkit_ensemble_end(tmp_path: Path) -> None:
+    """Called when an ensemble is measured, on the modules of all plugins; what one raises is told, others go on."""
+    for name, act in (("breaks", "raise RuntimeError('no ink')"), ("draws", "(folder / report['task']).touch()")):
+        (tmp_path / f"{name}.py").write_text(
+            "from trainkit import hookimpl\n"
+            f"@hookimpl\ndef trainkit_ensemble_end(folder, report):\n    if 'task' in report:\n        {act}\n",
+            encoding="utf-8",
+        )
+    plugins = Plugins([str(tmp_path / "breaks.py"), str(tmp_path / "draws.py")])
+    told: list[str] = []
+    tell_of_ensemble(tmp_path, {"task": "binary"}, plugins, told.append)
+    assert (tmp_path / "binary").exists()
+    assert len(told) == 1
+    assert "in hook trainkit_ensemble_end: RuntimeError: no ink" in told[0]

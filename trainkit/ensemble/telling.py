@@ -1,0 +1,27 @@
+"""A measured ensemble shown to plugins, which may draw it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainkit.hooking import new_hook_manager
+from trainkit.manager import Plugins
+
+
+def tell_plugins(folder: Path, report: Mapping[str, Any], plugins: Plugins, say: Callable[[str], None]) -> None:
+    """Call ``trainkit_ensemble_end`` of the modules of all plugins; their errors are shown and change nothing.
+
+    Of all, not of those in use alone, as after a search: no table of a recipe names who draws an ensemble.
+    """
+    plugins.load()
+    for plugin in plugins.plugins:
+        if plugin.module is None:
+            continue
+        manager = new_hook_manager()
+        manager.register(plugin.module, plugin.name)
+        try:
+            manager.hook.trainkit_ensemble_end(folder=folder, report=report)
+        except Exception as error:
+            say(f"after the ensemble: {plugins.blame(error) or error}")

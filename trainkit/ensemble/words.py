@@ -1,0 +1,112 @@
+"""What the figures of an ensemble come to, in sentences: also where one model would have done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {"nll": "negative log likelihood", "mse": "squared error"}
+FEW = 1000  # samples below which the noise of an accuracy is worth a word
+
+
+def words(report: Mapping[str, Any]) -> list[str]:
+    """Sentences that a reader should not miss, the most important first.
+
+    Args:
+        report: what ``report.json`` holds.
+    """
+    split = "test" if "test" in report["ensemble"] else "validation"
+    said: list[str] = []
+    if len(report["members"]) > 1:
+        said += _against(report, split, "best_member")
+        said += _against(report, split, "longer")
+    else:
+        said.append("one member: the ensemble is this member")
+    said += _optimism(report)
+    if split == "validation":
+        said.append(
+            "nothing was measured on test samples: these figures are of samples that all was chosen by, and flatter"
+        )
+    said += _noise(report, split)
+    if (scale := report.get("variance_scale")) is not None and not 0.5 < scale < 2:
+        side = "small" if scale > 1 else "large"
+        said.append(f"the variance between members is too {side}: errors on validation are {scale:.3g} times as large")
+    return said
+
+
+def _against(report: Mapping[str, Any], split: str, other: str) -> list[str]:
+    """Whether the ensemble is better than one model, by the figure that members are chosen by, and by accuracy."""
+    apart = report["differences"].get(other, {}).get(split, {}).get(report["kind"])
+    if not apart:
+        return []
+    figure = report["chosen_by"]
+    own, against = (report[name][split][report["kind"]] for name in ("ensemble", other))
+    verdict = verdict_of(apart[figure])
+    shown = _shown(figure, own, against, apart)
+    if "accuracy" in apart:
+        shown += f"; {_shown('accuracy', own, against, apart)}"
+    if other == "best_member":
+        name = f"the best member ({report['best_member']['name']})"
+        cure = f"use it alone, at 1 instead of {_passes(report)} for each prediction"
+        ends = {
+            "better": f"the ensemble is better than {name}",
+            "worse": f"{name} alone is better than the ensemble: {cure}",
+            "even": f"the ensemble cannot be told from {name} on these samples: {cure}, unless a larger test says more",
+        }
+    else:
+        cost = report["cost"]["training"]
+        name = f"one run trained for as long as all members together ({cost['longer']['updates']:,} updates)"
+        ends = {
+            "better": f"the ensemble is better than {name}",
+            "worse": f"{name} is better than the ensemble: do not ensemble here, train one model longer",
+            "even": f"the ensemble cannot be told from {name}, which predicts with 1 pass instead of {_passes(report)}",
+        }
+    return [f"{ends[verdict]}: {shown}"]
+
+
+def verdict_of(apart: Mapping[str, float]) -> str:
+    """``better``, ``worse``, or ``even`` where the interval holds 0; of a figure that is better when lower."""
+    if apart["high"] < 0:
+        return "better"
+    return "worse" if apart["low"] > 0 else "even"
+
+
+def _shown(figure: str, own: Mapping[str, Any], against: Mapping[str, Any], apart: Mapping[str, Any]) -> str:
+    value, other, between = own[figure]["value"], against[figure]["value"], apart[figure]
+    name = NAMES.get(figure, figure)
+    if figure == "accuracy":
+        low, high = (100 * between[end] for end in ("low", "high"))
+        return f"{name} {value:.2%} against {other:.2%} (by {low:+.2f} to {high:+.2f} points)"
+    return f"{name} {value:.4g} against {other:.4g} (by {between['low']:+.3g} to {between['high']:+.3g})"
+
+
+def _passes(report: Mapping[str, Any]) -> str:
+    passes = report["cost"]["passes"]
+    return f"{passes} pass" + "es" * (passes != 1)
+
+
+def _optimism(report: Mapping[str, Any]) -> list[str]:
+    """How much better the ensemble looked on the samples it was chosen by."""
+    gap = report["optimism"]["ensemble"].get(report["kind"])
+    figure = report["chosen_by"]
+    again = report["reselection"].get("ensemble")
+    if not gap or figure not in gap or not again:
+        return []
+    own = report["ensemble"]
+    before, after = (own[split][report["kind"]][figure] for split in ("validation", "test"))
+    anew = again[report["kind"]][figure]
+    text = (
+        f"{NAMES[figure]} was {before['value']:.4g} on the validation samples it was chosen by, {anew:.4g} on those of "
+        f"them that had no part in the choice, and is {after['value']:.4g} on test"
+    )
+    return [text]
+
+
+def _noise(report: Mapping[str, Any], split: str) -> list[str]:
+    count = report["samples"].get(split, 0)
+    accuracy = report["ensemble"].get(split, {}).get("raw", {}).get("accuracy")
+    if accuracy is None or not 0 < count < FEW:
+        return []
+    share = accuracy["value"]
+    error = 100 * max(share * (1 - share), 1 / count) ** 0.5 / count**0.5
+    return [f"{count} {split} samples: one standard error of an accuracy here is {error:.2g} points"]
