@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.arguments import STUDY_ENSEMBLE
 from trainkit.console import emit_json
+from trainkit.ensemble.outset import EnsembleFinished, Made, Ready, given_before
 from trainkit.ensemble.ready import check_ensembler
-from trainkit.ensemble.session import EnsembleFinished, Made, Ready, given_before, make_ensemble
+from trainkit.ensemble.session import make_ensemble
 from trainkit.ensemble.show import EnsembleDisplay
 from trainkit.ensemble.sources import sources_of_study
 from trainkit.errors import Exit, UsageError

@@ -11,7 +11,7 @@ from trainkit import rundir
 from trainkit.console import emit_json
 from trainkit.ensemble.command import ensemble, exit_code
 from trainkit.ensemble.members import check_sources
-from trainkit.ensemble.session import Ready
+from trainkit.ensemble.outset import Ready
 from trainkit.ensemble.sources import sources_of
 from trainkit.errors import MachineError, UsageError
 from trainkit.finished import folder_of
@@ -87,5 +87,5 @@ def _require_free(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise MachineError(f"{folder}: there is a file of this name; name a new folder with --out")
-    if any(not entry.name.startswith(".lock") for entry in os.scandir(folder)):
+    if any(name != ".lock" for name in os.listdir(folder)):
         raise MachineError(f"{folder}: the folder is not empty; name a new one with --out")

@@ -40,6 +40,10 @@ class Making(Protocol):
         """Tell the user, and readers of the report."""
         ...
 
+    def begin(self) -> None:
+        """Write down what is made, if that was not done."""
+        ...
+
     def at_once(self) -> AbstractContextManager[None]:
         """Within this a signal ends what is done."""
         ...
@@ -54,6 +58,7 @@ def frozen_ensemble(
         The members that there were to choose from, and the ensemble as its folder has it.
     """
     members = asking.gather(workshop)
+    making.begin()
     with making.at_once():
         if not (making.path / MANIFEST).is_file():
             asking.fit(members, lambda: validation_of(members, base, making.note))

@@ -12,7 +12,7 @@ from trainkit.run_text import clock_text
 from trainkit.work import Outcome
 
 if TYPE_CHECKING:
-    from trainkit.ensemble.session import Made
+    from trainkit.ensemble.outset import Made
 
 _FIGURES = 3  # of a member, on its line
 

@@ -130,7 +130,7 @@ class RecipeWorkshop:
             RecipeError: if they make no recipe.
         """
         values = dict(changes)
-        if "seed" in values and self.recipe["data"].get("seed") is None and "data" not in values:
+        if self.recipe["data"].get("seed") is None and "data" not in values:
             values.setdefault("data.seed", self.seed)  # all members see the same splits
         try:
             return trial_recipe(self._single, {}, values)

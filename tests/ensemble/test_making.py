@@ -1,0 +1,400 @@
+"""Ensembles from their recipe to their report: what is trained, what is kept, and what is never done twice."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.ensemble import trainkit_ensemble_parts as parts
+from trainkit.ensemble.asking import Asking
+from trainkit.ensemble.folder import EnsembleFolder
+from trainkit.ensemble.opened import load_ensemble
+from trainkit.ensemble.outset import EnsembleFinished, Made
+from trainkit.ensemble.session import make_ensemble
+from trainkit.ensemble.training import MemberFailed
+from trainkit.errors import Exit, MachineError, PluginDefect, RecipeError, UsageError
+from trainkit.launch import launch
+from trainkit.manager import Plugins
+from trainkit.recipe import Recipe, load_recipe
+from trainkit.signals import Signals
+
+RECIPE = """\
+recipe = 1
+seed = 5
+[run]
+duration = "2ep"
+device = "cpu"
+[data]
+use = "synthetic"
+samples = 96
+features = [6]
+batch_size = 16
+[model]
+use = "mlp"
+widths = [8]
+[loss]
+use = "cross_entropy"
+[[metric]]
+use = "accuracy"
+[optimizer]
+use = "sgd"
+lr = 0.1
+[ensemble]
+use = "seeds"
+members = 3
+executor = "serial"
+bootstrap = 20
+"""
+
+
+class Making:
+    """Makes ensembles of a recipe that lies in a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.plugins = Plugins([str(Path(parts.__file__))])
+        self.plugins.load()
+
+    def recipe(self, *changes: str) -> Recipe:
+        return load_recipe(self.file, list(changes), self.plugins)
+
+    def __call__(self, folder: Path, *changes: str, **options: Any) -> Made:
+        return make_ensemble(self.recipe(*changes), self.plugins, folder, **options)
+
+    def resume(self, folder: Path, *changes: str, **options: Any) -> Made:
+        recipe = load_recipe(folder / "recipe.toml", list(changes), self.plugins)
+        return make_ensemble(recipe, self.plugins, folder, resume=True, **options)
+
+
+@pytest.fixture
+def making(tmp_path: Path) -> Making:
+    """The recipe above, in a file."""
+    file = tmp_path / "ensemble.toml"
+    file.write_text(RECIPE, encoding="utf-8")
+    return Making(file)
+
+
+def trained(folder: Path) -> dict[str, str]:
+    """The weights that each member's run has ended with."""
+    return {
+        path.parent.name: json.loads(path.read_text())["weights_sha256"]
+        for path in sorted(folder.glob("members/*/report.json"))
+    }
+
+
+def essence(folder: Path) -> dict[str, Any]:
+    """What an ensemble is, without when and where it was made."""
+    manifest = json.loads((folder / "ensemble.json").read_text())
+    report = json.loads((folder / "report.json").read_text())
+    return {
+        "weights": [member["weights"] for member in manifest["members"]],
+        "state": manifest["state"],
+        "temperature": manifest["temperature"],
+        "ensemble": report["ensemble"],
+        "members": [member["test"] for member in report["members"]],
+    }
+
+
+def test_members_are_trained_and_the_ensemble_is_frozen_and_measured(tmp_path: Path, making: Making) -> None:
+    made = making(tmp_path / "e")
+    folder = tmp_path / "e"
+    assert (made.status, made.folder) == ("finished", folder)
+    assert json.loads((folder / "report.json").read_text()) == made.report
+    assert len(set(trained(folder).values())) == 3
+    for number in range(3):
+        recipe = tomllib.loads((folder / f"members/{number:04d}/recipe.toml").read_text())
+        assert "ensemble" not in recipe
+        assert recipe["run"]["threads"] == 1
+        assert recipe["logger"] == []
+        assert recipe["data"]["seed"] == 5, "members do not see the same splits"
+        report = json.loads((folder / f"members/{number:04d}/report.json").read_text())
+        assert not [name for name in report["metrics"] if name.startswith("test.")], "a member met the test samples"
+    opened = load_ensemble(folder, making.plugins)
+    assert [member.name for member in opened.made_of] == ["member 0", "member 1", "member 2"]
+    assert opened.temperature == made.report["temperature"] != 1.0
+
+
+def test_a_member_is_the_run_that_its_recipe_makes_alone(tmp_path: Path, making: Making) -> None:
+    making(tmp_path / "e")
+    recipe = load_recipe(tmp_path / "e/members/0001/recipe.toml", [], making.plugins)
+    alone = launch(recipe, making.plugins, folder=tmp_path / "alone", say=lambda text: None)
+    assert alone.weights_sha256 == trained(tmp_path / "e")["0001"]
+
+
+@pytest.mark.parametrize("executor", ["lanes", "processes"])
+def test_every_executor_trains_the_same_members(tmp_path: Path, making: Making, executor: str) -> None:
+    making(tmp_path / "serial")
+    making(tmp_path / executor, f"ensemble.executor={executor}")
+    wanted, found = (load_ensemble(tmp_path / name, making.plugins) for name in ("serial", executor))
+    inputs = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.members(inputs), wanted.members(inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_the_longer_run_has_the_updates_of_all_members(tmp_path: Path, making: Making) -> None:
+    made = making(tmp_path / "e", "ensemble.longer=true", "ensemble.members=2")
+    updates = [json.loads(path.read_text())["steps"] for path in sorted((tmp_path / "e").glob("members/*/report.json"))]
+    longer = json.loads((tmp_path / "e/longer/report.json").read_text())
+    assert longer["steps"] == sum(updates) == 16
+    assert made.report["longer"]["cost"]["updates"] == 16
+    assert not [name for name in longer["metrics"] if name.startswith("test.")]
+
+
+def test_one_member_is_itself(tmp_path: Path, making: Making) -> None:
+    made = making(tmp_path / "e", "ensemble.members=1")
+    assert made.report["temperature"] == 1.0
+    assert made.report["ensemble"]["test"]["raw"] == made.report["members"][0]["test"]["raw"]
+
+
+def test_a_run_may_begin_where_another_one_has_ended(tmp_path: Path, making: Making) -> None:
+    making(tmp_path / "e", "ensemble=pair", "ensemble.wrong=parent")
+    folder = tmp_path / "e"
+    history = [json.loads(line) for line in (folder / "members/0002/history.jsonl").read_text().splitlines()]
+    assert history[0]["event"] == "begin from"
+    assert Path(history[0]["parent"]) == folder / "members/0000"
+    assert json.loads((folder / "members/0002/report.json").read_text())["steps"] == 16
+    assert len(load_ensemble(folder, making.plugins).made_of) == 3
+
+
+# ------------------------------------------------------------ going on
+
+
+class Stops(Signals):
+    """Signals of which one comes when so many members are there."""
+
+    def __init__(self, folder: Path, after: int) -> None:
+        super().__init__()
+        self.folder, self.after = folder, after
+        self._name = ""
+
+    @property
+    def name(self) -> str:
+        if not self._name and len(trained(self.folder)) >= self.after:
+            return "SIGTERM"
+        return self._name
+
+    @name.setter
+    def name(self, value: str) -> None:
+        self._name = value
+
+
+def test_a_stopped_ensemble_goes_on_and_trains_no_member_twice(tmp_path: Path, making: Making) -> None:
+    making(tmp_path / "whole")
+    made = making(tmp_path / "e", signals=Stops(tmp_path / "e", 2))
+    assert (made.status, made.reason) == ("interrupted", "signal SIGTERM")
+    assert list(trained(tmp_path / "e")) == ["0000", "0001"]
+    before = (tmp_path / "e/members/0001/history.jsonl").read_text()
+    assert making.resume(tmp_path / "e").status == "finished"
+    assert essence(tmp_path / "e") == essence(tmp_path / "whole")
+    assert (tmp_path / "e/members/0001/history.jsonl").read_text() == before
+
+
+def test_a_signal_while_members_are_combined_loses_nothing(
+    tmp_path: Path, making: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = making(tmp_path / "e", "ensemble=pair", "ensemble.wrong=signal in fit")
+    assert made.status == "interrupted"
+    assert made.reason == "stopped by SIGTERM while the ensemble was put together; its members are kept"
+    assert making.resume(tmp_path / "e").status == "finished"
+    assert (tmp_path / "stopped").exists()
+
+
+class Dies(BaseException):
+    """What a kill would be, in this process."""
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "trainkit.ensemble.making.validation_of",
+        "trainkit.ensemble.making.write_artefact",
+        "trainkit.ensemble.making.load_ensemble",
+        "trainkit.ensemble.session.made_whole",
+        "trainkit.ensemble.session.remember",
+        "trainkit.ensemble.folder.EnsembleFolder.report",
+    ],
+)
+def test_it_goes_on_wherever_the_process_died(
+    tmp_path: Path, making: Making, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def dies(*given: Any, **named: Any) -> Any:
+        raise Dies
+
+    monkeypatch.setattr(EnsembleFolder, "__exit__", lambda self, *error: self._lock.release())  # nobody tidies up
+    with monkeypatch.context() as patch:
+        patch.setattr(where, dies)
+        with pytest.raises(Dies):
+            making(tmp_path / "e")
+    before = trained(tmp_path / "e")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "e").glob("members/*/report.json")}
+    making(tmp_path / "e", resume=True)
+    assert trained(tmp_path / "e").items() >= before.items()
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    making(tmp_path / "whole")
+    assert essence(tmp_path / "e") == essence(tmp_path / "whole")
+
+
+def test_what_is_frozen_is_not_chosen_again(tmp_path: Path, making: Making, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dies(*given: Any, **named: Any) -> Any:
+        raise Dies
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainkit.ensemble.folder.EnsembleFolder.report", dies)
+        with pytest.raises(Dies):
+            making(tmp_path / "e")
+    manifest = (tmp_path / "e/ensemble.json").read_bytes()
+    monkeypatch.setattr(Asking, "fit", dies)
+    made = making.resume(tmp_path / "e")
+    assert made.status == "finished"
+    assert (tmp_path / "e/ensemble.json").read_bytes() == manifest
+
+
+def test_a_finished_one_is_left_alone(tmp_path: Path, making: Making) -> None:
+    making(tmp_path / "e", "ensemble.members=2")
+    before = {path: path.read_bytes() for path in (tmp_path / "e").rglob("*") if path.is_file()}
+    with pytest.raises(EnsembleFinished, match=r"the ensemble is finished; its report is .*\n  to make another one"):
+        making.resume(tmp_path / "e")
+    with pytest.raises(EnsembleFinished):  # where members are trained changes nothing
+        making.resume(tmp_path / "e", "ensemble.executor=processes")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_more_members_join_those_that_there_are(tmp_path: Path, making: Making) -> None:
+    making(tmp_path / "e", "ensemble.members=2")
+    before = trained(tmp_path / "e")
+    made = making.resume(tmp_path / "e", "ensemble.members=3")
+    assert trained(tmp_path / "e").items() > before.items()
+    assert len(made.report["members"]) == 3
+    assert any("was made here before, and measured on the test samples" in note for note in made.notes)
+    making(tmp_path / "whole")
+    assert essence(tmp_path / "e") == essence(tmp_path / "whole")
+
+
+def test_members_of_another_recipe_are_refused(tmp_path: Path, making: Making) -> None:
+    making(tmp_path / "e", "ensemble.members=2")
+    before = {path: path.read_bytes() for path in (tmp_path / "e").rglob("*") if path.is_file()}
+    with pytest.raises(UsageError) as refused:
+        making.resume(tmp_path / "e", "optimizer.lr=0.2", "ensemble.members=3", "run.keep=3")
+    assert str(refused.value).splitlines()[1:] == [
+        "  optimizer.lr = 0.2 (was 0.1)",
+        "  put it back, or name a new folder; settings of [ensemble] may change",
+    ]
+    with pytest.raises(UsageError, match=r"members/0001: member 1 was trained with another recipe\n  optimizer.lr"):
+        making.resume(tmp_path / "e", "ensemble={ use = 'pair', lr = 0.5, bootstrap = 20 }")
+    assert {path: path.read_bytes() for path in before} == before, "what was refused has changed something"
+    assert making.resume(tmp_path / "e", "ensemble.members=3", "run.keep=3").status == "finished"
+
+
+def test_a_folder_is_not_shared_and_not_overwritten(tmp_path: Path, making: Making) -> None:
+    with (
+        EnsembleFolder(tmp_path / "e"),
+        pytest.raises(MachineError, match="another process is writing to this"),
+    ):
+        making(tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+    making(tmp_path / "e", "ensemble.members=2")
+    with pytest.raises(MachineError, match="it holds an ensemble: continue that with --resume"):
+        making(tmp_path / "e")
+    before = trained(tmp_path / "e")
+    making(tmp_path / "e", "ensemble.members=1", fresh=True)
+    assert trained(tmp_path / "e/.old-1") == before
+    assert len(trained(tmp_path / "e")) == 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/letter.txt").write_text("dear")
+    for options in ({}, {"resume": True}, {"fresh": True}):
+        with pytest.raises(MachineError, match="the folder is not empty"):
+            making(tmp_path / "other", **options)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, making: Making) -> None:
+    making(tmp_path / "e", "ensemble.members=2")
+    (tmp_path / "e/members/0001").rename(tmp_path / "away")
+    (tmp_path / "e/members/0001").symlink_to(tmp_path / "away")
+    with pytest.raises(MachineError, match="is a link out of the ensemble folder"):
+        making.resume(tmp_path / "e", "ensemble.members=3")
+
+
+# ------------------------------------------------------------ what goes wrong
+
+
+def test_without_validation_samples_nothing_is_trained(tmp_path: Path, making: Making) -> None:
+    with pytest.raises(UsageError, match=r"no validation samples to choose members") as refused:
+        making(tmp_path / "e", "data={ use = 'wine', val = 0.0, batch_size = 16 }")
+    assert refused.value.exit_code == Exit.RECIPE
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_member_that_fails_ends_it_and_the_others_are_kept(tmp_path: Path, making: Making) -> None:
+    with pytest.raises(MemberFailed) as failed:
+        making(tmp_path / "e", "ensemble=pair", "ensemble.lr=1e30")
+    assert failed.value.exit_code == Exit.FAILED
+    said = str(failed.value).splitlines()
+    assert said[0].startswith(f"{tmp_path}/e/members/0001: member 1 has failed (nan): ")
+    assert said[-1] == (
+        f"  the other members are kept; to go on from its newest checkpoint: trainkit resume {tmp_path}/e"
+    )
+    assert list(trained(tmp_path / "e")) == ["0000", "0001"]
+    assert not (tmp_path / "e/ensemble.json").exists()
+
+
+def test_a_defect_of_a_plugin_in_a_member_is_named(tmp_path: Path, making: Making) -> None:
+    with pytest.raises(MemberFailed, match=r"(?s)member 1 has failed \(error\).*lost at 3") as failed:
+        making(tmp_path / "e", "ensemble=pair", "ensemble.crash=3")
+    assert failed.value.exit_code == Exit.DEFECT
+    assert "trainkit_ensemble_parts" in str(failed.value)
+
+
+def test_a_longer_run_that_fails_is_said_and_ends_nothing(tmp_path: Path, making: Making) -> None:
+    crash = "callback=[{ use = 'act', at = 20 }]"
+    made = making(tmp_path / "e", "ensemble.longer=true", crash)
+    assert made.status == "finished"
+    assert "longer" not in made.report
+    assert any(note.startswith("there is no longer run to compare with: ") for note in made.notes)
+
+
+def test_changes_that_make_no_recipe_are_problems_of_the_ensembler(tmp_path: Path, making: Making) -> None:
+    with pytest.raises(RecipeError) as caught:
+        making(tmp_path / "e", "ensemble={ use = 'pair', lr = -1.0 }")
+    (problem,) = caught.value.problems
+    assert problem.message.startswith("[ensemble] pair, member 1: [optimizer] sgd lr")
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("gather", "KeyError: 'lost'"),
+        ("nothing", "[ensemble] pair in gather: gave no member"),
+        ("text", "[ensemble] pair in gather: gave str where a member was to be"),
+        ("none", "[ensemble] pair in gather: gave NoneType where a member was to be"),
+        ("twice", "[ensemble] pair in gather: gave several members of one name: member 0"),
+        ("add", "ZeroDivisionError"),
+        ("fit", "IndexError: out"),
+        ("predict", "AttributeError: nothing"),
+        ("no members", "[ensemble] pair in members: gave no member"),
+        ("state", "[ensemble] pair in state: "),
+    ],
+)
+def test_an_ensembler_that_fails_is_named(tmp_path: Path, making: Making, wrong: str, said: str) -> None:
+    with pytest.raises(PluginDefect) as caught:
+        making(tmp_path / "e", "ensemble=pair", f"ensemble.wrong={wrong}")
+    assert said in str(caught.value)
+    assert "trainkit_ensemble_parts" in str(caught.value)
+    assert not (tmp_path / "e/ensemble.json").exists()
+
+
+def test_what_is_no_ensembler_is_said(tmp_path: Path, making: Making) -> None:
+    with pytest.raises(PluginDefect, match="gave object, which lacks gather, add, fit, predict, members, state"):
+        making(tmp_path / "e", "ensemble=lacking")
+    assert not (tmp_path / "e").exists()
+
+
+def test_what_an_ensembler_refuses_reaches_the_user_as_it_is(tmp_path: Path, making: Making) -> None:
+    with pytest.raises(UsageError, match=r"^these cannot be combined\n  name others$"):
+        making(tmp_path / "e", "ensemble=pair", "ensemble.wrong=refuse")
+    assert not (tmp_path / "e").exists()
