@@ -1,12 +1,15 @@
-"""Reports: pictures of a run or a search, made when it is over."""
+"""Reports: pictures of a run, a search or an ensemble, made when it is over."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from trainkit import Component, hookimpl
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trainkit import Study
     from trainkit_reports.drawing import Curves
 
@@ -32,3 +35,14 @@ def trainkit_study_end(study: Study) -> None:
         from trainkit_reports.studies import draw_study
 
         draw_study(study)
+
+
+@hookimpl
+def trainkit_ensemble_end(folder: Path, report: Mapping[str, Any]) -> None:
+    """Draw ``curve.png``, ``reliability.png`` and ``diversity.png``, where matplotlib is installed."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is not None:
+        from trainkit_reports.ensembles import draw_ensemble
+
+        draw_ensemble(folder, report)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from trainkit import Report, Run, hookimpl
+from trainkit_reports.paper import page as new_page
+from trainkit_reports.paper import plain
 
 MOST_PANELS = 4  # loss and three metrics; more would be too small to read
 MOST_BUNCHES = 2048  # more points than the picture has columns
@@ -96,11 +98,7 @@ def _draw(
     path: Path,
     title: str,
 ) -> None:
-    # The object interface: pyplot would pick a window system and keep figures in a global list.
-    from matplotlib.figure import Figure
-
-    page = Figure(figsize=(5.2 * len(figures), 6.4), layout="constrained")
-    page.suptitle(_plain(title))
+    page = new_page(5.2 * len(figures), 6.4, title)
     grid = page.add_gridspec(2, len(figures), height_ratios=(3, 1))
     for column, figure in enumerate(figures):
         axes = page.add_subplot(grid[0, column])
@@ -116,7 +114,7 @@ def _draw(
         heights = [y for curve in drawn.values() for _, y in curve.points]
         if figure == "loss" and heights and min(heights) > 0 and max(heights) > 20 * min(heights):
             axes.set_yscale("log")
-        axes.set_title(_plain(figure))
+        axes.set_title(plain(figure))
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
@@ -131,15 +129,10 @@ def _learning_rate(axes: Any, rates: Mapping[str, Curve]) -> None:
         points = rates[label].points
         if points not in drawn:  # groups that share one rate are one curve
             drawn.append(points)
-            axes.plot(*zip(*points, strict=True), label=_plain(label), drawstyle="steps-pre")
+            axes.plot(*zip(*points, strict=True), label=plain(label), drawstyle="steps-pre")
     axes.set_title("learning rate of the last update")
     axes.set_xlabel("epoch")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     if len(drawn) > 1:
         axes.legend()
-
-
-def _plain(text: str) -> str:
-    """A name as it is: no formula, and no mark that would turn or move other text."""
-    return "".join(character if character.isprintable() else "?" for character in text).replace("$", r"\$")

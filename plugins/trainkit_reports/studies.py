@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trainkit import Dimension, Record, Study
+from trainkit_reports.paper import page as new_page
+from trainkit_reports.paper import plain
 
 MOST_SETTINGS = 12  # more panels or axes than this could not be read
 STATUS_COLOURS = {"done": "tab:blue", "pruned": "tab:gray", "paused": "tab:gray"}
@@ -41,15 +43,6 @@ def draw_study(study: Study) -> list[Path]:
     return [picture for picture in made if picture is not None]
 
 
-def _figure(width: float, height: float, title: str) -> Any:
-    # The object interface: pyplot would pick a window system and keep figures in a global list.
-    from matplotlib.figure import Figure
-
-    page = Figure(figsize=(width, height), layout="constrained")
-    page.suptitle(_plain(title))
-    return page
-
-
 def _save(page: Any, study: Study, name: str) -> Path:
     path = study.folder / name
     page.savefig(path, dpi=110)
@@ -72,7 +65,7 @@ def limits(values: Sequence[float], lower_is_better: bool) -> tuple[float, float
 
 def _history(study: Study, shown: Sequence[Record]) -> Path:
     objective = study.objectives[0]
-    page = _figure(8, 4.5, f"{study.folder.name}: {len(study.records)} trials, {study.searcher}")
+    page = new_page(8, 4.5, f"{study.folder.name}: {len(study.records)} trials, {study.searcher}")
     axes = page.add_subplot()
     low, high = limits([record.figures[0] for record in shown], objective.mode == "min")
     for status in dict.fromkeys(record.trial.status for record in shown):
@@ -98,7 +91,7 @@ def _history(study: Study, shown: Sequence[Record]) -> Path:
         )
     axes.set_ylim(low, high)
     axes.set_xlabel("trial")
-    axes.set_ylabel(_plain(objective.figure))
+    axes.set_ylabel(plain(objective.figure))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return _save(page, study, "history.png")
@@ -116,7 +109,7 @@ def _slices(study: Study, shown: Sequence[Record]) -> Path:
     dimensions, objective = _settings(study), study.objectives[0]
     columns = min(3, len(dimensions))
     rows = math.ceil(len(dimensions) / columns)
-    page = _figure(4.4 * columns, 3.4 * rows, f"{study.folder.name}: {objective.figure} against each setting")
+    page = new_page(4.4 * columns, 3.4 * rows, f"{study.folder.name}: {objective.figure} against each setting")
     low, high = limits([record.figures[0] for record in shown], objective.mode == "min")
     importances: Mapping[str, Any] = study.findings.get("importances", {})
     for place, dimension in enumerate(dimensions):
@@ -137,10 +130,10 @@ def _slices(study: Study, shown: Sequence[Record]) -> Path:
         if dimension.name in importances:
             held = importances[dimension.name]
             title += f"\nimportance {held['value']:.2f} ({held['low']:.2f} to {held['high']:.2f})"
-        axes.set_title(_plain(title), fontsize=9)
+        axes.set_title(plain(title), fontsize=9)
         axes.grid(alpha=0.3)
         if place % columns == 0:
-            axes.set_ylabel(_plain(objective.figure))
+            axes.set_ylabel(plain(objective.figure))
     page.colorbar(drawn, ax=page.axes, label="trial")
     return _save(page, study, "slices.png")
 
@@ -169,7 +162,7 @@ def label(choice: Any) -> str:
     if isinstance(choice, Mapping):
         choice = choice.get("use", choice)
     text = (choice if isinstance(choice, str) else json.dumps(choice)).replace("\n", " ")
-    return _plain(text if len(text) <= 16 else text[:15] + "…")
+    return plain(text if len(text) <= 16 else text[:15] + "…")
 
 
 def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
@@ -178,7 +171,7 @@ def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
         return None
     from matplotlib import colormaps
 
-    page = _figure(
+    page = new_page(
         1.8 * (len(dimensions) + 1) + 1, 4.8, f"{study.folder.name}: parallel coordinates, best trials on top"
     )
     axes = page.add_subplot()
@@ -212,7 +205,7 @@ def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
     for share in (0.0, 0.5, 1.0):
         _note(axes, len(dimensions), share, f"{low + share * (high - low):.3g}")
     names = [*(dimension.name for dimension in dimensions), objective.figure]
-    axes.set_xticks(range(len(names)), [_plain(name.replace(".", ".\n", 1)) for name in names], fontsize=8)
+    axes.set_xticks(range(len(names)), [plain(name.replace(".", ".\n", 1)) for name in names], fontsize=8)
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(dimensions) + 0.5)
     axes.set_ylim(-0.04, 1.04)
@@ -233,7 +226,7 @@ def _number(value: Any) -> str:
 
 def _front(study: Study, shown: Sequence[Record]) -> Path:
     first, second = study.objectives[:2]
-    page = _figure(6.4, 4.8, f"{study.folder.name}: {first.figure} against {second.figure}")
+    page = new_page(6.4, 4.8, f"{study.folder.name}: {first.figure} against {second.figure}")
     axes = page.add_subplot()
     front = study.front()
     # What is on the front is seen, however bad it is in one objective.
@@ -257,13 +250,8 @@ def _front(study: Study, shown: Sequence[Record]) -> Path:
     if min(across) > 0 and max(across) > 20 * min(across):
         axes.set_xscale("log")
     axes.set_ylim(low, high)
-    axes.set_xlabel(_plain(f"{second.figure} ({'lower' if second.mode == 'min' else 'higher'} is better)"))
-    axes.set_ylabel(_plain(f"{first.figure} ({'lower' if first.mode == 'min' else 'higher'} is better)"))
+    axes.set_xlabel(plain(f"{second.figure} ({'lower' if second.mode == 'min' else 'higher'} is better)"))
+    axes.set_ylabel(plain(f"{first.figure} ({'lower' if first.mode == 'min' else 'higher'} is better)"))
     axes.grid(alpha=0.3)
     axes.legend()
     return _save(page, study, "front.png")
-
-
-def _plain(text: str) -> str:
-    """A name as it is: no formula, and no mark that would turn or move other text."""
-    return "".join(part if part.isprintable() or part == "\n" else "?" for part in text).replace("$", r"\$")

@@ -1,0 +1,20 @@
+"""Pages to draw on, and text as it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def page(width: float, height: float, title: str) -> Any:
+    """An empty page with a title, in inches."""
+    # The object interface: pyplot would pick a window system and keep figures in a global list.
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(width, height), layout="constrained")
+    made.suptitle(plain(title))
+    return made
+
+
+def plain(text: str) -> str:
+    """A name as it is: no formula, and no mark that would turn or move other text."""
+    return "".join(part if part.isprintable() or part == "\n" else "?" for part in text).replace("$", r"\$")
