@@ -108,9 +108,11 @@ class Workshop(Protocol):
             not trained on it, and for new ones the mean.
         seed: the recipe's seed.
         folder: the ensemble folder.
+        settings: the filled table ``[ensemble]``, as plain values.
     """
 
     recipe: Mapping[str, Any]
+    settings: Mapping[str, Any]
     given: Sequence[Member] | None
     trials: Sequence[Member] | None
     seed: int
@@ -138,6 +140,18 @@ class Workshop(Protocol):
 
         Raises:
             CheckpointError: if there is none.
+        """
+        ...
+
+    def store(self, ensembler: Ensembler, key: str) -> Path:
+        """Write an ensembler that is a setting of this one, and was fitted, as an ensemble folder of its own.
+
+        Args:
+            ensembler: what was built of that setting.
+            key: the setting's name.
+
+        Returns:
+            The folder, which members that are trained from now on may name in their recipes.
         """
         ...
 

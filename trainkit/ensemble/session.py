@@ -74,7 +74,7 @@ def make_ensemble(
     display, signals = display or EnsembleDisplay(-1), signals or Signals()
     recipe = settled(recipe, plugins)
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
-    with signals, users_paths(recipe), EnsembleFolder(path, resume, fresh) as place:
+    with signals, users_paths(recipe, path), EnsembleFolder(path, resume, fresh) as place:
         if place.aside is not None:
             display.say(f"note: what was here is kept in {place.aside}; this ensemble starts from the beginning")
         session = _Session(recipe, plugins, place, display, signals, ready or Ready(), accept_drift)

@@ -7,13 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
+from trainkit.ensemble.artefact import artefact_of, write_artefact
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.folder import LONGER, member_folder
 from trainkit.ensemble.members import Source, checkpoints_of, member_of_run, member_of_source
 from trainkit.ensemble.training import Training, job_of
-from trainkit.ensembler import Member
+from trainkit.ensembler import Ensembler, Member
 from trainkit.errors import CheckpointError, RecipeError, UsageError
 from trainkit.recipe import Recipe, trial_recipe
+from trainkit.tables import COMPONENT_TABLES
+
+TEACHER = "teacher"  # the folder of an ensemble that others learn from
+CORE_SETTINGS = tuple(setting.name for setting in COMPONENT_TABLES["ensemble"].added)
 
 
 class Opened(Sequence[Member]):
@@ -80,6 +85,7 @@ class RecipeWorkshop:
         self.trials = trials
         self.seed: int = single.tables["seed"]
         self.folder = folder
+        self.settings: Mapping[str, Any] = ensemble.tables["ensemble"]
         self.trained = 0
         self._single = single
         self._ensemble = ensemble
@@ -115,6 +121,15 @@ class RecipeWorkshop:
     def say(self, text: str) -> None:
         """Tell the user something, once."""
         self._say(text)
+
+    def store(self, ensembler: Ensembler, key: str) -> Path:
+        """Write an ensembler that is a setting of this one as an ensemble folder of its own."""
+        core = {name: self.settings[name] for name in CORE_SETTINGS}
+        settings = {**core, **self.settings[key]}
+        base, folder = self._base, self.folder / TEACHER
+        made = artefact_of(settings, ensembler.members(), ensembler.state(), 1.0, base.recipe.tables, base.spec)
+        write_artefact(folder, made)
+        return folder.resolve()
 
     def longer(self, updates: int) -> Member:
         """The run that the recipe makes of so many updates."""

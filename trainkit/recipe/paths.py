@@ -44,14 +44,19 @@ def check_paths(recipe: Recipe) -> Iterator[Problem]:
 
 
 @contextlib.contextmanager
-def users_paths(recipe: Recipe) -> Iterator[None]:
+def users_paths(recipe: Recipe, *more: FilePath) -> Iterator[None]:
     """Let what is made of a recipe, such as its trials in processes of their own, read what the user named for it.
 
     For as long, the files and folders that it has from the command line count among those of ``TRAINKIT_DATA``.
+
+    Args:
+        recipe: the recipe.
+        more: folders that count among them too.
     """
     before = os.environ.get("TRAINKIT_DATA")
     roots = data_roots()
     named = [_target(written, roots[0]) for _, origin, written in _written(recipe) if isinstance(origin, Override)]
+    named += [os.path.realpath(folder) for folder in more]
     if named:
         os.environ["TRAINKIT_DATA"] = os.pathsep.join(map(str, [*roots, *named]))
     try:

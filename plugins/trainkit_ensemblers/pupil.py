@@ -1,0 +1,97 @@
+"""The ensembler that trains one model to give what an ensemble gives."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from trainkit import Ensembler, Member, Validation, Workshop, score
+
+SEED_APART = 1000  # the student's seed is that of no member
+
+
+class Pupil:
+    """See `trainkit_ensemblers.students.distil`."""
+
+    def __init__(self, of: Ensembler, other_model: bool, temperature: float, weight: float, control: bool) -> None:
+        self.of = of
+        self.other_model = other_model
+        self.temperature = temperature
+        self.weight = weight
+        self.control = control
+        self.workshop: Workshop | None = None
+        self.student: Member | None = None
+        self.stored: list[Member] = []
+        self.found: dict[str, float] = {}
+
+    def gather(self, workshop: Workshop, /) -> Sequence[Member]:
+        """Get the members of the ensemble that teaches."""
+        self.workshop = workshop
+        return self.of.gather(workshop)
+
+    def add(self, member: Member, /) -> None:
+        """Take in a member of the teacher; of a stored ensemble the student."""
+        self.stored.append(member)
+
+    def fit(self, validation: Validation, /) -> None:
+        """Make the teacher, and train the student."""
+        workshop = self.workshop
+        assert workshop is not None
+        for member in self.stored:
+            self.of.add(member)
+        self.of.fit(validation)
+        teacher = workshop.store(self.of, "of")
+        lesson = {
+            "use": "distil",
+            "teacher": str(teacher),
+            "temperature": self.temperature,
+            "weight": self.weight,
+        }
+        own = workshop.recipe["data"].get("seed")
+        plain: dict[str, Any] = {
+            "seed": workshop.seed + SEED_APART,
+            "data.seed": workshop.seed if own is None else own,
+        }
+        if self.other_model:
+            plain["model"] = workshop.settings["model"]
+        callbacks = list(workshop.recipe["callback"])
+        changes = [{**plain, "callback": [*callbacks, lesson]}]
+        if self.control:
+            changes.append(plain)
+        student, *others = workshop.train(changes)
+        # The folder of the teacher is not needed any more, nor is it there where the ensemble is opened elsewhere.
+        recipe = {**student.recipe, "callback": callbacks}
+        self.student = dataclasses.replace(student, name="the student", recipe=recipe)
+        figure = "mse" if validation.spec.task == "regression" else "nll"
+
+        def measured(outputs: Tensor) -> float:
+            return score(figure, outputs, validation.targets, validation.spec)
+
+        self.found = {"student": measured(validation.measure(student.module))}
+        said = f"on validation the student has {figure} {self.found['student']:.4g}"
+        for other in others:
+            self.found["control"] = measured(validation.measure(other.module))
+            said += f", the same run without a teacher {self.found['control']:.4g}"
+            if self.found["control"] <= self.found["student"]:
+                said += ": the teacher has not helped"
+        validation.say(said)
+
+    def predict(self, inputs: Tensor, /) -> Tensor:
+        """What the student gives, ``(batch, outputs)``."""
+        outputs: Tensor = self.members()[0].module(inputs)
+        return outputs
+
+    def members(self) -> Sequence[Member]:
+        """The student."""
+        return self.stored[:1] if self.student is None else [self.student]
+
+    def state(self) -> Mapping[str, Any]:
+        """What student and control had on validation."""
+        return {"found": self.found}
+
+    def load_state(self, state: Mapping[str, Any], /) -> None:
+        """Take back what `state` gave; the stored member is the student."""
+        self.found = dict(state["found"])
