@@ -14,7 +14,7 @@ from trainkit import checkpoint
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.aligned import Averaged, align
 from trainkit.ensemble.artefact import MANIFEST, Artefact, StoredMember
-from trainkit.ensemble.rebuild import built_from
+from trainkit.ensemble.rebuild import Bounded, built_from
 from trainkit.ensemble.together import Together
 from trainkit.ensemble.verify import read_artefact
 from trainkit.ensembler import Ensembler, Member
@@ -22,7 +22,7 @@ from trainkit.errors import CheckpointError, PluginError, RecipeError, UsageErro
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
-from trainkit.recipe import Recipe, parse_toml, parts_from_text, to_toml
+from trainkit.recipe import parse_toml, parts_from_text, to_toml
 from trainkit.scores import log_probabilities
 from trainkit.verified import fitting
 
@@ -187,14 +187,14 @@ def _ensembler(artefact: Artefact, plugins: Plugins, folder: Path) -> Ensembler:
 
 
 def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: Path) -> Member:
-    models = []
+    models, held = [], sum(tensor.numel() for tensor in artefact.weights[stored.weights].values())
     for piece in stored.pieces:
         try:
             recipe = parts_from_text(artefact.recipes[piece.recipe], f"{folder}: {stored.name}", ("model",), plugins)
         except RecipeError as error:
             raise refused_here(folder, error) from error
-        _check_size(recipe, piece.spec, artefact.weights[stored.weights], f"{folder}: {stored.name}")
-        models.append(align(built_from(recipe, piece.spec), piece.spec, artefact.spec))
+        with Bounded(held, f"{folder}: {stored.name}"):
+            models.append(align(built_from(recipe, piece.spec), piece.spec, artefact.spec))
     module = Averaged(models, artefact.spec.task) if stored.mean else models[0]
     try:
         checkpoint.load_weights(module, artefact.weights[stored.weights], prefix="")
@@ -214,23 +214,6 @@ def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: 
         step=stored.step,
         fold=stored.fold,
     )
-
-
-def _check_size(recipe: Recipe, spec: DataSpec, weights: Mapping[str, Tensor], name: str) -> None:
-    """Refuse a recipe, which may be a stranger's, whose model is larger than its weights, before it takes the memory.
-
-    Raises:
-        CheckpointError: if it is.
-    """
-    try:
-        with torch.device("meta"):
-            model = built_from(recipe, spec)
-    except Exception:  # not every model can be built without memory; building it in earnest says what is wrong
-        return
-    needed = sum(tensor.numel() for tensor in model.state_dict().values())
-    held = sum(tensor.numel() for tensor in weights.values())
-    if needed > held:
-        raise CheckpointError(f"{name}: its recipe builds a model of {needed:,} numbers, and its weights are {held:,}")
 
 
 def refused_here(folder: Path, error: RecipeError) -> Exception:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from trainkit import checkpoint
 from trainkit.build import cut_dataset, seed_everything, whole_dataset
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.base import Base
+from trainkit.errors import CheckpointError
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
@@ -49,3 +52,39 @@ def first_weights(recipe: Recipe, base: Base) -> str:
     builder = Builder(recipe, base.plugins, base.progress)
     dataset = cut_dataset(builder, whole_dataset(builder, base.datasets), lambda text: None)
     return checkpoint.weights_sha256(built_from(recipe, dataset.spec))
+
+
+_MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
+SPARE = 1 << 24  # numbers that a model may make beside its weights, such as those of a table that is not saved
+
+
+class Bounded(TorchFunctionMode):
+    """Within this no tensor is made that is much larger than a model's weights: its recipe may be a stranger's.
+
+    Args:
+        numbers: how many the weights are.
+        name: how messages call the model.
+    """
+
+    def __init__(self, numbers: int, name: str) -> None:
+        super().__init__()
+        self.numbers = numbers
+        self.name = name
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at the size of what is to be made.
+
+        Raises:
+            CheckpointError: if it is too large.
+        """
+        if func in _MAKERS and (wanted := _numbers(args, kwargs or {})) > self.numbers + SPARE:
+            held = f"all of its weights are {self.numbers:,}"
+            raise CheckpointError(f"{self.name}: its recipe builds a tensor of {wanted:,} numbers, and {held}")
+        return func(*args, **(kwargs or {}))
+
+
+def _numbers(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    size = kwargs.get("size", args)
+    if size and isinstance(size[0], list | tuple):
+        size = size[0]
+    return math.prod(number for number in size if isinstance(number, int))

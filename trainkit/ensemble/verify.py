@@ -50,7 +50,10 @@ def read_artefact(folder: Path) -> Artefact:
         CheckpointError: if a file is missing, altered, or of another form; the message names it.
     """
     if not os.path.lexists(folder / MANIFEST):
-        raise UsageError(f"{folder}: no finished ensemble (there is no {MANIFEST})")
+        cure = "name a folder that a recipe with [ensemble] made, or trainkit ensemble"
+        if (folder / "recipe.toml").is_file():
+            cure = f"if one is being made there, go on with: trainkit resume {folder}"
+        raise UsageError(f"{folder}: no finished ensemble (there is no {MANIFEST})\n  {cure}")
     with _Reading(folder) as reading:
         return reading.artefact()
     raise AssertionError("what is wrong is raised above")
