@@ -41,6 +41,7 @@ VERBS = {
     ),
     "evaluate": ("RUN [--split SPLIT]", "measure a finished run or ensemble on a split"),
     "predict": ("RUN [--split SPLIT] [--out FILE]", "write what a finished run or ensemble predicts for a split"),
+    "export": ("RUN --out FILE [--batch SIZE]", "write a finished run or ensemble as one program: .pt2 or .onnx"),
     "import-weights": ("FILE --out FILE [--key KEY]", "make safetensors of another program's .pt, .pth or .bin file"),
     "doctor": ("", "check versions, devices, plugins and folders of this machine"),
 }
@@ -61,6 +62,7 @@ OPTIONS = {
     "--out DIR": "(ensemble) the ensemble folder; default: a new one under TRAINKIT_RUNS, else under runs",
     "--top N": "(report) how many of the best trials are listed; default: 10",
     "--origin": "(fill) show where each value comes from instead",
+    "--batch SIZE": "(export) samples of each call; default: dynamic, any number",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
     "-p MODULE": "also use the plugin in this module or file; may be repeated",
     "--without PLUGIN": "leave an installed plugin out; may be repeated",
@@ -73,7 +75,7 @@ OPTIONS = {
 }
 _TAKES_VALUE = (
     *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
-    *("--at", "--plot", "--metrics", "--split", "--out", "--key", "--use"),
+    *("--at", "--plot", "--metrics", "--split", "--out", "--key", "--use", "--batch"),
 )
 _SPLITS = ("train", "val", "test")
 STUDY_LOG = "study.jsonl"  # the folder that has it holds a study
@@ -153,6 +155,10 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
     elif verb in ("evaluate", "predict"):
         parser.add_argument("run", metavar="RUN", help="run or ensemble folder")
         parser.add_argument("--split", choices=_SPLITS, default="test", help="which samples; default: test")
+    elif verb == "export":
+        parser.add_argument("run", metavar="RUN", help="run, study or ensemble folder, or a checkpoint of a run")
+        parser.add_argument("--out", metavar="FILE", required=True, help="a .pt2 file (torch.export) or .onnx file")
+        parser.add_argument("--batch", metavar="SIZE", default="dynamic", help=_help("--batch SIZE"))
     elif verb == "import-weights":
         parser.add_argument("file", metavar="FILE", help="what torch.save wrote")
         parser.add_argument("--key", metavar="KEY", default="", help=_help("--key KEY"))

@@ -150,6 +150,29 @@ def _predict(session: Session) -> int:
     return 0
 
 
+def _export(session: Session) -> int:
+    args = session.args
+    folder, plugins = _folder_to_measure(args.run), session.plugins(whole=False)
+    from trainkit.display import Display
+    from trainkit.export.command import check_batch, check_out, export, show_exported
+
+    batch, out = check_batch(args.batch), check_out(args.out)
+    session.imported()
+
+    display = Display(-1 if args.quiet else 0)
+    try:
+        made = export(
+            *(folder, out, batch, plugins),
+            is_ensemble=holds_ensemble(folder),
+            progress=display.progress,
+            say=lambda text: None if args.quiet else say(text),
+        )
+    finally:
+        display.close()
+    show_exported(args.run, made, session.json)
+    return 0
+
+
 def _ensemble(session: Session) -> int:
     from trainkit.signals import Signals
 
@@ -170,10 +193,13 @@ def _report(session: Session) -> int:
     if args.top < 1:
         raise usage_error(f"--top {args.top}: write a whole number, at least 1")
     folder, plugins = run_folder(args.study), session.plugins(whole=False)
-    from trainkit.search.table import show_study
+    if holds_ensemble(folder):
+        from trainkit.ensemble.table import show_ensemble as show
+    else:
+        from trainkit.search.table import show_study as show
 
     session.imported()
-    show_study(folder, plugins, args.top, session.json, lambda text: None if args.quiet else say(f"note: {text}"))
+    show(folder, plugins, args.top, session.json, lambda text: None if args.quiet else say(f"note: {text}"))
     return 0
 
 
@@ -219,4 +245,5 @@ ACTS: Mapping[str, Callable[[Session], int]] = {
     "ensemble": _ensemble,
     "evaluate": _evaluate,
     "predict": _predict,
+    "export": _export,
 }

@@ -22,14 +22,14 @@ from trainkit.run import Metrics
 from trainkit.scores import scores
 
 
-def evaluate_ensemble(folder: Path, split: str, plugins: Plugins, progress: Progress = silent) -> Metrics:
+def evaluate_ensemble(path: Path, split: str, plugins: Plugins, progress: Progress = silent) -> Metrics:
     """Measure a finished ensemble on a split: loss and metrics of its recipe, and how good its probabilities are.
 
     Raises:
         UsageError: if it is no finished ensemble, or the data has no such split.
         CheckpointError: if a file of it was altered.
     """
-    with _opened(folder, plugins, progress) as (ensemble, base):
+    with _opened(path, plugins, progress) as (ensemble, base):
         base.require(split)
         outputs, variance = _measured(ensemble, base, split)
         return figures_of(ensemble, base, split, outputs, variance)
@@ -41,13 +41,13 @@ def figures_of(ensemble: Ensemble, base: Base, split: str, outputs: Tensor, vari
     return scores(outputs, base.targets(split), base.spec, bins, variance) | base.figures(outputs, split)
 
 
-def predict_ensemble(folder: Path, split: str, plugins: Plugins, progress: Progress = silent) -> Mapping[str, Tensor]:
+def predict_ensemble(path: Path, split: str, plugins: Plugins, progress: Progress = silent) -> Mapping[str, Tensor]:
     """What a finished ensemble gives for a split, in the split's order.
 
     Returns:
         As `trainkit.finished.predict_run`; for regression also ``variance``, where the ensemble knows it.
     """
-    with _opened(folder, plugins, progress) as (ensemble, base):
+    with _opened(path, plugins, progress) as (ensemble, base):
         base.require(split)
         outputs, variance = _measured(ensemble, base, split)
         targets = base.targets(split)

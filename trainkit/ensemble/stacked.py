@@ -247,7 +247,7 @@ def _homes(module: nn.Module) -> dict[str, tuple[dict[str, Any], str]]:
         f"{prefix}.{name}" if prefix else name: (held, name)
         for prefix, part in module.named_modules(remove_duplicate=False)
         for held in (part._parameters, part._buffers)
-        for name, tensor in held.items()  # type: ignore[attr-defined]
+        for name, tensor in held.items()
         if tensor is not None
     }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -17,6 +18,25 @@ MOST = 1024  # samples; on a processor larger batches keep it busy as they are, 
 _ROUNDS, _SECONDS = 5, 0.05  # how often each way is timed, and how long all that may take before it is cut short
 _NEAR = {"cpu": 1e-4}  # of the largest output; elsewhere products may be rounded to fewer digits
 _ELSEWHERE = 5e-3
+
+
+@dataclass
+class _Kept:
+    """What is found out and copied; within an object, as what traces a module takes its lists and dicts apart.
+
+    Args:
+        why_each: see `Together`.
+        quicker: for each case whether stacking is.
+        steps: of each group of modules the places, and what computes them as one.
+        seen: where the weights lay that were stacked, and how often they had changed.
+        parts: all modules, and those within them.
+    """
+
+    why_each: str = ""
+    quicker: dict[Hashable, bool] = field(default_factory=dict)
+    steps: list[tuple[list[int], Step]] = field(default_factory=list)
+    seen: list[tuple[int, int]] = field(default_factory=list)
+    parts: list[nn.Module] = field(default_factory=list)
 
 
 class Together(nn.Module):
@@ -39,47 +59,46 @@ class Together(nn.Module):
 
     Attributes:
         mode: may be set at any time.
-        why_each: why modules can only be called one after another; empty where they can be computed as one, or nobody
-            has tried.
     """
 
     def __init__(self, modules: Sequence[nn.Module], mode: Mode = "measured") -> None:
         super().__init__()
         self.each = nn.ModuleList(modules)
         self.mode: Mode = mode
-        self.why_each = ""
-        self._quicker: dict[Hashable, bool] = {}
-        self._steps: list[tuple[list[int], Step]] = []
-        self._seen: list[tuple[int, int]] = []
-        self._parts: list[tuple[nn.Module, list[Mapping[str, Any]]]] | None = None
+        self._kept = _Kept()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What each gives, ``(modules, batch, outputs)``."""
-        if self.mode == "each" or len(self.each) == 1 or self.why_each or not _plain(inputs):
+        if self.mode == "each" or len(self.each) == 1 or self._kept.why_each or not _plain(inputs):
             return self._one_after_another(inputs)
         case = (max(len(inputs) - 1, 0).bit_length(), inputs.dtype, inputs.device)
         if self.mode == "measured":
-            if not self._quicker.get(case, True) or torch.are_deterministic_algorithms_enabled():
+            if not self._kept.quicker.get(case, True) or torch.are_deterministic_algorithms_enabled():
                 return self._one_after_another(inputs)
             if len(inputs) > MOST and not inputs.is_cuda:
                 return self._one_after_another(inputs)
         if (seen := self._look()) is None:
             return self._one_after_another(inputs)
-        if seen != self._seen:
+        if seen != self._kept.seen:
             outputs = self._stack(inputs)
-            self._seen = seen
-        elif self.mode == "stacked" or case in self._quicker:
+            self._kept.seen = seen
+        elif self.mode == "stacked" or case in self._kept.quicker:
             return self._stacked(inputs)
         else:
             outputs = self._one_after_another(inputs)
-        if self.mode == "measured" and not self.why_each and case not in self._quicker:
-            self._quicker[case] = self._stacking_is_quicker(inputs)
+        if self.mode == "measured" and not self._kept.why_each and case not in self._kept.quicker:
+            self._kept.quicker[case] = self._stacking_is_quicker(inputs)
         return outputs
+
+    @property
+    def why_each(self) -> str:
+        """Why modules can only be called one after another; empty where they can be computed as one."""
+        return self._kept.why_each
 
     @property
     def chosen(self) -> dict[int, Literal["each", "stacked"]]:
         """What was found quicker, for each size of batch (the power of two that it was rounded up to)."""
-        return {1 << case[0]: "stacked" if quicker else "each" for case, quicker in self._quicker.items()}  # type: ignore[index]
+        return {1 << case[0]: "stacked" if quicker else "each" for case, quicker in self._kept.quicker.items()}  # type: ignore[index]
 
     def _one_after_another(self, inputs: Tensor) -> Tensor:
         return torch.stack([module(inputs) for module in self.each])
@@ -87,10 +106,10 @@ class Together(nn.Module):
     def _stacked(self, inputs: Tensor) -> Tensor:
         """What modules give, computed as one; one after another where that fails."""
         try:
-            if len(self._steps) == 1:
-                return self._steps[0][1](inputs)
+            if len(self._kept.steps) == 1:
+                return self._kept.steps[0][1](inputs)
             rows: list[Any] = [None] * len(self.each)
-            for places, step in self._steps:
+            for places, step in self._kept.steps:
                 for place, outputs in zip(places, step(inputs), strict=True):
                     rows[place] = outputs
             return torch.stack(rows)
@@ -101,14 +120,13 @@ class Together(nn.Module):
 
     def _look(self) -> list[tuple[int, int]] | None:
         """Where the weights lie and how often they have changed; ``None`` where a copy of them would not do."""
-        if self._parts is None:
-            parts = [part for module in self.each for part in module.modules()]
-            self._parts = [(part, [held for held in (part._parameters, part._buffers) if held]) for part in parts]
+        if not self._kept.parts:
+            self._kept.parts = [part for module in self.each for part in module.modules()]
         graded, seen = torch.is_grad_enabled(), []
-        for module, both in self._parts:
-            if module.training:
+        for part in self._kept.parts:
+            if part.training:
                 return None
-            for held in both:
+            for held in (part._parameters, part._buffers):
                 for tensor in held.values():
                     if tensor is None:
                         continue
@@ -120,7 +138,7 @@ class Together(nn.Module):
     def _stack(self, inputs: Tensor) -> Tensor:
         """Stack the weights, and see whether all comes out as one after another, which is returned."""
         expected = self._one_after_another(inputs)
-        self._steps = []
+        self._kept.steps = []
         try:
             groups: dict[Hashable, list[int]] = {}
             for place, module in enumerate(self.each):
@@ -129,18 +147,18 @@ class Together(nn.Module):
                 raise CannotStackError("no two of them have one structure")
             for places in groups.values():
                 modules = [self.each[place] for place in places]
-                self._steps.append((places, stack(modules, inputs) if len(places) > 1 else _alone(modules[0])))
+                self._kept.steps.append((places, stack(modules, inputs) if len(places) > 1 else _alone(modules[0])))
             with torch.no_grad():
                 found = self._stacked(inputs)
-            if not self.why_each and not _near(found, expected):
+            if not self._kept.why_each and not _near(found, expected):
                 raise CannotStackError("together they give something else")
         except Exception as error:  # any module may come here, and one after another it does work
             self._give_up(error)
         return expected
 
     def _give_up(self, error: Exception) -> None:
-        self.why_each = f"{error}".partition("\n")[0] or type(error).__name__
-        self._steps = []
+        self._kept.why_each = f"{error}".partition("\n")[0] or type(error).__name__
+        self._kept.steps = []
 
     def _stacking_is_quicker(self, inputs: Tensor) -> bool:
         """Time both ways in turns."""
@@ -151,7 +169,7 @@ class Together(nn.Module):
                 best[way] = min(best[way], _seconds(call, inputs))
             if number and time.perf_counter() - begin > _SECONDS:
                 break
-        return best[1] < best[0] and not self.why_each
+        return best[1] < best[0] and not self._kept.why_each
 
 
 def _plain(inputs: Tensor) -> bool:
