@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ensemble.making_parts import RECIPE as MAKING
+from tests.ensemble.making_parts import Making
+from trainkit.ensemble import costs
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import recipe_from_text
@@ -102,3 +105,12 @@ def own_run(run_of: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Pa
 def train_run(plugins: Plugins) -> Callable[..., Path]:
     """Trains the recipe above, changed, in a folder, and gives the folder."""
     return lambda folder, *changes: train(folder, plugins, *changes)
+
+
+@pytest.fixture
+def making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Making:
+    """The recipe above, in a file; how long predictions take is not measured."""
+    monkeypatch.setattr(costs, "latency_ms", lambda *given: 1.0)
+    file = tmp_path / "ensemble.toml"
+    file.write_text(MAKING, encoding="utf-8")
+    return Making(file)

@@ -10,94 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from tests.ensemble import trainkit_ensemble_parts as parts
+from tests.ensemble.making_parts import Making, essence, trained
 from trainkit.ensemble.asking import Asking
 from trainkit.ensemble.folder import EnsembleFolder
 from trainkit.ensemble.opened import load_ensemble
-from trainkit.ensemble.outset import EnsembleFinished, Made
-from trainkit.ensemble.session import make_ensemble
-from trainkit.ensemble.training import MemberFailed
-from trainkit.errors import Exit, MachineError, PluginDefect, RecipeError, UsageError
+from trainkit.ensemble.outset import EnsembleFinished
+from trainkit.errors import MachineError, UsageError
 from trainkit.launch import launch
-from trainkit.manager import Plugins
-from trainkit.recipe import Recipe, load_recipe
+from trainkit.recipe import load_recipe
 from trainkit.signals import Signals
-
-RECIPE = """\
-recipe = 1
-seed = 5
-[run]
-duration = "2ep"
-device = "cpu"
-[data]
-use = "synthetic"
-samples = 96
-features = [6]
-batch_size = 16
-[model]
-use = "mlp"
-widths = [8]
-[loss]
-use = "cross_entropy"
-[[metric]]
-use = "accuracy"
-[optimizer]
-use = "sgd"
-lr = 0.1
-[ensemble]
-use = "seeds"
-members = 3
-executor = "serial"
-bootstrap = 20
-"""
-
-
-class Making:
-    """Makes ensembles of a recipe that lies in a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.plugins = Plugins([str(Path(parts.__file__))])
-        self.plugins.load()
-
-    def recipe(self, *changes: str) -> Recipe:
-        return load_recipe(self.file, list(changes), self.plugins)
-
-    def __call__(self, folder: Path, *changes: str, **options: Any) -> Made:
-        return make_ensemble(self.recipe(*changes), self.plugins, folder, **options)
-
-    def resume(self, folder: Path, *changes: str, **options: Any) -> Made:
-        recipe = load_recipe(folder / "recipe.toml", list(changes), self.plugins)
-        return make_ensemble(recipe, self.plugins, folder, resume=True, **options)
-
-
-@pytest.fixture
-def making(tmp_path: Path) -> Making:
-    """The recipe above, in a file."""
-    file = tmp_path / "ensemble.toml"
-    file.write_text(RECIPE, encoding="utf-8")
-    return Making(file)
-
-
-def trained(folder: Path) -> dict[str, str]:
-    """The weights that each member's run has ended with."""
-    return {
-        path.parent.name: json.loads(path.read_text())["weights_sha256"]
-        for path in sorted(folder.glob("members/*/report.json"))
-    }
-
-
-def essence(folder: Path) -> dict[str, Any]:
-    """What an ensemble is, without when and where it was made."""
-    manifest = json.loads((folder / "ensemble.json").read_text())
-    report = json.loads((folder / "report.json").read_text())
-    return {
-        "weights": [member["weights"] for member in manifest["members"]],
-        "state": manifest["state"],
-        "temperature": manifest["temperature"],
-        "ensemble": report["ensemble"],
-        "members": [member["test"] for member in report["members"]],
-    }
 
 
 def test_members_are_trained_and_the_ensemble_is_frozen_and_measured(tmp_path: Path, making: Making) -> None:
@@ -126,11 +47,10 @@ def test_a_member_is_the_run_that_its_recipe_makes_alone(tmp_path: Path, making:
     assert alone.weights_sha256 == trained(tmp_path / "e")["0001"]
 
 
-@pytest.mark.parametrize("executor", ["lanes", "processes"])
-def test_every_executor_trains_the_same_members(tmp_path: Path, making: Making, executor: str) -> None:
+def test_lanes_train_the_same_members(tmp_path: Path, making: Making) -> None:
     making(tmp_path / "serial")
-    making(tmp_path / executor, f"ensemble.executor={executor}")
-    wanted, found = (load_ensemble(tmp_path / name, making.plugins) for name in ("serial", executor))
+    making(tmp_path / "lanes", "ensemble.executor=lanes")
+    wanted, found = (load_ensemble(tmp_path / name, making.plugins) for name in ("serial", "lanes"))
     inputs = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.members(inputs), wanted.members(inputs), rtol=1e-4, atol=1e-5)
 
@@ -317,84 +237,3 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, making: Making) -> 
     (tmp_path / "e/members/0001").symlink_to(tmp_path / "away")
     with pytest.raises(MachineError, match="is a link out of the ensemble folder"):
         making.resume(tmp_path / "e", "ensemble.members=3")
-
-
-# ------------------------------------------------------------ what goes wrong
-
-
-def test_without_validation_samples_nothing_is_trained(tmp_path: Path, making: Making) -> None:
-    with pytest.raises(UsageError, match=r"no validation samples to choose members") as refused:
-        making(tmp_path / "e", "data={ use = 'wine', val = 0.0, batch_size = 16 }")
-    assert refused.value.exit_code == Exit.RECIPE
-    assert not (tmp_path / "e").exists()
-
-
-def test_a_member_that_fails_ends_it_and_the_others_are_kept(tmp_path: Path, making: Making) -> None:
-    with pytest.raises(MemberFailed) as failed:
-        making(tmp_path / "e", "ensemble=pair", "ensemble.lr=1e30")
-    assert failed.value.exit_code == Exit.FAILED
-    said = str(failed.value).splitlines()
-    assert said[0].startswith(f"{tmp_path}/e/members/0001: member 1 has failed (nan): ")
-    assert said[-1] == (
-        f"  the other members are kept; to go on from its newest checkpoint: trainkit resume {tmp_path}/e"
-    )
-    assert list(trained(tmp_path / "e")) == ["0000", "0001"]
-    assert not (tmp_path / "e/ensemble.json").exists()
-
-
-def test_a_defect_of_a_plugin_in_a_member_is_named(tmp_path: Path, making: Making) -> None:
-    with pytest.raises(MemberFailed, match=r"(?s)member 1 has failed \(error\).*lost at 3") as failed:
-        making(tmp_path / "e", "ensemble=pair", "ensemble.crash=3")
-    assert failed.value.exit_code == Exit.DEFECT
-    assert "trainkit_ensemble_parts" in str(failed.value)
-
-
-def test_a_longer_run_that_fails_is_said_and_ends_nothing(tmp_path: Path, making: Making) -> None:
-    crash = "callback=[{ use = 'act', at = 20 }]"
-    made = making(tmp_path / "e", "ensemble.longer=true", crash)
-    assert made.status == "finished"
-    assert "longer" not in made.report
-    assert any(note.startswith("there is no longer run to compare with: ") for note in made.notes)
-
-
-def test_changes_that_make_no_recipe_are_problems_of_the_ensembler(tmp_path: Path, making: Making) -> None:
-    with pytest.raises(RecipeError) as caught:
-        making(tmp_path / "e", "ensemble={ use = 'pair', lr = -1.0 }")
-    (problem,) = caught.value.problems
-    assert problem.message.startswith("[ensemble] pair, member 1: [optimizer] sgd lr")
-    assert not (tmp_path / "e").exists()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ("gather", "KeyError: 'lost'"),
-        ("nothing", "[ensemble] pair in gather: gave no member"),
-        ("text", "[ensemble] pair in gather: gave str where a member was to be"),
-        ("none", "[ensemble] pair in gather: gave NoneType where a member was to be"),
-        ("twice", "[ensemble] pair in gather: gave several members of one name: member 0"),
-        ("add", "ZeroDivisionError"),
-        ("fit", "IndexError: out"),
-        ("predict", "AttributeError: nothing"),
-        ("no members", "[ensemble] pair in members: gave no member"),
-        ("state", "[ensemble] pair in state: "),
-    ],
-)
-def test_an_ensembler_that_fails_is_named(tmp_path: Path, making: Making, wrong: str, said: str) -> None:
-    with pytest.raises(PluginDefect) as caught:
-        making(tmp_path / "e", "ensemble=pair", f"ensemble.wrong={wrong}")
-    assert said in str(caught.value)
-    assert "trainkit_ensemble_parts" in str(caught.value)
-    assert not (tmp_path / "e/ensemble.json").exists()
-
-
-def test_what_is_no_ensembler_is_said(tmp_path: Path, making: Making) -> None:
-    with pytest.raises(PluginDefect, match="gave object, which lacks gather, add, fit, predict, members, state"):
-        making(tmp_path / "e", "ensemble=lacking")
-    assert not (tmp_path / "e").exists()
-
-
-def test_what_an_ensembler_refuses_reaches_the_user_as_it_is(tmp_path: Path, making: Making) -> None:
-    with pytest.raises(UsageError, match=r"^these cannot be combined\n  name others$"):
-        making(tmp_path / "e", "ensemble=pair", "ensemble.wrong=refuse")
-    assert not (tmp_path / "e").exists()

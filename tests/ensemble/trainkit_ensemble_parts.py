@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,9 +55,6 @@ class Mean:
         """Nothing to decide."""
         if self.wrong == "fit":
             raise IndexError("out")
-        if self.wrong == "kill in fit" and not os.path.exists("killed"):
-            open("killed", "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
         if self.wrong == "signal in fit" and not os.path.exists("stopped"):
             open("stopped", "w").close()
             os.kill(os.getpid(), signal.SIGTERM)
@@ -90,19 +87,17 @@ def pair(
     wrong: str = "",
     lr: float | None = None,
     crash: PositiveInt | None = None,
-    act: Literal["fail", "kill", "stop", "wait"] = "fail",
 ) -> Ensembler:
     """Two members, or what goes wrong.
 
     Args:
         wrong: what goes wrong.
         lr: learning rate of the second member.
-        crash: update at which something happens in the second member.
-        act: what happens.
+        crash: update at which the second member fails.
     """
     changes: dict[str, Any] = {} if lr is None else {"optimizer.lr": lr}
     if crash is not None:
-        changes["callback"] = [{"use": "act", "what": act, "at": crash}]
+        changes["callback"] = [{"use": "act", "at": crash}]
     return Mean(wrong, changes)
 
 
@@ -123,10 +118,10 @@ def picky(*, share: float = 0.5) -> Ensembler:
 
 
 class Act:
-    """Does something at one update.
+    """Is slow, or fails at one update.
 
     Args:
-        what: what.
+        what: which of the two.
         at: the update.
     """
 
@@ -137,25 +132,19 @@ class Act:
 
     @hookimpl
     def trainkit_step_end(self, run: Run) -> None:
+        if self.what == "slow":
+            time.sleep(0.05)
         if run.step != self.at:
             return
-        done = run.folder / ".done"
         if self.what == "fail":
             raise ValueError(f"lost at {run.step}")
-        if done.exists():
-            return
-        done.touch()
-        if self.what in ("kill", "stop"):
-            os.kill(os.getpid(), signal.SIGKILL if self.what == "kill" else signal.SIGTERM)
-        if self.what == "wait":
-            time.sleep(60)
 
 
 def act(*, what: str = "fail", at: PositiveInt = 1) -> Act:
-    """Does something at one update.
+    """Is slow, or fails at one update.
 
     Args:
-        what: what.
+        what: which of the two.
         at: the update.
     """
     return Act(what, at)

@@ -73,6 +73,8 @@ def make_ensemble(
     """
     display, signals = display or EnsembleDisplay(-1), signals or Signals()
     recipe = settled(recipe, plugins)
+    builder = Builder(recipe, plugins, silent)
+    asking = Asking(recipe, plugins, builder.make("ensemble"))  # what it refuses leaves no trace
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
     with signals, users_paths(recipe, path), EnsembleFolder(path, resume, fresh) as place:
         if place.aside is not None:
@@ -80,7 +82,7 @@ def make_ensemble(
         session = _Session(recipe, plugins, place, display, signals, ready or Ready(), accept_drift)
         session.again = again or session.again
         try:
-            return session.run(command, modules, without)
+            return session.run(builder, asking, command, modules, without)
         except (Stopped, StopNow) as stop:
             return Made(path, "interrupted", str(stop), notes=session.notes)
         except OSError as error:
@@ -117,10 +119,10 @@ class _Session:
         self.path = place.path
         self.again = f"trainkit resume {place.path}"
 
-    def run(self, command: str, modules: Sequence[str], without: Sequence[str]) -> Made:
+    def run(
+        self, builder: Builder, asking: Asking, command: str, modules: Sequence[str], without: Sequence[str]
+    ) -> Made:
         recipe, place = self.recipe, self.place
-        builder = Builder(recipe, self.plugins, silent)
-        asking = Asking(recipe, self.plugins, builder.make("ensemble"))
         single = trial_recipe(recipe, {})
         self.made_of = self.ready.as_dict(single.tables)
         self.outdated = compared(recipe, self.made_of, place, self.note) if place.continues else False
