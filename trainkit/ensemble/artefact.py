@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from trainkit import checkpoint
+from trainkit.arguments import ENSEMBLE
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.members import FoldedMember
 from trainkit.ensembler import Cost, Member
@@ -26,7 +27,7 @@ from trainkit.recipe import to_toml
 from trainkit.rundir import plain_number, write_atomically
 
 FORMAT = 1
-MANIFEST = "ensemble.json"
+MANIFEST = ENSEMBLE
 STATE = "state.safetensors"
 WEIGHTS, RECIPES = "weights", "recipes"
 
