@@ -1,0 +1,262 @@
+"""Ensembles on digits: beside Ensemble-PyTorch, and every kind of trainkit's in one table.
+
+    python benchmarks/ensembles.py [--quick] [--rounds N] [--peers | --kinds] [--write]
+
+All train an MLP 64-128-10 on the same 719 digits and are measured on the same 719 others; 359 more are for choices and
+temperature, which the peer has no use for. Each round has another seed; intervals are those of Student's t at 95 %,
+over rounds; of a difference, Welch's.
+
+Beside the peer: batch 64, SGD with momentum 0.9, rate 0.1 falling along a cosine (of snapshots and fast geometric
+ensembles, as these are defined), as many members and epochs on both sides, one thread, in turns. CPU seconds of the
+peer are those of `fit` and `predict`; trainkit's those of `trainkit run` but imports and the report: data, training,
+logs, checkpoints, the choice, the artefact. What the report takes (bootstrap, curves, timings) has its own column.
+Fusion has no counterpart: it is held against `seeds`, which trains as many members for as many epochs.
+
+`--write` puts the table of kinds into docs/ensembles.md, between its marks; the figures are functions of the seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import math
+import multiprocessing
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ensemble_kinds import FIGURES, ROOT, SPLIT, all_kinds, called, figures_of, table_of_kinds
+from search_lanes import used
+
+PAGE = ROOT / "docs" / "ensembles.md"
+MARKS = ("<!-- table of kinds -->", "<!-- end of table of kinds -->")
+RECIPE = """
+recipe = 1
+[run]
+threads = 1
+[data]
+use = "digits"
+batch_size = 64
+[model]
+use = "mlp"
+widths = [128]
+[loss]
+use = "cross_entropy"
+[[metric]]
+use = "accuracy"
+[optimizer]
+use = "sgd"
+lr = 0.1
+momentum = 0.9
+no_decay = "none"
+[schedule]
+use = "cosine"
+[ensemble]
+"""
+# The peer's kind, ours, and what the recipe of ours says.
+PAIRS = {
+    "voting": ("seeds", ""),
+    "bagging": ("bagging", ""),
+    "snapshot": ("snapshots", ""),
+    "fusion": ("seeds", ""),
+    "fast geometric": ("fge", 'cycle = "{cycle}ep"\nstart = "{epochs}ep"\nhigh = 0.5\nlow = 0.001\n'),
+}
+
+
+def by_peer(name: str, members: int, epochs: int, seed: int) -> dict[str, float]:
+    """One of the peer's ensembles: its figures, and CPU seconds."""
+    import ensemble_peers as peers
+
+    from trainkit.scores import scores
+
+    gc.collect()
+    gc.freeze()
+    splits, spec = peers.digits(*SHARES)
+    outputs, seconds = peers.train(name, splits, members, epochs * members if name == "snapshot" else epochs, seed)
+    found = scores(outputs, splits["test"][1], spec)
+    return {**{figure: found[figure] for figure in FIGURES}, "cpu": seconds}
+
+
+def by_trainkit(use: str, more: str, members: int, epochs: int, total: int, seed: int) -> dict[str, float]:
+    """One of ours, as `trainkit run` makes it; `total` is the length of each run in epochs."""
+    import torch
+
+    from trainkit.ensemble import report as reports
+
+    torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()
+    before_report: list[float] = []
+    make_report = reports.report_of
+
+    def report_of(*arguments: Any) -> Any:
+        before_report.append(used())
+        return make_report(*arguments)
+
+    count = "cycles" if use == "snapshots" else "members"
+    table = f'use = "{use}"\n{count} = {members}\n{more.format(epochs=epochs, cycle=CYCLE)}'
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "recipe.toml").write_text(RECIPE + table)
+        words = [*SPLIT, f"seed={seed}", f"run.duration={total}ep", "--run-dir", str(Path(folder) / "made")]
+        reports.report_of = report_of
+        try:
+            begun = used()
+            report = called("run", str(Path(folder) / "recipe.toml"), *words)
+            ended = used()
+        finally:
+            reports.report_of = make_report
+    found = report["ensemble"]
+    raw = {f"raw {name}": value for name, value in figures_of(found, "raw").items()}
+    cost = {"cpu": before_report[0] - begun, "report": ended - before_report[0]}
+    return {**figures_of(found), **raw, **cost}
+
+
+SHARES = tuple(float(part.partition("=")[2]) for part in SPLIT)
+CYCLE = 4  # epochs of a cycle of fast geometric ensembling: the peer's default
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's t interval of the mean at 95 %."""
+    half = student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.mean(values) - half, statistics.mean(values) + half
+
+
+def apart(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """Welch's interval of the difference of two means at 95 %."""
+    parts = [statistics.variance(values) / len(values) for values in (ours, theirs)]
+    total = sum(parts)
+    difference = statistics.mean(ours) - statistics.mean(theirs)
+    if not total:
+        return difference, difference
+    free = total**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (ours, theirs), strict=True))
+    half = student(free) * math.sqrt(total)
+    return difference - half, difference + half
+
+
+def student(free: float) -> float:
+    """The value that Student's t with so many degrees of freedom exceeds once in forty times.
+
+    Source: Hill 1970, Algorithm 396, by its series in 1 / free; right to three digits from 3 degrees on.
+    """
+    z = 1.959963984540054
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / free ** (power + 1) for power, term in enumerate(terms))
+
+
+def beside_peer(rounds: int, members: int, epochs: int) -> str:
+    """The table of both libraries."""
+    import ensemble_peers as peers
+
+    length = {"seeds": epochs, "bagging": epochs, "snapshots": epochs * members}
+    length["fge"] = epochs + peers.fge_epochs(members, CYCLE)
+    found: dict[str, list[dict[str, float]]] = {}
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as theirs, ProcessPoolExecutor(1, spawn) as ours:
+        for seed in range(rounds + 1):  # the first one imports, and counts nowhere
+            for name, (use, more) in PAIRS.items():
+                one = theirs.submit(by_peer, name, members, epochs, seed).result()
+                if seed:
+                    found.setdefault(f"torchensemble: {name}", []).append(one)
+                if name == "fusion":
+                    continue  # its counterpart is there already
+                two = ours.submit(by_trainkit, use, more, members, epochs, length[use], seed).result()
+                if seed:
+                    found.setdefault(f"trainkit: `{use}`", []).append(two)
+    return peers_table(found, rounds)
+
+
+def peers_table(found: Mapping[str, list[dict[str, float]]], rounds: int) -> str:
+    """Both libraries, kind by kind, and how far apart they are."""
+    lines = [
+        "| ensemble | accuracy | NLL | ECE | CPU s | report, CPU s | NLL without temperature |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, (use, _) in PAIRS.items():
+        labels = f"torchensemble: {name}", f"trainkit: `{use}`"
+        for label in labels:
+            rows, ours = found[label], label == labels[1]
+            cells = [cell([row[figure] for row in rows], form) for figure, form in FORMS.items()]
+            cells.append(cell([row["report"] for row in rows], "{:.2f}") if ours else "")
+            cells.append(cell([row["raw nll"] for row in rows], "{:.4f}") if ours else "")
+            lines.append(f"| {label} | {' | '.join(cells)} |")
+        differences = []
+        for figure, form in FORMS.items():
+            theirs, ours_ = ([row[figure] for row in found[label]] for label in labels)
+            low, high = apart(ours_, theirs) if rounds > 1 else (math.nan, math.nan)
+            differences.append(f"{signed(form, low)} to {signed(form, high)}")
+        lines.append(f"| difference, at 95 % | {' | '.join(differences)} | | |")
+    return "\n".join([*lines, "", f"{rounds} interleaved rounds; mean [interval of the mean at 95 %]."])
+
+
+FORMS = {"accuracy": "{:.2%}", "nll": "{:.4f}", "ece": "{:.4f}", "cpu": "{:.2f}"}
+
+
+def cell(values: Sequence[float], form: str) -> str:
+    """The mean, and its interval where there are several values."""
+    if len(values) < 2:
+        return form.format(values[0])
+    low, high = interval(values)
+    return f"{form.format(statistics.mean(values))} [{form.format(low)}, {form.format(high)}]"
+
+
+def signed(form: str, value: float) -> str:
+    """A number with its sign."""
+    return form.replace("{:", "{:+").format(value)
+
+
+def kinds(rounds: int, quick: bool) -> str:
+    """The table of every kind."""
+    changes, searched, only = (), (), ()
+    if quick:
+        changes = ("run.duration=2ep", "model.widths=[16]")
+        only = ("`seeds`", "`folds`")
+    found = all_kinds(range(1, rounds + 1), changes, searched, only)
+    return table_of_kinds(found, interval)
+
+
+def write(table: str) -> None:
+    """Put the table between its marks."""
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    PAGE.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few epochs once, to see that it works")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--members", type=int, default=5, help="beside the peer")
+    parser.add_argument("--epochs", type=int, default=30, help="of each member, beside the peer")
+    parser.add_argument("--peers", action="store_true", help="only the table beside the peer")
+    parser.add_argument("--kinds", action="store_true", help="only the table of kinds")
+    parser.add_argument("--write", action="store_true", help="the table of kinds into docs/ensembles.md")
+    options = parser.parse_args()
+    rounds = 1 if options.quick else options.rounds
+    if not options.kinds:
+        import ensemble_peers
+
+        if ensemble_peers.installed():
+            members, epochs = (2, 1) if options.quick else (options.members, options.epochs)
+            print(beside_peer(rounds, members, epochs), flush=True)
+        else:
+            print("torchensemble is not installed (pip install '.[bench]'): what it gives is left out", flush=True)
+        print()
+    if not options.peers:
+        table = kinds(rounds, options.quick)
+        print(table)
+        if options.write and not options.quick:
+            write(table)
+
+
+if __name__ == "__main__":
+    main()
