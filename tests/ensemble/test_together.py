@@ -318,6 +318,24 @@ def test_large_batches_and_deterministic_programs_are_not_measured(clock: list[f
     assert both.chosen == {}
 
 
+def test_what_is_stored_and_reported_does_not_go_by_what_was_timed(clock: list[float]) -> None:
+    clock[:] = 2.0, 1.0
+    modules = made(images)
+    both, stacked = Together(modules), Together(modules, mode="stacked")
+    both(batch(4))
+    stacked(batch(4))
+    with together.reproducibly():
+        with Counted() as counted:
+            assert both(batch(4)).equal(one_by_one(modules, batch(4)))
+        assert counted.names.count("convolution") == 2 * len(modules)
+        with Counted() as counted:
+            stacked(batch(4))
+        assert counted.names.count("convolution") == 1
+    with Counted() as counted:
+        both(batch(4))
+    assert counted.names.count("convolution") == 1
+
+
 def test_the_first_call_gives_what_one_after_another_gives(clock: list[float]) -> None:
     clock[:] = 2.0, 1.0
     modules = made(images)

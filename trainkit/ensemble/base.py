@@ -16,6 +16,7 @@ from trainkit.build import cutting, feed_settings, whole_dataset
 from trainkit.dataset import Batch, Dataset, DataSpec
 from trainkit.datasets import Datasets
 from trainkit.device import Precision, choose_device
+from trainkit.ensemble.together import reproducibly
 from trainkit.errors import UsageError
 from trainkit.evaluate import Meter
 from trainkit.feed import make_feed
@@ -129,16 +130,20 @@ class Base:
 
     # ------------------------------------------------------------ outputs
 
-    def measure(self, module: nn.Module, split: str, ask: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def measure(
+        self, module: nn.Module, split: str, ask: Callable[[Tensor], Tensor] | None = None, quick: bool = False
+    ) -> Tensor:
         """What a module gives for a split: ``(samples, outputs)`` float32 on the CPU, in the split's order.
 
         Args:
             module: the module.
             split: the split.
             ask: gives something else of the module for inputs, of the same shape.
+            quick: whether members may be computed in the way that is found quickest, which may change the last digit
+                from one process to the next.
         """
         given, forward = [], ask or module
-        with self._evaluating(module), torch.no_grad():
+        with self._evaluating(module), torch.no_grad(), contextlib.nullcontext() if quick else reproducibly():
             for batch in self.batches(split):
                 outputs: Tensor = forward(batch.inputs)
                 given.append(outputs.float().reshape(len(batch), -1).cpu())

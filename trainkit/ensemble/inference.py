@@ -49,7 +49,7 @@ def predict_ensemble(path: Path, split: str, plugins: Plugins, progress: Progres
     """
     with _opened(path, plugins, progress) as (ensemble, base):
         base.require(split)
-        outputs, variance = _measured(ensemble, base, split)
+        outputs, variance = _measured(ensemble, base, split, quick=True)
         targets = base.targets(split)
     found = {"index": torch.arange(len(targets)), "targets": targets, "outputs": outputs}
     if base.spec.task == "classification":
@@ -95,8 +95,8 @@ def _opened(folder: Path, plugins: Plugins, progress: Progress) -> Iterator[tupl
         yield ensemble, base
 
 
-def _measured(ensemble: Ensemble, base: Base, split: str) -> tuple[Tensor, Tensor | None]:
-    outputs = base.measure(ensemble, split)
+def _measured(ensemble: Ensemble, base: Base, split: str, quick: bool = False) -> tuple[Tensor, Tensor | None]:
+    outputs = base.measure(ensemble, split, quick=quick)
     if not ensemble.knows_variance:
         return outputs, None
-    return outputs, base.measure(ensemble, split, ensemble.variance)
+    return outputs, base.measure(ensemble, split, ensemble.variance, quick)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +20,22 @@ MOST = 1024  # samples; on a processor larger batches keep it busy as they are, 
 _ROUNDS, _SECONDS = 5, 0.05  # how often each way is timed, and how long all that may take before it is cut short
 _NEAR = {"cpu": 1e-4}  # of the largest output; elsewhere products may be rounded to fewer digits
 _ELSEWHERE = 5e-3
+
+_REPRODUCIBLY: ContextVar[bool] = ContextVar("reproducibly", default=False)
+
+
+@contextlib.contextmanager
+def reproducibly() -> Iterator[None]:
+    """For a while, no `Together` goes by what was timed, which may be another way in another process.
+
+    Those that were told how to compute do so; the others call their modules one after another. So what is stored and
+    reported of an ensemble is the same to the last digit whenever it is made.
+    """
+    before = _REPRODUCIBLY.set(True)
+    try:
+        yield
+    finally:
+        _REPRODUCIBLY.reset(before)
 
 
 @dataclass
@@ -46,7 +64,7 @@ class Together(nn.Module):
     each size of batch, rounded up to a power of two, both ways are timed when it first comes; from then on the quicker
     one is used. They give the same but for rounding, which is looked at whenever weights are stacked: modules that do
     not are called one after another from then on. So they are while one of them is in training mode, where gradients
-    are to reach their weights, in programs that are traced or exported, and under
+    are to reach their weights, in programs that are traced or exported, under `reproducibly` and
     ``torch.use_deterministic_algorithms(True)``, as what is timed is not the same every time.
 
     The modules' own weights are what counts: stacks are copies, made when they are first needed and made anew when
@@ -73,7 +91,9 @@ class Together(nn.Module):
             return self._one_after_another(inputs)
         case = (max(len(inputs) - 1, 0).bit_length(), inputs.dtype, inputs.device)
         if self.mode == "measured":
-            if not self._kept.quicker.get(case, True) or torch.are_deterministic_algorithms_enabled():
+            if _REPRODUCIBLY.get() or torch.are_deterministic_algorithms_enabled():
+                return self._one_after_another(inputs)
+            if not self._kept.quicker.get(case, True):
                 return self._one_after_another(inputs)
             if len(inputs) > MOST and not inputs.is_cuda:
                 return self._one_after_another(inputs)
