@@ -8,11 +8,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-ITERATIONS, SETTLED = 1000, 1e-7
+ITERATIONS, STEPS = 1000, 40
+MOST_WORK, LEAST_CURVATURE = 3e8, 1e-12
+SETTLED, ROUGHLY = (
+    1e-7,
+    1e-5,
+)  # no slope is steeper where the search ends: of a result, and of one to compare with others
 UNSEEN = 1e-6
 
 
-def fit_classes(table: Tensor, classes: Tensor, count: int, strength: float) -> tuple[Tensor, Tensor]:
+Fitted = tuple[Tensor, Tensor]  # weights (classes or outputs, columns), and biases
+
+
+def fit_classes(
+    table: Tensor,
+    classes: Tensor,
+    count: int,
+    strength: float,
+    start: Fitted | None = None,
+    settled: float = SETTLED,
+) -> Fitted:
     """Multinomial logistic regression: negative log likelihoods times ``strength``, and half the squared weights.
 
     As scikit-learn's ``LogisticRegression(C=strength)``; likelihoods are added up, and the bias is not penalised.
@@ -22,59 +37,85 @@ def fit_classes(table: Tensor, classes: Tensor, count: int, strength: float) -> 
         classes: ``(samples,)`` int64.
         count: how many classes there are.
         strength: C, the inverse of the penalty.
+        start: what it begins with, such as the result for another penalty; ``None``: with zeros.
+        settled: the steepest slope that may be left.
 
     Returns:
         ``(classes, columns)`` weights and ``(classes,)`` biases. A class that no sample has gets a probability of about
         1e-6: the likeliest bias would be an infinite one.
     """
     present, classes = classes.unique(return_inverse=True)
-    weight, bias = _fit_present(table, classes, len(present), strength)
+    begin = None if start is None else (start[0][present], start[1][present])
+    weight, bias = _fit_present(table, classes, len(present), strength, begin, settled)
     whole = torch.zeros(count, table.shape[1], dtype=torch.float64)
     others = torch.full((count,), math.log(UNSEEN), dtype=torch.float64)
     whole[present], others[present] = weight, bias
     return whole, others
 
 
-def _fit_present(table: Tensor, classes: Tensor, count: int, strength: float) -> tuple[Tensor, Tensor]:
+def _fit_present(
+    table: Tensor, classes: Tensor, count: int, strength: float, start: Fitted | None, settled: float
+) -> Fitted:
+    """L-BFGS, every 40 steps in other coordinates, in which the curvature where it is is near the same everywhere.
+
+    The columns are much alike, so that without these it takes hundreds of steps.
+    """
     centre = table.mean(0)
-    scaled = table - centre
-    # Columns are much alike, which makes for many steps. In coordinates in which the curvature at the start is the same
-    # in all directions there are few; the penalty stays that of the weights themselves.
-    share = strength * len(table)
-    values, vectors = torch.linalg.eigh(scaled.T @ scaled / (count * len(table)) + _unit(table) / share)
-    into = vectors @ (values.rsqrt()[:, None] * vectors.T)
-    turned = scaled @ into
-    weight = torch.zeros(count, table.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(count, dtype=torch.float64, requires_grad=True)
+    ones = torch.ones(len(table), 1, dtype=torch.float64)
+    scaled = torch.cat([table - centre, ones], dim=1)  # the last weight is the bias
     truth = one_hot(classes, count).double()
+    weight = torch.zeros(count, scaled.shape[1], dtype=torch.float64)
+    if start is not None:
+        weight = torch.cat([start[0], (start[1] + start[0] @ centre)[:, None]], dim=1)
+    penalty = torch.full((scaled.shape[1],), 1 / (strength * len(table)), dtype=torch.float64)
+    penalty[-1] = 0
+    with torch.no_grad():
+        for _ in range(ITERATIONS // STEPS):
+            weight, slope = _several_steps(weight, _coordinates(weight, scaled, penalty), scaled, truth, penalty)
+            if slope < settled:
+                break
+    return weight[:, :-1], weight[:, -1] - weight[:, :-1] @ centre
+
+
+def _coordinates(weight: Tensor, scaled: Tensor, penalty: Tensor) -> Tensor:
+    """For each class, or for all alike where that would be too much work, the inverse root of the curvature."""
+    likely = (scaled @ weight.T).softmax(1)
+    bend = likely * (1 - likely)
+    if bend.numel() * scaled.shape[1] ** 2 > MOST_WORK:
+        bend = bend.mean(1, keepdim=True)
+    curvature = torch.stack([(scaled * one[:, None]).T @ scaled for one in bend.T]) / len(scaled) + penalty.diag()
+    values, vectors = torch.linalg.eigh(curvature)
+    roots = vectors * values.clamp(min=LEAST_CURVATURE).rsqrt()[:, None]
+    return (roots @ vectors.mT).expand(len(weight), -1, -1)
+
+
+def _several_steps(
+    weight: Tensor, into: Tensor, scaled: Tensor, truth: Tensor, penalty: Tensor
+) -> tuple[Tensor, float]:
+    """The weights after 40 steps, and the steepest slope that is left."""
+    turned = torch.linalg.solve(into, weight[:, :, None]).requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=ITERATIONS,
-        tolerance_grad=SETTLED,
-        tolerance_change=0,
-        history_size=20,
-        line_search_fn="strong_wolfe",
+        [turned], max_iter=STEPS, tolerance_grad=0, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def closure() -> Tensor:
-        logs = (turned @ weight.T + bias).log_softmax(1)
-        own = weight @ into
-        slope = (logs.exp() - truth) / len(table)
-        weight.grad = slope.T @ turned + own @ into / share
-        bias.grad = slope.sum(0)
-        return 0.5 * own.square().sum() / share - (logs * truth).sum() / len(table)
+        own = (into @ turned).squeeze(2)
+        logs = (scaled @ own.T).log_softmax(1)
+        slope = (logs.exp() - truth).T @ scaled / len(scaled) + penalty * own
+        turned.grad = into @ slope[:, :, None]
+        return 0.5 * (penalty * own.square()).sum() - (logs * truth).sum() / len(scaled)
 
-    with torch.no_grad():
-        optimizer.step(closure)  # type: ignore[no-untyped-call]
-        found = weight @ into
-        return found, bias - found @ centre
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    closure()
+    assert turned.grad is not None
+    return (into @ turned.detach()).squeeze(2), float(turned.grad.abs().max())
 
 
 def _unit(table: Tensor) -> Tensor:
     return torch.eye(table.shape[1], dtype=torch.float64)
 
 
-def fit_numbers(table: Tensor, targets: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+def fit_numbers(table: Tensor, targets: Tensor, strength: float) -> Fitted:
     """Ridge regression: squared errors, and squared weights divided by ``strength``; the bias is not penalised.
 
     Args:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from trainkit import DataSpec, Member, Together, UsageError, Validation, Workshop
 from trainkit_ensemblers.combining import Columns, Stacked, as_outputs
 from trainkit_ensemblers.gathering import choose_from
-from trainkit_ensemblers.linear import fit_classes, fit_numbers
+from trainkit_ensemblers.linear import ROUGHLY, SETTLED, Fitted, fit_classes, fit_numbers
 from trainkit_ensemblers.measuring import check_finite, figure, held_out_mean, lower_is_better, rows_for_all
 from trainkit_ensemblers.weighted import say_equal
 
 CLIP = 1e-6
 ROWS_PER_COLUMN = 10
-# As LogisticRegressionCV of scikit-learn has them, from the strongest penalty to the weakest.
-STRENGTHS = tuple(10.0 ** (-4 + 8 * number / 9) for number in range(10))
+ENOUGH = 3  # penalties in a row that are worse than the best before them: weaker ones are not tried
+STRENGTHS = tuple(10.0**power for power in range(-3, 4))  # from the strongest penalty to the weakest
 
 
 class Stacking:
@@ -65,8 +65,8 @@ class Stacking:
         table, targets = columns(validation.outputs[:, rows].double(), inputs), validation.targets[rows]
         self._check_size(table, targets)
         folds = deal(len(rows), min(self.cv, len(rows)), self.seed, None if spec.task == "regression" else targets)
-        figures = [self._cross_validated(table, validation, rows, folds, strength) for strength in STRENGTHS]
-        best = min(range(len(STRENGTHS)), key=lambda number: (figures[number], number))
+        figures = self._cross_validated(table, validation, rows, folds)
+        best = figures.index(min(figures))
         weight, bias = _fit(table, targets, spec, STRENGTHS[best])
         self.stacked = Stacked(weight.float(), bias.float(), columns)
         self._report(validation, rows, STRENGTHS[best], figures[best])
@@ -81,17 +81,22 @@ class Stacking:
             "take fewer members; or write force = true"
         )
 
-    def _cross_validated(
-        self, table: Tensor, validation: Validation, rows: Tensor, folds: Tensor, strength: float
-    ) -> float:
+    def _cross_validated(self, table: Tensor, validation: Validation, rows: Tensor, folds: Tensor) -> list[float]:
+        """The figure of each penalty, from the strongest on, until three in a row are worse than the best."""
         spec, targets = validation.spec, validation.targets[rows]
-        outputs = table.new_empty((len(rows), spec.outputs))
-        for fold in range(int(folds.max()) + 1):
-            train, held = folds != fold, folds == fold
-            weight, bias = _fit(table[train], targets[train], spec, strength)
-            outputs[held] = as_outputs(table[held] @ weight.T + bias, spec.task)
-        metric = _metric(spec)
-        return lower_is_better(metric, figure(outputs, validation, rows, metric))
+        count, metric = int(folds.max()) + 1, _metric(spec)
+        fitted: list[Fitted | None] = [None] * count
+        figures: list[float] = []
+        for strength in STRENGTHS:
+            outputs = table.new_empty((len(rows), spec.outputs))
+            for fold in range(count):
+                train, held = folds != fold, folds == fold
+                weight, bias = fitted[fold] = _fit(table[train], targets[train], spec, strength, fitted[fold], ROUGHLY)
+                outputs[held] = as_outputs(table[held] @ weight.T + bias, spec.task)
+            figures.append(lower_is_better(metric, figure(outputs, validation, rows, metric)))
+            if len(figures) - 1 - figures.index(min(figures)) >= ENOUGH:
+                break
+        return figures
 
     def _report(self, validation: Validation, rows: Tensor, strength: float, found: float) -> None:
         metric = _metric(validation.spec)
@@ -147,7 +152,14 @@ def _metric(spec: DataSpec) -> str:
     return "mse" if spec.task == "regression" else "nll"
 
 
-def _fit(table: Tensor, targets: Tensor, spec: DataSpec, strength: float) -> tuple[Tensor, Tensor]:
+def _fit(
+    table: Tensor,
+    targets: Tensor,
+    spec: DataSpec,
+    strength: float,
+    start: Fitted | None = None,
+    settled: float = SETTLED,
+) -> Fitted:
     if spec.task == "regression":
         return fit_numbers(table, targets.double().reshape(len(targets), -1), strength)
-    return fit_classes(table, targets.long().reshape(-1), max(2, spec.outputs), strength)
+    return fit_classes(table, targets.long().reshape(-1), max(2, spec.outputs), strength, start, settled)
