@@ -6,14 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainkit import Component, Problem, hookimpl
-from trainkit_ensemblers import checks, inside, methods
+from trainkit_ensemblers import checks, inside, methods, of_weights, weight_checks
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    return [*methods.COMPONENTS, *inside.MODELS]
+    return [*methods.COMPONENTS, *of_weights.COMPONENTS, *inside.MODELS]
 
 
 @hookimpl
 def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
-    return [*checks.own_cuts(recipe)]
+    return [
+        *checks.own_cuts(recipe),
+        *weight_checks.without_dropout(recipe),
+        *weight_checks.strange_trials(recipe),
+    ]
