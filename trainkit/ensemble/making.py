@@ -15,12 +15,15 @@ from trainkit.ensemble.asking import Asking
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.held_out import held_by, validation_of
 from trainkit.ensemble.members import FoldedMember
-from trainkit.ensemble.opened import Ensemble, load_ensemble
+from trainkit.ensemble.opened import Ensemble, load_ensemble, unlike
 from trainkit.ensemble.temperature import fit_temperature
+from trainkit.ensemble.unchosen import unchosen
 from trainkit.ensemble.workshop import RecipeWorkshop
 from trainkit.ensembler import Member
 from trainkit.errors import TrainkitError
+from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
+from trainkit.protocols import silent
 from trainkit.recipe import Recipe
 from trainkit.scores import log_probabilities
 
@@ -67,8 +70,10 @@ def frozen_ensemble(
             raw = Ensemble(asking.ensembler, chosen, 1.0, base.spec, settings, base.recipe.tables)
             temperature = 1.0
             if settings["calibrate"] == "temperature":
-                temperature = asking.predicting(lambda: _temperature(raw, members, base, making.note))
+                temperature = asking.predicting(lambda: _temperature(raw, members, base, making))
             made = artefact_of(settings, chosen, state, temperature, base.recipe.tables, base.spec)
+            if why := unlike(made, chosen, making.plugins, making.path, base.samples(4)):
+                raise asking.defect("members", why)
             try:
                 write_artefact(making.path, made)
             except TypeError as error:
@@ -95,8 +100,11 @@ def updates_of(members: Sequence[Member]) -> int:
     return sum(runs.values())
 
 
-def _temperature(raw: Ensemble, members: Sequence[Member], base: Base, note: Callable[[str], None]) -> float:
-    """The temperature of an ensemble, fitted on validation samples that no model in it was trained on."""
+def _temperature(raw: Ensemble, members: Sequence[Member], base: Base, making: Making) -> float:
+    """The temperature of an ensemble, fitted on validation samples that no model in it was trained on.
+
+    What the ensembler gives for them, it gives without their part in its choice, where it can be asked so.
+    """
     if base.spec.task == "regression":
         return 1.0
     if len(members) == 1 and _equals(raw, members[0], base):
@@ -104,12 +112,19 @@ def _temperature(raw: Ensemble, members: Sequence[Member], base: Base, note: Cal
     unseen = torch.stack([_unseen(member, base) for member in members]).all(0)
     rows = unseen[len(base.dataset.splits["train"]) :]
     if not base.has("val") or not bool(rows.any()):
-        note(
+        making.note(
             "each sample was trained on by some of the members, so that none can tell how sure the ensemble should be: "
             "its temperature stays 1"
         )
         return 1.0
-    return fit_temperature(base.measure(raw, "val")[rows], base.targets("val")[rows], base.spec)
+    if any(isinstance(member, FoldedMember) for member in members):
+        return fit_temperature(base.measure(raw, "val")[rows], base.targets("val")[rows], base.spec)
+    validation = validation_of(members, base, lambda text: None)
+    builder = Builder(making.recipe, making.plugins, silent)
+    numbers, outputs = unchosen(
+        lambda: builder.make("ensemble"), members, validation, raw, making.recipe.tables["seed"]
+    )
+    return fit_temperature(outputs, validation.targets[numbers], base.spec)
 
 
 def _equals(raw: Ensemble, member: Member, base: Base) -> bool:

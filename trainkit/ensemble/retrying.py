@@ -14,6 +14,7 @@ from trainkit.ensemble.figures import CALIBRATED, RAW
 from trainkit.ensemble.measured import Measured, Seen
 from trainkit.ensemble.replay import Again, FromModules, FromOutputs, Refit, agrees
 from trainkit.ensemble.temperature import apply_temperature, fit_temperature
+from trainkit.ensemble.unchosen import FOLDS, LEAST, parts
 from trainkit.ensembler import Ensembler
 from trainkit.instantiate import Builder
 from trainkit.protocols import silent
@@ -22,8 +23,6 @@ from trainkit.scores import scores
 if TYPE_CHECKING:
     from trainkit.ensemble.making import Making
 
-FOLDS = 5  # of the validation samples, for choosing anew
-LEAST = 4 * FOLDS  # validation samples, below which that says nothing
 WORK = 1e12  # multiplications that may be made for the curve where outputs do not do
 _SLOW = "the ensembler needs more of members than their outputs, and fitting it anew would take too long"
 
@@ -110,7 +109,10 @@ class Retrying:
     def _figures(self, members: Sequence[int], again: Again) -> dict[str, Figures]:
         rows = self._seen.held_out[list(members)].all(0)
         outputs, targets = again.validation[rows], self._seen.targets[rows]
-        temperature = 1.0 if self._measured.folded else fit_temperature(outputs, targets, self._spec)
+        if len(members) == self._count:
+            temperature = self._measured.ensemble_temperature
+        else:
+            temperature = 1.0 if self._measured.folded else fit_temperature(outputs, targets, self._spec)
         if again.test is not None and self._test is not None:
             outputs, targets = again.test, self._test.targets
         found = {RAW: scores(outputs, targets, self._spec, self._bins)}
@@ -132,23 +134,20 @@ class Retrying:
         if len(rows) < LEAST:
             return {"reason": f"{len(rows)} validation samples that no member was trained on are too few"}
         seen, spec, seed = self._seen, self._spec, self._measured.seed
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed % 2**63))
         pooled: dict[str, dict[str, Tensor]] = {
             name: {one: torch.empty(seen.outputs.shape[1:]) for one in (RAW, CALIBRATED)}
             for name in ("ensemble", "best_member")
         }
-        for fold in range(FOLDS):
-            held, others = (
-                rows[order[fold::FOLDS]],
-                rows[torch.cat([order[n::FOLDS] for n in range(FOLDS) if n != fold])],
-            )
+        whole = torch.empty(seen.outputs.shape[1:])
+        for held, others in parts(rows, seed):
             try:
-                again = self.refit(range(self._count), others).validation
+                whole[held] = self.refit(range(self._count), others).validation[held].float()
             except Exception as error:
                 return {"reason": f"the ensembler cannot be fitted to fewer samples: {_first_line(error)}"}
+        for held, others in parts(rows, seed):
             targets = seen.targets[others]
-            temperature = fit_temperature(again[others], targets, spec)
-            _put(pooled["ensemble"], held, again, apply_temperature(again, temperature, spec))
+            temperature = fit_temperature(whole[others], targets, spec)
+            _put(pooled["ensemble"], held, whole, apply_temperature(whole, temperature, spec))
             each = []
             for own in seen.outputs:
                 calibrated = apply_temperature(own, fit_temperature(own[others], targets, spec), spec)
