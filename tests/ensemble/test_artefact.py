@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from copy import deepcopy as copy_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from trainkit.checkpoint import tensors_sha256, to_safetensors
 from trainkit.ensemble import artefact as artefacts
 from trainkit.ensemble.artefact import MANIFEST, artefact_of, manifest_sha256, write_artefact
 from trainkit.ensemble.members import Source, base_of_run, folded, members_of
-from trainkit.ensemble.opened import load_ensemble
+from trainkit.ensemble.opened import load_ensemble, unlike
+from trainkit.ensemble.together import reproducibly
 from trainkit.ensemble.verify import read_artefact
 from trainkit.ensembler import Member
 from trainkit.errors import CheckpointError, PluginError, UsageError
@@ -107,8 +110,9 @@ def test_an_ensemble_gives_what_it_gave_when_it_was_written(run_of: RunOf, plugi
     ensembler = write(tmp_path / "it", members, base, run_of("a"))
     inputs = next(iter(base.batches("test"))).inputs
     opened = load_ensemble(tmp_path / "it", plugins)
-    assert torch.equal(opened(inputs), ensembler.predict(inputs) / 1.5)
-    assert torch.equal(opened.members(inputs), torch.stack([member.module(inputs) for member in members]))
+    with reproducibly():
+        assert torch.equal(opened(inputs), ensembler.predict(inputs) / 1.5)
+        assert torch.equal(opened.members(inputs), torch.stack([member.module(inputs) for member in members]))
     assert opened.temperature == 1.5
     assert [member.name for member in opened.made_of] == ["a", "wide", "averaged"]
     assert [member.cost for member in opened.made_of] == [member.cost for member in members]
@@ -137,7 +141,8 @@ def test_members_on_folds_are_stored_with_the_units_that_they_know(
         write(tmp_path / f"{number}", members, base, run_of(names[0]), 1.0)
         opened = load_ensemble(tmp_path / f"{number}", plugins)
         inputs = next(iter(base.batches("test"))).inputs
-        assert torch.equal(opened.members(inputs), torch.stack([member.module(inputs) for member in members]))
+        with reproducibly():
+            assert torch.equal(opened.members(inputs), torch.stack([member.module(inputs) for member in members]))
 
 
 def test_weights_that_members_share_are_stored_once(run_of: RunOf, plugins: Plugins, tmp_path: Path):
@@ -163,9 +168,10 @@ def test_it_opens_in_another_process_without_runs_and_data(home: Path, tmp_path:
     place = Path(shutil.copytree(home, tmp_path / "elsewhere"))
     code = (
         "import torch, trainkit\n"
+        "from trainkit.ensemble.together import reproducibly\n"
         f"it = trainkit.load_ensemble({str(place)!r})\n"
         "torch.manual_seed(0)\n"
-        "print(it(torch.randn(4, 13)).tolist())\n"
+        "with reproducibly(): print(it(torch.randn(4, 13)).tolist())\n"
     )
     (tmp_path / "empty").mkdir()
     environment = {**os.environ, "TRAINKIT_DATA": str(tmp_path / "empty"), "OMP_NUM_THREADS": "1"}
@@ -178,7 +184,8 @@ def test_it_opens_in_another_process_without_runs_and_data(home: Path, tmp_path:
         check=True,
     )
     torch.manual_seed(0)
-    assert json.loads(done.stdout) == trainkit.load_ensemble(home)(torch.randn(4, 13)).tolist()
+    with reproducibly():
+        assert json.loads(done.stdout) == trainkit.load_ensemble(home)(torch.randn(4, 13)).tolist()
 
 
 def test_opening_draws_no_random_number(home: Path, plugins: Plugins):
@@ -207,6 +214,23 @@ def test_what_is_cut_short_is_no_ensemble(home: Path, run_of: RunOf, plugins: Pl
     monkeypatch.undo()
     write(tmp_path / "it", members, base, run_of("a"))
     assert len(load_ensemble(tmp_path / "it", plugins).made_of) == 1
+
+
+def test_a_member_that_its_recipe_does_not_build_is_found_before_it_is_written(run_of: RunOf, plugins: Plugins):
+    base = base_of_run(run_of("a"), plugins)
+    members = members_of([Source(name, (run_of(name),)) for name in ("a", "b")], base)
+
+    def why(*members: Member) -> str:
+        made = artefact_of({"use": "seeds"}, members, {}, 1.0, base.recipe.tables, base.spec)
+        return unlike(made, members, plugins, Path("it"), base.samples(4))
+
+    assert why(*members) == ""
+    assert why(*members, folded("both", members, base)) == ""
+    other = dataclasses.replace(members[1], module=torch.nn.Sequential(members[1].module, torch.nn.Linear(3, 3)).eval())
+    assert "gave the member b, which cannot be built again" in why(members[0], other)
+    changed = dataclasses.replace(members[1], module=copy_module(members[1].module))
+    changed.module[1].register_forward_hook(lambda module, given, outputs: outputs * 2)
+    assert "gave the member b, whose module does something else" in why(members[0], changed)
 
 
 # ------------------------------------------------------------ what it gives

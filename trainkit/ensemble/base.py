@@ -21,6 +21,7 @@ from trainkit.errors import UsageError
 from trainkit.evaluate import Meter
 from trainkit.feed import make_feed
 from trainkit.feed.folds import parts_of
+from trainkit.feed.pipeline import gather
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
@@ -104,6 +105,12 @@ class Base:
     def batches(self, split: str) -> Iterator[Batch]:
         """The batches of a split, in its own order, without augmentation."""
         return self.feed.evaluate(split)
+
+    def samples(self, count: int) -> Tensor:
+        """The inputs of the first few training samples, on the CPU."""
+        split = self.dataset.splits["train"]
+        inputs = gather(split.inputs, torch.arange(min(count, len(split))))
+        return (self.dataset.prepare(inputs) if self.dataset.prepare is not None else inputs).cpu()
 
     def targets(self, split: str) -> Tensor:
         """The targets of a split, ``(samples, ...)`` on the CPU."""

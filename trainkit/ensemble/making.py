@@ -20,7 +20,7 @@ from trainkit.ensemble.temperature import fit_temperature
 from trainkit.ensemble.unchosen import unchosen
 from trainkit.ensemble.workshop import RecipeWorkshop
 from trainkit.ensembler import Member
-from trainkit.errors import TrainkitError
+from trainkit.errors import TrainkitError, UsageError
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
@@ -33,6 +33,7 @@ class Making(Protocol):
 
     recipe: Recipe
     plugins: Plugins
+    again: str  # the command that goes on
 
     @property
     def path(self) -> Path:
@@ -64,7 +65,10 @@ def frozen_ensemble(
     making.begin()
     with making.at_once():
         if not (making.path / MANIFEST).is_file():
-            asking.fit(members, lambda: validation_of(members, base, making.note))
+            try:
+                asking.fit(members, lambda: validation_of(members, base, making.note))
+            except UsageError as error:
+                raise UsageError(f"{error}{_kept(workshop, making)}") from error
             settings = making.recipe.tables["ensemble"]
             chosen, state = asking.members(), asking.ensembler.state()
             raw = Ensemble(asking.ensembler, chosen, 1.0, base.spec, settings, base.recipe.tables)
@@ -79,6 +83,13 @@ def frozen_ensemble(
             except TypeError as error:
                 raise asking.defect("state", str(error)) from error
         return members, load_ensemble(making.path, making.plugins)
+
+
+def _kept(workshop: RecipeWorkshop, making: Making) -> str:
+    """How members that were trained can still be used where they cannot be combined as was asked for."""
+    if not workshop.trained:
+        return ""
+    return f"\n  the members are kept; to combine them in another way: {making.again} ensemble=greedy"
 
 
 def longer_run(members: Sequence[Member], workshop: RecipeWorkshop, note: Callable[[str], None]) -> Member | None:

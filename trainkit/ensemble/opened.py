@@ -18,7 +18,7 @@ from trainkit.ensemble.rebuild import Bounded, built_from
 from trainkit.ensemble.together import Together
 from trainkit.ensemble.verify import read_artefact
 from trainkit.ensembler import Ensembler, Member
-from trainkit.errors import CheckpointError, PluginError, RecipeError, UsageError
+from trainkit.errors import CheckpointError, PluginError, RecipeError, TrainkitError, UsageError
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
@@ -175,6 +175,30 @@ def opened(artefact: Artefact, plugins: Plugins, folder: Path) -> Ensemble:
         artefact.seed,
         artefact.sha256,
     )
+
+
+def unlike(artefact: Artefact, members: Sequence[Member], plugins: Plugins, folder: Path, inputs: Tensor) -> str:
+    """Why an ensemble that is about to be written would open as another one; ``""`` where it would not.
+
+    Args:
+        artefact: what is to be written.
+        members: whose modules it was made of.
+        plugins: the plugins of this process.
+        folder: where it is to be written, for messages.
+        inputs: a few samples.
+    """
+    with torch.no_grad():
+        for stored, member in zip(artefact.members, members, strict=True):
+            try:
+                module = _member(stored, artefact, plugins, folder).module
+            except TrainkitError as error:
+                return f"gave the member {member.name}, which cannot be built again: {error}"
+            if not torch.allclose(module(inputs), member.module(inputs), rtol=1e-4, atol=1e-5, equal_nan=True):
+                return (
+                    f"gave the member {member.name}, whose module does something else than the model that its recipe "
+                    "builds with the same weights"
+                )
+    return ""
 
 
 def _ensembler(artefact: Artefact, plugins: Plugins, folder: Path) -> Ensembler:
