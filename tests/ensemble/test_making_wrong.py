@@ -87,3 +87,17 @@ def test_what_an_ensembler_refuses_reaches_the_user_as_it_is(tmp_path: Path, mak
     with pytest.raises(UsageError, match=r"^these cannot be combined\n  name others$"):
         making(tmp_path / "e", "ensemble=pair", "ensemble.wrong=refuse")
     assert not (tmp_path / "e").exists()
+
+
+def test_what_is_refused_after_training_says_how_the_members_can_be_used(tmp_path: Path, making: Making) -> None:
+    with pytest.raises(UsageError) as refused:
+        making(tmp_path / "e", "ensemble=pair", "ensemble.wrong=refuse in fit")
+    assert str(refused.value).splitlines() == [
+        "there are too few samples",
+        "  bring more",
+        f"  the members are kept; to combine them in another way: trainkit resume {tmp_path}/e ensemble=greedy",
+    ]
+    before = trained(tmp_path / "e")
+    made = making.resume(tmp_path / "e", "ensemble={ use = 'topk', members = 2, bootstrap = 20 }")
+    assert made.status == "finished"
+    assert trained(tmp_path / "e") == before

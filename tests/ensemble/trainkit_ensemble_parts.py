@@ -55,6 +55,8 @@ class Mean:
         """Nothing to decide."""
         if self.wrong == "fit":
             raise IndexError("out")
+        if self.wrong == "refuse in fit":
+            raise UsageError("there are too few samples\n  bring more")
         if self.wrong == "signal in fit" and not os.path.exists("stopped"):
             open("stopped", "w").close()
             os.kill(os.getpid(), signal.SIGTERM)

@@ -127,7 +127,8 @@ class _Session:
         self.made_of = self.ready.as_dict(single.tables)
         self.outdated = compared(recipe, self.made_of, place, self.note) if place.continues else False
         self.command = command
-        base = Base(single, self.plugins, name=self.ready.name or recipe.path, say=self.note)
+        name = self.ready.name or recipe.path
+        base = Base(single, self.plugins, name=name, progress=self.display.progress, say=self.note)
         alone = to_toml({key: value for key, value in recipe.tables.items() if key not in OF_SEVERAL_RUNS})
         seed = recipe.tables["seed"]
         site = Site(place.path, tuple(modules), tuple(without), seed, self.note, recipe=alone)

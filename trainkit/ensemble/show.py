@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from trainkit.console import is_terminal, say
-from trainkit.display import Bar
+from trainkit.display import Bar, Display
 from trainkit.errors import printable
 from trainkit.run_text import clock_text
 from trainkit.work import Outcome
@@ -29,6 +29,7 @@ class EnsembleDisplay:
         self.level = level
         self.terminal = is_terminal(sys.stderr) if terminal is None else terminal
         self._bar: Bar | None = None
+        self._work = Display(level, terminal=self.terminal)
         self._over = self._total = 0
 
     def say(self, text: str) -> None:
@@ -39,6 +40,10 @@ class EnsembleDisplay:
             self._bar.say(printable(text))
         else:
             say(printable(text))
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """Show work that takes long before any member begins, such as decoding images."""
+        self._work.progress(done, total, text)
 
     def begin(self, over: int, total: int) -> None:
         """Show how many of the members that are trained are over, from here on."""
@@ -56,6 +61,7 @@ class EnsembleDisplay:
 
     def close(self) -> None:
         """Take the bar away; called again without harm."""
+        self._work.close()
         if self._bar is not None:
             self._bar.close()
             self._bar = None
