@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from trainkit import checkpoint, store
-from trainkit.branch import begun_with, parent_of
 from trainkit.ensemble.agree import check_data, check_outputs
 from trainkit.ensemble.aligned import Averaged, align
 from trainkit.ensemble.base import Base
-from trainkit.ensemble.rebuild import build_model, first_weights
+from trainkit.ensemble.rebuild import build_model
+from trainkit.ensemble.run_facts import ancestors_of, check_finished, figures_at, seconds_of
 from trainkit.ensembler import Cost, Member
-from trainkit.errors import CheckpointError, MachineError, PluginError, TrainkitError, UsageError
+from trainkit.errors import CheckpointError, PluginError, UsageError
 from trainkit.finished import Reopened, folder_of, reopen
-from trainkit.lines import Lines
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 from trainkit.run import Metrics, Run
-from trainkit.rundir import read_text
 
 
 @dataclass(eq=False)
@@ -178,92 +175,18 @@ def name_of(path: Path, step: int) -> str:
 
 
 def checkpoints_of(member: Member, base: Base) -> list[Member]:
-    """The checkpoints that a member's run has kept, the oldest first.
+    """The checkpoints that a member's run has kept, as `trainkit.ensembler.Workshop` says.
 
     Raises:
         CheckpointError: if there is none.
     """
-    folder = member.folder
-    found = [] if folder is None else store.newest_first(folder / "checkpoints")[::-1]
-    if not found:
+    every = [] if member.folder is None else store.newest_first(member.folder / "checkpoints")[::-1]
+    steps = {path: step for path in every if (step := store.step_of(path.name)) is not None and step <= member.step}
+    if not steps:
         raise CheckpointError(f"{member.name}: there are no checkpoints of it")
-    return [member_of_run(path, base, f"{member.name} at update {store.step_of(path.name)}") for path in found]
-
-
-# ------------------------------------------------------------ what a run folder tells
-
-
-def check_finished(path: Path) -> None:
-    """Check that a run is over and has not failed; of a checkpoint that is named, that it is there.
-
-    Raises:
-        UsageError: saying what the run's report says, and how to go on.
-    """
-    folder = folder_of(path)
-    if path != folder:
-        if not path.is_dir():
-            raise UsageError(f"{path}: no such checkpoint; {folder / 'checkpoints'} has those that the run has kept")
-        return
-    try:
-        report = json.loads(read_text(folder / "report.json"))
-        status, reason = str(report["status"]), str(report["reason"]).splitlines()[0]
-    except FileNotFoundError:
-        status, reason = "not finished", "it has no report.json"
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        status, reason = "not finished", f"its report.json cannot be read: {error}"
-    if status not in ("finished", "stopped"):
-        raise UsageError(
-            f"{path}: this run is {status} ({reason}), and members are finished runs\n"
-            f"  finish it with: trainkit resume {folder}"
-            "\n  or name one of its checkpoints as it stands, such as "
-            f"{folder / 'checkpoints' / 'step-...'}"
-        )
-
-
-def figures_at(folder: Path, step: int) -> dict[str, float]:
-    """What a run measured after so many updates, those of the test left out: nothing may be chosen by them."""
-    lines = Lines(folder / "metrics.jsonl")
-    with contextlib.suppress(OSError, MachineError):
-        lines.take_in((folder / "metrics.jsonl").stat().st_size)
-    found: dict[str, float] = {}
-    for line in lines:
-        if line.get("step") != step or line.get("split") == "test":
-            continue
-        for name, value in line.items():
-            if name not in ("split", "step", "epoch", "time") and "/" not in name and isinstance(value, int | float):
-                found[f"{line['split']}.{name}"] = float(value)
-    return found
-
-
-def seconds_of(state: Mapping[str, Any]) -> float:
-    """Wall seconds that a checkpoint's run had taken."""
-    seconds = checkpoint.join_state(state.get("seconds", 0.0), {})
-    return round(float(seconds), 3) if isinstance(seconds, int | float) else 0.0
-
-
-def ancestors_of(folder: Path, first_sha256: str, base: Base) -> frozenset[str]:
-    """What a run's weights come from, by SHA-256: those it began with, and of the checkpoints that it began from.
-
-    Args:
-        folder: the run folder.
-        first_sha256: of the weights that its recipe makes.
-        base: with whose plugins and data the recipe of an earlier run is built.
-    """
-    found: set[str] = set()
-    seen: set[Path] = set()
-    while folder not in seen:
-        seen.add(folder)
-        parent = parent_of(folder)
-        if parent is None:
-            return frozenset(found | {first_sha256})
-        found.update(begun_with(folder))
-        try:
-            recipe = load_recipe(parent / "recipe.toml", [], base.plugins)
-            first_sha256 = first_weights(recipe, base)
-        except TrainkitError:  # the run that it began from is gone: what its own history says must do
-            return frozenset(found)
-        folder = parent
-    return frozenset(found)
+    run = member.name.removesuffix(f" at update {member.step}")
+    found = [path for path in steps if store.is_pinned(path)] or list(steps)
+    return [member_of_run(path, base, f"{run} at update {steps[path]}") for path in found]
 
 
 # ------------------------------------------------------------ weights

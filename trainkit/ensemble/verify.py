@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from typing import Any
 from torch import Tensor
 
 from trainkit import checkpoint
-from trainkit.dataset import DataSpec
 from trainkit.ensemble.artefact import (
     FORMAT,
     MANIFEST,
@@ -25,6 +23,7 @@ from trainkit.ensemble.artefact import (
     StoredMember,
     manifest_sha256,
 )
+from trainkit.ensemble.manifest import count_of, digest_of, number_of, spec_of, text_of
 from trainkit.ensembler import Cost
 from trainkit.errors import CheckpointError, RecipeError, UsageError
 from trainkit.files import Unfit, kind_of, links_out, read_regular
@@ -37,7 +36,6 @@ MAX_MANIFEST = 64 * 1024**2
 MAX_RECIPE = 4 * 1024**2
 MAX_MEMBERS = 10_000
 MAX_TEMPERATURE = 1e6
-MAX_NUMBERS = 2**31  # of one sample; models are built for as many
 _NAME = re.compile(rf"{STATE}|{WEIGHTS}/[0-9a-f]{{64}}\.safetensors|{RECIPES}/[0-9a-f]{{64}}\.toml")
 _CURE = "make the ensemble again, or bring its folder back as it was written"
 
@@ -108,7 +106,7 @@ class _Reading:
         if type(temperature) not in (int, float) or not 0 < temperature < MAX_TEMPERATURE:
             shown = cut(temperature)[:40]
             raise Unfit(f"the temperature is {shown}, and must be a number above 0 and below {MAX_TEMPERATURE:g}")
-        base, spec = _digest(found.get("recipe"), "recipe"), _spec(found.get("spec"))
+        base, spec = digest_of(found.get("recipe"), "recipe"), spec_of(found.get("spec"))
         pieces = {piece.recipe for member in members for piece in member.pieces}
         recipes = {digest: self.recipe(digest) for digest in sorted({base, *pieces})}
         weights = {digest: self.weights(digest) for digest in sorted({member.weights for member in members})}
@@ -176,15 +174,9 @@ def _files(value: Any) -> Iterator[tuple[str, tuple[int, str]]]:
         if type(length) is not int or length < 0:
             raise Unfit(f"it does not say how many bytes {name} has")
         total += length
-        yield name, (length, _digest(entry.get("sha256"), f"SHA-256 of {name}"))
+        yield name, (length, digest_of(entry.get("sha256"), f"SHA-256 of {name}"))
     if total > memory():
         raise Unfit(f"its files have {total:,} bytes, and may have {memory():,} here")
-
-
-def _digest(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        raise Unfit(f"the {what} must be 64 hexadecimal digits, and is {cut(value)}")
-    return value
 
 
 def _members(value: Any) -> list[StoredMember]:
@@ -204,7 +196,7 @@ def _member(entry: Any, number: int) -> StoredMember:
     if type(mean) is not bool or (len(pieces) > 1 and not mean):
         raise Unfit(f"{what} must say whether it is a mean")
     if fold is not None:
-        fold = _count(fold, f"fold of {what}")
+        fold = count_of(fold, f"fold of {what}")
     if not isinstance(figures, dict) or not all(type(one) in (int, float) for one in figures.values()):
         raise Unfit(f"the figures of {what} must be numbers")
     ancestors = entry.get("ancestors")
@@ -212,19 +204,19 @@ def _member(entry: Any, number: int) -> StoredMember:
         raise Unfit(f"the ancestors of {what} must be text")
     assert isinstance(ancestors, list)
     return StoredMember(
-        _text(entry.get("name"), f"name of {what}"),
+        text_of(entry.get("name"), f"name of {what}"),
         tuple(_piece(piece, what) for piece in pieces),
-        _digest(entry.get("weights"), f"SHA-256 of the weights of {what}"),
+        digest_of(entry.get("weights"), f"SHA-256 of the weights of {what}"),
         mean,
-        _text(entry.get("source"), f"source of {what}"),
-        _count(entry.get("step"), f"step of {what}"),
+        text_of(entry.get("source"), f"source of {what}"),
+        count_of(entry.get("step"), f"step of {what}"),
         fold,
         {name: float(one) for name, one in figures.items()},
         tuple(ancestors),
         Cost(
-            _count(cost.get("updates"), f"updates of {what}"),
-            _number(cost.get("epochs"), f"epochs of {what}"),
-            _number(cost.get("seconds"), f"seconds of {what}"),
+            count_of(cost.get("updates"), f"updates of {what}"),
+            number_of(cost.get("epochs"), f"epochs of {what}"),
+            number_of(cost.get("seconds"), f"seconds of {what}"),
         ),
     )
 
@@ -232,79 +224,5 @@ def _member(entry: Any, number: int) -> StoredMember:
 def _piece(entry: Any, what: str) -> Piece:
     if not isinstance(entry, dict):
         raise Unfit(f"a piece of {what} must be a table")
-    name = _text(entry.get("name"), f"name of a piece of {what}")
-    return Piece(_digest(entry.get("recipe"), f"recipe of {what}"), _spec(entry.get("spec")), name)
-
-
-def _spec(value: Any) -> DataSpec:
-    if not isinstance(value, dict):
-        raise Unfit("the spec must be a table")
-    shape, sizes = value.get("input_shape"), value.get("sizes")
-    if (
-        not isinstance(shape, list)
-        or not 1 <= len(shape) <= 8
-        or not all(type(size) is int and size > 0 for size in shape)
-    ):
-        raise Unfit(f"the input_shape is {cut(shape)}")
-    if math.prod(shape) > MAX_NUMBERS:
-        raise Unfit(f"the input_shape {cut(shape)} has more than {MAX_NUMBERS:,} numbers")
-    outputs = _count(value.get("outputs"), "number of outputs")
-    if not 1 <= outputs <= MAX_NUMBERS:
-        raise Unfit(f"there are {cut(outputs)} outputs")
-    task, classes = value.get("task"), value.get("classes")
-    if task not in ("classification", "binary", "regression"):
-        raise Unfit(f"the task is {cut(task)}")
-    if not is_names(classes):
-        raise Unfit("the classes must be text")
-    assert isinstance(classes, list)
-    if not isinstance(sizes, dict):
-        raise Unfit("the sizes must be a table")
-    tokens = value.get("tokens_per_sample")
-    columns = {
-        name: _numbers(value.get(name), name) for name in ("target_mean", "target_std", "input_mean", "input_std")
-    }
-    for name, count in (("target", outputs), ("input", shape[0])):
-        mean, std = columns[f"{name}_mean"], columns[f"{name}_std"]
-        if {len(mean), len(std)} - {0, 1, count} or 0.0 in std:
-            raise Unfit(f"{name}_mean and {name}_std do not fit the data")
-    return DataSpec(
-        input_shape=tuple(shape),
-        task=task,
-        outputs=outputs,
-        classes=tuple(classes),
-        class_counts=tuple(_count(one, "class count") for one in _list(value.get("class_counts"), "class_counts")),
-        sizes={_text(name, "split"): _count(size, "size of a split") for name, size in sizes.items()},
-        fingerprint=_text(value.get("fingerprint"), "fingerprint"),
-        tokens_per_sample=None if tokens is None else _count(tokens, "number of tokens"),
-        **columns,
-    )
-
-
-def _list(value: Any, what: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise Unfit(f"{what} must be a list")
-    return value
-
-
-def _numbers(value: Any, what: str) -> tuple[float, ...]:
-    return tuple(_number(one, what) for one in _list(value, what))
-
-
-def _number(value: Any, what: str) -> float:
-    if value is None:
-        return 0.0
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise Unfit(f"the {what} is {cut(value)}, not a finite number")
-    return float(value)
-
-
-def _count(value: Any, what: str) -> int:
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise Unfit(f"the {what} is {cut(value)}, not a whole number")
-    return value
-
-
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str):
-        raise Unfit(f"the {what} is {cut(value)}, not text")
-    return value
+    name = text_of(entry.get("name"), f"name of a piece of {what}")
+    return Piece(digest_of(entry.get("recipe"), f"recipe of {what}"), spec_of(entry.get("spec")), name)
