@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.curve import PLACES, SUBSETS, curve, draws_for, places, subsets
-from trainkit.ensemble.replay import Again, FromModules, FromOutputs, Predicting, agrees, part_of
+from trainkit.ensemble.replay import Again, FromModules, FromOutputs, Predicting, Recorded, agrees, part_of
 from trainkit.ensembler import Member, Validation, Workshop
 
 SPEC = DataSpec((3,), "classification", 4)
@@ -133,6 +134,15 @@ def test_what_an_ensembler_holds_moves_with_it(given: Any) -> None:
     weights = {id(part) for part in Predicting(ensembler).parameters()}
     for held in (ensembler.head, ensembler.kept[0].module, ensembler.kept[1].module):  # type: ignore[attr-defined]
         assert {id(part) for part in held.parameters()} <= weights
+
+
+def test_what_is_remembered_has_no_weights_to_average(given: Any) -> None:
+    _, validation, _, _ = given
+    member = Recorded(validation.outputs[0])
+    assert member(torch.tensor([3, 1])).equal(validation.outputs[0][[3, 1]])
+    for ask in (member.state_dict, lambda: list(member.parameters()), lambda: copy.deepcopy(member)):
+        with pytest.raises(TypeError, match="has no weights"):
+            ask()
 
 
 def test_outputs_agree_but_for_rounding() -> None:

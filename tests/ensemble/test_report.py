@@ -277,7 +277,7 @@ def test_one_member_is_the_ensemble(make: Any) -> None:
     report = make(members=1).report()
     assert report["ensemble"]["test"] == report["best_member"]["test"] == report["members"][0]["test"]
     assert report["curve"] == {"reason": "there is one member"}
-    assert report["words"][0] == "one member: the ensemble is this member"
+    assert report["words"][0] == "one member: the ensemble is member 0"
     assert summary_lines(report)
 
 

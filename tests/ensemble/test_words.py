@@ -35,7 +35,12 @@ def report(best: tuple[float, float], longer: tuple[float, float] | None = None,
         "differences": apart,
         "optimism": {"ensemble": {"calibrated": {"nll": 0.1}}},
         "reselection": {"ensemble": {"calibrated": {"nll": 0.25}}},
-        "cost": {"passes": 3, "training": {"longer": {"updates": 1200}}},
+        "cost": {
+            "passes": 3,
+            "member": {"macs": 100},
+            "ensemble": {"macs": 300},
+            "training": {"longer": {"updates": 1200}},
+        },
     }
     return (found | {"longer": model(0.2)} if longer is not None else found) | more
 
@@ -64,14 +69,30 @@ def test_an_ensemble_that_is_better_is_said_to_be() -> None:
 
 def test_one_member_that_is_better_is_to_be_used_alone() -> None:
     first = words(report((0.01, 0.03)))[0]
-    assert first.startswith(
-        "the best member (runs/a) alone is better than the ensemble: use it alone, at 1 instead of 3 "
-    )
+    assert first.startswith("the best member (runs/a) alone is better than the ensemble: use it alone, at 1/3 of ")
 
 
 def test_what_cannot_be_told_apart_costs_less_alone() -> None:
     first = words(report((-0.01, 0.03)))[0]
     assert first.startswith("the ensemble cannot be told from the best member (runs/a) on these samples: use it alone")
+
+
+def test_an_average_costs_no_more_than_one_member() -> None:
+    cost = {"passes": 1, "member": {"macs": 100}, "ensemble": {"macs": 100}}
+    first = words(report((-0.01, 0.03), cost=cost))[0]
+    assert first.startswith("the ensemble cannot be told from the best member (runs/a) on these samples: negative log")
+    assert words(report((0.01, 0.03), cost=cost))[0].startswith(
+        "the best member (runs/a) alone is better than the ensemble: use it alone: negative log likelihood"
+    )
+    uncounted = {"passes": 4, "member": {"macs": None}, "ensemble": {"macs": None}}
+    assert "at 1/4 of the ensemble's cost" in words(report((0.01, 0.03), cost=uncounted))[0]
+
+
+def test_an_ensemble_that_is_one_of_its_members_is_said_to_be() -> None:
+    held = report((0.0, 0.0))
+    held["differences"]["best_member"]["test"]["calibrated"]["accuracy"] = figure(0.0, 0.0, 0.0)
+    assert words(held)[0] == "nothing is gained by more members: the ensemble is runs/a"
+    assert words(held | {"members": [{}]})[0] == "one member: the ensemble is runs/a"
 
 
 @pytest.mark.parametrize(

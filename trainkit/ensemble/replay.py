@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,19 +27,25 @@ class Numbers(Tensor):
 class Recorded(nn.Module):
     """A member that is asked for samples by number, and gives what it gave before.
 
+    It has no weights, and says so where it is asked for them: an ensembler that averages weights, or copies members,
+    would else make something of what is here.
+
     Args:
         outputs: ``(samples, outputs)``.
     """
 
-    outputs: Tensor
-
     def __init__(self, outputs: Tensor) -> None:
         super().__init__()
-        self.register_buffer("outputs", outputs)
+        self.outputs = outputs
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What it gave for samples ``(batch,)`` int64."""
         return self.outputs[inputs.as_subclass(Tensor)]
+
+    def _has_none(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("a member of which outputs alone are known has no weights")
+
+    state_dict = named_parameters = named_buffers = __deepcopy__ = _has_none
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def measured_report(measured: Measured, making: Making) -> dict[str, Any]:
         "reselection": retrying.reselection(kind, figure),
         **_seen(measured, of_test or of_validation, best),
         "curve": retrying.curve(),
-        "cost": _costs(measured),
+        "cost": _costs(measured, best),
     }
     if (scale := _variance_scale(of_validation)) is not None:
         made["variance_scale"] = scale
@@ -191,16 +191,17 @@ def _variance_scale(seen: Seen | None) -> float | None:
     return variance_scale(seen.ensemble, seen.targets, seen.variance)
 
 
-def _costs(measured: Measured) -> dict[str, Any]:
+def _costs(measured: Measured, best: int) -> dict[str, Any]:
+    """What the best member, which one would use alone, and the ensemble cost."""
     inputs, device = measured.inputs(max(costs.BATCHES)), measured.base.device
-    first, made_of = measured.members[0], measured.ensemble.made_of
+    member, made_of = measured.members[best], measured.ensemble.made_of
     training = {
-        "member": costs.as_dict(first.cost),
+        "member": costs.as_dict(member.cost),
         "all": costs.as_dict(costs.of_training(measured.members)),
         **({} if measured.longer is None else {"longer": costs.as_dict(measured.longer.cost)}),
     }
     return {
-        "member": costs.of_inference(first.module, [first.module], inputs, device),
+        "member": costs.of_inference(member.module, [member.module], inputs, device),
         "ensemble": costs.of_inference(measured.ensemble, [member.module for member in made_of], inputs, device),
         "passes": len(made_of),
         "training": training,

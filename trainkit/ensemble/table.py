@@ -180,11 +180,11 @@ class Shown:
         heads = ["", "parameters", "multiplications", *(f"ms a sample, batch {size}" for size in sizes)]
         heads += ["updates", "epochs", "training"]
         rows = []
-        for name, training in (("member", "member"), ("ensemble", "all")):
+        for name, label, training in (("member", "best member", "member"), ("ensemble", "ensemble", "all")):
             one, spent = cost[name], cost["training"][training]
             macs = "" if one["macs"] is None else f"{one['macs']:,}"
             took = [f"{one['latency_ms'][size]:.4g}" for size in sizes]
-            rows.append([name, f"{one['parameters']:,}", macs, *took, *_spent(spent)])
+            rows.append([label, f"{one['parameters']:,}", macs, *took, *_spent(spent)])
         if "longer" in cost["training"]:
             rows.append(["one longer run", *[""] * (2 + len(sizes)), *_spent(cost["training"]["longer"])])
         where = f"{cost['member']['device']}, {cost['member']['threads']} threads"

@@ -17,11 +17,8 @@ def words(report: Mapping[str, Any]) -> list[str]:
     """
     split = "test" if "test" in report["ensemble"] else "validation"
     said: list[str] = []
-    if len(report["members"]) > 1:
-        said += _against(report, split, "best_member")
-        said += _against(report, split, "longer")
-    else:
-        said.append("one member: the ensemble is this member")
+    said += _against(report, split, "best_member")
+    said += _against(report, split, "longer")
     said += _optimism(report)
     if split == "validation":
         said.append(
@@ -47,19 +44,26 @@ def _against(report: Mapping[str, Any], split: str, other: str) -> list[str]:
         shown += f"; {_shown('accuracy', own, against, apart)}"
     if other == "best_member":
         name = f"the best member ({report['best_member']['name']})"
-        cure = f"use it alone, at 1 instead of {_passes(report)} for each prediction"
+        if all(apart[one][end] == 0 for one in apart for end in ("low", "high")):
+            only = "one member" if len(report["members"]) == 1 else "nothing is gained by more members"
+            return [f"{only}: the ensemble is {report['best_member']['name']}"]
+        price = _price(report)
+        cure = "use it alone" + (f", at {price} of the ensemble's cost of a prediction" if price else "")
+        alike = f": {cure}, unless a larger test says more" if price else ""
         ends = {
             "better": f"the ensemble is better than {name}",
             "worse": f"{name} alone is better than the ensemble: {cure}",
-            "even": f"the ensemble cannot be told from {name} on these samples: {cure}, unless a larger test says more",
+            "even": f"the ensemble cannot be told from {name} on these samples{alike}",
         }
     else:
         cost = report["cost"]["training"]
         name = f"one run trained for as long as all members together ({cost['longer']['updates']:,} updates)"
+        price = _price(report)
+        cheaper = f", which predicts at {price} of its cost" if price else ""
         ends = {
             "better": f"the ensemble is better than {name}",
             "worse": f"{name} is better than the ensemble: do not ensemble here, train one model longer",
-            "even": f"the ensemble cannot be told from {name}, which predicts with 1 pass instead of {_passes(report)}",
+            "even": f"the ensemble cannot be told from {name}{cheaper}",
         }
     return [f"{ends[verdict]}: {shown}"]
 
@@ -80,9 +84,12 @@ def _shown(figure: str, own: Mapping[str, Any], against: Mapping[str, Any], apar
     return f"{name} {value:.4g} against {other:.4g} (by {between['low']:+.3g} to {between['high']:+.3g})"
 
 
-def _passes(report: Mapping[str, Any]) -> str:
-    passes = report["cost"]["passes"]
-    return f"{passes} pass" + "es" * (passes != 1)
+def _price(report: Mapping[str, Any]) -> str:
+    """What a prediction of one member costs, of what one of the ensemble does; empty where that is no less."""
+    cost = report["cost"]
+    one, all_of_them = cost["member"]["macs"], cost["ensemble"]["macs"]
+    times = all_of_them / one if one and all_of_them else cost["passes"]
+    return f"1/{times:.3g}" if times > 1.05 else ""
 
 
 def _optimism(report: Mapping[str, Any]) -> list[str]:
