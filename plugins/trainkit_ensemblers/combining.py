@@ -48,7 +48,7 @@ def combine(outputs: Tensor, weights: Tensor, space: Space, task: Task) -> Tenso
     Source: Lakshminarayanan et al. 2017, "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles",
     section 2.4, for probabilities.
     """
-    weights = weights.to(outputs.dtype).reshape(*weights.shape, *[1] * (outputs.dim() - weights.dim()))
+    weights = weights.to(outputs).reshape(*weights.shape, *[1] * (outputs.dim() - weights.dim()))
     if space == "logit" or task == "regression":
         return (weights * outputs).sum(dim=0)
     logs = log_probabilities(outputs, task)
@@ -68,7 +68,7 @@ def mixture_variance(means: Tensor, weights: Tensor, variances: Tensor | None = 
         weights: ``(members,)``, adding up to 1.
         variances: of each member, like means; ``None`` where members give means alone.
     """
-    weights = weights.to(means.dtype).reshape(-1, *[1] * (means.dim() - 1))
+    weights = weights.to(means).reshape(-1, *[1] * (means.dim() - 1))
     apart = means - (weights * means).sum(dim=0)
     within = apart.square() if variances is None else apart.square() + variances
     return (weights * within).sum(dim=0)
@@ -145,5 +145,5 @@ class Stacked(nn.Module):
 
     def forward(self, outputs: Tensor, inputs: Tensor | None = None) -> Tensor:
         """Combine ``(members, samples, outputs)`` to ``(samples, outputs)``."""
-        given = self.columns(outputs, inputs) @ self.weight.to(outputs.dtype).T + self.bias.to(outputs.dtype)
+        given = self.columns(outputs, inputs) @ self.weight.to(outputs).T + self.bias.to(outputs)
         return as_outputs(given, self.columns.task)

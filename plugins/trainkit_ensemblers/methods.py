@@ -140,9 +140,9 @@ def stacking(
     """Logistic regression on the logarithms of all members' probabilities, which are taken for at least 1e-6.
 
     It is fitted to samples that no member was trained on: those of validation or, after a search with folds, all
-    samples, each as the run saw it that held it out. Of seven penalties, C = 0.001 to 1000, it takes the one that is best
-    by cross-validation. Below ten samples a column (members times classes) it is refused: it would learn their noise. Of
-    a regression it is a ridge regression on what members give.
+    samples, each as the run saw it that held it out. Of seven penalties, C = 0.001 to 1000, it takes the one that is
+    best by cross-validation. Below ten samples a column (members times classes) it is refused: it would learn their
+    noise. Of a regression it is a ridge regression on what members give.
 
     Args:
         members: how many are chosen from: the best so many trials of a search, unset is all of them; or so many seeds

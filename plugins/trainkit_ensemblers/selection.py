@@ -129,7 +129,8 @@ class Greedy(Choosing):
                 for name, chosen in found.items()
             }
             space = better_space(nll)
-            self.note_spaces(validation, space, nll)
+            if any(sum(weight > 0 for weight in weights_of(chosen)) > 1 for chosen in found.values()):
+                self.note_spaces(validation, space, nll)  # a mean of one is the same in both
         chosen = found[space]
         self.notes |= {"metric": metric}
         if self.bags == 1:

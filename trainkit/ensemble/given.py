@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,15 @@ from trainkit.ensemble.outset import Ready
 from trainkit.ensemble.sources import sources_of
 from trainkit.errors import MachineError, UsageError
 from trainkit.finished import folder_of
-from trainkit.recipe import Recipe, load_recipe
+from trainkit.recipe import Recipe, load_recipe, parse_toml
 
 if TYPE_CHECKING:
     from trainkit.manager import Plugins
     from trainkit.signals import Signals
+
+
+# What of a run's [data] says which samples it was trained on: each member has its own.
+_OWN_CUT = ("folds", "fold", "fold_by", "train_on", "bag")
 
 
 def ensemble_of_runs(
@@ -55,6 +60,8 @@ def ensemble_of_runs(
 def recipe_for(run: Path, use: str, settings: Sequence[str], plugins: Plugins) -> Recipe:
     """The recipe of a finished run with an ``[ensemble]``: its data, loss and metrics are those of the ensemble.
 
+    The samples are those that the data component itself chooses, whichever of them the run was trained on.
+
     Args:
         run: the run folder.
         use: the ensembler.
@@ -72,7 +79,11 @@ def recipe_for(run: Path, use: str, settings: Sequence[str], plugins: Plugins) -
         if key == "use":
             raise UsageError(f"{setting}: name the ensembler with --use {value.strip()}")
         keys.append(f"ensemble.{key}={value}")
-    return load_recipe(run / "recipe.toml", [f"ensemble.use={_text(use)}", *keys], plugins)
+    source = run / "recipe.toml"
+    written = parse_toml(rundir.read_text(source), str(source)).get("data")
+    cut = [f"data.{key}" for key in _OWN_CUT if isinstance(written, dict) and key in written]
+    drop = [f"drop={json.dumps(cut)}"] if cut else []
+    return load_recipe(source, [*drop, f"ensemble.use={_text(use)}", *keys], plugins)
 
 
 def _text(word: str) -> str:

@@ -120,6 +120,14 @@ def test_one_member_is_itself_bit_for_bit(space: str, task: str) -> None:
     assert torch.equal(Combination([1.0], space, task)(given), given[0])
 
 
+@pytest.mark.parametrize("space", ["probability", "logit", "vote"])
+def test_weights_follow_outputs_to_their_device(space: str) -> None:
+    given = outputs(4).float().to("meta")
+    assert Combination(WEIGHTS.tolist(), space, "classification")(given).device.type == "meta"
+    stacked = Stacked(torch.zeros(4, 12), torch.zeros(4), Columns("classification", 1e-6))
+    assert stacked(given).device.type == "meta"
+
+
 @pytest.mark.parametrize("task", ["classification", "binary", "regression"])
 def test_all_can_be_exported(task: str) -> None:
     classes = 1 if task == "binary" else 4

@@ -112,6 +112,9 @@ def certain(rows: list[list[float]]) -> Tensor:
 def test_of_equal_members_the_first_is_added_and_then_the_one_that_is_in() -> None:
     outputs, targets = drawn(1, 30)
     same = outputs.repeat(4, 1, 1)
+    told = Told()
+    assert weights_of(fitted(greedy(0), same, targets, say=told)) == {"m0": 1.0}
+    assert "combine" not in told  # one member is the same in both means
     found = select(same, targets, CLASSES, "nll", "probability", 25, range(4), Limits())
     assert found.added == (0,)  # adding it again is no better, so that the shortest beginning is one member
     # Members 1 and 2 are equal, and both better in the mean with 0: once 1 is in, 2 is never added.

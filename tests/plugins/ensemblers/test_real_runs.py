@@ -13,6 +13,7 @@ from torch import Tensor
 from tests.plugins.ensemblers.made import Bench, Told
 from trainkit import Member, RecipeError
 from trainkit.ensemble.base import Base
+from trainkit.ensemble.given import recipe_for
 from trainkit.ensemble.held_out import validation_of
 from trainkit.ensemble.members import Source, base_of_run, members_of
 from trainkit.ensemble.ready import check_ensembler
@@ -148,6 +149,17 @@ def test_seeds_begin_with_other_weights_and_see_the_same_samples(tmp_path: Path)
     told = Told()
     fit(seeds(), [one, other], bench.base, told)
     assert "one model" not in told
+
+
+def test_given_runs_on_folds_or_draws_bring_no_cut_of_their_own(tmp_path: Path) -> None:
+    """The cut of the first run is not one that the ensemble's recipe asks for."""
+    bench = Trained(tmp_path)
+    bench.train([{"data.folds": 3, "data.fold": 2, "data.fold_by": "class", "data.bag": 1}])
+    for use in ("folds", "bagging"):
+        table = recipe_for(tmp_path / "0", use, [], bench.plugins).tables["data"]
+        assert [table[key] for key in ("folds", "fold", "fold_by", "train_on", "bag")] == [
+            *(None, 0, "auto", "train", None)
+        ]
 
 
 @pytest.mark.parametrize(
