@@ -443,6 +443,19 @@ def test_a_model_whose_plugin_is_not_here_is_said_to_be_missing(home: Path, plug
         load_ensemble(home, without)
 
 
+def test_what_trained_the_members_need_not_be_here(copy: Path, plugins: Plugins):
+    change(copy, lambda manifest: manifest["ensembler"].update(executor={"use": "somebodys_cluster"}))
+    assert load_ensemble(copy, plugins).settings["executor"] == {"use": "somebodys_cluster"}
+
+
+def test_a_recipe_that_does_not_fit_the_data_is_refused_as_one_of_the_ensemble(copy: Path, plugins: Plugins):
+    text = b'[model]\nuse = "convnet"\n'
+    digest = hashlib.sha256(text).hexdigest()
+    replace(copy, f"recipes/{digest}.toml", text)
+    change(copy, lambda manifest: manifest["members"][0]["pieces"][0].update(recipe=digest))
+    assert "cannot be used here" in refused(copy, plugins)
+
+
 def test_a_folder_without_an_ensemble_is_said_to_have_none(tmp_path: Path, plugins: Plugins):
     with pytest.raises(UsageError, match="no finished ensemble"):
         load_ensemble(tmp_path, plugins)

@@ -202,12 +202,14 @@ def unlike(artefact: Artefact, members: Sequence[Member], plugins: Plugins, fold
 
 
 def _ensembler(artefact: Artefact, plugins: Plugins, folder: Path) -> Ensembler:
-    text = to_toml({"seed": artefact.seed, "ensemble": dict(artefact.settings)})
+    # What trained the members, maybe on a cluster, need not be installed here.
+    settings = {key: value for key, value in artefact.settings.items() if key != "executor"}
     try:
+        text = to_toml({"seed": artefact.seed, "ensemble": settings})
         recipe = parts_from_text(text, f"{folder / MANIFEST}", ("ensemble",), plugins)
+        return cast(Ensembler, Builder(recipe, plugins, silent).make("ensemble"))
     except RecipeError as error:
         raise refused_here(folder, error) from error
-    return cast(Ensembler, Builder(recipe, plugins, silent).make("ensemble"))
 
 
 def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: Path) -> Member:
@@ -215,10 +217,10 @@ def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: 
     for piece in stored.pieces:
         try:
             recipe = parts_from_text(artefact.recipes[piece.recipe], f"{folder}: {stored.name}", ("model",), plugins)
+            with Bounded(held, f"{folder}: {stored.name}"):
+                models.append(align(built_from(recipe, piece.spec), piece.spec, artefact.spec))
         except RecipeError as error:
             raise refused_here(folder, error) from error
-        with Bounded(held, f"{folder}: {stored.name}"):
-            models.append(align(built_from(recipe, piece.spec), piece.spec, artefact.spec))
     module = Averaged(models, artefact.spec.task) if stored.mean else models[0]
     try:
         checkpoint.load_weights(module, artefact.weights[stored.weights], prefix="")
