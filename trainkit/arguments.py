@@ -34,7 +34,7 @@ VERBS = {
     "hooks": ("", "list the hooks that a plugin can implement"),
     "plugins": ("", "list the installed plugins and their state"),
     "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
-    "report": ("STUDY [--top N]", "show what a search has come to, while it runs or after it"),
+    "report": ("STUDY [--top N]", "show what a search or ensemble has come to; a search also while it runs"),
     "ensemble": (
         "RUN ... [--use NAME] [key=value ...] [--out DIR]",
         "make one model of finished runs, of checkpoints, or of the trials of a search",
@@ -60,7 +60,7 @@ OPTIONS = {
     "--rounds R": "(bench) how often each contender is timed; default: 7",
     "--use NAME": "(ensemble) the ensembler; default: greedy; key=value are its settings",
     "--out DIR": "(ensemble) the ensemble folder; default: a new one under TRAINKIT_RUNS, else under runs",
-    "--top N": "(report) how many of the best trials are listed; default: 10",
+    "--top N": "(report) how many of the best trials, or members, are listed; default: 10",
     "--origin": "(fill) show where each value comes from instead",
     "--batch SIZE": "(export) samples of each call; default: dynamic, any number",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
@@ -144,7 +144,7 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
     elif verb == "describe":
         parser.add_argument("names", nargs="*", metavar="KIND NAME", help="such as: optimizer sgd")
     elif verb == "report":
-        parser.add_argument("study", metavar="STUDY", help="study folder")
+        parser.add_argument("study", metavar="STUDY", help="study or ensemble folder")
         parser.add_argument("--top", type=int, default=10, metavar="N", help=_help("--top N"))
     elif verb == "ensemble":
         parser.add_argument(

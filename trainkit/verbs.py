@@ -5,7 +5,7 @@ As in `trainkit.cli`, each imports what it needs, so that none waits for what an
 
 from __future__ import annotations
 
-from trainkit.arguments import STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
+from trainkit.arguments import STUDY_ENSEMBLE, STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
 from trainkit.console import emit, emit_json, say, write_file
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
@@ -200,6 +200,8 @@ def _report(session: Session) -> int:
 
     session.imported()
     show(folder, plugins, args.top, session.json, lambda text: None if args.quiet else say(f"note: {text}"))
+    if not session.json and (folder / STUDY_LOG).is_file() and holds_ensemble(folder / STUDY_ENSEMBLE):
+        emit(f"\nits ensemble: trainkit report {folder / STUDY_ENSEMBLE}")
     return 0
 
 
