@@ -65,7 +65,7 @@ def export(
         "sha256": hashlib.sha256(data).hexdigest(),
         "inputs": {"inputs": metadata["inputs"]["inputs"]},
         "outputs": metadata["outputs"],
-        "samples": len(subject.samples) if batch is None else batch,
+        "samples": len(subject.samples),
         "origin": subject.origin,
         "checked": checked,
         "difference": max(checked.values()),

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trainkit.ensemble.together import reproducibly
 from trainkit.errors import MachineError, RunError, TrainkitError, UsageError
 from trainkit.export.subjects import Exported, Subject
 
@@ -121,23 +122,26 @@ def compare(module: Exported, program: Program, samples: Tensor, batch: int | No
     Args:
         module: the module.
         program: the program.
-        samples: to call both with: all, and where any number is to do, one alone and three too.
+        samples: to call both with, all of them; where any number is to do, one alone and three too.
         batch: samples of each call; ``None`` for any number.
         by: how messages call the program.
 
     Raises:
         RunError: if they differ by more than `TOLERANCE`.
     """
-    worst = 0.0
-    for size in [batch] if batch else sorted({1, min(3, len(samples)), len(samples)}):
-        inputs = sized(samples, size)
-        with torch.no_grad(), quiet():
+    worst, count = 0.0, len(samples)
+    if batch is None:
+        calls = [sized(samples, size) for size in sorted({1, min(3, count), count})]
+    else:
+        calls = [sized(samples.roll(-first, 0), batch) for first in range(0, count, batch)]
+    for inputs in calls:
+        with torch.no_grad(), quiet(), reproducibly():
             expected = module(inputs)
             try:
                 given = program(inputs)
             except Exception as error:
                 raise RunError(
-                    f"the program fails in {by} with a batch of {size}: {_first_line(error)}; nothing was written"
+                    f"the program fails in {by} with {len(inputs)} samples: {_first_line(error)}; nothing was written"
                 ) from error
         for name, wanted in expected.items():
             found = given[name]
