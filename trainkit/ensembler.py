@@ -136,7 +136,10 @@ class Workshop(Protocol):
         ...
 
     def checkpoints(self, member: Member) -> list[Member]:
-        """The checkpoints that a member's run has kept, the oldest first.
+        """The checkpoints that a member's run has kept, up to the member's own, the oldest first.
+
+        Those that are pinned, as the callback ``keep_checkpoints`` pins some at given times; all if none is. A pinned
+        one has a file beside it that ends in ``.pin``.
 
         Raises:
             CheckpointError: if there is none.

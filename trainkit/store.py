@@ -222,6 +222,11 @@ def pin(parent: str, step: int) -> None:
     sync_folder(parent)
 
 
+def is_pinned(folder: Path) -> bool:
+    """Whether a checkpoint is pinned."""
+    return os.path.lexists(os.fspath(folder) + PIN)
+
+
 def prune(parent: Path, keep: int, *spared: str | None, written: set[str] | None = None) -> None:
     """Remove checkpoints older than the newest ``keep``, except those that are spared by name or pinned.
 

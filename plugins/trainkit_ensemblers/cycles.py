@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainkit import Member, UsageError, Workshop
-from trainkit_ensemblers.sources import is_pinned, kept_by, train_and_keep
+from trainkit_ensemblers.sources import is_pinned, train_and_keep
 from trainkit_ensemblers.weighted import Combine, Weighted
 
 # What the core adds to a schedule: it stays outside a schedule that is put into another one.
@@ -30,7 +30,7 @@ class Snapshots(Weighted):
                 schedule["also"] = also
             found: Sequence[Member] = train_and_keep(workshop, {"schedule": schedule}, cycles=self.cycles)
         elif len(workshop.given) == 1:
-            found = kept_by(workshop, workshop.given[0])
+            found = workshop.checkpoints(workshop.given[0])
         else:
             found = workshop.given
         return found if self.use_last is None else found[-self.use_last :]
@@ -52,7 +52,7 @@ class FastGeometric(Weighted):
             return self._train(workshop)
         if len(workshop.given) > 1:
             return workshop.given
-        kept = kept_by(workshop, workshop.given[0])
+        kept = workshop.checkpoints(workshop.given[0])
         return kept if all(map(is_pinned, kept)) else self._go_on(workshop, workshop.given[0])
 
     def _train(self, workshop: Workshop) -> Sequence[Member]:

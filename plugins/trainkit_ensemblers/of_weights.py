@@ -5,6 +5,7 @@ Listing them does not import torch.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from trainkit import Between, Component, Duration, Ensembler, Fraction, Period, Positive, PositiveInt
@@ -108,6 +109,11 @@ def fge(
 
     if low >= high:
         raise ValueError(f"low = {low:g} must be below high = {high:g}\n  the paper has a hundredth of it")
+    # What can be told of durations before the data is known; the rest is the schedule's to refuse.
+    if re.fullmatch(r"[0-9]*[13579]ba", cycle):
+        raise ValueError(f'cycle = "{cycle}" has no two equal halves\n  write an even number of updates')
+    if (share := re.fullmatch(r"([0-9.]+)dur", start)) is not None and float(share[1]) >= 1:
+        raise ValueError(f'start = "{start}" leaves no time for a cycle\n  the paper has 0.7 to 0.8 of the run')
     return FastGeometric(members, start, cycle, high, low, combine)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainkit import Cost, Member, UsageError, Validation, Workshop
 from trainkit_ensemblers.averaging import averaged_module, check_structure, moving_shares, refuse_strangers, strangers
 from trainkit_ensemblers.measuring import check_finite, common_rows, figure, lower_is_better, metric_of, rows_for_all
-from trainkit_ensemblers.sources import kept_by, train_and_keep
+from trainkit_ensemblers.sources import train_and_keep
 
 Method = Literal["uniform", "greedy", "interpolate", "ema", "swa", "lawa"]
 OF_ONE_RUN = ("ema", "swa", "lawa")
@@ -68,7 +68,7 @@ class Average:
         if there is None:
             return self._of_one(train_and_keep(workshop, {}, every=self.along.every))
         if len(there) == 1:
-            checkpoints = kept_by(workshop, there[0])
+            checkpoints = workshop.checkpoints(there[0])
             if len(checkpoints) == 1:
                 workshop.say(
                     f"{there[0].name} has kept one checkpoint alone, which is its own average; the callback "

@@ -8,16 +8,6 @@ from typing import Any
 from trainkit import Member, Workshop
 
 
-def kept_by(workshop: Workshop, member: Member) -> list[Member]:
-    """The checkpoints that a run has pinned, or if there are none, all that it has kept; up to the member's own.
-
-    Raises:
-        CheckpointError: if there is none.
-    """
-    found = [one for one in workshop.checkpoints(member) if one.step <= member.step] or [member]
-    return [one for one in found if is_pinned(one)] or found
-
-
 def is_pinned(member: Member) -> bool:
     """Whether a checkpoint has a file beside it that lets it stay."""
     if member.folder is None:
@@ -45,4 +35,4 @@ def train_and_keep(
     """
     callbacks = keeping(workshop.recipe, **settings)
     (trained,) = workshop.train([{**changes, "callback": callbacks}], parent)
-    return kept_by(workshop, trained)
+    return workshop.checkpoints(trained)

@@ -101,6 +101,20 @@ def test_checkpoints_are_members_with_the_figures_and_costs_of_their_time(
     assert torch.equal(base.outputs(made[2].module, "val"), base.outputs(whole.module, "val"))
 
 
+def test_pinned_checkpoints_count_before_others_and_none_after_the_members_own(
+    train_run: Callable[..., Path], tmp_path: Path, plugins: Plugins
+):
+    run = train_run(tmp_path / "run", 'run.save_every="4ba"', "run.keep=9", "run.save_pause=0")
+    base = base_of_run(run, plugins)
+    assert [one.step for one in checkpoints_of(member(run, base), base)] == [4, 8, 12, 16, 20, 24]
+    older = member_of_run(run / "checkpoints" / "step-000000000012", base)
+    assert [one.name for one in checkpoints_of(older, base)] == [f"{run} at update {step}" for step in (4, 8, 12)]
+    for step in (8, 16):
+        (run / "checkpoints" / f"step-{step:012d}.pin").touch()
+    assert [one.step for one in checkpoints_of(member(run, base), base)] == [8, 16]
+    assert [one.step for one in checkpoints_of(older, base)] == [8]
+
+
 def test_opening_a_run_leaves_random_numbers_and_threads_as_they_were(run_of: RunOf, base: Base):
     torch.manual_seed(3)
     numpy.random.seed(3)

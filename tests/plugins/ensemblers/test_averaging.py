@@ -167,16 +167,6 @@ def test_which_checkpoints_of_one_run_count(settings, counted):
         assert [member.step // 10 for member in again] == counted
 
 
-def test_checkpoints_up_to_the_one_that_is_named_count():
-    every = checkpoints(4)
-
-    class Kept(Bench):
-        def checkpoints(self, member: Member) -> list[Member]:
-            return every
-
-    assert average().gather(Kept(given=[every[1]])) == every[:2]
-
-
 def test_swa_counts_each_model_once():
     """torch-uncertainty counts the first one twice: 1, 2, 3, 4 come to 2.2 there."""
     members = []
