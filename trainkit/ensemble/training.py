@@ -13,7 +13,7 @@ from trainkit.errors import Exit, MachineError, RunError, TrainkitError, UsageEr
 from trainkit.recipe import Recipe, Written, fill_toml, parse_toml
 from trainkit.rundir import read_text
 from trainkit.search.driver import GRACE_S, WAIT_S
-from trainkit.search.failures import RETRIES, defect, machine_is_full
+from trainkit.search.failures import defect, machine_is_full
 from trainkit.signals import Signals
 from trainkit.work import Executor, Job, Outcome, Site
 
@@ -93,23 +93,27 @@ class Training:
         self._began(len(jobs) - len(queue), len(jobs))
         if not queue:
             return
-        if self._executor is None:
-            executor = self._make()
-            executor.open(self._site)
-            self._executor = executor
-        self._signals.also = self._executor.stop
         try:
+            if self._executor is None:
+                executor = self._make()
+                executor.open(self._site)
+                self._executor = executor
+            self._signals.also = self._executor.stop
             self._carry_out(self._executor, queue)
+        except MachineError as error:
+            if self._again in str(error):
+                raise
+            raise MachineError(f"{error}\n  all members so far are kept; to go on: {self._again}") from error
         finally:
             self._signals.also = None
 
     def _carry_out(self, executor: Executor, queue: deque[Job]) -> None:
         going: set[Path] = set()
-        retried: set[Path] = set()
+        retried: set[Path] = set()  # once, as trials are: what kills a run twice is the run
         failure: TrainkitError | None = None
-        stop_by = 0.0
+        interrupted, stop_by = False, 0.0
         while queue or going:
-            if (self._signals.name or failure is not None) and not stop_by:
+            if (self._signals.name or interrupted or failure is not None) and not stop_by:
                 stop_by = time.monotonic() + GRACE_S
                 executor.stop()
             while queue and not stop_by and len(going) < executor.slots:
@@ -121,13 +125,13 @@ class Training:
             ended = executor.wait(WAIT_S)
             for job, outcome in ended:
                 going.discard(job.folder)
-                if outcome.status == "killed" and job.folder not in retried and RETRIES:
+                if outcome.status == "killed" and job.folder not in retried:
                     retried.add(job.folder)
                     queue.appendleft(job)
                 elif outcome.status == "done":
                     self._rested(job.name, outcome)
                 elif outcome.status == "interrupted":
-                    stop_by = stop_by or time.monotonic() + GRACE_S
+                    interrupted = True
                 else:
                     self._rested(job.name, outcome)
                     failure = failure or self._failed(job, outcome)
@@ -136,8 +140,12 @@ class Training:
         if failure is not None:
             raise failure
         self._look()
-        if stop_by:
+        if interrupted:
             raise Stopped("a member was interrupted")
+
+    @property
+    def _again(self) -> str:
+        return f"trainkit resume {self._site.folder}"
 
     def _look(self) -> None:
         if self._signals.name:
@@ -145,7 +153,7 @@ class Training:
 
     def _failed(self, job: Job, outcome: Outcome) -> TrainkitError:
         told = (outcome.message.rstrip() or outcome.status).replace("\n", "\n  ")
-        again = f"trainkit resume {self._site.folder}"
+        again = self._again
         if machine_is_full(outcome):
             return MachineError(f"{job.folder}: {told}\n  what is trained is kept; put it right, and go on: {again}")
         code = defect(outcome)

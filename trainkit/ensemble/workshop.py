@@ -58,7 +58,7 @@ class RecipeWorkshop:
 
     Args:
         single: the recipe that they are trained from, of one run.
-        ensemble: the ensembler's name and where it was written, for messages: gives problems of its changes a place.
+        ensemble: the recipe whose ``[ensemble]`` asks for them: problems of an ensembler's changes are told there.
         base: what members are given and measured by.
         folder: the ensemble folder.
         training: trains.
