@@ -44,7 +44,7 @@ def fit_classes(
         ``(classes, columns)`` weights and ``(classes,)`` biases. A class that no sample has gets a probability of about
         1e-6: the likeliest bias would be an infinite one.
     """
-    present, classes = classes.unique(return_inverse=True)
+    present, classes = torch.unique(classes, return_inverse=True)
     begin = None if start is None else (start[0][present], start[1][present])
     weight, bias = _fit_present(table, classes, len(present), strength, begin, settled)
     whole = torch.zeros(count, table.shape[1], dtype=torch.float64)
@@ -86,7 +86,8 @@ def _coordinates(weight: Tensor, scaled: Tensor, penalty: Tensor) -> Tensor:
     curvature = torch.stack([(scaled * one[:, None]).T @ scaled for one in bend.T]) / len(scaled) + penalty.diag()
     values, vectors = torch.linalg.eigh(curvature)
     roots = vectors * values.clamp(min=LEAST_CURVATURE).rsqrt()[:, None]
-    return (roots @ vectors.mT).expand(len(weight), -1, -1)
+    into: Tensor = roots @ vectors.mT
+    return into.expand(len(weight), -1, -1)
 
 
 def _several_steps(
@@ -103,12 +104,14 @@ def _several_steps(
         logs = (scaled @ own.T).log_softmax(1)
         slope = (logs.exp() - truth).T @ scaled / len(scaled) + penalty * own
         turned.grad = into @ slope[:, :, None]
-        return 0.5 * (penalty * own.square()).sum() - (logs * truth).sum() / len(scaled)
+        value: Tensor = 0.5 * (penalty * own.square()).sum() - (logs * truth).sum() / len(scaled)
+        return value
 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
     closure()
     assert turned.grad is not None
-    return (into @ turned.detach()).squeeze(2), float(turned.grad.abs().max())
+    found: Tensor = into @ turned.detach()
+    return found.squeeze(2), float(turned.grad.abs().max())
 
 
 def _unit(table: Tensor) -> Tensor:
