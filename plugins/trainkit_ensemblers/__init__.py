@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainkit import Component, Problem, hookimpl
-from trainkit_ensemblers import checks, inside, methods, of_weights, weight_checks
+from trainkit_ensemblers import checks, inside, methods, of_weights, students, teaching, weight_checks
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    return [*methods.COMPONENTS, *of_weights.COMPONENTS, *inside.MODELS]
+    return [*methods.COMPONENTS, *of_weights.COMPONENTS, *students.ENSEMBLERS, *inside.MODELS, *teaching.CALLBACKS]
 
 
 @hookimpl
