@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,25 @@ def called(*words: str) -> Any:
 def figures_of(model: Mapping[str, Any], kind: str = "calibrated") -> dict[str, float]:
     """The figures of the test samples."""
     return {name: model["test"][kind][name]["value"] for name in FIGURES}
+
+
+@contextlib.contextmanager
+def without_curves() -> Iterator[None]:
+    """Reports without what takes long and is not looked at here: ensembles of fewer members, and timings."""
+    from trainkit.ensemble import costs, retrying
+
+    find, latency = retrying.Retrying._find, costs.latency_ms
+
+    def nothing(self: Any) -> None:
+        self.reason = "it is left out"
+
+    retrying.Retrying._find = nothing  # type: ignore[method-assign]
+    costs.latency_ms = lambda module, inputs: 0.0
+    try:
+        yield
+    finally:
+        retrying.Retrying._find = find  # type: ignore[method-assign]
+        costs.latency_ms = latency
 
 
 class Kinds:
@@ -131,6 +152,7 @@ class Kinds:
             ("`seeds`, as cheap as these snapshots", "seeds_for_snapshots"),
             ("`fge`", "fge"),
             ("`average`, swa", "average"),
+            ("`distil`, a student of half the size", "distil"),
         ):
             if self.wants(label):
                 self.add(label, self.run(recipe))
@@ -176,12 +198,20 @@ class Kinds:
 PLAIN_MACS = 64 * 128 + 128 * 10
 
 
-def all_kinds(seeds: Sequence[int], changes: Sequence[str], searched: Sequence[str], only: Sequence[str] = ()) -> Any:
-    """Rows of every kind by label, one for each seed."""
+def of_one_seed(seed: int, changes: Sequence[str], searched: Sequence[str], only: Sequence[str]) -> list[Row]:
+    """One row of each kind."""
+    with tempfile.TemporaryDirectory() as folder, without_curves():
+        return Kinds(seed, Path(folder), changes, searched, only).made()
+
+
+def all_kinds(
+    seeds: Sequence[int], jobs: int, changes: Sequence[str] = (), searched: Sequence[str] = (), only: Sequence[str] = ()
+) -> dict[str, list[Row]]:
+    """Rows of every kind by label, one for each seed; several seeds at once, which changes no figure."""
     found: dict[str, list[Row]] = {}
-    for seed in seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            for row in Kinds(seed, Path(folder), changes, searched, only).made():
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as processes:
+        for future in [processes.submit(of_one_seed, seed, changes, searched, only) for seed in seeds]:
+            for row in future.result():
                 found.setdefault(row.label, []).append(row)
     return found
 
@@ -201,7 +231,7 @@ def table_of_kinds(
             values = [row.figures[name] for row in rows]
             low, high = interval(values) if len(values) > 1 else (values[0], values[0])
             shown = [form.format(value) for value in (statistics.mean(values), low, high)]
-            cells.append(f"{shown[0]} [{shown[1]}, {shown[2]}]".replace("%", "", 0))
+            cells.append(f"{shown[0]} [{shown[1]}, {shown[2]}]")
         cost = f"{mean(lambda row: row.epochs) / UNIT:.3g} | {mean(lambda row: row.passes):.3g}"
         lines.append(f"| {label} | {mean(lambda row: row.members):.3g} | {cost} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -10,7 +10,8 @@ Beside the peer: batch 64, SGD with momentum 0.9, rate 0.1 falling along a cosin
 ensembles, as these are defined), as many members and epochs on both sides, one thread, in turns. CPU seconds of the
 peer are those of `fit` and `predict`; trainkit's those of `trainkit run` but imports and the report: data, training,
 logs, checkpoints, the choice, the artefact. What the report takes (bootstrap, curves, timings) has its own column.
-Fusion has no counterpart: it is held against `seeds`, which trains as many members for as many epochs.
+Fusion, the members trained together on the mean of their outputs, has no counterpart: it is held against what costs no
+more, five snapshots of one run with the epochs of one member.
 
 `--write` puts the table of kinds into docs/ensembles.md, between its marks; the figures are functions of the seeds.
 """
@@ -56,13 +57,17 @@ no_decay = "none"
 use = "cosine"
 [ensemble]
 """
-# The peer's kind, ours, and what the recipe of ours says.
+SHARES = tuple(float(part.partition("=")[2]) for part in SPLIT)
+CYCLE = 4  # epochs of a cycle of fast geometric ensembling: the peer's default
+FGE = 'cycle = "{cycle}ep"\nstart = "{epochs}ep"\nhigh = 0.5\nlow = 0.001\n'
+# The peer's kind, and ours that it is held against; what the table calls ours, its name, and more of its settings.
+CHEAP = "`snapshots` of one member's epochs"
 PAIRS = {
-    "voting": ("seeds", ""),
-    "bagging": ("bagging", ""),
-    "snapshot": ("snapshots", ""),
-    "fusion": ("seeds", ""),
-    "fast geometric": ("fge", 'cycle = "{cycle}ep"\nstart = "{epochs}ep"\nhigh = 0.5\nlow = 0.001\n'),
+    "voting": ("`seeds`", "seeds", ""),
+    "bagging": ("`bagging`", "bagging", ""),
+    "snapshot": ("`snapshots`", "snapshots", ""),
+    "fusion": (CHEAP, "snapshots", ""),
+    "fast geometric": ("`fge`", "fge", FGE),
 }
 
 
@@ -114,10 +119,6 @@ def by_trainkit(use: str, more: str, members: int, epochs: int, total: int, seed
     return {**figures_of(found), **raw, **cost}
 
 
-SHARES = tuple(float(part.partition("=")[2]) for part in SPLIT)
-CYCLE = 4  # epochs of a cycle of fast geometric ensembling: the peer's default
-
-
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Student's t interval of the mean at 95 %."""
     half = student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
@@ -155,21 +156,19 @@ def beside_peer(rounds: int, members: int, epochs: int) -> str:
     """The table of both libraries."""
     import ensemble_peers as peers
 
-    length = {"seeds": epochs, "bagging": epochs, "snapshots": epochs * members}
-    length["fge"] = epochs + peers.fge_epochs(members, CYCLE)
+    length = {"voting": epochs, "bagging": epochs, "snapshot": epochs * members, "fusion": epochs}
+    length["fast geometric"] = epochs + peers.fge_epochs(members, CYCLE)
     found: dict[str, list[dict[str, float]]] = {}
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn) as theirs, ProcessPoolExecutor(1, spawn) as ours:
         for seed in range(rounds + 1):  # the first one imports, and counts nowhere
-            for name, (use, more) in PAIRS.items():
+            for name, (label, use, more) in PAIRS.items():
                 one = theirs.submit(by_peer, name, members, epochs, seed).result()
                 if seed:
                     found.setdefault(f"torchensemble: {name}", []).append(one)
-                if name == "fusion":
-                    continue  # its counterpart is there already
-                two = ours.submit(by_trainkit, use, more, members, epochs, length[use], seed).result()
+                two = ours.submit(by_trainkit, use, more, members, epochs, length[name], seed).result()
                 if seed:
-                    found.setdefault(f"trainkit: `{use}`", []).append(two)
+                    found.setdefault(f"trainkit: {label}", []).append(two)
     return peers_table(found, rounds)
 
 
@@ -179,17 +178,17 @@ def peers_table(found: Mapping[str, list[dict[str, float]]], rounds: int) -> str
         "| ensemble | accuracy | NLL | ECE | CPU s | report, CPU s | NLL without temperature |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, (use, _) in PAIRS.items():
-        labels = f"torchensemble: {name}", f"trainkit: `{use}`"
-        for label in labels:
-            rows, ours = found[label], label == labels[1]
+    for name, (label, *_) in PAIRS.items():
+        labels = f"torchensemble: {name}", f"trainkit: {label}"
+        for one in labels:
+            rows, ours = found[one], one == labels[1]
             cells = [cell([row[figure] for row in rows], form) for figure, form in FORMS.items()]
             cells.append(cell([row["report"] for row in rows], "{:.2f}") if ours else "")
             cells.append(cell([row["raw nll"] for row in rows], "{:.4f}") if ours else "")
-            lines.append(f"| {label} | {' | '.join(cells)} |")
+            lines.append(f"| {one} | {' | '.join(cells)} |")
         differences = []
         for figure, form in FORMS.items():
-            theirs, ours_ = ([row[figure] for row in found[label]] for label in labels)
+            theirs, ours_ = ([row[figure] for row in found[one]] for one in labels)
             low, high = apart(ours_, theirs) if rounds > 1 else (math.nan, math.nan)
             differences.append(f"{signed(form, low)} to {signed(form, high)}")
         lines.append(f"| difference, at 95 % | {' | '.join(differences)} | | |")
@@ -212,13 +211,12 @@ def signed(form: str, value: float) -> str:
     return form.replace("{:", "{:+").format(value)
 
 
-def kinds(rounds: int, quick: bool) -> str:
+def kinds(rounds: int, jobs: int, quick: bool) -> str:
     """The table of every kind."""
-    changes, searched, only = (), (), ()
     if quick:
-        changes = ("run.duration=2ep", "model.widths=[16]")
-        only = ("`seeds`", "`folds`")
-    found = all_kinds(range(1, rounds + 1), changes, searched, only)
+        found = all_kinds([1], 1, ("run.duration=2ep",), (), ("`folds`", "`packed` (a model)"))
+    else:
+        found = all_kinds(range(1, rounds + 1), jobs)
     return table_of_kinds(found, interval)
 
 
@@ -237,6 +235,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--members", type=int, default=5, help="beside the peer")
     parser.add_argument("--epochs", type=int, default=30, help="of each member, beside the peer")
+    parser.add_argument("--jobs", type=int, default=2, help="rounds of the table of kinds at once")
     parser.add_argument("--peers", action="store_true", help="only the table beside the peer")
     parser.add_argument("--kinds", action="store_true", help="only the table of kinds")
     parser.add_argument("--write", action="store_true", help="the table of kinds into docs/ensembles.md")
@@ -252,7 +251,7 @@ def main() -> None:
             print("torchensemble is not installed (pip install '.[bench]'): what it gives is left out", flush=True)
         print()
     if not options.peers:
-        table = kinds(rounds, options.quick)
+        table = kinds(rounds, options.jobs, options.quick)
         print(table)
         if options.write and not options.quick:
             write(table)
