@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trainkit.cli import main
 from trainkit.dataset import DataSpec
-from trainkit.ensemble import costs
+from trainkit.ensemble import costs, table
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.held_out import validation_of
 from trainkit.ensemble.measured import Measured
@@ -69,6 +71,13 @@ class Making:
         return contextlib.nullcontext()
 
 
+@functools.cache
+def plugins() -> Plugins:
+    found = Plugins()
+    found.load()
+    return found
+
+
 class Made:
     """An ensemble of linear models, each fitted to its own draw of the training samples."""
 
@@ -80,14 +89,17 @@ class Made:
         members: int = 4,
         data: str = "",
         longer: bool = False,
+        folds: bool = False,
     ) -> None:
-        self.plugins = Plugins()
-        self.plugins.load()
+        self.plugins = plugins()
         loss = "mse" if "regression" in data else "cross_entropy"
         (folder / "recipe.toml").write_text(RECIPE.format(use=use, settings=settings, data=data, loss=loss))
         self.recipe = load_recipe(folder / "recipe.toml", [], self.plugins)
         self.base = Base(trial_recipe(self.recipe, {}), self.plugins, name="the recipe", say=lambda text: None)
         self.members = [self.member(number) for number in range(members)]
+        for number, member in enumerate(self.members if folds else ()):
+            data = {**self.base.recipe.tables["data"], "folds": members, "fold": number}
+            member.recipe, member.fold = {**member.recipe, "data": data}, number
         self.longer = self.member(99, steps=60) if longer else None
         self.ensembler = Builder(self.recipe, self.plugins, silent).make("ensemble")
         for member in self.members:
@@ -98,7 +110,7 @@ class Made:
         self.making: Any = Making(folder, self.recipe, self.plugins)
         raw = self.ensemble(1.0)
         temperature = 1.0
-        if self.settings["calibrate"] == "temperature" and members > 1:
+        if self.settings["calibrate"] == "temperature" and members > 1 and not folds:
             given, targets = self.base.measure(raw, "val"), self.base.targets("val")
             temperature = fit_temperature(given, targets, self.base.spec)
         self.whole = self.ensemble(temperature)
@@ -131,6 +143,10 @@ class Made:
         return Member(f"member {number}", model.eval(), recipe, spec, cost=Cost(steps, steps / 4, 0.5))
 
     def report(self) -> dict[str, Any]:
+        measured = Measured(self.whole, self.members, self.base, self.settings, 5, self.longer)
+        return json.loads(json.dumps(measured_report(measured, self.making), allow_nan=False))
+
+    def drawn_report(self) -> dict[str, Any]:
         found = report_of(self.whole, self.members, self.base, self.settings, self.longer, self.making)
         return json.loads(json.dumps(found, allow_nan=False))
 
@@ -235,8 +251,7 @@ def test_other_test_samples_change_no_choice(make: Any) -> None:
     made = make(use="greedy")
     first = made.report()
     made.base.dataset.splits["test"].targets.copy_(made.base.targets("test").flip(0))
-    again = Measured(made.whole, made.members, made.base, made.settings, 5)
-    second = json.loads(json.dumps(measured_report(again, made.making)))
+    second = made.report()
     assert second["ensemble"]["test"] != first["ensemble"]["test"]
     for key in ("best_member", "members", "mean_member", "ensemble"):
         one, other = first[key], second[key]
@@ -273,6 +288,20 @@ def test_what_is_chosen_anew_is_measured_by_samples_that_had_no_part_in_it(make:
     assert again["ensemble"]["raw"] == pytest.approx(scores(pooled, targets, spec), rel=1e-6)
 
 
+def test_a_figure_that_is_infinite_is_nothing(make: Any) -> None:
+    made = make()
+    measured = Measured(made.whole, made.members, made.base, made.settings, 5)
+    tested = measured.test()
+    assert tested is not None
+    tested.outputs[0, :, 0] = -torch.inf
+    measured.test = lambda: tested  # type: ignore[method-assign]
+    report = json.loads(json.dumps(measured_report(measured, made.making), allow_nan=False))
+    assert report["members"][0]["test"]["raw"]["nll"]["value"] is None
+    assert report["members"][0]["test"]["raw"]["accuracy"]["value"] is not None
+    assert summary_lines(report)
+    assert Shown(report).cells(10)
+
+
 def test_one_member_is_the_ensemble(make: Any) -> None:
     report = make(members=1).report()
     assert report["ensemble"]["test"] == report["best_member"]["test"] == report["members"][0]["test"]
@@ -289,6 +318,37 @@ def test_an_uncalibrated_ensemble_is_compared_as_if_it_were_not(make: Any) -> No
     assert report["ensemble"]["temperature"] == pytest.approx(
         fit_temperature(raw, made.base.targets("val"), made.base.spec)
     )
+
+
+def test_members_on_folds_are_judged_by_what_they_have_not_seen(make: Any) -> None:
+    made = make(use="folds", settings="folds = 4", folds=True)
+    report = made.report()
+    assert report["validation_is"] == "out of fold"
+    assert report["kind"] == "raw"
+    sizes = made.base.spec.sizes
+    assert report["samples"] == {"validation": sizes["train"] + sizes["val"], "test": sizes["test"]}
+    held = made.validation.held_out
+    assert held.sum(0).eq(1).all()
+    for number, entry in enumerate(report["members"]):
+        outputs, targets = made.validation.outputs[number, held[number]], made.validation.targets[held[number]]
+        assert values(entry["validation"]["raw"]) == pytest.approx(scores(outputs, targets, made.base.spec), rel=1e-5)
+    assert "validation" not in report["ensemble"]
+    assert report["ensemble"]["temperature"] == 1.0
+    assert set(report["differences"]["best_member"]) == {"test"}
+    assert report["optimism"]["ensemble"] == {}
+    assert "0 validation samples" in report["reselection"]["reason"]
+    assert len(report["curve"]["points"]) == 4
+    assert summary_lines(report)
+    assert Shown(report).foot()
+
+
+def test_folds_without_a_test_have_no_figures_of_the_ensemble(make: Any) -> None:
+    report = make(use="folds", settings="folds = 4\ntest = false", folds=True).report()
+    assert report["ensemble"] == {"temperature": 1.0}
+    assert "diversity" not in report
+    assert "reason" in report["curve"]
+    assert summary_lines(report)
+    assert Shown(report).foot()
 
 
 def test_numbers_have_errors_and_no_temperature(make: Any) -> None:
@@ -314,7 +374,8 @@ def test_the_same_ensemble_has_the_same_report_but_for_clocks(make: Any) -> None
     assert one == other
 
 
-def test_what_is_shown(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_shown(make: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "tell_plugins", lambda *_: None)
     made = make(use="greedy", longer=True)
     report = made.report()
     folder = made.making.path
@@ -338,6 +399,25 @@ def test_what_is_shown(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(capsys.readouterr().out)
     assert found["ensemble"] == report["ensemble"]
     assert found["folder"] == str(folder)
+
+
+def test_the_verb_shows_it(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    made = make()
+    folder = made.making.path
+    assert main(["report", str(folder)]) == 2
+    assert f"{folder}: the ensemble is not finished; go on with trainkit resume {folder}" in capsys.readouterr().err
+    report = made.drawn_report()
+    assert not made.making.notes
+    assert {path.name for path in folder.glob("*.png")} == {"curve.png", "reliability.png", "diversity.png"}
+    (folder / "report.json").write_text(json.dumps(report))
+    for picture in folder.glob("*.png"):
+        picture.unlink()
+    assert main(["report", str(folder), "--top", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("\nmember ") == 1
+    assert str(folder / "curve.png") in shown
+    assert main(["report", str(folder), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["pictures"]) == 3
 
 
 def test_what_is_no_report_is_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,18 @@ def measured_report(measured: Measured, making: Making) -> dict[str, Any]:
     }
     if (scale := _variance_scale(of_validation)) is not None:
         made["variance_scale"] = scale
-    return made | {"words": words(made)}
+    said = words(made)
+    found: dict[str, Any] = _finite(made)
+    return found | {"words": said}
+
+
+def _finite(value: Any) -> Any:
+    """What JSON can hold: a figure that is not finite becomes nothing."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _models(measured: Measured, validation: Compared | Folded, test: Compared | None, best: int) -> dict[str, Any]:

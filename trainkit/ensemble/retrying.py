@@ -99,6 +99,8 @@ class Retrying:
         """Figures against the number of members, on test samples where these are measured, else on validation."""
         if self.refit is None:
             return {"reason": self.reason}
+        if self._test is None and self._measured.folded:
+            return {"reason": "no sample is there that all members may be asked for"}
         try:
             points = curve(self.refit, self._figures, self._count, self.most, self._measured.seed)
         except Exception as error:

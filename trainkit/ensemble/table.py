@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ class Shown:
         if self.split == "test":
             heads.append(f"val {figure}" + (" T" if kind != "raw" else ""))
         rows = []
-        listed = sorted(report["members"], key=lambda member: member["validation"][kind][figure]["value"])[:top]
+        listed = sorted(report["members"], key=lambda member: _rank(member["validation"][kind][figure]["value"]))[:top]
         for member in listed:
             rows.append(self._row(member["name"] + ("" if member["kept"] else " (not kept)"), member))
         best = report["best_member"]
@@ -137,7 +138,7 @@ class Shown:
         if self.split == "test":
             figure, kind = self.report["chosen_by"], self.report["kind"]
             one = model.get("validation", {}).get(kind, {}).get(figure)
-            cells.append("" if one is None else f"{one['value']:.4f}")
+            cells.append("" if one is None else _plain(figure, one["value"]))
         return cells
 
     def foot(self) -> list[str]:
@@ -189,6 +190,10 @@ class Shown:
             rows.append(["one longer run", *[""] * (2 + len(sizes)), *_spent(cost["training"]["longer"])])
         where = f"{cost['member']['device']}, {cost['member']['threads']} threads"
         return ["", f"costs ({where}):", *aligned([heads, *rows], "  ")]
+
+
+def _rank(value: float | None) -> float:
+    return math.inf if value is None else value
 
 
 def _spent(spent: Mapping[str, Any]) -> Sequence[str]:
