@@ -122,7 +122,9 @@ class Kinds:
         """A row from the report of an ensemble."""
         cost, made = report["cost"], report["ensemble"]
         trained = cost["training"]["all"]["epochs"] if epochs is None else epochs
-        kept = sum(bool(member["kept"]) for member in report["members"])
+        kept = (
+            sum(bool(member["kept"]) for member in report["members"]) or 1
+        )  # of an average or a student: one new model
         paid = passes or cost["ensemble"]["macs"] / PLAIN_MACS
         self.rows.append(Row(label, kept, trained, paid, figures_of(made), figures_of(made, "raw")))
 
@@ -152,10 +154,14 @@ class Kinds:
             ("`seeds`, as cheap as these snapshots", "seeds_for_snapshots"),
             ("`fge`", "fge"),
             ("`average`, swa", "average"),
-            ("`distil`, a student of half the size", "distil"),
         ):
             if self.wants(label):
                 self.add(label, self.run(recipe))
+        student = "`distil`, a quarter of the size"
+        if self.wants(student):
+            report = self.run("distil")
+            training = report["cost"]["training"]  # of the teachers; the student takes as long as one of them
+            self.add(student, report, training["all"]["epochs"] + training["member"]["epochs"])
         if self.wants("`mc_dropout`"):
             self.add("`mc_dropout`", self.run("mc_dropout"), passes=30)
 

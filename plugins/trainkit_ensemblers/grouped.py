@@ -204,12 +204,12 @@ def _check_apart(model: Packed, samples: Tensor) -> None:
     training = model.training
     model.eval()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):  # also where it is built to predict alone
             given = model.each(samples)
-        if given.shape[1] != len(samples):
-            raise ValueError(f"the model in 'of' makes outputs of the shape {tuple(given.shape[1:])}\n  {_CURE}")
-        named = list(model.net.named_parameters())
-        slopes = torch.autograd.grad(given[0].sum(), [value for _, value in named], allow_unused=True)
+            if given.shape[1] != len(samples):
+                raise ValueError(f"the model in 'of' makes outputs of the shape {tuple(given.shape[1:])}\n  {_CURE}")
+            named = list(model.net.named_parameters())
+            slopes = torch.autograd.grad(given[0].sum(), [value for _, value in named], allow_unused=True)
     except (RuntimeError, IndexError) as error:
         said = (str(error).splitlines() or ["no message"])[0]
         raise ValueError(f"the model in 'of' cannot be packed: {said}\n  {_CURE}") from error

@@ -90,6 +90,13 @@ def test_a_packed_member_is_a_narrow_model_of_its_own() -> None:
         assert torch.allclose(model.each(inputs)[member], alone, atol=1e-6)
 
 
+def test_a_packed_model_is_built_where_nothing_is_trained() -> None:
+    with torch.no_grad():
+        model = made(packed, "mlp")
+        assert model.each(images()).shape == (3, 5, 10)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_widths_are_rounded_up_to_whole_shares() -> None:
     model = packed(ROWS, of=mlp(ROWS, widths=(10,)), members=4, alpha=1.5, gamma=2)
     assert model.net.body[0].out_features == 16  # type: ignore[union-attr, index]
