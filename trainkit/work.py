@@ -106,6 +106,7 @@ class Site:
             any where the job is not watched.
         recipe: the recipe as written, as TOML without ``[search]`` and ``[ensemble]``, for measuring and for telling
             what it can do.
+        jobs: how many jobs there are, where that is known; 0 where it is not.
     """
 
     folder: Path
@@ -115,6 +116,7 @@ class Site:
     say: Callable[[str], None] = print
     measured: Callable[[Job, Measured], str] = lambda job, measured: ""
     recipe: str = ""
+    jobs: int = 0
 
 
 @runtime_checkable

@@ -30,9 +30,13 @@ class Auto:
         self._chosen: Executor = Serial()
 
     def open(self, site: Site) -> None:
-        """Measure, choose, and say which and why."""
+        """Measure, choose, and say which and why; where there is one job there is nothing to choose."""
+        if site.jobs == 1:
+            self._chosen.open(site)
+            return
+        lanes = min(self._lanes, site.jobs) if site.jobs else self._lanes
         try:
-            speed = lane_speed(site.recipe, open_plugins(list(site.modules), list(site.without)), self._lanes)
+            speed = lane_speed(site.recipe, open_plugins(list(site.modules), list(site.without)), lanes)
         except TrainkitError as error:  # the first trial will say it whole
             speed = LaneSpeed(0, obstacle=str(error).splitlines()[0])
         name, why = choose(speed, len(cuda_devices()) if speed.device == "cuda" else cores())

@@ -121,3 +121,26 @@ def test_what_the_machine_lacks_ends_it_and_says_how_to_go_on(tmp_path: Path, ma
     with pytest.raises(MachineError, match=rf"go on: trainkit resume {tmp_path}"):
         trained(making, tmp_path, executor)
     assert executor.closed == 1
+
+
+def test_the_executor_knows_how_many_jobs_there_are(tmp_path: Path, making: Making) -> None:
+    trained(making, tmp_path, executor := MadeUp({}), 3)
+    assert executor.site.jobs == 3
+    trained(making, tmp_path, executor := MadeUp({}), 4)
+    assert executor.site.jobs == 1
+
+
+def test_more_jobs_than_an_executor_was_opened_for_get_a_new_one(tmp_path: Path, making: Making) -> None:
+    made: list[MadeUp] = []
+
+    def make() -> MadeUp:
+        made.append(MadeUp({}))
+        return made[-1]
+
+    recipe = trial_recipe(making.recipe(), {})
+    jobs = [job_of(n, f"member {n}", recipe, tmp_path / f"members/{n}", None, False) for n in range(6)]
+    training = Training(make, Site(tmp_path), Signals())
+    for some in (jobs[:2], jobs[2:3], jobs[3:]):
+        training.run(some, [recipe] * len(some))
+    training.close()
+    assert [(one.site.jobs, one.submitted, one.closed) for one in made] == [(2, [0, 1, 2], 1), (3, [3, 4, 5], 1)]

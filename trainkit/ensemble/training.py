@@ -6,6 +6,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from trainkit import changes
@@ -67,6 +68,7 @@ class Training:
     ) -> None:
         self._make = executor
         self._executor: Executor | None = None
+        self._opened_for = 0
         self._site = site
         self._signals = signals
         self._accept_drift = accept_drift
@@ -94,9 +96,12 @@ class Training:
         if not queue:
             return
         try:
+            if len(queue) > self._opened_for:  # one that was chosen for few jobs may be none for many
+                self.close()
             if self._executor is None:
+                self._opened_for = len(queue)
                 executor = self._make()
-                executor.open(self._site)
+                executor.open(replace(self._site, jobs=len(queue)))
                 self._executor = executor
             self._signals.also = self._executor.stop
             self._carry_out(self._executor, queue)
