@@ -163,12 +163,24 @@ class Fixed(nn.Module):
 
 
 def test_a_model_of_one_size_of_batch_is_exported_for_that(write, tmp_path):
-    with pytest.raises(RunError, match="the model 'small' can be exported for batches of one size alone"):
+    with pytest.raises(RunError, match=r"the model 'small' can be exported for batches of one size alone: .*constant"):
         write(subject(Fixed()), "a.pt2")
     made = write(subject(Fixed()), "a.pt2", batch=2)
     assert made["inputs"] == {"inputs": [2, 4]}
     assert made["samples"] == 11
     assert torch.export.load(str(tmp_path / "a.pt2")).module()(torch.ones(2, 4))["outputs"].shape == (2, 3)
+
+
+def test_a_model_that_multiplies_its_batch_is_exported_for_any(write, tmp_path):
+    class Repeating(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            rows = inputs[:, :3].repeat(2, 1)
+            return (rows.reshape(2, -1, 3) * torch.tensor([[[1.0]], [[2.0]]])).flatten(0, 1).reshape(2, -1, 3).sum(0)
+
+    write(subject(Repeating()), "a.pt2")
+    program = torch.export.load(str(tmp_path / "a.pt2")).module()
+    for size in (1, 5):
+        assert program(torch.ones(size, 4))["outputs"].tolist() == [[3.0, 3.0, 3.0]] * size
 
 
 class ByValue(nn.Module):

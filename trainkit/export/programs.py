@@ -46,8 +46,7 @@ def trace(subject: Subject, batch: int | None) -> Any:
     Raises:
         RunError: if it cannot be exported, naming the component whose code is why.
     """
-    # A traced program keeps what it was traced with: no sample of the data is to go with it.
-    samples = torch.zeros_like(sized(subject.samples, batch or min(len(subject.samples), 7)))
+    samples = sized(subject.samples, batch or min(len(subject.samples), 7))
     try:
         return _traced(subject.module, samples, batch)
     except Exception as error:
@@ -181,9 +180,11 @@ def quiet() -> Iterator[None]:
 
 
 def _traced(module: nn.Module, samples: Tensor, batch: int | None) -> Any:
-    shapes = None if batch is not None else ({0: torch.export.Dim("batch")},)
+    shapes = None if batch is not None else ({0: torch.export.Dim.DYNAMIC},)
     with torch.no_grad(), quiet():
-        return torch.export.export(module, (samples,), dynamic_shapes=shapes, strict=False)
+        # What is said of a size stays with the tensor, and a program keeps what it was traced with: no sample of the
+        # data is to go with it.
+        return torch.export.export(module, (torch.zeros_like(samples),), dynamic_shapes=shapes, strict=False)
 
 
 def _cannot(subject: Subject, samples: Tensor, batch: int | None, error: Exception) -> TrainkitError:
@@ -211,5 +212,7 @@ def _cannot(subject: Subject, samples: Tensor, batch: int | None, error: Excepti
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and lines[0].startswith("Constraints violated"):  # and no more than that
+        lines = lines[1:]
     return (lines[0] if lines else type(error).__name__)[:300]
