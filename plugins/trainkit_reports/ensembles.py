@@ -55,9 +55,11 @@ def _curve(name: str, report: Mapping[str, Any]) -> Any:
     for place, (figure, own_kind) in enumerate(figures):
         axes = page.add_subplot(1, 2, place + 1)
         numbers = [point["members"] for point in points]
-        axes.plot(numbers, [point[own_kind][figure] for point in points], "o-", color="tab:blue", label="ensemble")
+        axes.plot(
+            numbers, [_number(point[own_kind][figure]) for point in points], "o-", color="tab:blue", label="ensemble"
+        )
         whole = report["ensemble"].get(split, {}).get(own_kind, {}).get(figure)
-        if whole is not None:
+        if _is_whole(whole):
             ends = [[max(0.0, whole["value"] - whole["low"])], [max(0.0, whole["high"] - whole["value"])]]
             axes.errorbar(numbers[-1:], [whole["value"]], ends, color="tab:blue", capsize=4, alpha=0.6)
         for model, label, colour, style in (
@@ -65,7 +67,7 @@ def _curve(name: str, report: Mapping[str, Any]) -> Any:
             ("longer", "one run, trained as long as all members", "tab:red", "-."),
         ):
             line = report.get(model, {}).get(split, {}).get(own_kind, {}).get(figure)
-            if line is not None:
+            if _is_whole(line):
                 axes.axhline(line["value"], color=colour, linestyle=style, label=label)
                 if model == "longer":
                     axes.axhspan(line["low"], line["high"], color=colour, alpha=0.08, linewidth=0)
@@ -81,6 +83,16 @@ def _curve(name: str, report: Mapping[str, Any]) -> Any:
     sets = "the first so many members" if found["sets"] == "first" else "means over drawn sets of members"
     page.supxlabel(f"points: {sets}; bar and band: {level} bootstrap intervals", fontsize=8)
     return page
+
+
+def _number(value: float | None) -> float:
+    """A figure; where it was not finite, a gap."""
+    return float("nan") if value is None else value
+
+
+def _is_whole(figure: Mapping[str, float | None] | None) -> bool:
+    """Whether a figure and its interval are there, and finite."""
+    return figure is not None and None not in figure.values()
 
 
 def _reliability(name: str, report: Mapping[str, Any]) -> Any:

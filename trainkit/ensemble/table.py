@@ -101,7 +101,9 @@ class Shown:
         samples = ", ".join(f"{number} {split}" for split, number in report["samples"].items())
         if report["validation_is"] == "out of fold":
             samples += " (validation is out of fold: each member by the samples that it was not trained on)"
-        lines = [f"  ensemble    {report['ensembler']} of {of}; temperature {report['temperature']:.4g}"]
+        if report["task"] != "regression":
+            of += f"; temperature {report['temperature']:.4g}"
+        lines = [f"  ensemble    {report['ensembler']} of {of}"]
         lines.append(f"  samples     {samples}")
         lines.append(f"  intervals   {report['level']:.0%} of {report['bootstrap']} bootstrap draws of the samples")
         if report["task"] != "regression":
@@ -164,15 +166,16 @@ class Shown:
         if "reason" in found:
             return ["", f"figures against the number of members: none, as {found['reason']}"]
         sets = "the first members" if found["sets"] == "first" else "mean over sets of members drawn at random"
-        heads = ["members", *(figure + (" T" if kind != "raw" else "") for figure, kind in self.columns)]
+        first = found["points"][0]
+        columns = [(figure, kind) for figure, kind in self.columns if figure in first[kind]]
+        heads = ["members", *(figure + (" T" if kind != "raw" else "") for figure, kind in columns)]
         rows = [
-            [str(point["members"]), *(_plain(figure, point[kind].get(figure)) for figure, kind in self.columns)]
+            [str(point["members"]), *(_plain(figure, point[kind].get(figure)) for figure, kind in columns)]
             for point in found["points"]
         ]
         if "longer" in self.report and found["split"] in self.report["longer"]:
             own = self.report["longer"][found["split"]]
-            cells = [own[kind].get(figure, {}).get("value") for figure, kind in self.columns]
-            rows.append(["longer run", *(_plain(f, value) for (f, _), value in zip(self.columns, cells, strict=True))])
+            rows.append(["longer run", *(_plain(figure, own[kind][figure]["value"]) for figure, kind in columns)])
         return ["", f"against the number of members, on {found['split']} ({sets}):", *aligned([heads, *rows], "  ")]
 
     def _costs(self) -> list[str]:

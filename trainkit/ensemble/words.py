@@ -81,7 +81,7 @@ def _shown(figure: str, own: Mapping[str, Any], against: Mapping[str, Any], apar
     if figure == "accuracy":
         low, high = (100 * between[end] for end in ("low", "high"))
         return f"{name} {value:.2%} against {other:.2%} (by {low:+.2f} to {high:+.2f} points)"
-    return f"{name} {value:.4g} against {other:.4g} (by {between['low']:+.3g} to {between['high']:+.3g})"
+    return f"{name} {value:.4g} against {other:.4g} (by {between['low']:+.4g} to {between['high']:+.4g})"
 
 
 def _price(report: Mapping[str, Any]) -> str:

@@ -115,6 +115,15 @@ def test_one_member_and_folds_have_less_to_show(tmp_path: Path) -> None:
     assert drawn(tmp_path / "folds", held) == []
 
 
+def test_figures_that_were_infinite(tmp_path: Path) -> None:
+    held = report()
+    nothing = {"value": None, "low": None, "high": None}
+    for name in ("ensemble", "longer", "best_member"):
+        held[name]["test"]["calibrated"]["nll"] = nothing
+    held["curve"]["points"][1]["calibrated"]["nll"] = None
+    assert drawn(tmp_path, held) == ALL
+
+
 def test_pairs_without_a_number(tmp_path: Path) -> None:
     held = report(members=2)
     held["diversity"]["error_correlation"] = {"matrix": [[None, None], [None, None]], "mean": None}
