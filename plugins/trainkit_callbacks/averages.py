@@ -16,6 +16,7 @@ from trainkit_callbacks.weights import (
     buffers_of,
     copied,
     on_device,
+    saved_buffers,
 )
 
 
@@ -29,6 +30,7 @@ class MovingAverage:
         self.buffers = buffers
         self.mean: Weights = {}
         self.count = 0
+        self.renewed = False
 
     def decay_at(self, count: int) -> float:
         """The decay of the averaging numbered ``count``, from 1."""
@@ -36,28 +38,34 @@ class MovingAverage:
 
     @hookimpl
     def trainkit_run_start(self, run: Run) -> None:
-        self.mean, self.count = begun(weights_of(run.model)), 0
+        self.mean, self.count, self.renewed = begun(weights_of(run.model)), 0, False
 
     @hookimpl
     def trainkit_step_end(self, run: Run, result: StepResult) -> None:
         if not result.updates or run.step % self.every:
             return
         self.count += 1
-        copy = buffers_of(run.model) if self.buffers == "copy" else set()
+        self.renewed = False
+        copy = buffers_of(run.model) if self.buffers != "average" else set()
         average_(self.mean, weights_of(run.model), 1 - self.decay_at(self.count), copy)
 
     @hookimpl(wrapper=True)
     def trainkit_evaluate(self, run: Run) -> Generator[None, Metrics, Metrics]:
         with exchanged(run.model, self.mean):
+            if self.buffers == "re-estimate" and not self.renewed:
+                if renew_batch_norm(run):
+                    self.mean |= saved_buffers(run.model)
+                self.renewed = True
             return (yield)
 
     @hookimpl
     def trainkit_save(self) -> Mapping[str, Any]:
-        return {"mean": self.mean, "count": self.count}
+        return {"mean": self.mean, "count": self.count, "renewed": self.renewed}
 
     @hookimpl
     def trainkit_restore(self, run: Run, state: Mapping[str, Any]) -> None:
         self.mean, self.count = on_device(run, state["mean"]), state["count"]
+        self.renewed = state.get("renewed", False)
 
 
 class SwitchingAverage(MovingAverage):
@@ -89,7 +97,7 @@ class Mean:
         with exchanged(run.model, self.weights):
             if not self.renewed:
                 if renew_batch_norm(run):
-                    self.weights |= {name: buffer.detach().clone() for name, buffer in run.model.named_buffers()}
+                    self.weights |= saved_buffers(run.model)
                 self.renewed = True
             return (yield)
 

@@ -19,7 +19,7 @@ def ema(
     decay: Decay = 0.999,
     ramp: bool = True,
     every: Period = "1ba",
-    buffers: Literal["average", "copy"] = "average",
+    buffers: Literal["average", "copy", "re-estimate"] = "average",
 ) -> MovingAverage:
     """Evaluate an exponential moving average of the weights: ``mean = decay * mean + (1 - decay) * weights``.
 
@@ -31,8 +31,9 @@ def ema(
         ramp: whether the decay of the averaging numbered n is at most (1 + n) / (10 + n), so that the initial weights
             are soon forgotten.
         every: time from one averaging to the next.
-        buffers: whether buffers such as BatchNorm statistics are averaged too or copied from the model; whole numbers
-            are always copied.
+        buffers: whether buffers such as BatchNorm statistics are averaged too, copied from the model, or, those of
+            BatchNorm, measured again with the average before it is evaluated, in one pass over the training split
+            without augmentation; whole numbers are always copied.
 
     Source: Polyak & Juditsky 1992, "Acceleration of Stochastic Approximation by Averaging"; the ramp is that of
     TensorFlow's ``ExponentialMovingAverage``.

@@ -17,6 +17,12 @@ def buffers_of(model: nn.Module) -> set[str]:
     return {name for name, _ in model.named_buffers()}
 
 
+def saved_buffers(model: nn.Module) -> Weights:
+    """Copies of the buffers that a checkpoint holds: others are in no mean."""
+    buffers = buffers_of(model)
+    return {name: tensor.clone() for name, tensor in weights_of(model).items() if name in buffers}
+
+
 def copied(weights: Mapping[str, Tensor]) -> Weights:
     """A copy that shares no memory."""
     return {name: tensor.clone() for name, tensor in weights.items()}

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Masked(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Drop the same numbers of every sample."""
-        return inputs * self.scale.to(inputs.dtype) + self.shift.to(inputs.dtype)
+        return inputs * self.scale.to(inputs) + self.shift.to(inputs)
 
 
 def dropouts(module: nn.Module) -> dict[str, _DropoutNd]:
@@ -100,8 +101,12 @@ def draw(module: nn.Module, shapes: Mapping[str, tuple[int, ...]], passes: int, 
 
 
 def thinned(module: nn.Module, masks: Mapping[str, Tensor], number: int) -> nn.Module:
-    """A module that shares the weights, with the masks of one pass in place of its dropout layers."""
-    shared = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
+    """A module that shares the weights, with the masks of one pass in place of its dropout layers.
+
+    All that holds no dropout layer is the module's own, so that it moves to another device together with it.
+    """
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in [*module.parameters(), *module.buffers()]}
+    shared |= {id(part): part for part in module.modules() if not any(map(_drops, part.modules()))}
     made = copy.deepcopy(module, shared)
     layers = dropouts(made)
     for name, kept in masks.items():
@@ -113,6 +118,10 @@ def thinned(module: nn.Module, masks: Mapping[str, Tensor], number: int) -> nn.M
                 if part is layer:
                     setattr(parent, place, masked)
     return made.eval()
+
+
+def _drops(module: nn.Module) -> bool:
+    return isinstance(module, _DropoutNd)
 
 
 def _device(module: nn.Module) -> torch.device:

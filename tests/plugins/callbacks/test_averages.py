@@ -220,6 +220,25 @@ def test_buffers_of_ema_are_averaged_or_copied_as_asked(buffers):
     torch.testing.assert_close(callback.mean["1.running_mean"], expected)
 
 
+def test_statistics_of_ema_are_measured_again_as_asked():
+    run = run_of(net())
+    callback = start(ema(decay=0.5, ramp=False, every=1, buffers="re-estimate"), run)
+    for step in (1, 2):
+        move(run, step)
+        updated(callback, run)
+        measured(callback, run)
+    seen = measured(callback, run)
+    hidden = DATA @ seen["0.weight"].T + seen["0.bias"]
+    torch.testing.assert_close(seen["1.running_mean"], hidden.mean(0))
+    torch.testing.assert_close(seen["1.running_var"], hidden.var(0))
+    unseen = run_of(net())
+    other = start(ema(decay=0.5, ramp=False, every=1, buffers="re-estimate"), unseen)
+    for step in (1, 2):
+        move(unseen, step)
+        updated(other, unseen)
+    assert_equal(measured(other, unseen), seen)
+
+
 def test_what_is_averaged_in_16_bits_is_kept_in_32():
     run = run_of(net(torch.bfloat16))
     run.model[0].weight.data.fill_(1.0)
@@ -267,6 +286,19 @@ def test_an_update_that_was_left_out_does_not_count(callback):
 # ---------------------------------------------------------------- statistics
 
 
+@pytest.mark.parametrize(
+    "callback", [swa(start=1, every=1), ema(decay=0.5, every=1, buffers="re-estimate")], ids=["swa", "ema"]
+)
+def test_buffers_that_no_checkpoint_holds_are_in_no_mean(callback):
+    run = run_of(net())
+    run.model.register_buffer("scratch", torch.zeros(1), persistent=False)
+    start(callback, run)
+    for step in (1, 2, 3):
+        move(run, step)
+        updated(callback, run)
+        measured(callback, run)
+
+
 def test_statistics_count_each_row_alike_and_leave_all_else_as_it_is():
     run = run_of(net(), Feed(size=23))  # one batch of 23, and a single sample, which alone has no variance
     run.model.train()
@@ -305,6 +337,7 @@ def test_weights_come_back_bit_for_bit_after_an_error_too_and_tied_ones_once():
 
 MAKERS = {
     "ema": lambda: ema(decay=0.9, every=2),
+    "ema re-estimated": lambda: ema(decay=0.9, every=2, buffers="re-estimate"),
     "switch_ema": lambda: switch_ema(decay=0.9, every=2),
     "swa": lambda: swa(start=3, every=2),
     "lawa": lambda: lawa(last=2),

@@ -95,6 +95,8 @@ def test_passes_share_the_weights_of_their_model():
     ensembler = fitted(mc_dropout(3, passes=6), model := net())
     own = {id(parameter) for parameter in model.parameters()}
     assert {id(parameter) for parameter in ensembler.together.parameters()} == own
+    for made in ensembler.together.each:  # statistics too move with the model to another device
+        assert [made[place] is model[place] for place in range(5)] == [True, True, True, False, True]
 
 
 def test_a_regression_has_the_variance_of_the_passes():
