@@ -238,6 +238,24 @@ def test_pinned_checkpoints_stay_and_so_does_what_no_run_has_written(parent):
     assert (parent / "step-of-mine").is_dir()
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_a_checkpoint_that_is_saved_pinned_is_never_there_without_its_pin(parent, monkeypatch, background):
+    saver, written, seen = Saver(parent, 2, background), store.write, []
+
+    def write(top, step, contents):
+        seen.append((step, (parent / f"{checkpoint.folder_name(step)}.pin").exists()))
+        return written(top, step, contents)
+
+    monkeypatch.setattr(store, "write", write)
+    for step in range(1, 8):
+        saver.save(step, tensors_of(step), {}, pinned=step in (2, 3))
+    saver.wait()
+    saver.close()
+    assert seen == [(step, step in (2, 3)) for step in range(1, 8)]
+    assert [path.name[-1] for path in checkpoint.newest_first(parent)] == ["7", "6", "3", "2"]
+    store.pin(str(parent), 3)  # twice is once
+
+
 def test_numbers_with_more_digits_are_newer(parent):
     for step in (9 * 10**11, 10**12, 10**12 + 1):
         checkpoint.save(parent, step, {}, {"step": step})
