@@ -141,7 +141,10 @@ def test_a_regression_has_a_mean_and_where_it_is_known_a_variance(write, tmp_pat
     made = write(subject(model, "regression", 1, variance=True), "a.pt2")
     assert made["outputs"] == {"mean": ["batch", 1], "variance": ["batch", 1]}
     inputs = torch.randn(5, 4)
-    given = torch.export.load(str(tmp_path / "a.pt2")).module()(inputs)
+    program = torch.export.load(str(tmp_path / "a.pt2"))
+    # What members give is computed once, for both: two linear layers each.
+    assert [str(node.target) for node in program.graph.nodes].count("aten.linear.default") == 4
+    given = program.module()(inputs)
     torch.testing.assert_close(given["mean"], model(inputs), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(given["variance"], model.variance(inputs), rtol=1e-6, atol=1e-6)
     assert write(subject(model, "regression", 1), "a.pt2")["outputs"] == {"mean": ["batch", 1]}
@@ -181,6 +184,19 @@ def test_a_model_that_multiplies_its_batch_is_exported_for_any(write, tmp_path):
     program = torch.export.load(str(tmp_path / "a.pt2")).module()
     for size in (1, 5):
         assert program(torch.ones(size, 4))["outputs"].tolist() == [[3.0, 3.0, 3.0]] * size
+
+
+def test_what_changes_in_place_is_computed_as_often_as_it_is_asked_for(write, tmp_path):
+    class InPlace(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            held = inputs[:, :3].clone()
+            first = held * 2
+            held.add_(1)
+            return first + held * 2
+
+    write(subject(InPlace()), "a.pt2")
+    program = torch.export.load(str(tmp_path / "a.pt2")).module()
+    assert program(torch.ones(2, 4))["outputs"].tolist() == [[6.0, 6.0, 6.0]] * 2
 
 
 class ByValue(nn.Module):

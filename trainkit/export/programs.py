@@ -184,7 +184,24 @@ def _traced(module: nn.Module, samples: Tensor, batch: int | None) -> Any:
     with torch.no_grad(), quiet():
         # What is said of a size stays with the tensor, and a program keeps what it was traced with: no sample of the
         # data is to go with it.
-        return torch.export.export(module, (torch.zeros_like(samples),), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(module, (torch.zeros_like(samples),), dynamic_shapes=shapes, strict=False)
+        _compute_once(program)
+        return program
+
+
+def _compute_once(program: Any) -> None:
+    """Let a program compute once what it asks for twice, such as what members give, for a mean and for a variance."""
+    nodes = [node for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    if any(node.target._schema.is_mutable for node in nodes):
+        return  # what is asked for twice may have changed in between
+    known: dict[tuple[Any, str], Any] = {}
+    for node in nodes:
+        same = known.setdefault((node.target, repr((node.args, node.kwargs))), node)  # a node is shown as its name
+        given = any(user.op == "output" for user in node.users)  # the program's signature names it
+        if same is not node and not given and torch.Tag.nondeterministic_seeded not in node.target.tags:
+            node.replace_all_uses_with(same)
+            program.graph.erase_node(node)
+    program.graph_module.recompile()
 
 
 def _cannot(subject: Subject, samples: Tensor, batch: int | None, error: Exception) -> TrainkitError:
