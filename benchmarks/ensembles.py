@@ -8,12 +8,14 @@ over rounds; of a difference, Welch's.
 
 Beside the peer: batch 64, SGD with momentum 0.9, rate 0.1 falling along a cosine (of snapshots and fast geometric
 ensembles, as these are defined), as many members and epochs on both sides, one thread, in turns. CPU seconds of the
-peer are those of `fit` and `predict`; trainkit's those of `trainkit run` but imports and the report: data, training,
-logs, checkpoints, the choice, the artefact. What the report takes (bootstrap, curves, timings) has its own column.
-Fusion, the members trained together on the mean of their outputs, has no counterpart: it is held against what costs no
-more, five snapshots of one run with the epochs of one member.
+peer are those of `fit` and `predict` with data in memory. trainkit's are those of training (data order, evaluations,
+logs, checkpoints and run folders among it), and of the whole `trainkit run` but imports and the report: also plugins,
+recipe, data, choice and temperature, the artefact and its checks. Fusion, members trained together on the mean of their
+outputs, has no counterpart: it is held against what costs no more, five snapshots of one run with the epochs of one
+member.
 
-`--write` puts the table of kinds into docs/ensembles.md, between its marks; the figures are functions of the seeds.
+`--write` puts the tables into docs/ensembles.md, between their marks. Figures follow from the seeds, CPU seconds do
+not.
 """
 
 from __future__ import annotations
@@ -29,11 +31,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ensemble_kinds import FIGURES, ROOT, SPLIT, all_kinds, called, figures_of, table_of_kinds
+from ensemble_kinds import FAST, FIGURES, ROOT, SPLIT, all_kinds, called, figures_of, table_of_kinds, without_curves
 from search_lanes import used
 
 PAGE = ROOT / "docs" / "ensembles.md"
-MARKS = ("<!-- table of kinds -->", "<!-- end of table of kinds -->")
 RECIPE = """
 recipe = 1
 [run]
@@ -82,7 +83,7 @@ def by_peer(name: str, members: int, epochs: int, seed: int) -> dict[str, float]
     splits, spec = peers.digits(*SHARES)
     outputs, seconds = peers.train(name, splits, members, epochs * members if name == "snapshot" else epochs, seed)
     found = scores(outputs, splits["test"][1], spec)
-    return {**{figure: found[figure] for figure in FIGURES}, "cpu": seconds}
+    return {**{figure: found[figure] for figure in FIGURES}, "training": seconds, "cpu": seconds}
 
 
 def by_trainkit(use: str, more: str, members: int, epochs: int, total: int, seed: int) -> dict[str, float]:
@@ -90,32 +91,37 @@ def by_trainkit(use: str, more: str, members: int, epochs: int, total: int, seed
     import torch
 
     from trainkit.ensemble import report as reports
+    from trainkit.ensemble.training import Training
 
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
-    before_report: list[float] = []
-    make_report = reports.report_of
+    marks: dict[str, float] = {}
+    make_report, train = reports.report_of, Training.run
 
     def report_of(*arguments: Any) -> Any:
-        before_report.append(used())
+        marks["made"] = used()
         return make_report(*arguments)
+
+    def run(self: Training, *arguments: Any) -> None:
+        begun = used()
+        train(self, *arguments)
+        marks["training"] = used() - begun
 
     count = "cycles" if use == "snapshots" else "members"
     table = f'use = "{use}"\n{count} = {members}\n{more.format(epochs=epochs, cycle=CYCLE)}'
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, without_curves():
         (Path(folder) / "recipe.toml").write_text(RECIPE + table)
-        words = [*SPLIT, f"seed={seed}", f"run.duration={total}ep", "--run-dir", str(Path(folder) / "made")]
-        reports.report_of = report_of
+        words = [*SPLIT, *FAST, f"seed={seed}", f"run.duration={total}ep", "--run-dir", str(Path(folder) / "made")]
+        reports.report_of, Training.run = report_of, run  # type: ignore[method-assign]
         try:
             begun = used()
             report = called("run", str(Path(folder) / "recipe.toml"), *words)
-            ended = used()
         finally:
-            reports.report_of = make_report
+            reports.report_of, Training.run = make_report, train  # type: ignore[method-assign]
     found = report["ensemble"]
     raw = {f"raw {name}": value for name, value in figures_of(found, "raw").items()}
-    cost = {"cpu": before_report[0] - begun, "report": ended - before_report[0]}
+    cost = {"training": marks["training"], "cpu": marks["made"] - begun}
     return {**figures_of(found), **raw, **cost}
 
 
@@ -175,7 +181,7 @@ def beside_peer(rounds: int, members: int, epochs: int) -> str:
 def peers_table(found: Mapping[str, list[dict[str, float]]], rounds: int) -> str:
     """Both libraries, kind by kind, and how far apart they are."""
     lines = [
-        "| ensemble | accuracy | NLL | ECE | CPU s | report, CPU s | NLL without temperature |",
+        "| ensemble | accuracy | NLL | ECE | training, CPU s | whole, CPU s | NLL without temperature |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, (label, *_) in PAIRS.items():
@@ -183,7 +189,6 @@ def peers_table(found: Mapping[str, list[dict[str, float]]], rounds: int) -> str
         for one in labels:
             rows, ours = found[one], one == labels[1]
             cells = [cell([row[figure] for row in rows], form) for figure, form in FORMS.items()]
-            cells.append(cell([row["report"] for row in rows], "{:.2f}") if ours else "")
             cells.append(cell([row["raw nll"] for row in rows], "{:.4f}") if ours else "")
             lines.append(f"| {one} | {' | '.join(cells)} |")
         differences = []
@@ -191,11 +196,11 @@ def peers_table(found: Mapping[str, list[dict[str, float]]], rounds: int) -> str
             theirs, ours_ = ([row[figure] for row in found[one]] for one in labels)
             low, high = apart(ours_, theirs) if rounds > 1 else (math.nan, math.nan)
             differences.append(f"{signed(form, low)} to {signed(form, high)}")
-        lines.append(f"| difference, at 95 % | {' | '.join(differences)} | | |")
+        lines.append(f"| difference, at 95 % | {' | '.join(differences)} | |")
     return "\n".join([*lines, "", f"{rounds} interleaved rounds; mean [interval of the mean at 95 %]."])
 
 
-FORMS = {"accuracy": "{:.2%}", "nll": "{:.4f}", "ece": "{:.4f}", "cpu": "{:.2f}"}
+FORMS = {"accuracy": "{:.2%}", "nll": "{:.4f}", "ece": "{:.4f}", "training": "{:.2f}", "cpu": "{:.2f}"}
 
 
 def cell(values: Sequence[float], form: str) -> str:
@@ -220,12 +225,13 @@ def kinds(rounds: int, jobs: int, quick: bool) -> str:
     return table_of_kinds(found, interval)
 
 
-def write(table: str) -> None:
-    """Put the table between its marks."""
+def write(name: str, table: str) -> None:
+    """Put a table between its marks."""
     text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    PAGE.write_text(f"{before}{MARKS[0]}\n{table}\n{MARKS[1]}{after}", encoding="utf-8")
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    PAGE.write_text(f"{before}{begin}\n{table}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -238,7 +244,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="rounds of the table of kinds at once")
     parser.add_argument("--peers", action="store_true", help="only the table beside the peer")
     parser.add_argument("--kinds", action="store_true", help="only the table of kinds")
-    parser.add_argument("--write", action="store_true", help="the table of kinds into docs/ensembles.md")
+    parser.add_argument("--write", action="store_true", help="the tables into docs/ensembles.md")
     options = parser.parse_args()
     rounds = 1 if options.quick else options.rounds
     if not options.kinds:
@@ -246,7 +252,10 @@ def main() -> None:
 
         if ensemble_peers.installed():
             members, epochs = (2, 1) if options.quick else (options.members, options.epochs)
-            print(beside_peer(rounds, members, epochs), flush=True)
+            table = beside_peer(rounds, members, epochs)
+            print(table, flush=True)
+            if options.write and not options.quick:
+                write("table beside Ensemble-PyTorch", table)
         else:
             print("torchensemble is not installed (pip install '.[bench]'): what it gives is left out", flush=True)
         print()
@@ -254,7 +263,7 @@ def main() -> None:
         table = kinds(rounds, options.jobs, options.quick)
         print(table)
         if options.write and not options.quick:
-            write(table)
+            write("table of kinds", table)
 
 
 if __name__ == "__main__":
