@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tarfile
+from pathlib import Path
 
 # One thread, here and in the processes that tests start: results then do not depend on the machine's cores, and on a
 # crowded one threads that wait for each other cost more than the work. It must be set before torch is imported; the
@@ -62,3 +64,22 @@ def can_compile() -> bool:
         return bool(get_cpp_compiler()) and " " not in torch.__file__
     except Exception:  # each release has its own
         return False
+
+
+@pytest.fixture
+def few_pictures(tmp_path: Path) -> Path:
+    """A folder with 200 pictures of ten classes to train on and 40 for the test."""
+    published = Path(__file__).parents[2] / "shared" / "data" / "cifar10-jpeg.tar.gz"
+    if not published.is_file():
+        pytest.skip(f"{published.name} is not beside the project")
+    each = {"train": 20, "test": 4}
+    with tarfile.open(published) as archive:
+        taken: dict[str, int] = {}
+        for member in archive:
+            folder, split = str(Path(member.name).parent), Path(member.name).parts[1:2]
+            if not member.isfile() or not split or taken.get(folder, 0) >= each.get(split[0], 0):
+                continue
+            taken[folder] = taken.get(folder, 0) + 1
+            archive.extract(member, tmp_path / "data", filter="data")
+    assert len(taken) == 20, "ten classes in each of two splits"
+    return tmp_path / "data"

@@ -56,3 +56,14 @@ def test_snapshots_and_the_seeds_beside_them_cost_as_many_updates():
     runs, length = seeds.tables["ensemble"]["members"], seeds.tables["run"]["duration"]
     assert snapshots.tables["ensemble"]["cycles"] == runs
     assert runs * int(length.removesuffix("ep")) == int(snapshots.tables["run"]["duration"].removesuffix("ep"))
+
+
+def test_small_resnets_on_a_folder_of_pictures(tmp_path, capsys, monkeypatch, few_pictures):
+    monkeypatch.setenv("TRAINKIT_DATA", str(few_pictures))
+    monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path / "cache"))
+    small = ["run.duration=1ep", "data.batch_size=64", "ensemble.members=2", "ensemble.bootstrap=10"]
+    words = [str(FOLDER / "cifar10.toml"), *small, "--run-dir", str(tmp_path / "made"), "--without", "reports"]
+    assert main([*words, "--json", "-q"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (len(report["members"]), report["samples"]["test"]) == (2, 40)
+    assert report["ensemble"]["test"]["raw"]["nll"]["value"] > 0
