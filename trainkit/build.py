@@ -231,7 +231,8 @@ def cut_dataset(builder: Builder, dataset: Dataset, say: Callable[[str], None]) 
 
 def cutting(tables: Mapping[str, Any]) -> dict[str, Any]:
     """What a recipe says of which samples train and which validate, as `cut_anew` and `parts_of` take it."""
-    return {key: tables["data"][key] for key in _CUT_SETTINGS} | {"seed": data_seed(tables)}
+    # Of a recipe that was read from its text, what is unset is not there.
+    return {key: tables["data"].get(key) for key in _CUT_SETTINGS} | {"seed": data_seed(tables)}
 
 
 def feed_settings(builder: Builder, spec: DataSpec, precision: Precision) -> dict[str, Any]:
@@ -243,7 +244,8 @@ def feed_settings(builder: Builder, spec: DataSpec, precision: Precision) -> dic
 
 def data_seed(tables: Mapping[str, Any]) -> int:
     """What the data component, folds and bootstrap draws draw from."""
-    seed: int = tables["seed"] if tables["data"]["seed"] is None else tables["data"]["seed"]
+    own = tables["data"].get("seed")
+    seed: int = tables["seed"] if own is None else own
     return seed
 
 

@@ -67,8 +67,12 @@ class Pupil:
         self.student = dataclasses.replace(student, name="the student", recipe=recipe)
         figure = "mse" if validation.spec.task == "regression" else "nll"
 
+        rows = _unlearnt(validation)
+        if not len(rows):
+            return
+
         def measured(outputs: Tensor) -> float:
-            return score(figure, outputs, validation.targets, validation.spec)
+            return score(figure, outputs[rows], validation.targets[rows], validation.spec)
 
         self.found = {"student": measured(validation.measure(student.module))}
         said = f"on validation the student has {figure} {self.found['student']:.4g}"
@@ -95,3 +99,11 @@ class Pupil:
     def load_state(self, state: Mapping[str, Any], /) -> None:
         """Take back what `state` gave; the stored member is the student."""
         self.found = dict(state["found"])
+
+
+def _unlearnt(validation: Validation) -> Tensor:
+    """The samples of the validation split, by row: teachers that are folds or draws are asked of others too, which a
+    student learns."""
+    sizes, index = validation.spec.sizes, validation.index
+    through_training = int(index.max()) >= sizes.get("val", 0)
+    return (index >= (sizes.get("train", 0) if through_training else 0)).nonzero().squeeze(1)

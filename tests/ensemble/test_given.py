@@ -146,6 +146,14 @@ def test_a_trial_on_folds_is_one_member(command, study, tmp_path: Path, plugins:
     assert sorted(names_of(tmp_path / "it")) == ["trial 0", "trial 1"]
     opened = load_ensemble(tmp_path / "it", plugins)
     assert opened.members(torch.zeros(1, 13)).shape == (2, 1, 3)
+    # Each sample was learnt by some run of each member: what the ensemble gives for it tells nothing.
+    report = json.loads((tmp_path / "it" / "report.json").read_text())
+    assert report["validation_is"] == "out of fold"
+    assert set(report["ensemble"]) == {"temperature", "test"}
+    assert report["temperature"] == report["ensemble"]["temperature"] == 1.0
+    assert report["ensemble"]["test"]["calibrated"] == report["ensemble"]["test"]["raw"]
+    assert "reason" in report["reselection"]
+    assert len(report["curve"]["points"]) == 2
 
 
 def test_a_study_whose_best_evaluations_count_gives_those_weights(command, study, tmp_path: Path):

@@ -29,23 +29,7 @@ def validation_of(members: Sequence[Member], base: Base, say: Callable[[str], No
     Raises:
         UsageError: if there is no such sample, or members on folds are mixed with others.
     """
-    held = torch.stack([held_by(member, base) for member in members])
-    common = held.all(0)
-    if bool((held != held[0]).any()) and any(_one_fold(member) for member in members):
-        plain = next((one for one in members if one.fold is None and not isinstance(one, FoldedMember)), None)
-        if plain is not None:
-            folded = next(one for one in members if _one_fold(one))
-            raise UsageError(
-                f"{folded.name} and {plain.name} do not fit: one was trained on a fold, on samples that the other one "
-                "is judged by\n  combine runs on folds with runs on folds alone, such as all those of one recipe"
-            )
-        common = held.any(0)
-    if all(_one_draw(member) for member in members):
-        held |= torch.stack([_out_of_bag(member, base) for member in members])
-        common = held.any(0)
-    if not bool(common.any()):
-        raise UsageError(_nothing(members, held, base))
-    numbers = common.nonzero().squeeze(1)
+    held, numbers = asked(members, base)
     first = len(base.dataset.splits["train"])
     of_validation = base.has("val") and int(numbers[0]) >= first
 
@@ -73,6 +57,58 @@ def validation_of(members: Sequence[Member], base: Base, say: Callable[[str], No
         renew=base.renew,
         say=say or base.say,
     )
+
+
+def asked(members: Sequence[Member], base: Base) -> tuple[Tensor, Tensor]:
+    """Which samples members are measured on.
+
+    Returns:
+        ``(members, all)`` bool, whether the member was not trained on the sample, counted through the training split
+        and on through the validation split; and the numbers of those samples that are measured, int64.
+
+    Raises:
+        UsageError: as `validation_of`.
+    """
+    held = torch.stack([held_by(member, base) for member in members])
+    common = held.all(0)
+    if bool((held != held[0]).any()) and any(_one_fold(member) for member in members):
+        plain = next((one for one in members if one.fold is None and not isinstance(one, FoldedMember)), None)
+        if plain is not None:
+            folded = next(one for one in members if _one_fold(one))
+            raise UsageError(
+                f"{folded.name} and {plain.name} do not fit: one was trained on a fold, on samples that the other one "
+                "is judged by\n  combine runs on folds with runs on folds alone, such as all those of one recipe"
+            )
+        common = held.any(0)
+    if all(_one_draw(member) for member in members):
+        held |= torch.stack([_out_of_bag(member, base) for member in members])
+        common = held.any(0)
+    if not bool(common.any()):
+        raise UsageError(_nothing(members, held, base))
+    return held, common.nonzero().squeeze(1)
+
+
+def unseen_by(member: Member, base: Base) -> Tensor:
+    """Which samples no model of a member was trained on: bool, as `held_by`."""
+    if isinstance(member, FoldedMember):
+        return torch.stack([held_by(run, base) for run in member.runs]).all(0)
+    return held_by(member, base)
+
+
+def unseen_by_all(members: Sequence[Member], made_of: Sequence[Member], base: Base) -> Tensor:
+    """Which of the samples that members are measured on no model was trained on: bool, as the rows of `validation_of`.
+
+    Args:
+        members: those that the ensembler was given. One that is a run for each fold gives for each sample what it did
+            not learn, yet what is made of it has learnt all of them.
+        made_of: those that the ensemble has, among them maybe one that was trained by the ensembler, such as a student.
+        base: what they are measured by.
+    """
+    held, numbers = asked(members, base)
+    names = {member.name for member in members}
+    others: list[Member] = [member for member in members if isinstance(member, FoldedMember)]
+    others += [member for member in made_of if member.name not in names]
+    return torch.stack([held.all(0), *(unseen_by(member, base) for member in others)]).all(0)[numbers]
 
 
 def held_by(member: Member, base: Base) -> Tensor:

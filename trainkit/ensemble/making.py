@@ -13,7 +13,7 @@ from torch import Tensor
 from trainkit.ensemble.artefact import MANIFEST, artefact_of, write_artefact
 from trainkit.ensemble.asking import Asking
 from trainkit.ensemble.base import Base
-from trainkit.ensemble.held_out import held_by, validation_of
+from trainkit.ensemble.held_out import unseen_by, unseen_by_all, validation_of
 from trainkit.ensemble.members import FoldedMember
 from trainkit.ensemble.opened import Ensemble, load_ensemble, unlike
 from trainkit.ensemble.temperature import fit_temperature
@@ -120,7 +120,7 @@ def _temperature(raw: Ensemble, members: Sequence[Member], base: Base, making: M
         return 1.0
     if len(members) == 1 and _equals(raw, members[0], base):
         return 1.0
-    unseen = torch.stack([_unseen(member, base) for member in members]).all(0)
+    unseen = torch.stack([unseen_by(member, base) for member in [*members, *raw.made_of]]).all(0)
     rows = unseen[len(base.dataset.splits["train"]) :]
     if not base.has("val") or not bool(rows.any()):
         making.note(
@@ -135,7 +135,8 @@ def _temperature(raw: Ensemble, members: Sequence[Member], base: Base, making: M
     numbers, outputs = unchosen(
         lambda: builder.make("ensemble"), members, validation, raw, making.recipe.tables["seed"]
     )
-    return fit_temperature(outputs, validation.targets[numbers], base.spec)
+    free = unseen_by_all(members, raw.made_of, base)[numbers]  # a student has learnt what its teachers were not shown
+    return fit_temperature(outputs[free], validation.targets[numbers[free]], base.spec)
 
 
 def _equals(raw: Ensemble, member: Member, base: Base) -> bool:
@@ -144,13 +145,6 @@ def _equals(raw: Ensemble, member: Member, base: Base) -> bool:
         return True
     given, alone = (log_probabilities(base.measure(one, "val"), base.spec) for one in (raw, member.module))
     return torch.allclose(given, alone, rtol=1e-5, atol=1e-6)
-
-
-def _unseen(member: Member, base: Base) -> Tensor:
-    """The samples that no model of a member was trained on."""
-    if isinstance(member, FoldedMember):
-        return torch.stack([held_by(run, base) for run in member.runs]).all(0)
-    return held_by(member, base)
 
 
 def made_whole(asking: Asking, workshop: RecipeWorkshop, base: Base, making: Making) -> dict[str, Any]:

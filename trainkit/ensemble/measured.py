@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.figures import Compared, Folded, Given
-from trainkit.ensemble.held_out import held_by, validation_of
+from trainkit.ensemble.held_out import asked, held_by, unseen_by_all, validation_of
 from trainkit.ensemble.opened import Ensemble
 from trainkit.ensemble.temperature import fit_temperature
 from trainkit.ensembler import Member
@@ -69,7 +69,7 @@ class Measured:
         self.raw = Raw(ensemble)
         self.given = validation_of(self.members, base, lambda text: None)
         # Where members are folds of the same samples, no sample may be asked of all: each is asked of some.
-        self.common = self.given.held_out.all(0).nonzero().squeeze(1)
+        self.common = unseen_by_all(self.members, ensemble.made_of, base).nonzero().squeeze(1)
         self.folded = not len(self.common)
         self.temperatures = [self._temperature(number) for number in range(len(self.members))]
         self.ensemble_temperature = self._ensemble_temperature()
@@ -118,15 +118,10 @@ class Measured:
 
     def _longer_on_validation(self) -> Tensor | None:
         """What the longer run gives for the same samples, where it was trained on none of them."""
-        index, free = self.given.index, self._unseen_by_longer()
-        if self.longer is None or not bool(torch.isin(index[self.common], free).all()) or self._numbers_pass_training:
+        numbers = asked(self.members, self.base)[1][self.common]
+        if self.longer is None or not bool(held_by(self.longer, self.base)[numbers].all()):
             return None
-        return self.base.outputs(self.longer.module, "val")[index[self.common]]
-
-    @property
-    def _numbers_pass_training(self) -> bool:
-        """Whether samples are numbered through the training split too, as they are where members are folds."""
-        return any(member.fold is not None for member in self.members) or not self.base.has("val")
+        return self.given.measure(self.longer.module)[self.common]
 
     def test(self) -> Seen | None:
         """The test samples; ``None`` where there are none, or they are not to be looked at."""

@@ -55,14 +55,17 @@ class Retrying:
     def _find(self) -> None:
         """Find out how it can be fitted anew: so that it gives for all members what it gave."""
         measured, seen, members = self._measured, self._seen, self._measured.members
-        before = seen.measure(measured.raw)
+        # Remembered outputs of members that are folds are out of fold, those of the ensemble are not: on test samples
+        # they are the same.
+        by_test = measured.folded and self._test is not None
+        before = self._test.ensemble if by_test and self._test is not None else seen.measure(measured.raw)
         test = None if self._test is None else self._test.outputs
         self.most = draws_for(seen.outputs.numel() + (0 if test is None else test.numel()), self._count)
         if not self.most:
             self.reason = "there are too many members and samples for that"
             return
         outputs = FromOutputs(self._fresh, members, seen, test)
-        if self._gives(outputs, before):
+        if self._gives(outputs, before, by_test):
             self.refit = outputs
             return
         if self._work() > WORK:
@@ -72,7 +75,7 @@ class Retrying:
         measure = None if test is None else lambda module: base.measure(module, "test")
         modules = FromModules(self._fresh, members, seen, measure)
         self.most = 1
-        if self._gives(modules, before):
+        if self._gives(modules, before, by_test):
             self.refit = modules
         else:
             self.reason = "the ensembler, fitted anew to all of them, gives something else"
@@ -81,10 +84,12 @@ class Retrying:
         made: Ensembler = Builder(self._making.recipe, self._making.plugins, silent).make("ensemble")
         return made
 
-    def _gives(self, refit: Refit, before: Tensor) -> bool:
+    def _gives(self, refit: Refit, before: Tensor, by_test: bool) -> bool:
         """Whether it can be fitted anew this way, and gives what it gave."""
         try:
-            return agrees(refit(range(self._count)).validation, before)
+            again = refit(range(self._count))
+            given = again.test if by_test else again.validation
+            return given is not None and agrees(given, before)
         except Exception:  # a plugin's ensembler may need anything; that ends no report
             return False
 

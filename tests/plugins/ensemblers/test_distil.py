@@ -186,3 +186,21 @@ def test_regression_follows_numbers(tmp_path: Path, plugins: Plugins) -> None:
     spread = ensemble.spec.target_std[0]
     # Below the variance of the targets, in the square of their units: it has learnt something.
     assert 0 < ensemble.ensembler.state()["found"]["student"] < spread**2
+
+
+def test_a_student_of_draws_is_judged_by_validation_alone(tmp_path: Path, plugins: Plugins) -> None:
+    """Its teachers are also asked for training samples that they did not draw; the student has learnt these."""
+    from trainkit.ensemble.inference import evaluate_ensemble
+    from trainkit.ensemble.session import make_ensemble
+
+    recipe = RECIPE + DISTIL.replace('"seeds"', '"bagging"') + "bootstrap = 20\n"
+    (tmp_path / "recipe.toml").write_text(recipe)
+    done = make_ensemble(load_recipe(tmp_path / "recipe.toml", [], plugins), plugins, tmp_path / "made")
+    figures = evaluate_ensemble(tmp_path / "made", "val", plugins)
+    sizes = load_ensemble(tmp_path / "made").spec.sizes
+    assert done.report["samples"]["validation"] == sizes["val"]
+    own = done.report["ensemble"]["validation"]["calibrated"]
+    assert own["nll"]["value"] == pytest.approx(figures["nll"], rel=1e-5)
+    found = load_ensemble(tmp_path / "made").ensembler.state()["found"]
+    raw = done.report["ensemble"]["validation"]["raw"]
+    assert found["student"] == pytest.approx(raw["nll"]["value"], rel=1e-5)
