@@ -167,16 +167,20 @@ class Kinds:
 
     def of_search(self) -> None:
         """The trials of one search, chosen and combined in every way; and a soup of fine-tuned trials."""
-        if self.wants("the best trial of a search", "`greedy`", "`topk`", "`convex`", "`vote`"):
+        if self.wants("the best trial of a search", "`greedy`", "`topk`", "`convex`", "`vote`, of all trials"):
             study = self.run("search_then_greedy", *self.searched)
             report, folder = study["ensemble"], str(self.folder / "search_then_greedy")
             epochs = report["cost"]["training"]["all"]["epochs"]
             self.rows.append(Row("the best trial of a search", 1, epochs, 1, figures_of(report["best_member"])))
             self.add("`greedy`", report)
-            for use, *words in (("topk", "k=5"), ("convex", "members=16"), ("vote", "members=9")):
+            for use, label, *words in (
+                ("topk", "`topk`", "k=5"),
+                ("convex", "`convex`"),
+                ("vote", "`vote`, of all trials"),
+            ):
                 out = str(self.folder / use)
                 made = called("ensemble", folder, "--use", use, *words, "bootstrap=10", "--out", out)
-                self.add(f"`{use}`", made, epochs)
+                self.add(label, made, epochs)
         if self.wants("`stacking`, of folds"):
             self.add("`stacking`, of folds", self.run("stacking", *self.searched)["ensemble"])
         if self.wants("`average`, greedy soup"):
