@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from trainkit.ensemble.artefact import MANIFEST, artefact_of, write_artefact
 from trainkit.ensemble.asking import Asking

@@ -7,11 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from trainkit.ensemble.artefact import artefact_of, write_artefact
+from torch import Tensor
+
+from trainkit import checkpoint
+from trainkit.ensemble.artefact import Artefact, artefact_of, write_artefact
 from trainkit.ensemble.base import Base
-from trainkit.ensemble.folder import LONGER, member_folder
+from trainkit.ensemble.folder import LONGER, digest_of, member_folder
 from trainkit.ensemble.members import Source, checkpoints_of, member_of_run, member_of_source
 from trainkit.ensemble.training import Training, job_of
+from trainkit.ensemble.verify import read_artefact
 from trainkit.ensembler import Ensembler, Member
 from trainkit.errors import CheckpointError, RecipeError, UsageError
 from trainkit.recipe import Recipe, trial_recipe
@@ -128,6 +132,11 @@ class RecipeWorkshop:
         settings = {**core, **self.settings[key]}
         base, folder = self._base, self.folder / TEACHER
         made = artefact_of(settings, ensembler.members(), ensembler.state(), 1.0, base.recipe.tables, base.spec)
+        if (member_folder(self.folder, self.trained) / "recipe.toml").is_file() and _other(folder, made):
+            raise UsageError(
+                f"{member_folder(self.folder, self.trained)}: it was taught by another ensemble than [ensemble.{key}] "
+                f"now makes\n  put [ensemble.{key}] back, name a new folder with --run-dir, or begin anew with --fresh"
+            )
         write_artefact(folder, made)
         return folder.resolve()
 
@@ -163,6 +172,26 @@ class RecipeWorkshop:
         if self._base.has("val") or all(recipe.tables["data"]["folds"] is not None for recipe in recipes):
             return
         raise no_validation(self._base)
+
+
+def _other(folder: Path, made: Artefact) -> bool:
+    """Whether a folder holds an ensemble that predicts something else than one that is about to be written there."""
+    try:
+        before = read_artefact(folder)
+    except (CheckpointError, UsageError):
+        return False
+    return _essence(before) != _essence(made)
+
+
+def _essence(artefact: Artefact) -> tuple[Any, ...]:
+    tensors: dict[str, Tensor] = {}
+    state = digest_of(checkpoint.split_state(artefact.state, "state", tensors))
+    return (
+        artefact.settings["use"],
+        [one.weights for one in artefact.members],
+        state,
+        checkpoint.tensors_sha256(tensors),
+    )
 
 
 def no_validation(base: Base) -> UsageError:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from trainkit import Ensemble, Report, Run, hookimpl, load_ensemble
-from trainkit.errors import RecipeError
+from trainkit.errors import RecipeError, UsageError
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
@@ -46,6 +46,7 @@ DISTIL = """
 [ensemble]
 use = "distil"
 executor = "serial"
+bootstrap = 20
 of = { use = "seeds", members = 2 }
 model = { use = "mlp", widths = [4] }
 """
@@ -107,6 +108,27 @@ def test_says_what_the_teacher_was_good_for(made: Path) -> None:
     found = load_ensemble(made).ensembler.state()["found"]
     assert f"{found['student']:.4g}" in said
     assert ("has not helped" in said) == (found["control"] <= found["student"])
+
+
+def test_a_student_of_another_teacher_is_not_taken_for_its_own(made: Path, tmp_path: Path, plugins: Plugins) -> None:
+    """The teacher's folder has the same name, so that the student's recipe says nothing of what is in it."""
+    from trainkit.ensemble.session import make_ensemble
+
+    shutil.copytree(made, tmp_path / "kept")
+    try:
+
+        def go_on(*changes: str) -> str:
+            recipe = load_recipe(made / "recipe.toml", list(changes), plugins)
+            make_ensemble(recipe, plugins, made, resume=True)
+            return json.loads((made / "ensemble.json").read_text())["members"][0]["weights"]
+
+        before = json.loads((made / "ensemble.json").read_text())["members"][0]["weights"]
+        with pytest.raises(UsageError, match="was taught by another ensemble"):
+            go_on('ensemble.of.combine="logit"')
+        assert go_on('ensemble.of.combine="auto"', "ensemble.bootstrap=30") == before
+    finally:
+        shutil.rmtree(made)
+        shutil.copytree(tmp_path / "kept", made)
 
 
 def test_the_loss_is_hintons(made: Path, plugins: Plugins) -> None:
@@ -193,7 +215,7 @@ def test_a_student_of_draws_is_judged_by_validation_alone(tmp_path: Path, plugin
     from trainkit.ensemble.inference import evaluate_ensemble
     from trainkit.ensemble.session import make_ensemble
 
-    recipe = RECIPE + DISTIL.replace('"seeds"', '"bagging"') + "bootstrap = 20\n"
+    recipe = RECIPE + DISTIL.replace('"seeds"', '"bagging"')
     (tmp_path / "recipe.toml").write_text(recipe)
     done = make_ensemble(load_recipe(tmp_path / "recipe.toml", [], plugins), plugins, tmp_path / "made")
     figures = evaluate_ensemble(tmp_path / "made", "val", plugins)
