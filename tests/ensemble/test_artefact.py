@@ -21,7 +21,9 @@ from torch import Tensor
 import trainkit
 from trainkit.checkpoint import tensors_sha256, to_safetensors
 from trainkit.ensemble import artefact as artefacts
+from trainkit.ensemble import rebuild
 from trainkit.ensemble.artefact import MANIFEST, artefact_of, manifest_sha256, write_artefact
+from trainkit.ensemble.inference import evaluate_ensemble
 from trainkit.ensemble.members import Source, base_of_run, folded, members_of
 from trainkit.ensemble.opened import load_ensemble, unlike
 from trainkit.ensemble.together import reproducibly
@@ -415,6 +417,33 @@ def test_a_hostile_recipe_is_refused(text: str, copy: Path, plugins: Plugins):
     with pytest.raises((CheckpointError, PluginError)) as found:
         load_ensemble(copy, plugins)
     assert found.value.exit_code in (3, 5)
+
+
+def test_a_recipe_of_many_large_layers_is_refused_before_memory_is_gone(
+    copy: Path, plugins: Plugins, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rebuild, "SPARE", 1 << 20)
+    text = f'[model]\nuse = "mlp"\nwidths = {[900] * 1500}\n'.encode()
+    digest = hashlib.sha256(text).hexdigest()
+    replace(copy, f"recipes/{digest}.toml", text)
+    change(copy, lambda manifest: manifest["members"][0]["pieces"][0].update(recipe=digest))
+    assert "builds tensors of more than" in refused(copy, plugins)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[run]\nduration = "1ep"\n', r"no \[data\] table"),
+        ('[data]\nuse = "wine"\n[loss]\nuse = "cross_entropy"\n', r"no \[run\] table"),
+    ],
+)
+def test_a_recipe_without_the_data_cannot_be_measured_by(text: str, says: str, copy: Path, plugins: Plugins):
+    data = f"seed = 1\n{text}".encode()
+    digest = hashlib.sha256(data).hexdigest()
+    replace(copy, f"recipes/{digest}.toml", data)
+    change(copy, lambda manifest: manifest.update(recipe=digest))
+    with pytest.raises(CheckpointError, match=says):
+        evaluate_ensemble(copy, "test", plugins)
 
 
 def test_links_and_what_is_no_file_are_refused(copy: Path, tmp_path: Path, plugins: Plugins):

@@ -72,6 +72,8 @@ def base_of(artefact: Artefact, plugins: Plugins, folder: Path, progress: Progre
         recipe = parts_from_text(text, f"{folder}: the recipe of its data", ("data", "loss", "metric"), plugins)
     except RecipeError as error:
         raise refused_here(folder, error) from error
+    if "run" not in recipe.tables:
+        raise CheckpointError(f"{folder}: the recipe of its data has no [run] table, which says the device")
     base = Base(recipe, plugins, name=str(folder), progress=progress, say=lambda text: say(f"note: {text}"))
     own, other = artefact.spec, base.spec
     if (own.task, own.outputs, own.classes, own.input_shape) != (

@@ -214,10 +214,11 @@ def _ensembler(artefact: Artefact, plugins: Plugins, folder: Path) -> Ensembler:
 
 def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: Path) -> Member:
     models, held = [], sum(tensor.numel() for tensor in artefact.weights[stored.weights].values())
+    bounded = Bounded(held, f"{folder}: {stored.name}")
     for piece in stored.pieces:
         try:
             recipe = parts_from_text(artefact.recipes[piece.recipe], f"{folder}: {stored.name}", ("model",), plugins)
-            with Bounded(held, f"{folder}: {stored.name}"):
+            with bounded:
                 models.append(align(built_from(recipe, piece.spec), piece.spec, artefact.spec))
         except RecipeError as error:
             raise refused_here(folder, error) from error

@@ -56,10 +56,11 @@ def first_weights(recipe: Recipe, base: Base) -> str:
 
 _MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)
 SPARE = 1 << 24  # numbers that a model may make beside its weights, such as those of a table that is not saved
+TIMES = 16  # how often as much it may make in all, such as layers that it throws away
 
 
 class Bounded(TorchFunctionMode):
-    """Within this no tensor is made that is much larger than a model's weights: its recipe may be a stranger's.
+    """Within this no tensor, nor all together, is much larger than a model's weights: its recipe may be a stranger's.
 
     Args:
         numbers: how many the weights are.
@@ -70,6 +71,7 @@ class Bounded(TorchFunctionMode):
         super().__init__()
         self.numbers = numbers
         self.name = name
+        self.made = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Look at the size of what is to be made.
@@ -77,9 +79,14 @@ class Bounded(TorchFunctionMode):
         Raises:
             CheckpointError: if it is too large.
         """
-        if func in _MAKERS and (wanted := _numbers(args, kwargs or {})) > self.numbers + SPARE:
-            held = f"all of its weights are {self.numbers:,}"
-            raise CheckpointError(f"{self.name}: its recipe builds a tensor of {wanted:,} numbers, and {held}")
+        if func in _MAKERS:
+            most, wanted = self.numbers + SPARE, _numbers(args, kwargs or {})
+            self.made += wanted
+            if wanted > most or self.made > TIMES * most:
+                what = f"a tensor of {wanted:,} numbers" if wanted > most else f"tensors of more than {TIMES * most:,}"
+                raise CheckpointError(
+                    f"{self.name}: its recipe builds {what}, and all of its weights are {self.numbers:,}"
+                )
         return func(*args, **(kwargs or {}))
 
 
