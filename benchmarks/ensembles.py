@@ -191,10 +191,12 @@ def peers_table(found: Mapping[str, list[dict[str, float]]], rounds: int) -> str
             cells = [cell([row[figure] for row in rows], form) for figure, form in FORMS.items()]
             cells.append(cell([row["raw nll"] for row in rows], "{:.4f}") if ours else "")
             lines.append(f"| {one} | {' | '.join(cells)} |")
+        if rounds == 1:
+            continue
         differences = []
         for figure, form in FORMS.items():
             theirs, ours_ = ([row[figure] for row in found[one]] for one in labels)
-            low, high = apart(ours_, theirs) if rounds > 1 else (math.nan, math.nan)
+            low, high = apart(ours_, theirs)
             differences.append(f"{signed(form, low)} to {signed(form, high)}")
         lines.append(f"| difference, at 95 % | {' | '.join(differences)} | |")
     return "\n".join([*lines, "", f"{rounds} interleaved rounds; mean [interval of the mean at 95 %]."])
