@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import tomli
 
 from trainkit import checkpoint, store
 from trainkit.errors import CheckpointError
@@ -51,7 +55,8 @@ def begin_from(parent: Path, folder: Path) -> None:
     write_atomically(folder / "environment.json", read_text(parent / "environment.json"))
     # The other run may be gone when somebody asks whether two runs come from the same weights.
     weights = [checkpoint.tensors_sha256(tensors, "model/"), *begun_with(parent)]
-    remember(folder, "begin from", state["step"], "", parent=str(parent), checkpoint=found.name, weights=weights)
+    begun = {"parent": str(parent), "checkpoint": found.name, "weights": weights, "first": _first_of(parent)}
+    remember(folder, "begin from", state["step"], "", True, **begun)
     write_atomically(folder / "recipe.toml", read_text(parent / "recipe.toml"))  # last: it says that the run is there
 
 
@@ -59,6 +64,28 @@ def parent_of(folder: Path) -> Path | None:
     """The run folder that a run began from; ``None`` where it began from nothing."""
     begun = _beginning(folder)
     return None if begun is None else Path(str(begun.get("parent", "")))
+
+
+def is_there(folder: Path) -> bool:
+    """Whether the run that a run began from still lies where it was: in its place may be one of other first weights."""
+    begun, parent = _beginning(folder), parent_of(folder)
+    if begun is None or parent is None:
+        return False
+    try:
+        return bool(begun.get("first") == _first_of(parent)) and begun_with(folder)[1:] == begun_with(parent)
+    except (OSError, ValueError):
+        return False
+
+
+def _first_of(run: Path) -> str:
+    """SHA-256 of what decides with which weights a run begins, on given data."""
+    text = read_text(run / "recipe.toml")
+    try:
+        tables = tomli.loads(text)
+    except (ValueError, RecursionError):
+        tables = {"model": text}
+    first = {key: tables.get(key) for key in ("seed", "model")}
+    return hashlib.sha256(json.dumps(first, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def begun_with(folder: Path) -> list[str]:

@@ -196,6 +196,21 @@ def test_runs_that_began_from_one_checkpoint_share_it_also_when_it_is_gone(own_r
     assert alone[0] & alone[1]
 
 
+def test_another_run_in_the_place_of_the_one_that_it_began_from_is_no_ancestor(own_run: RunOf, plugins: Plugins):
+    place = own_run("a").parent / "pretrained"
+    children = []
+    for name in ("a", "b"):
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(place.parent / "a" if name == "a" else own_run(name), place)
+        children.append(place.parent / f"child of {name}")
+        begin_from(place, children[-1])
+    base = base_of_run(place, plugins)
+    first, second = (member(next(path.glob("checkpoints/step-*")), base).ancestors for path in children)
+    assert first
+    assert len(second) == 2
+    assert not first & second
+
+
 # ------------------------------------------------------------ what keeps a run out
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainkit import checkpoint
-from trainkit.branch import begun_with, parent_of
+from trainkit.branch import begun_with, is_there, parent_of
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.rebuild import first_weights
 from trainkit.errors import MachineError, TrainkitError, UsageError
@@ -83,10 +83,12 @@ def ancestors_of(folder: Path, first_sha256: str, base: Base) -> frozenset[str]:
         if parent is None:
             return frozenset(found | {first_sha256})
         found.update(begun_with(folder))
+        if not is_there(folder):  # what its own history says must do
+            return frozenset(found)
         try:
             recipe = load_recipe(parent / "recipe.toml", [], base.plugins)
             first_sha256 = first_weights(recipe, base)
-        except TrainkitError:  # the run that it began from is gone: what its own history says must do
+        except TrainkitError:  # such as a model that is not installed any more
             return frozenset(found)
         folder = parent
     return frozenset(found)
