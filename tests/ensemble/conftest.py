@@ -114,3 +114,20 @@ def making(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Making:
     file = tmp_path / "ensemble.toml"
     file.write_text(MAKING, encoding="utf-8")
     return Making(file)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ensemble that the recipe above makes, undisturbed; nobody changes it."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    (home / "ensemble.toml").write_text(MAKING, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(costs, "latency_ms", lambda *given: 1.0)
+        Making(home / "ensemble.toml")(home / "it")
+    return home / "it"
+
+
+@pytest.fixture
+def own_ensemble(made_once: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(made_once, tmp_path / "e"))

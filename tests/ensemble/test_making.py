@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -40,17 +41,15 @@ def test_members_are_trained_and_the_ensemble_is_frozen_and_measured(tmp_path: P
     assert opened.temperature == made.report["temperature"] != 1.0
 
 
-def test_a_member_is_the_run_that_its_recipe_makes_alone(tmp_path: Path, making: Making) -> None:
-    making(tmp_path / "e")
-    recipe = load_recipe(tmp_path / "e/members/0001/recipe.toml", [], making.plugins)
+def test_a_member_is_the_run_that_its_recipe_makes_alone(tmp_path: Path, making: Making, made_once: Path) -> None:
+    recipe = load_recipe(made_once / "members/0001/recipe.toml", [], making.plugins)
     alone = launch(recipe, making.plugins, folder=tmp_path / "alone", say=lambda text: None)
-    assert alone.weights_sha256 == trained(tmp_path / "e")["0001"]
+    assert alone.weights_sha256 == trained(made_once)["0001"]
 
 
-def test_lanes_train_the_same_members(tmp_path: Path, making: Making) -> None:
-    making(tmp_path / "serial")
+def test_lanes_train_the_same_members(tmp_path: Path, making: Making, made_once: Path) -> None:
     making(tmp_path / "lanes", "ensemble.executor=lanes")
-    wanted, found = (load_ensemble(tmp_path / name, making.plugins) for name in ("serial", "lanes"))
+    wanted, found = (load_ensemble(folder, making.plugins) for folder in (made_once, tmp_path / "lanes"))
     inputs = torch.randn(16, 6, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(found.members(inputs), wanted.members(inputs), rtol=1e-4, atol=1e-5)
 
@@ -102,14 +101,13 @@ class Stops(Signals):
         self._name = value
 
 
-def test_a_stopped_ensemble_goes_on_and_trains_no_member_twice(tmp_path: Path, making: Making) -> None:
-    making(tmp_path / "whole")
+def test_a_stopped_ensemble_goes_on_and_trains_no_member_twice(tmp_path: Path, making: Making, made_once: Path) -> None:
     made = making(tmp_path / "e", signals=Stops(tmp_path / "e", 2))
     assert (made.status, made.reason) == ("interrupted", "signal SIGTERM")
     assert list(trained(tmp_path / "e")) == ["0000", "0001"]
     before = (tmp_path / "e/members/0001/history.jsonl").read_text()
     assert making.resume(tmp_path / "e").status == "finished"
-    assert essence(tmp_path / "e") == essence(tmp_path / "whole")
+    assert essence(tmp_path / "e") == essence(made_once)
     assert (tmp_path / "e/members/0001/history.jsonl").read_text() == before
 
 
@@ -140,7 +138,7 @@ class Dies(BaseException):
     ],
 )
 def test_it_goes_on_wherever_the_process_died(
-    tmp_path: Path, making: Making, monkeypatch: pytest.MonkeyPatch, where: str
+    tmp_path: Path, making: Making, made_once: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def dies(*given: Any, **named: Any) -> Any:
         raise Dies
@@ -155,51 +153,46 @@ def test_it_goes_on_wherever_the_process_died(
     making(tmp_path / "e", resume=True)
     assert trained(tmp_path / "e").items() >= before.items()
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    making(tmp_path / "whole")
-    assert essence(tmp_path / "e") == essence(tmp_path / "whole")
+    assert essence(tmp_path / "e") == essence(made_once)
 
 
-def test_what_is_frozen_is_not_chosen_again(tmp_path: Path, making: Making, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_frozen_is_not_chosen_again(
+    own_ensemble: Path, making: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def dies(*given: Any, **named: Any) -> Any:
         raise Dies
 
-    with monkeypatch.context() as patch:
-        patch.setattr("trainkit.ensemble.folder.EnsembleFolder.report", dies)
-        with pytest.raises(Dies):
-            making(tmp_path / "e")
-    manifest = (tmp_path / "e/ensemble.json").read_bytes()
+    (own_ensemble / "report.json").unlink()  # as a process that was killed while it measured leaves it
+    manifest = (own_ensemble / "ensemble.json").read_bytes()
     monkeypatch.setattr(Asking, "fit", dies)
-    made = making.resume(tmp_path / "e")
+    made = making.resume(own_ensemble)
     assert made.status == "finished"
-    assert (tmp_path / "e/ensemble.json").read_bytes() == manifest
+    assert (own_ensemble / "ensemble.json").read_bytes() == manifest
 
 
-def test_a_finished_one_is_left_alone(tmp_path: Path, making: Making) -> None:
-    making(tmp_path / "e", "ensemble.members=2")
-    before = {path: path.read_bytes() for path in (tmp_path / "e").rglob("*") if path.is_file()}
+def test_a_finished_one_is_left_alone(own_ensemble: Path, making: Making) -> None:
+    before = {path: path.read_bytes() for path in own_ensemble.rglob("*") if path.is_file()}
     with pytest.raises(EnsembleFinished, match=r"the ensemble is finished; its report is .*\n  to make another one"):
-        making.resume(tmp_path / "e")
+        making.resume(own_ensemble)
     with pytest.raises(EnsembleFinished):  # where members are trained changes nothing
-        making.resume(tmp_path / "e", "ensemble.executor=processes")
+        making.resume(own_ensemble, "ensemble.executor=processes")
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_more_members_join_those_that_there_are(tmp_path: Path, making: Making) -> None:
+def test_more_members_join_those_that_there_are(tmp_path: Path, making: Making, made_once: Path) -> None:
     making(tmp_path / "e", "ensemble.members=2")
     before = trained(tmp_path / "e")
     made = making.resume(tmp_path / "e", "ensemble.members=3")
     assert trained(tmp_path / "e").items() > before.items()
     assert len(made.report["members"]) == 3
     assert any("was made here before, and measured on the test samples" in note for note in made.notes)
-    making(tmp_path / "whole")
-    assert essence(tmp_path / "e") == essence(tmp_path / "whole")
+    assert essence(tmp_path / "e") == essence(made_once)
 
 
-def test_members_of_another_recipe_are_refused(tmp_path: Path, making: Making) -> None:
-    making(tmp_path / "e", "ensemble.members=2")
+def test_members_of_another_recipe_are_refused(tmp_path: Path, making: Making, own_ensemble: Path) -> None:
     before = {path: path.read_bytes() for path in (tmp_path / "e").rglob("*") if path.is_file()}
     with pytest.raises(UsageError) as refused:
-        making.resume(tmp_path / "e", "optimizer.lr=0.2", "ensemble.members=3", "run.keep=3")
+        making.resume(tmp_path / "e", "optimizer.lr=0.2", "ensemble.members=4", "run.keep=3")
     assert str(refused.value).splitlines()[1:] == [
         "  optimizer.lr = 0.2 (was 0.1)",
         "  put it back, or name a new folder; settings of [ensemble] may change",
@@ -207,17 +200,17 @@ def test_members_of_another_recipe_are_refused(tmp_path: Path, making: Making) -
     with pytest.raises(UsageError, match=r"members/0001: member 1 was trained with another recipe\n  optimizer.lr"):
         making.resume(tmp_path / "e", "ensemble={ use = 'pair', lr = 0.5, bootstrap = 20 }")
     assert {path: path.read_bytes() for path in before} == before, "what was refused has changed something"
-    assert making.resume(tmp_path / "e", "ensemble.members=3", "run.keep=3").status == "finished"
+    assert making.resume(tmp_path / "e", "ensemble.members=4", "run.keep=3").status == "finished"
 
 
-def test_a_folder_is_not_shared_and_not_overwritten(tmp_path: Path, making: Making) -> None:
+def test_a_folder_is_not_shared_and_not_overwritten(tmp_path: Path, making: Making, made_once: Path) -> None:
     with (
         EnsembleFolder(tmp_path / "e"),
         pytest.raises(MachineError, match="another process is writing to this"),
     ):
         making(tmp_path / "e")
     assert not (tmp_path / "e").exists()
-    making(tmp_path / "e", "ensemble.members=2")
+    shutil.copytree(made_once, tmp_path / "e")
     with pytest.raises(MachineError, match="it holds an ensemble: continue that with --resume"):
         making(tmp_path / "e")
     before = trained(tmp_path / "e")
@@ -231,9 +224,8 @@ def test_a_folder_is_not_shared_and_not_overwritten(tmp_path: Path, making: Maki
             making(tmp_path / "other", **options)
 
 
-def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, making: Making) -> None:
-    making(tmp_path / "e", "ensemble.members=2")
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, making: Making, own_ensemble: Path) -> None:
     (tmp_path / "e/members/0001").rename(tmp_path / "away")
     (tmp_path / "e/members/0001").symlink_to(tmp_path / "away")
     with pytest.raises(MachineError, match="is a link out of the ensemble folder"):
-        making.resume(tmp_path / "e", "ensemble.members=3")
+        making.resume(own_ensemble, "ensemble.members=4")
