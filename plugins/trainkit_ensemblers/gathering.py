@@ -15,10 +15,10 @@ def choose_from(workshop: Workshop, members: int | None) -> Sequence[Member]:
 
     Args:
         workshop: where members come from.
-        members: how many of the trials, or of runs to train; ``None``: all trials, or 5 runs.
+        members: how many of the runs or trials, or of runs to train; ``None``: all that are there, or 5 to train.
     """
     if workshop.given is not None:
-        return workshop.given
+        return workshop.given[:members]
     if workshop.trials is not None:
         return workshop.trials[:members]
     return train_seeds(workshop, members or UNLESS_SAID)

@@ -43,8 +43,8 @@ def topk(
 
     Args:
         k: how many.
-        members: how many are chosen from: the best so many trials of a search, unset is all of them; or so many seeds
-            to train where there is none, unset is 5. Runs that are given all count.
+        members: how many are chosen from: the best so many trials of a search, or the first of the runs that are given,
+            unset is all of them; where there is neither, so many seeds are trained, unset is 5.
         metric: figure to rank by; unset is nll, or mse of a regression.
         combine: what the mean is taken of: probabilities or logits; auto takes what has the lower negative log
             likelihood on validation, and probabilities where both have the same.
@@ -73,8 +73,8 @@ def greedy(
     combine = "auto" it is done for both means, and the choice with the lower negative log likelihood is taken.
 
     Args:
-        members: how many are chosen from: the best so many trials of a search, unset is all of them; or so many seeds
-            to train where there is none, unset is 5. Runs that are given all count.
+        members: how many are chosen from: the best so many trials of a search, or the first of the runs that are given,
+            unset is all of them; where there is neither, so many seeds are trained, unset is 5.
         metric: figure of the mean to make as good as possible; unset is nll, or mse of a regression.
         combine: what the mean is taken of: probabilities or logits; auto takes what has the lower negative log
             likelihood on validation, and probabilities where both have the same.
@@ -103,8 +103,8 @@ def convex(*, members: PositiveInt | None = None) -> Ensembler:
     members below 1e-4 are left out. Of a regression they are those of least squared error.
 
     Args:
-        members: how many are chosen from: the best so many trials of a search, unset is all of them; or so many seeds
-            to train where there is none, unset is 5. Runs that are given all count.
+        members: how many are chosen from: the best so many trials of a search, or the first of the runs that are given,
+            unset is all of them; where there is neither, so many seeds are trained, unset is 5.
 
     Source: Dempster, Laird & Rubin 1977, "Maximum Likelihood from Incomplete Data via the EM Algorithm".
     """
@@ -120,8 +120,8 @@ def vote(*, members: PositiveInt | None = None) -> Ensembler:
     negative log likelihood is infinite: shares are taken for at least 1e-6, and it is said how often that happens.
 
     Args:
-        members: how many are chosen from: the best so many trials of a search, unset is all of them; or so many seeds
-            to train where there is none, unset is 5. Runs that are given all count.
+        members: how many are chosen from: the best so many trials of a search, or the first of the runs that are given,
+            unset is all of them; where there is neither, so many seeds are trained, unset is 5.
     """
     from trainkit_ensemblers.weighted import Vote
 
@@ -145,8 +145,8 @@ def stacking(
     noise. Of a regression it is a ridge regression on what members give.
 
     Args:
-        members: how many are chosen from: the best so many trials of a search, unset is all of them; or so many seeds
-            to train where there is none, unset is 5. Runs that are given all count.
+        members: how many are chosen from: the best so many trials of a search, or the first of the runs that are given,
+            unset is all of them; where there is neither, so many seeds are trained, unset is 5.
         passthrough: give it the inputs too, each of which is a column.
         force: fit it to fewer than ten samples a column too.
         cv: folds of the cross-validation.
