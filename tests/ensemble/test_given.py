@@ -19,6 +19,8 @@ import torch
 from trainkit.cli import main
 from trainkit.ensemble.members import base_of_run
 from trainkit.ensemble.opened import load_ensemble
+from trainkit.ensemble.temperature import fit_temperature
+from trainkit.ensemble.unchosen import unchosen
 from trainkit.finished import predict_run
 from trainkit.manager import Plugins
 from trainkit.scores import scores
@@ -154,6 +156,24 @@ def test_a_trial_on_folds_is_one_member(command, study, tmp_path: Path, plugins:
     assert report["ensemble"]["test"]["calibrated"] == report["ensemble"]["test"]["raw"]
     assert "reason" in report["reselection"]
     assert len(report["curve"]["points"]) == 2
+
+
+def test_trials_of_repeats_are_calibrated_by_samples_that_chose_nothing(
+    command, study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found: list[float] = []
+
+    def noted(*given: Any) -> Any:
+        rows, outputs = unchosen(*given)
+        validation, raw = given[2], given[3]
+        found.append(fit_temperature(outputs, validation.targets[rows], validation.spec))
+        assert not torch.equal(outputs, validation.measure(raw)[rows]), "they chose"
+        return rows, outputs
+
+    monkeypatch.setattr("trainkit.ensemble.making.unchosen", noted)
+    path = study("repeated", "search.repeats=2", "search.trials=2")
+    assert command("ensemble", path, "--use", "stacking", "force=true", "--out", tmp_path / "it").code == 0
+    assert found == [json.loads((tmp_path / "it" / "ensemble.json").read_text())["temperature"]]
 
 
 def test_a_study_whose_best_evaluations_count_gives_those_weights(command, study, tmp_path: Path):

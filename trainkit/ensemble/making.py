@@ -13,7 +13,6 @@ from trainkit.ensemble.artefact import MANIFEST, artefact_of, write_artefact
 from trainkit.ensemble.asking import Asking
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.held_out import unseen_by, unseen_by_all, validation_of
-from trainkit.ensemble.members import FoldedMember
 from trainkit.ensemble.opened import Ensemble, load_ensemble, unlike
 from trainkit.ensemble.temperature import fit_temperature
 from trainkit.ensemble.unchosen import unchosen
@@ -127,8 +126,6 @@ def _temperature(raw: Ensemble, members: Sequence[Member], base: Base, making: M
             "its temperature stays 1"
         )
         return 1.0
-    if any(isinstance(member, FoldedMember) for member in members):
-        return fit_temperature(base.measure(raw, "val")[rows], base.targets("val")[rows], base.spec)
     validation = validation_of(members, base, lambda text: None)
     builder = Builder(making.recipe, making.plugins, silent)
     numbers, outputs = unchosen(
