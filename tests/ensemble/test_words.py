@@ -93,6 +93,8 @@ def test_an_ensemble_that_is_one_of_its_members_is_said_to_be() -> None:
     held["differences"]["best_member"]["test"]["calibrated"]["accuracy"] = figure(0.0, 0.0, 0.0)
     assert words(held)[0] == "nothing is gained by more members: the ensemble is runs/a"
     assert words(held | {"members": [{}]})[0] == "one member: the ensemble is runs/a"
+    held["differences"]["best_member"]["test"]["calibrated"]["ece"] = figure(0.0, -6.9e-18, 3.5e-18)  # as it was seen
+    assert words(held)[0] == "nothing is gained by more members: the ensemble is runs/a"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 NAMES = {"nll": "negative log likelihood", "mse": "squared error"}
 FEW = 1000  # samples below which the noise of an accuracy is worth a word
+ROUNDING = 1e-12  # no figure of two models differs by less: sums of bootstrap draws are only equal up to rounding
 
 
 def words(report: Mapping[str, Any]) -> list[str]:
@@ -44,7 +45,7 @@ def _against(report: Mapping[str, Any], split: str, other: str) -> list[str]:
         shown += f"; {_shown('accuracy', own, against, apart)}"
     if other == "best_member":
         name = f"the best member ({report['best_member']['name']})"
-        if all(apart[one][end] == 0 for one in apart for end in ("low", "high")):
+        if all(abs(apart[one][end]) < ROUNDING for one in apart for end in ("low", "high")):
             only = "one member" if len(report["members"]) == 1 else "nothing is gained by more members"
             return [f"{only}: the ensemble is {report['best_member']['name']}"]
         price = _price(report)
