@@ -76,7 +76,7 @@ def by_peer(name: str, members: int, epochs: int, seed: int) -> dict[str, float]
     """One of the peer's ensembles: its figures, and CPU seconds."""
     import ensemble_peers as peers
 
-    from trainkit.scores import scores
+    from trainkit.scoring import scores
 
     gc.collect()
     gc.freeze()

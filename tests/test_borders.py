@@ -78,3 +78,9 @@ def test_every_tested_version_is_in_the_stated_range():
         requirement = Requirement(text)
         if requirement.name != "trainkit":
             assert requirement.specifier.contains(pins[requirement.name]), text
+
+
+def test_no_public_name_is_that_of_a_module() -> None:
+    """``from trainkit import name`` would give the one or the other, by what was imported before."""
+    modules = {path.stem for path in Path(trainkit.__file__).parent.iterdir()}
+    assert not modules & set(trainkit.__all__)

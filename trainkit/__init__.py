@@ -66,8 +66,8 @@ if TYPE_CHECKING:
     from trainkit.run import Report as Report
     from trainkit.run import Run as Run
     from trainkit.run import StepResult as StepResult
-    from trainkit.scores import score as score
-    from trainkit.scores import scores as scores
+    from trainkit.scoring import score as score
+    from trainkit.scoring import scores as scores
     from trainkit.settings import Between as Between
     from trainkit.settings import Duration as Duration
     from trainkit.settings import Fraction as Fraction
@@ -145,7 +145,7 @@ _MODULES = {
     "recipe": ("named_tables", "problem_at"),
     "remembering": ("for_events",),
     "run": ("Metrics", "Report", "Run", "StepResult"),
-    "scores": ("score", "scores"),
+    "scoring": ("score", "scores"),
     "settings": (
         "Between",
         "Duration",

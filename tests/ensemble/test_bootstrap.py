@@ -11,7 +11,7 @@ from torch import Tensor
 from trainkit.dataset import DataSpec
 from trainkit.ensemble import bootstrap
 from trainkit.ensemble.bootstrap import difference, drawn_figures, interval, mean_figures, with_intervals
-from trainkit.scores import Terms, scores, terms
+from trainkit.scoring import Terms, scores, terms
 
 CLASSES = DataSpec((4,), "classification", 5)
 NUMBERS = DataSpec((4,), "regression", 2)

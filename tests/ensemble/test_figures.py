@@ -9,7 +9,7 @@ from torch import Tensor
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.bootstrap import drawn_figures, interval, mean_figures
 from trainkit.ensemble.figures import Compared, Given, by_class, reliability, variance_scale
-from trainkit.scores import scores, terms
+from trainkit.scoring import scores, terms
 
 SPEC = DataSpec((4,), "classification", 5, classes=("a", "b", "c", "d", "e"))
 

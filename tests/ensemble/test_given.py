@@ -23,7 +23,7 @@ from trainkit.ensemble.temperature import fit_temperature
 from trainkit.ensemble.unchosen import unchosen
 from trainkit.finished import predict_run
 from trainkit.manager import Plugins
-from trainkit.scores import scores
+from trainkit.scoring import scores
 
 RunOf = Callable[[str], Path]
 QUICK = ("bootstrap=10", "--without", "reports")  # nothing is drawn

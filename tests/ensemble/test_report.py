@@ -29,7 +29,7 @@ from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
 from trainkit.recipe import Recipe, load_recipe, trial_recipe
-from trainkit.scores import score, scores
+from trainkit.scoring import score, scores
 
 RECIPE = """\
 recipe = 1

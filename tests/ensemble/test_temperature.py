@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.temperature import DEVIATION, FURTHEST, apply_temperature, fit_temperature
-from trainkit.scores import score
+from trainkit.scoring import score
 
 CLASSES = DataSpec((4,), "classification", 5)
 BINARY = DataSpec((4,), "binary", 1)

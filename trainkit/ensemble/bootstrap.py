@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from trainkit.scores import Terms
+from trainkit.scoring import Terms
 
 LEVEL = 0.95  # of the intervals
 _NUMBERS = 1 << 22  # weights in float64 that are held at a time

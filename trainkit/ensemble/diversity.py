@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainkit.dataset import DataSpec
-from trainkit.scores import log_probabilities
+from trainkit.scoring import log_probabilities
 
 
 def diversity(outputs: Tensor, targets: Tensor, spec: DataSpec) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.bootstrap import Drawn, difference, drawn_figures, mean_figures, with_intervals
 from trainkit.ensemble.temperature import apply_temperature
-from trainkit.scores import bin_of, log_probabilities, terms
+from trainkit.scoring import bin_of, log_probabilities, terms
 
 By = dict[str, dict[str, dict[str, float]]]  # "raw" and "calibrated": by figure: value, low, high
 RAW, CALIBRATED = "raw", "calibrated"

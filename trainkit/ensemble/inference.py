@@ -19,7 +19,7 @@ from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import parts_from_text
 from trainkit.run import Metrics
-from trainkit.scores import scores
+from trainkit.scoring import scores
 
 
 def evaluate_ensemble(path: Path, split: str, plugins: Plugins, progress: Progress = silent) -> Metrics:

@@ -23,7 +23,7 @@ from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
 from trainkit.recipe import Recipe
-from trainkit.scores import log_probabilities
+from trainkit.scoring import log_probabilities
 
 
 class Making(Protocol):

@@ -18,7 +18,7 @@ from trainkit.ensemble.unchosen import FOLDS, LEAST, parts
 from trainkit.ensembler import Ensembler
 from trainkit.instantiate import Builder
 from trainkit.protocols import silent
-from trainkit.scores import scores
+from trainkit.scoring import scores
 
 if TYPE_CHECKING:
     from trainkit.ensemble.making import Making

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainkit.dataset import DataSpec
-from trainkit.scores import log_probabilities
+from trainkit.scoring import log_probabilities
 
 # Before any sample is seen, log T is taken to be normal around 0 with this deviation: two out of three temperatures lie
 # between 0.78 and 1.28. Measured on digits, one network and the mean of four, labels clean and 15% wrong: with 10 to 50

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, gaussian_nll_loss
 
 from trainkit.dataset import DataSpec
-from trainkit.scores import calibration_error, score, scores, terms
+from trainkit.scoring import calibration_error, score, scores, terms
 
 CLASSES = DataSpec((4,), "classification", 6)
 BINARY = DataSpec((4,), "binary", 1)
