@@ -28,10 +28,17 @@ def distil(
         control: also train the student's recipe without a teacher, and say which is better on validation: what a
             student gains may come of its seed alone.
 
+    Raises:
+        ValueError: if a student is to teach: both would be stored in one folder ``teacher``.
+
     Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531, section 2.
     """
     from trainkit_ensemblers.pupil import Pupil
 
+    if isinstance(of, Pupil):
+        raise ValueError(
+            'distil cannot learn from distil\n  name the ensemble that teaches, such as of = { use = "seeds" }'
+        )
     return Pupil(of, model is not None, temperature, weight, control)
 
 

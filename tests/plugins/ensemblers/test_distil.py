@@ -18,6 +18,8 @@ from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 from trainkit_ensemblers.lessons import Lessons
+from trainkit_ensemblers.methods import seeds
+from trainkit_ensemblers.students import distil
 
 RECIPE = """\
 recipe = 1
@@ -226,3 +228,9 @@ def test_a_student_of_draws_is_judged_by_validation_alone(tmp_path: Path, plugin
     found = load_ensemble(tmp_path / "made").ensembler.state()["found"]
     raw = done.report["ensemble"]["validation"]["raw"]
     assert found["student"] == pytest.approx(raw["nll"]["value"], rel=1e-5)
+
+
+def test_a_student_cannot_be_the_teacher_of_another() -> None:
+    teacher = distil(of=seeds())
+    with pytest.raises(ValueError, match=r"distil cannot learn from distil\n  name the ensemble that teaches"):
+        distil(of=teacher)
