@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from trainkit import hookimpl
+from trainkit import RecipeError, hookimpl
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
@@ -63,7 +63,12 @@ def main() -> None:
             if component.missing_libraries:
                 print(f"| {kind} `{component.name}` | not here: {', '.join(component.missing_libraries)} | | |")
                 continue
-            cost(plugins, kind, component.name, dict(component.example), 2)  # warm up
+            try:
+                cost(plugins, kind, component.name, dict(component.example), 2)  # warm up
+            except RecipeError as error:  # such as one that needs the folder of an ensemble
+                said = error.problems[0].message.splitlines()[0]
+                print(f"| {kind} `{component.name}` | not in this recipe: {said} | | |")
+                continue
             found = [cost(plugins, kind, component.name, dict(component.example), epochs) for _ in range(rounds)]
             each, after = sorted(one[0] * 1e6 for one in found), statistics.median(one[1] for one in found)
             spread = f"{statistics.median(each):.1f} [{each[0]:.1f} to {each[-1]:.1f}]"

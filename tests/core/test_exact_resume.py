@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 import tomli_w
 
 from trainkit import Component, RecipeError, checkpoint, hookimpl
+from trainkit.cli import main
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, load_recipe
@@ -163,7 +165,8 @@ def try_plainer(tmp_path: Path, variants: tuple[dict[str, Any], ...] = PLAINER, 
 
 @pytest.mark.parametrize("component", components("schedule"))
 def test_every_schedule(tmp_path, component):
-    try_plainer(tmp_path, schedule=table_of(component))
+    halves = {"cycle": "2ba"} if component.name == "fge_tail" else {}  # a cycle of two equal parts
+    try_plainer(tmp_path, schedule=table_of(component) | halves)
 
 
 @pytest.mark.parametrize("component", components("reaction"))
@@ -202,9 +205,24 @@ def test_every_wrapper(tmp_path, component):
     try_plainer(tmp_path, optimizer={**RECIPE["optimizer"], "wrap": [wrap]})
 
 
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    """An ensemble of one run on the data of these tests."""
+    folder = tmp_path_factory.mktemp("teacher")
+    launch(load(folder / "tiny.toml"), INSTALLED, folder=folder / "run")
+    words = ["ensemble", str(folder / "run"), "--use", "seeds", "--out", str(folder / "made"), "test=false"]
+    assert main([*words, "-q", "-p", str(PARTS)]) == 0
+    return folder / "made"
+
+
 @pytest.mark.parametrize("component", components("callback"))
-def test_every_callback(tmp_path, component):
-    try_plainer(tmp_path, callback=[table_of(component)])
+def test_every_callback(tmp_path, component, request):
+    table = table_of(component)
+    if component.name == "distil":
+        made = tmp_path / "made"
+        shutil.copytree(request.getfixturevalue("teacher"), made)  # beside the recipe, which may read it there
+        table["teacher"] = str(made)
+    try_plainer(tmp_path, callback=[table])
 
 
 @pytest.mark.parametrize("component", components("metric"))

@@ -60,12 +60,16 @@ def two_nodes() -> Iterator[Any]:
     """A cluster of a head and one more node, with one core each."""
     from ray.cluster_utils import Cluster
 
+    # The head ends the process that made it at a SIGTERM, which other tests send to themselves.
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **QUIET})
     try:
         made.add_node(num_cpus=1, object_store_memory=80 << 20)
         yield made
     finally:
         made.shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
