@@ -32,8 +32,23 @@ class Snapshots(Weighted):
         elif len(workshop.given) == 1:
             found = workshop.checkpoints(workshop.given[0])
         else:
-            found = workshop.given
+            found = of_one_run(workshop.given, "snapshots")
         return found if self.use_last is None else found[-self.use_last :]
+
+
+def of_one_run(members: Sequence[Member], name: str) -> Sequence[Member]:
+    """Members that are checkpoints of the same run.
+
+    Raises:
+        UsageError: if they are runs of their own, whose mean would be called by a wrong name.
+    """
+    for member in members[1:]:
+        if member.folder != members[0].folder:
+            raise UsageError(
+                f"{name} takes one run, or checkpoints of one: {members[0].name} and {member.name} are of different "
+                "runs\n  use seeds for the mean of several runs"
+            )
+    return members
 
 
 class FastGeometric(Weighted):
@@ -51,7 +66,7 @@ class FastGeometric(Weighted):
         if workshop.given is None:
             return self._train(workshop)
         if len(workshop.given) > 1:
-            return workshop.given
+            return of_one_run(workshop.given, "fge")
         kept = workshop.checkpoints(workshop.given[0])
         return kept if all(map(is_pinned, kept)) else self._go_on(workshop, workshop.given[0])
 

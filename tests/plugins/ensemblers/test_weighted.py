@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -25,6 +26,7 @@ from tests.plugins.ensemblers.made import (
 )
 from trainkit import UsageError
 from trainkit_ensemblers.methods import bagging, convex, folds, greedy, seeds, stacking, topk, vote
+from trainkit_ensemblers.of_weights import fge, snapshots
 
 # ---------------------------------------------------------------- where members come from
 
@@ -286,3 +288,12 @@ def test_members_of_any_structure_are_combined() -> None:
     made.fit(validation(outputs, targets))
     numpy.testing.assert_allclose(given_by(made, 20), outputs.mean(0), rtol=1e-5, atol=1e-6)
     assert member(outputs[0], "x").name == "x"
+
+
+@pytest.mark.parametrize("use", [snapshots(), fge()], ids=lambda made: type(made).__name__)
+def test_what_goes_in_cycles_is_of_one_run(use: Any, tmp_path: Path) -> None:
+    one, other, third = members_of(torch.zeros(3, 1, 3))
+    one.folder, other.folder, third.folder = tmp_path / "a", tmp_path / "a", tmp_path / "b"
+    assert list(use.gather(Bench([one, other]))) == [one, other]
+    with pytest.raises(UsageError, match=f"{one.name} and {third.name} are of different runs"):
+        use.gather(Bench([one, other, third]))
