@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from trainkit.cli import main
+from trainkit.ensemble.folder import EnsembleFolder
 from trainkit.ensemble.members import base_of_run
 from trainkit.ensemble.opened import load_ensemble
 from trainkit.ensemble.temperature import fit_temperature
@@ -240,6 +241,9 @@ def test_a_folder_in_use_is_left_as_it_is(command, run_of: RunOf, tmp_path: Path
     refused(command("ensemble", run_of("a"), "--out", tmp_path / "it"), 3, "not empty", "--out")
     refused(command("ensemble", run_of("a"), "--out", tmp_path / "it" / "mine"), 3, "a file of this name")
     assert [path.name for path in (tmp_path / "it").iterdir()] == ["mine"]
+    with EnsembleFolder(tmp_path / "new"):
+        said = command("ensemble", run_of("a"), "--out", tmp_path / "new")
+    refused(said, 3, "another process is writing to this ensemble folder; wait for it, or name another with --out")
 
 
 def test_samples_that_were_trained_on_choose_nothing(command, run_of: RunOf, tmp_path: Path):

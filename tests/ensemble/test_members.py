@@ -254,20 +254,20 @@ def test_inputs_that_are_prepared_in_another_way_are_refused(run_of: RunOf, plug
     assert str(run_of("b")) in said
 
 
-@pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_a_run_that_is_not_finished_is_refused_with_the_way_on(status: str, own_run: RunOf, base: Base):
+@pytest.mark.parametrize(("status", "is_so"), [("failed", "has failed"), ("interrupted", "was interrupted")])
+def test_a_run_that_is_not_finished_is_refused_with_the_way_on(status: str, is_so: str, own_run: RunOf, base: Base):
     run = own_run("a")
     report = json.loads((run / "report.json").read_text())
     (run / "report.json").write_text(json.dumps({**report, "status": status, "reason": "the lights went out"}))
     said = fails([run], base, UsageError)
-    assert f"{run}: this run is {status} (the lights went out)" in said
+    assert f"{run}: this run {is_so} (the lights went out)" in said
     assert f"trainkit resume {run}" in said
 
 
 def test_a_run_without_a_report_is_not_finished_but_its_checkpoints_count(own_run: RunOf, base: Base):
     run = own_run("a")
     (run / "report.json").unlink()
-    assert "not finished (it has no report.json)" in fails([run], base, UsageError)
+    assert "this run is not finished (it has no report.json)" in fails([run], base, UsageError)
     made = member(next((run / "checkpoints").glob("step-*24")), base)
     assert made.name == f"{run} at update 24"
 

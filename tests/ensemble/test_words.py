@@ -88,6 +88,24 @@ def test_an_average_costs_no_more_than_one_member() -> None:
     assert "at 1/4 of the ensemble's cost" in words(report((0.01, 0.03), cost=uncounted))[0]
 
 
+def test_a_student_that_is_worse_but_costs_less_is_no_reason_to_use_a_member_alone() -> None:
+    cost = {"passes": 1, "member": {"macs": 81920}, "ensemble": {"macs": 13200}, "training": {"longer": {"updates": 9}}}
+    less = "costs less (13,200 multiplications for a prediction, against 81,920)"
+    figures = ": negative log likelihood 0.3 against 0.32"
+    worse, even, better = (words(report(ends, cost=cost))[0] for ends in ((0.01, 0.03), (-0.01, 0.03), (-0.03, -0.01)))
+    assert worse.startswith(f"the best member (runs/a) alone is better than the ensemble, which {less}{figures}")
+    assert even.startswith(
+        f"the ensemble cannot be told from the best member (runs/a) on these samples, and {less}{figures}"
+    )
+    assert better.startswith(f"the ensemble is better than the best member (runs/a), and {less}{figures}")
+    longer = words(report((0.01, 0.03), (0.1, 0.2), cost=cost))[1]
+    assert " is better than the ensemble, but the ensemble costs less (13,200 multiplications for a" in longer
+    assert "against 81,920 of the best member): negative log likelihood" in longer
+    assert "do not ensemble" not in longer
+    cost["ensemble"] = {"macs": 80000}  # nearly the same
+    assert "use it alone: negative log" in words(report((0.01, 0.03), cost=cost))[0]
+
+
 def test_an_ensemble_that_is_one_of_its_members_is_said_to_be() -> None:
     held = report((0.0, 0.0))
     held["differences"]["best_member"]["test"]["calibrated"]["accuracy"] = figure(0.0, 0.0, 0.0)

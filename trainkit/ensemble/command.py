@@ -37,6 +37,7 @@ def ensemble(
     resume: bool,
     ready: Ready | None = None,
     again: str = "",
+    option: str = "--run-dir",
 ) -> Made:
     """Make an ensemble as the recipe says, and show how it ended.
 
@@ -50,6 +51,7 @@ def ensemble(
         resume: whether the folder's ensemble is continued.
         ready: finished runs that it is made of.
         again: the command that goes on after a signal.
+        option: the one that names the folder.
 
     Raises:
         UsageError: if an option is for runs alone.
@@ -72,6 +74,7 @@ def ensemble(
             accept_drift=getattr(args, "accept_drift", False),
             signals=signals,
             again=again,
+            option=option,
         )
     finally:
         display.close()

@@ -47,14 +47,16 @@ class EnsembleFolder:
         path: the folder; made if it does not exist.
         resume: whether it may hold an ensemble, which is to be continued.
         fresh: whether it may hold an ensemble, a study or a run, which is put aside.
+        option: the one that names the folder on the command line, for what is advised.
 
     Raises:
         MachineError: if another process holds it, if it holds an ensemble and must not, or something else, or if it
             cannot be written.
     """
 
-    def __init__(self, path: Path, resume: bool = False, fresh: bool = False) -> None:
+    def __init__(self, path: Path, resume: bool = False, fresh: bool = False, option: str = "--run-dir") -> None:
         self.path = path
+        self._option = option
         self.aside: Path | None = None
         self.begun = False  # whether something is here that took time to make
         try:
@@ -71,10 +73,10 @@ class EnsembleFolder:
             self._lock = filelock.FileLock(path / ".lock")
             self._lock.acquire(timeout=0)
         except filelock.Timeout:
-            message = "another process is writing to this ensemble folder; wait for it, or name another with --run-dir"
+            message = f"another process is writing to this ensemble folder; wait for it, or name another with {option}"
             raise MachineError(f"{path}: {message}") from None
         except OSError as error:
-            message = f"the ensemble folder cannot be made: {error.strerror}; name another with --run-dir"
+            message = f"the ensemble folder cannot be made: {error.strerror}; name another with {option}"
             raise MachineError(f"{path}: {message}") from error
         try:
             self.continues = self._look(resume, fresh)
@@ -92,7 +94,7 @@ class EnsembleFolder:
             self.aside = put_aside(path)
         # One that was killed before a member began leaves no more than what says what it was to be.
         elif seen - ({*FILES, WEIGHTS, RECIPES} if resume and MANIFEST not in seen else set()):
-            message = "the folder is not empty; name a new one with --run-dir"
+            message = f"the folder is not empty; name a new one with {self._option}"
             if resume:
                 message = "there is no ensemble to continue, and the folder is not empty"
             elif holds_ensemble(path):

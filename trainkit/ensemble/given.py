@@ -51,7 +51,8 @@ def ensemble_of_runs(
     check_sources(sources)
     first = folder_of(sources[0].paths[0])
     recipe = recipe_for(first, args.use, settings, plugins)
-    made = ensemble(recipe, plugins, folder, args, signals, command, False, Ready(given=sources, name=str(first)))
+    ready = Ready(given=sources, name=str(first))
+    made = ensemble(recipe, plugins, folder, args, signals, command, False, ready, option="--out")
     if args.json:
         emit_json(made.as_dict())
     return exit_code(made)

@@ -18,6 +18,8 @@ from trainkit.lines import Lines
 from trainkit.recipe import load_recipe
 from trainkit.rundir import read_text
 
+_IS = {"failed": "has failed", "interrupted": "was interrupted"}  # of a run, by the status of its report
+
 
 def check_finished(path: Path) -> None:
     """Check that a run is over and has not failed; of a checkpoint that is named, that it is there.
@@ -39,7 +41,7 @@ def check_finished(path: Path) -> None:
         status, reason = "not finished", f"its report.json cannot be read: {error}"
     if status not in ("finished", "stopped"):
         raise UsageError(
-            f"{path}: this run is {status} ({reason}), and members are finished runs\n"
+            f"{path}: this run {_IS.get(status, 'is ' + status)} ({reason}), and members are finished runs\n"
             f"  finish it with: trainkit resume {folder}"
             "\n  or name one of its checkpoints as it stands, such as "
             f"{folder / 'checkpoints' / 'step-...'}"

@@ -47,6 +47,7 @@ def make_ensemble(
     accept_drift: bool = False,
     signals: Signals | None = None,
     again: str = "",
+    option: str = "--run-dir",
 ) -> Made:
     """Make an ensemble as a recipe says: train its members or open them, choose, calibrate, freeze, measure, report.
 
@@ -64,6 +65,7 @@ def make_ensemble(
         accept_drift: let members go on also where what they run on has changed.
         signals: what catches signals already; by default they are caught until all is done.
         again: the command that goes on; ``""``: ``trainkit resume`` and the folder.
+        option: the one that names the folder on the command line, for what is advised.
 
     Returns:
         How it ended, or that a signal stopped it.
@@ -76,7 +78,7 @@ def make_ensemble(
     builder = Builder(recipe, plugins, silent)
     asking = Asking(recipe, plugins, builder.make("ensemble"))  # what it refuses leaves no trace
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
-    with signals, users_paths(recipe, path), EnsembleFolder(path, resume, fresh) as place:
+    with signals, users_paths(recipe, path), EnsembleFolder(path, resume, fresh, option) as place:
         if place.aside is not None:
             display.say(f"note: what was here is kept in {place.aside}; this ensemble starts from the beginning")
         session = _Session(recipe, plugins, place, display, signals, ready or Ready(), accept_drift)

@@ -7,6 +7,7 @@ from typing import Any
 
 NAMES = {"nll": "negative log likelihood", "mse": "squared error"}
 FEW = 1000  # samples below which the noise of an accuracy is worth a word
+DEARER = 1.05  # times the multiplications from which on one model costs more than another
 ROUNDING = 1e-12  # no figure of two models differs by less: sums of bootstrap draws are only equal up to rounding
 
 
@@ -48,23 +49,25 @@ def _against(report: Mapping[str, Any], split: str, other: str) -> list[str]:
         if all(abs(apart[one][end]) < ROUNDING for one in apart for end in ("low", "high")):
             only = "one member" if len(report["members"]) == 1 else "nothing is gained by more members"
             return [f"{only}: the ensemble is {report['best_member']['name']}"]
-        price = _price(report)
+        price, cheaper = _price(report), _cheaper(report, "")
         cure = "use it alone" + (f", at {price} of the ensemble's cost of a prediction" if price else "")
         alike = f": {cure}, unless a larger test says more" if price else ""
         ends = {
-            "better": f"the ensemble is better than {name}",
-            "worse": f"{name} alone is better than the ensemble: {cure}",
-            "even": f"the ensemble cannot be told from {name} on these samples{alike}",
+            "better": f"the ensemble is better than {name}" + (f", and {cheaper}" if cheaper else ""),
+            "worse": f"{name} alone is better than the ensemble" + (f", which {cheaper}" if cheaper else f": {cure}"),
+            "even": f"the ensemble cannot be told from {name} on these samples"
+            + (f", and {cheaper}" if cheaper else alike),
         }
     else:
         cost = report["cost"]["training"]
         name = f"one run trained for as long as all members together ({cost['longer']['updates']:,} updates)"
-        price = _price(report)
-        cheaper = f", which predicts at {price} of its cost" if price else ""
+        price, cheaper = _price(report), _cheaper(report, " of the best member")  # that of a longer run is not measured
+        advice = f", but the ensemble {cheaper}" if cheaper else ": do not ensemble here, train one model longer"
+        alike = f", which predicts at {price} of its cost" if price else ""
         ends = {
             "better": f"the ensemble is better than {name}",
-            "worse": f"{name} is better than the ensemble: do not ensemble here, train one model longer",
-            "even": f"the ensemble cannot be told from {name}{cheaper}",
+            "worse": f"{name} is better than the ensemble{advice}",
+            "even": f"the ensemble cannot be told from {name}" + (f", and {cheaper}" if cheaper else alike),
         }
     return [f"{ends[verdict]}: {shown}"]
 
@@ -90,7 +93,17 @@ def _price(report: Mapping[str, Any]) -> str:
     cost = report["cost"]
     one, all_of_them = cost["member"]["macs"], cost["ensemble"]["macs"]
     times = all_of_them / one if one and all_of_them else cost["passes"]
-    return f"1/{times:.3g}" if times > 1.05 else ""
+    return f"1/{times:.3g}" if times > DEARER else ""
+
+
+def _cheaper(report: Mapping[str, Any], of: str) -> str:
+    """That a prediction of the ensemble costs less than one of a member, as a smaller student's does; empty where it
+    does not, or multiplications could not be counted.
+    """
+    one, all_of_them = (report["cost"][name]["macs"] for name in ("member", "ensemble"))
+    if not one or not all_of_them or one / all_of_them <= DEARER:
+        return ""
+    return f"costs less ({all_of_them:,} multiplications for a prediction, against {one:,}{of})"
 
 
 def _optimism(report: Mapping[str, Any]) -> list[str]:
