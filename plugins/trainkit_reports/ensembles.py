@@ -52,6 +52,7 @@ def _curve(name: str, report: Mapping[str, Any]) -> Any:
         f"{name}: {report['ensembler']} against the number of members, on {report['samples'][split]} {split} samples"
     )
     page = new_page(11, 4.4, title)
+    intervals: set[str] = set()
     for place, (figure, own_kind) in enumerate(figures):
         axes = page.add_subplot(1, 2, place + 1)
         numbers = [point["members"] for point in points]
@@ -62,6 +63,7 @@ def _curve(name: str, report: Mapping[str, Any]) -> Any:
         if _is_whole(whole):
             ends = [[max(0.0, whole["value"] - whole["low"])], [max(0.0, whole["high"] - whole["value"])]]
             axes.errorbar(numbers[-1:], [whole["value"]], ends, color="tab:blue", capsize=4, alpha=0.6)
+            intervals.add("bar")
         for model, label, colour, style in (
             ("best_member", "best member on validation", "tab:gray", "--"),
             ("longer", "one run, trained as long as all members", "tab:red", "-."),
@@ -71,6 +73,7 @@ def _curve(name: str, report: Mapping[str, Any]) -> Any:
                 axes.axhline(line["value"], color=colour, linestyle=style, label=label)
                 if model == "longer":
                     axes.axhspan(line["low"], line["high"], color=colour, alpha=0.08, linewidth=0)
+                    intervals.add("band")
         better = "higher" if figure in ("accuracy", "r2") else "lower"
         after = ", each after its own temperature" if own_kind == "calibrated" else ""
         axes.set_title(f"{NAMES.get(figure, figure)} ({better} is better{after})", fontsize=10)
@@ -81,7 +84,8 @@ def _curve(name: str, report: Mapping[str, Any]) -> Any:
             axes.legend(fontsize=8)
     level = f"{report['level']:.0%}"
     sets = "the first so many members" if found["sets"] == "first" else "means over drawn sets of members"
-    page.supxlabel(f"points: {sets}; bar and band: {level} bootstrap intervals", fontsize=8)
+    drawn = " and ".join(name for name in ("bar", "band") if name in intervals)
+    page.supxlabel(f"points: {sets}" + (f"; {drawn}: {level} bootstrap intervals" if drawn else ""), fontsize=8)
     return page
 
 
@@ -101,7 +105,7 @@ def _reliability(name: str, report: Mapping[str, Any]) -> Any:
     if not found:
         return None
     split = found["split"]
-    page = new_page(10, 5.4, f"{name}: how sure and how right, on {report['samples'][split]} {split} samples")
+    page = new_page(11.5, 6, f"{name}: how sure and how right, on {report['samples'][split]} {split} samples")
     grid = page.add_gridspec(2, 2, height_ratios=(3, 1))
     for column, (kind, title) in enumerate((("raw", "as they are"), ("calibrated", "each after its own temperature"))):
         axes, below = page.add_subplot(grid[0, column]), page.add_subplot(grid[1, column])
@@ -133,13 +137,22 @@ def _reliability(name: str, report: Mapping[str, Any]) -> Any:
         axes.set_xlim(0, 1.02)
         axes.set_ylim(-0.02, 1.04)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8, loc="best")
+        # Below: points, and the bars of a model that is often unsure and right, may be in any corner.
+        axes.legend(
+            fontsize=8,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.08),
+            ncols=2,
+            frameon=False,
+            columnspacing=1.0,
+            handletextpad=0.2,
+        )
         below.set_xlim(0, 1.02)
         below.set_xlabel(f"probability of the likeliest class, {report['bins']} bins")
         below.grid(alpha=0.3)
         if column == 0:
             axes.set_ylabel("share that is right")
-            below.set_ylabel("share of samples")
+            below.set_ylabel("share of samples", fontsize=8)
     page.supxlabel("a point for each bin, larger for more samples; bars: 95% intervals of its share", fontsize=8)
     return page
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,31 @@ def test_the_longer_run_is_beside_the_curve(tmp_path: Path) -> None:
 
     assert lines(report()) == ["ensemble", "best member on validation", "one run, trained as long as all members"]
     assert lines(report(longer=False)) == ["ensemble", "best member on validation"]
+
+
+def test_the_foot_of_the_curve_names_the_intervals_that_are_drawn() -> None:
+    def foot(held: dict[str, Any]) -> str:
+        return str(ensembles._curve("a", held).get_supxlabel())
+
+    assert foot(report()) == "points: means over drawn sets of members; bar and band: 95% bootstrap intervals"
+    alone = report(longer=False)
+    assert foot(alone) == "points: means over drawn sets of members; bar: 95% bootstrap intervals"
+    alone["ensemble"] = {}
+    assert foot(alone) == "points: means over drawn sets of members"
+
+
+def test_the_legend_of_reliability_covers_nothing_that_is_drawn() -> None:
+    page = ensembles._reliability("a", report())
+    page.savefig(io.BytesIO())  # lays it out
+    above = [axes for axes in page.axes if axes.get_legend() is not None]
+    assert len(above) == 2
+    for axes in above:
+        legend = axes.get_legend().get_window_extent()
+        for other in page.axes:
+            assert not legend.overlaps(other.get_window_extent())
+            assert not legend.overlaps(other.xaxis.get_tightbbox())
+            assert not legend.overlaps(other.yaxis.label.get_window_extent())
+        assert page.bbox.x0 <= legend.x0 <= legend.x1 <= page.bbox.x1
 
 
 def test_the_curve_has_its_points(tmp_path: Path) -> None:
