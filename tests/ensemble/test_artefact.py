@@ -117,13 +117,35 @@ def test_an_ensemble_gives_what_it_gave_when_it_was_written(run_of: RunOf, plugi
         assert torch.equal(opened.members(inputs), torch.stack([member.module(inputs) for member in members]))
     assert opened.temperature == 1.5
     assert [member.name for member in opened.made_of] == ["a", "wide", "averaged"]
-    assert [member.cost for member in opened.made_of] == [member.cost for member in members]
+    assert [member.cost for member in opened.made_of] == [
+        dataclasses.replace(member.cost, seconds=0.0) for member in members
+    ]
     assert [member.ancestors for member in opened.made_of] == [member.ancestors for member in members]
     assert [member.figures for member in opened.made_of] == [dict(member.figures) for member in members]
     assert [member.recipe["model"] for member in opened.made_of] == [member.recipe["model"] for member in members]
     assert opened.spec == base.spec
     assert not opened.training
     assert not any(parameter.requires_grad for parameter in opened.parameters())
+
+
+def test_the_time_that_training_took_makes_no_other_ensemble(run_of: RunOf, plugins: Plugins, tmp_path: Path):
+    base = base_of_run(run_of("a"), plugins)
+    (one,) = members_of([Source("a", (run_of("a"),))], base)
+    cost = one.cost
+    written = []
+    for name, again in {
+        "it": cost,
+        "slower": dataclasses.replace(cost, seconds=cost.seconds + 7),
+        "longer": dataclasses.replace(cost, updates=cost.updates + 1),
+    }.items():
+        write(tmp_path / name, [dataclasses.replace(one, cost=again)], base, run_of("a"))
+        written.append(read_artefact(tmp_path / name).sha256)
+    assert written[0] == written[1] != written[2]
+
+
+def test_an_ensemble_that_still_has_seconds_is_opened(copy: Path, plugins: Plugins):
+    change(copy, lambda manifest: manifest["members"][0]["cost"].update(seconds=2.5))
+    assert load_ensemble(copy, plugins).made_of[0].cost.seconds == 2.5
 
 
 def test_state_comes_back_with_its_types(home: Path):

@@ -224,6 +224,12 @@ def test_a_folder_is_not_shared_and_not_overwritten(tmp_path: Path, making: Maki
             making(tmp_path / "other", **options)
 
 
+def test_the_same_members_trained_again_make_the_same_ensemble(tmp_path: Path, making: Making) -> None:
+    first, second = making(tmp_path / "e"), making(tmp_path / "e", fresh=True)
+    assert first.report["ensemble_sha256"] == second.report["ensemble_sha256"]
+    assert first.report["cost"]["training"]["all"]["seconds"] > 0
+
+
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path, making: Making, own_ensemble: Path) -> None:
     (tmp_path / "e/members/0001").rename(tmp_path / "away")
     (tmp_path / "e/members/0001").symlink_to(tmp_path / "away")

@@ -57,7 +57,7 @@ class StoredMember:
         mean: whether it is a mean, also of one.
         weights: SHA-256 of its weights, by which they are stored once.
         source: the run folder or checkpoint that it was made of, as text; it may be gone.
-        step, fold, figures, ancestors, cost: as those of `trainkit.ensembler.Member`.
+        step, fold, figures, ancestors, cost: as those of `trainkit.ensembler.Member`; seconds of training are not kept.
     """
 
     name: str
@@ -224,11 +224,8 @@ def _member_as_json(member: StoredMember) -> dict[str, Any]:
         "pieces": [
             {"name": piece.name, "recipe": piece.recipe, "spec": spec_as_json(piece.spec)} for piece in member.pieces
         ],
-        "cost": {
-            "updates": member.cost.updates,
-            "epochs": plain_number(member.cost.epochs),
-            "seconds": plain_number(member.cost.seconds),
-        },
+        # No seconds: the same members, trained again, would be another ensemble. report.json has them.
+        "cost": {"updates": member.cost.updates, "epochs": plain_number(member.cost.epochs)},
         "figures": dict(member.figures),
         "ancestors": list(member.ancestors),
     }
