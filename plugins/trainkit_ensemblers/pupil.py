@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from trainkit import Ensembler, Member, Validation, Workshop, score
+from trainkit import Ensembler, Member, Validation, Workshop, load_ensemble, score
 
 SEED_APART = 1000  # the student's seed is that of no member
 
@@ -76,6 +76,9 @@ class Pupil:
 
         self.found = {"student": measured(validation.measure(student.module))}
         said = f"on validation the student has {figure} {self.found['student']:.4g}"
+        if bool(validation.held_out[:, rows].all()):  # else the teacher may have learnt what it is judged by
+            self.found["teacher"] = measured(validation.measure(load_ensemble(teacher)))
+            said += f", its teacher {self.found['teacher']:.4g}"
         for other in others:
             self.found["control"] = measured(validation.measure(other.module))
             said += f", the same run without a teacher {self.found['control']:.4g}"
@@ -93,7 +96,7 @@ class Pupil:
         return self.stored[:1] if self.student is None else [self.student]
 
     def state(self) -> Mapping[str, Any]:
-        """What student and control had on validation."""
+        """What student, teacher and control had on validation."""
         return {"found": self.found}
 
     def load_state(self, state: Mapping[str, Any], /) -> None:

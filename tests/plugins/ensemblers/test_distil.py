@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from trainkit import Ensemble, Report, Run, hookimpl, load_ensemble
+from trainkit import Ensemble, Report, Run, hookimpl, load_ensemble, score
+from trainkit.ensemble.base import Base
 from trainkit.errors import RecipeError, UsageError
 from trainkit.launch import launch
 from trainkit.manager import Plugins
-from trainkit.recipe import load_recipe
+from trainkit.recipe import load_recipe, trial_recipe
 from trainkit_ensemblers.lessons import Lessons
 from trainkit_ensemblers.methods import seeds
 from trainkit_ensemblers.students import distil
@@ -108,8 +109,15 @@ def test_says_what_the_teacher_was_good_for(made: Path) -> None:
     notes = json.loads((made / "report.json").read_text())["notes"]
     (said,) = [note for note in notes if "without a teacher" in note]
     found = load_ensemble(made).ensembler.state()["found"]
-    assert f"{found['student']:.4g}" in said
+    assert f"the student has nll {found['student']:.4g}, its teacher {found['teacher']:.4g}, the same run" in said
     assert ("has not helped" in said) == (found["control"] <= found["student"])
+
+
+def test_the_teacher_has_on_validation_what_its_folder_gives(made: Path, plugins: Plugins) -> None:
+    teacher = load_ensemble(made / "teacher")
+    base = Base(trial_recipe(load_recipe(made.parent / "recipe.toml", [], plugins), {}), plugins)
+    expected = score("nll", base.measure(teacher, "val"), base.targets("val"), base.spec)
+    assert load_ensemble(made).ensembler.state()["found"]["teacher"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_student_of_another_teacher_is_not_taken_for_its_own(made: Path, tmp_path: Path, plugins: Plugins) -> None:
