@@ -109,6 +109,7 @@ class Workshop(Protocol):
         seed: the recipe's seed.
         folder: the ensemble folder.
         settings: the filled table ``[ensemble]``, as plain values.
+        spec: what is known of the data by which members are chosen and measured, with the sizes of its splits.
     """
 
     recipe: Mapping[str, Any]
@@ -117,6 +118,7 @@ class Workshop(Protocol):
     trials: Sequence[Member] | None
     seed: int
     folder: Path
+    spec: DataSpec
 
     def train(self, changes: Sequence[Mapping[str, Any]], parent: Member | None = None) -> list[Member]:
         """Train a run for each set of changes, many at once where that is possible.
@@ -172,7 +174,9 @@ class Ensembler(Protocol):
     `predict` may be called any number of times after that.
 
     An ensembler may also have ``variance(inputs) -> (batch, outputs)``, for regression: the variance of what it
-    predicts.
+    predicts. And ``anew() -> Ensembler``, of a fitted or stored one: another with the same settings and no members,
+    which keeps what was long in choosing, such as a penalty. Temperature and report fit it anew to fewer members and to
+    other samples, many times; without `anew` each of these is made of the settings alone, and chooses all again.
     """
 
     def gather(self, workshop: Workshop, /) -> Sequence[Member]:

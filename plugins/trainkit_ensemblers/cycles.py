@@ -29,6 +29,11 @@ class Snapshots(Weighted):
             if also := (workshop.recipe.get("schedule") or {}).get("also"):
                 schedule["also"] = also
             found: Sequence[Member] = train_and_keep(workshop, {"schedule": schedule}, cycles=self.cycles)
+            if len(found) < self.cycles:  # each has a whole number of updates, rounded up
+                workshop.say(
+                    f"the run has time for {len(found)} of {self.cycles} cycles, as each is a whole number of updates, "
+                    "rounded up; for more lengthen it"
+                )
         elif len(workshop.given) == 1:
             found = workshop.checkpoints(workshop.given[0])
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from random import Random
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from trainkit import DataSpec, Member, Together, UsageError, Validation, Workshop
 from trainkit_ensemblers.combining import Columns, Stacked, as_outputs
-from trainkit_ensemblers.gathering import choose_from
+from trainkit_ensemblers.gathering import UNLESS_SAID, choose_from
 from trainkit_ensemblers.linear import ROUGHLY, SETTLED, Fitted, fit_classes, fit_numbers
 from trainkit_ensemblers.measuring import check_finite, figure, held_out_mean, lower_is_better, rows_for_all
 from trainkit_ensemblers.weighted import say_equal
@@ -31,21 +32,42 @@ class Stacking:
         passthrough: whether the linear model is given the inputs too.
         force: fit it to few samples too.
         cv: folds of the cross-validation.
+        strength: C, where it is known already; ``None``: it is chosen by cross-validation.
     """
 
-    def __init__(self, seed: int, members: int | None, passthrough: bool, force: bool, cv: int) -> None:
+    def __init__(
+        self,
+        seed: int,
+        members: int | None,
+        passthrough: bool,
+        force: bool,
+        cv: int,
+        strength: float | None = None,
+    ) -> None:
         self.seed = seed
         self.count = members
         self.passthrough = passthrough
         self.force = force
         self.cv = cv
+        self.strength = strength
         self.added: list[Member] = []
         self.stacked: Stacked | None = None
         self.notes: dict[str, Any] = {}
 
     def gather(self, workshop: Workshop, /) -> Sequence[Member]:
-        """The given runs, the trials, or runs with several seeds."""
+        """The given runs, the trials, or runs with several seeds: these only where there will be samples enough."""
+        if workshop.given is None and workshop.trials is None:
+            self._check_before(workshop, self.count or UNLESS_SAID)
         return choose_from(workshop, self.count)
+
+    def _check_before(self, workshop: Workshop, members: int) -> None:
+        """Refuse what `fit` would refuse, where nothing but the validation split is held out of what is trained."""
+        spec, data = workshop.spec, workshop.recipe["data"]
+        if "val" not in spec.sizes or any(data.get(key) is not None for key in ("folds", "bag")):
+            return
+        if members == 1 and not self.passthrough:
+            return
+        self._check_size(spec.sizes["val"], members * spec.outputs + self.passthrough * prod(spec.input_shape))
 
     def add(self, member: Member, /) -> None:
         """Take in one member."""
@@ -63,16 +85,25 @@ class Stacking:
         inputs = validation.measure(nn.Flatten())[rows].double() if self.passthrough else None
         columns = Columns(spec.task, CLIP)
         table, targets = columns(validation.outputs[:, rows].double(), inputs), validation.targets[rows]
-        self._check_size(table, targets)
+        self._check_size(*table.shape)
+        if self.strength is not None:
+            self._fit_with(self.strength, table, targets, spec, columns)
+            return
         folds = deal(len(rows), min(self.cv, len(rows)), self.seed, None if spec.task == "regression" else targets)
         figures = self._cross_validated(table, validation, rows, folds)
         best = figures.index(min(figures))
-        weight, bias = _fit(table, targets, spec, STRENGTHS[best])
-        self.stacked = Stacked(weight.float(), bias.float(), columns)
+        self._fit_with(STRENGTHS[best], table, targets, spec, columns)
         self._report(validation, rows, STRENGTHS[best], figures[best])
 
-    def _check_size(self, table: Tensor, targets: Tensor) -> None:
-        samples, columns = table.shape
+    def anew(self) -> Stacking:
+        """One without members that keeps the penalty: its cross-validation takes up to 35 fits."""
+        return Stacking(self.seed, self.count, self.passthrough, self.force, self.cv, self.notes.get("C"))
+
+    def _fit_with(self, strength: float, table: Tensor, targets: Tensor, spec: DataSpec, columns: Columns) -> None:
+        weight, bias = _fit(table, targets, spec, strength)
+        self.stacked = Stacked(weight.float(), bias.float(), columns)
+
+    def _check_size(self, samples: int, columns: int) -> None:
         if samples >= ROWS_PER_COLUMN * columns or self.force:
             return
         raise UsageError(

@@ -14,6 +14,7 @@ from trainkit.ensemble.asking import Asking
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.held_out import unseen_by, unseen_by_all, validation_of
 from trainkit.ensemble.opened import Ensemble, load_ensemble, unlike
+from trainkit.ensemble.replay import anew
 from trainkit.ensemble.temperature import fit_temperature
 from trainkit.ensemble.unchosen import unchosen
 from trainkit.ensemble.workshop import RecipeWorkshop
@@ -129,7 +130,11 @@ def _temperature(raw: Ensemble, members: Sequence[Member], base: Base, making: M
     validation = validation_of(members, base, lambda text: None)
     builder = Builder(making.recipe, making.plugins, silent)
     numbers, outputs = unchosen(
-        lambda: builder.make("ensemble"), members, validation, raw, making.recipe.tables["seed"]
+        anew(raw.ensembler, lambda: builder.make("ensemble")),
+        members,
+        validation,
+        raw,
+        making.recipe.tables["seed"],
     )
     free = unseen_by_all(members, raw.made_of, base)[numbers]  # a student has learnt what its teachers were not shown
     return fit_temperature(outputs[free], validation.targets[numbers[free]], base.spec)

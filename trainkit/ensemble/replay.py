@@ -173,6 +173,17 @@ class Predicting(nn.Module):
         return self._ensembler.predict(inputs)
 
 
+def anew(ensembler: Ensembler, make: Callable[[], Ensembler]) -> Callable[[], Ensembler]:
+    """What makes ensemblers to be fitted anew: a fitted one, where it keeps what is long in choosing, else settings.
+
+    Args:
+        ensembler: fitted.
+        make: makes one as its recipe says.
+    """
+    own: Callable[[], Ensembler] | None = getattr(ensembler, "anew", None)
+    return own if callable(own) else make
+
+
 def agrees(again: Tensor, before: Tensor) -> bool:
     """Whether an ensembler that was asked again gives what it gave before."""
     if again.shape != before.shape:

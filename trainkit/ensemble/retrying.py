@@ -12,7 +12,7 @@ from trainkit.ensemble.costs import multiplications
 from trainkit.ensemble.curve import Figures, curve, draws_for
 from trainkit.ensemble.figures import CALIBRATED, RAW
 from trainkit.ensemble.measured import Measured, Seen
-from trainkit.ensemble.replay import Again, FromModules, FromOutputs, Refit, agrees
+from trainkit.ensemble.replay import Again, FromModules, FromOutputs, Refit, agrees, anew
 from trainkit.ensemble.temperature import apply_temperature, fit_temperature
 from trainkit.ensemble.unchosen import FOLDS, LEAST, parts
 from trainkit.ensembler import Ensembler
@@ -81,8 +81,8 @@ class Retrying:
             self.reason = "the ensembler, fitted anew to all of them, gives something else"
 
     def _fresh(self) -> Ensembler:
-        made: Ensembler = Builder(self._making.recipe, self._making.plugins, silent).make("ensemble")
-        return made
+        builder = Builder(self._making.recipe, self._making.plugins, silent)
+        return anew(self._measured.ensemble.ensembler, lambda: builder.make("ensemble"))()
 
     def _gives(self, refit: Refit, before: Tensor, by_test: bool) -> bool:
         """Whether it can be fitted anew this way, and gives what it gave."""

@@ -10,6 +10,7 @@ from typing import Any, overload
 from torch import Tensor
 
 from trainkit import checkpoint
+from trainkit.build import make_clock
 from trainkit.ensemble.artefact import Artefact, artefact_of, write_artefact
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.folder import LONGER, digest_of, member_folder
@@ -18,8 +19,13 @@ from trainkit.ensemble.training import Training, job_of
 from trainkit.ensemble.verify import read_artefact
 from trainkit.ensembler import Ensembler, Member
 from trainkit.errors import CheckpointError, RecipeError, UsageError
+from trainkit.instantiate import Builder
+from trainkit.protocols import silent
+from trainkit.reactions import Reactions
 from trainkit.recipe import Recipe, trial_recipe
 from trainkit.tables import COMPONENT_TABLES
+from trainkit.targets import BATCH_SIZE
+from trainkit.timetable import whole_schedule
 
 TEACHER = "teacher"  # the folder of an ensemble that others learn from
 CORE_SETTINGS = tuple(setting.name for setting in COMPONENT_TABLES["ensemble"].added)
@@ -89,6 +95,7 @@ class RecipeWorkshop:
         self.trials = trials
         self.seed: int = single.tables["seed"]
         self.folder = folder
+        self.spec = base.spec
         self.settings: Mapping[str, Any] = ensemble.tables["ensemble"]
         self.trained = 0
         self._single = single
@@ -104,6 +111,9 @@ class RecipeWorkshop:
         names = [f"member {first + number}" for number in range(len(changes))]
         recipes = [self._changed(name, change) for name, change in zip(names, changes, strict=True)]
         self._check_validation(recipes)
+        for name, change, recipe in zip(names, changes, recipes, strict=True):
+            if "schedule" in change and parent is None:
+                self._check_schedule(name, recipe)
         before = None
         if parent is not None:
             if parent.folder is None:
@@ -159,13 +169,33 @@ class RecipeWorkshop:
         try:
             return trial_recipe(self._single, {}, values)
         except RecipeError as error:
-            place = self._ensemble.tables.composed.header(("ensemble",))
-            use = self._ensemble.tables["ensemble"]["use"]
-            problems = [
+            raise self._told(name, error) from error
+
+    def _told(self, name: str, error: RecipeError) -> RecipeError:
+        """Problems of a member's recipe as such of the table that asks for it."""
+        place = self._ensemble.tables.composed.header(("ensemble",))
+        use = self._ensemble.tables["ensemble"]["use"]
+        return RecipeError(
+            [
                 dataclasses.replace(problem, place=place, message=f"[ensemble] {use}, {name}: {problem.message}")
                 for problem in error.problems
             ]
-            raise RecipeError(problems) from error
+        )
+
+    def _check_schedule(self, name: str, recipe: Recipe) -> None:
+        """Refuse a schedule that does not fit the run's length, where that length can be told before it is built."""
+        data, before = ({**tables["data"], "seed": None} for tables in (recipe.tables, self._base.recipe.tables))
+        cut = data["folds"] is not None or data["bag"] is not None or data["train_on"] != "train"
+        if cut or data != before or any(one["target"] == BATCH_SIZE for one in recipe.tables["schedule"]["also"]):
+            return
+        builder, feed = Builder(recipe, self._base.plugins, silent), self._base.feed
+        try:
+            builder.clock = make_clock(
+                builder, feed.batches_per_epoch, feed.batch_size, self._base.spec.tokens_per_sample
+            )
+            whole_schedule(builder, ("schedule",), Reactions())
+        except RecipeError as error:
+            raise self._told(name, error) from error
 
     def _check_validation(self, recipes: Sequence[Recipe]) -> None:
         """Nothing is trained for an ensemble that could not be chosen: it needs samples that nobody was trained on."""

@@ -146,6 +146,7 @@ class Bench:
         self.trials = trials
         self.seed = seed
         self.folder = Path("nowhere")
+        self.spec = CLASSES
         self.asked: list[Mapping[str, Any]] = []
 
     def train(self, changes: Sequence[Mapping[str, Any]], parent: Member | None = None) -> list[Member]:

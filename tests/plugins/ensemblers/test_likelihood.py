@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -14,18 +15,21 @@ from torch import Tensor
 
 from tests.plugins.ensemblers.made import (
     BINARY,
+    CLASSES,
     NUMBERS,
+    Bench,
     Told,
     drawn,
     fitted,
     given_by,
+    stored,
     weights_of,
 )
-from trainkit import UsageError
+from trainkit import DataSpec, UsageError
 from trainkit_ensemblers.linear import fit_classes, fit_numbers
 from trainkit_ensemblers.methods import convex, stacking
 from trainkit_ensemblers.selection import LEAST_WEIGHT, least_squares, likeliest
-from trainkit_ensemblers.stacked import STRENGTHS, deal
+from trainkit_ensemblers.stacked import STRENGTHS, Stacking, deal
 
 # ---------------------------------------------------------------- convex
 
@@ -165,6 +169,47 @@ def test_stacking_refuses_what_is_too_few_to_learn_from() -> None:
         fitted(stacking(0), outputs, targets)
     fitted(stacking(0), *drawn(2, 60))
     fitted(stacking(0, force=True), outputs, targets)
+
+
+@pytest.mark.parametrize(("spec", "columns"), [(CLASSES, 6), (BINARY, 2), (NUMBERS, 4)])
+def test_too_few_samples_are_refused_before_training(spec: DataSpec, columns: int) -> None:
+    for samples in (10 * columns - 1, 10 * columns):
+        bench = Bench()
+        bench.spec = replace(spec, sizes={"train": 500, "val": samples})
+        if samples < 10 * columns:
+            with pytest.raises(UsageError, match=f"stacking fits {columns} columns to {samples} validation samples"):
+                stacking(0, members=2).gather(bench)
+            assert not bench.asked
+            assert len(stacking(0, members=2, force=True).gather(bench)) == 2
+            assert len(stacking(0, members=1).gather(bench)) == 1  # there is nothing to stack
+        else:
+            assert len(stacking(0, members=2).gather(bench)) == 2
+    wide = Bench()
+    wide.spec = replace(spec, sizes={"train": 500, "val": 10 * columns})
+    with pytest.raises(UsageError, match=f"stacking fits {columns + 1} columns"):
+        stacking(0, members=2, passthrough=True).gather(wide)
+
+
+def test_what_folds_hold_out_is_counted_when_they_are_trained() -> None:
+    bench = Bench()
+    bench.recipe = {**bench.recipe, "data": {**bench.recipe["data"], "folds": 5}}
+    bench.spec = replace(CLASSES, sizes={"train": 500, "val": 1})
+    assert len(stacking(0, members=2).gather(bench)) == 2
+
+
+def test_stacking_that_is_fitted_anew_keeps_its_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, targets = drawn(2, 120, seed=5)
+    made = fitted(stacking(3), outputs, targets)
+
+    def crossed(*_: object) -> None:
+        raise AssertionError("the penalty is known")
+
+    monkeypatch.setattr(Stacking, "_cross_validated", crossed)
+    again = fitted(stored(made, lambda: stacking(3)).anew(), outputs, targets)
+    torch.testing.assert_close(given_by(again, 120), given_by(made, 120))
+    assert again.added is not made.added
+    fewer = fitted(made.anew(), outputs[:, :80], targets[:80])
+    assert not torch.allclose(given_by(fewer, 80), given_by(made, 80))
 
 
 def test_stacking_learns_from_no_sample_that_a_member_was_trained_on() -> None:

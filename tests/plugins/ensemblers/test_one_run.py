@@ -19,6 +19,7 @@ from trainkit.ensemble.opened import load_ensemble
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 from trainkit_ensemblers.averaging import blended
+from trainkit_ensemblers.stacked import Stacking
 
 RECIPE = """\
 recipe = 1
@@ -189,14 +190,26 @@ def test_a_run_with_time_for_fewer_members_says_so(work: Work):
     assert "of 9 members; for more lengthen it" in said
 
 
+def test_a_run_with_fewer_updates_than_cycles_says_so(work: Work):
+    said = work.make("it", "ensemble.use=snapshots", "ensemble.cycles=7", "run.duration=9ba")
+    assert "the run has time for 5 of 7 cycles" in said
+    assert len(work.manifest("it")["members"]) == 5
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         (["ensemble.use=fge", "ensemble.cycle=3ba"], "two equal halves"),
+        (["ensemble.use=fge", "ensemble.cycle=50ba"], r"\[ensemble\] fge, member 0: .*the middle of the first cycle"),
+        (
+            ["ensemble.use=fge", "ensemble.cycle=1ep", "data.batch_size=32"],
+            r"\[ensemble\] fge, member 0: .*cycle comes to 3 updates",
+        ),
         (["ensemble.use=fge", "ensemble.high=0.1", "ensemble.low=0.2"], "must be below high"),
         (["ensemble.use=fge", "ensemble.start=1dur"], "leaves no time for a cycle"),
         (["ensemble.use=mc_dropout", "model.dropout=0.0"], "the model has none: dropout = 0.0"),
         (["ensemble.use=mc_dropout", "model={use='linear'}"], "linear has none"),
+        (["ensemble.use=stacking", "ensemble.members=3"], "stacking fits [0-9]+ columns to 26 validation samples"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_trained(work: Work, changes: list[str], said: str):
@@ -204,6 +217,23 @@ def test_what_cannot_be_is_told_before_anything_is_trained(work: Work, changes: 
 
     assert re.search(said, work.make("it", *changes, code=2))
     assert not list((work.home / "it").glob("members/*/metrics.jsonl"))
+
+
+def test_stacking_is_cross_validated_once_for_choice_temperature_and_report(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+):
+    whole, calls = Stacking._cross_validated, []
+
+    def counted(self: Stacking, *given: Any) -> list[float]:
+        calls.append(self)
+        return whole(self, *given)
+
+    monkeypatch.setattr(Stacking, "_cross_validated", counted)
+    work.make("it", "ensemble.use=stacking", "ensemble.members=3", "ensemble.force=true")
+    assert len(calls) == 1
+    report = json.loads((work.home / "it" / "report.json").read_text())
+    assert [point["sets"] for point in report["curve"]["points"]] == [3, 3, 1]
+    assert report["reselection"]["folds"] == 5
 
 
 # ------------------------------------------------------------ averages
