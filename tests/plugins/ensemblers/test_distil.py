@@ -120,6 +120,17 @@ def test_the_teacher_has_on_validation_what_its_folder_gives(made: Path, plugins
     assert load_ensemble(made).ensembler.state()["found"]["teacher"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_a_teacher_is_not_judged_by_what_its_members_learnt(tmp_path: Path, plugins: Plugins) -> None:
+    from trainkit.ensemble.session import make_ensemble
+
+    (tmp_path / "recipe.toml").write_text(RECIPE + DISTIL)
+    of = "ensemble.of={ use = 'folds', folds = 2 }"
+    recipe = load_recipe(tmp_path / "recipe.toml", [of, "ensemble.control=false", 'run.duration="1ep"'], plugins)
+    made = make_ensemble(recipe, plugins, tmp_path / "made")
+    assert set(load_ensemble(tmp_path / "made").ensembler.state()["found"]) == {"student"}
+    assert not any("its teacher" in note for note in made.notes)
+
+
 def test_a_student_of_another_teacher_is_not_taken_for_its_own(made: Path, tmp_path: Path, plugins: Plugins) -> None:
     """The teacher's folder has the same name, so that the student's recipe says nothing of what is in it."""
     from trainkit.ensemble.session import make_ensemble
