@@ -88,7 +88,8 @@ class Composed:
         inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
         for key, child in inside:
             here = (*path, key)
-            self.marks[here] = list(marked.marks.get(here, ()))
+            if marks := marked.marks.get(here):
+                self.marks[here] = list(marks)
             self._copy_marks(child, marked, here)
 
     def _afresh(self, table: dict[str, Any], path: Path) -> None:
