@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -11,8 +12,8 @@ from trainkit import Batch, DataSpec, Run, hookimpl
 from trainkit_ensemblers.combining import combine
 
 
-class Several(nn.Module):
-    """Members inside one model.
+class Several(nn.Module, ABC):
+    """Members inside one model; a subclass says what each of them gives.
 
     Args:
         net: the layers of all members.
@@ -29,9 +30,9 @@ class Several(nn.Module):
         self.task = spec.task
         self._given: Tensor | None = None
 
+    @abstractmethod
     def each(self, inputs: Tensor) -> Tensor:
         """What each member gives, ``(members, batch, outputs)``."""
-        raise NotImplementedError
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The members' mean, ``(batch, outputs)``: logarithms of probabilities, the logit, or numbers."""

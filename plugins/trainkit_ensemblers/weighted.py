@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from trainkit_ensemblers.measuring import check_finite, choose_space, common_row
 Combine = Literal["auto", "probability", "logit"]
 
 
-class Weighted:
+class Weighted(ABC):
     """Members with weights; a subclass says where they come from, and what each weighs.
 
     Args:
@@ -31,9 +32,9 @@ class Weighted:
         self.space: Space = "probability"
         self.notes: dict[str, Any] = {}
 
+    @abstractmethod
     def gather(self, workshop: Workshop, /) -> Sequence[Member]:
         """Get the members."""
-        raise NotImplementedError
 
     def weigh(self, validation: Validation) -> tuple[list[float], Space | None]:
         """The weight of each member, adding up to 1, and what the mean is taken of; ``None``: chosen for them.
@@ -42,8 +43,10 @@ class Weighted:
         """
         return [1 / len(self.added)] * len(self.added), None
 
-    def report(self, validation: Validation, weights: Sequence[float], space: Space) -> None:
-        """Put into `notes`, and say, what is worth knowing of the choice."""
+    def report(  # noqa: B027
+        self, validation: Validation, weights: Sequence[float], space: Space
+    ) -> None:
+        """Put into `notes`, and say, what is worth knowing of the choice: of most nothing more."""
 
     def add(self, member: Member, /) -> None:
         """Take in one member."""
