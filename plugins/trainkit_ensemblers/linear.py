@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-ITERATIONS, STEPS = 1000, 40
-MOST_WORK, LEAST_CURVATURE = 3e8, 1e-12
-SETTLED, ROUGHLY = (
-    1e-7,
-    1e-5,
-)  # no slope is steeper where the search ends: of a result, and of one to compare with others
-UNSEEN = 1e-6
-
+SETTLED = 1e-7  # no slope is steeper where the search for a result ends
+ROUGHLY = 1e-5  # the same for what is only compared with other results
+UNSEEN = 1e-6  # probability of a class that no sample has
+ROUNDS = 25  # changes of coordinates, at most
+STEPS = 40  # of L-BFGS, from one change of coordinates to the next
+MOST_WORK = 3e8  # multiplications for the curvature of each class by itself; above it, one for all classes
+LEAST_CURVATURE = 1e-12  # what is flatter is taken for this: its inverse root would be boundless
 
 Fitted = tuple[Tensor, Tensor]  # weights (classes or outputs, columns), and biases
 
@@ -70,7 +69,7 @@ def _fit_present(
     penalty = torch.full((scaled.shape[1],), 1 / (strength * len(table)), dtype=torch.float64)
     penalty[-1] = 0
     with torch.no_grad():
-        for _ in range(ITERATIONS // STEPS):
+        for _ in range(ROUNDS):
             weight, slope = _several_steps(weight, _coordinates(weight, scaled, penalty), scaled, truth, penalty)
             if slope < settled:
                 break
@@ -114,10 +113,6 @@ def _several_steps(
     return found.squeeze(2), float(turned.grad.abs().max())
 
 
-def _unit(table: Tensor) -> Tensor:
-    return torch.eye(table.shape[1], dtype=torch.float64)
-
-
 def fit_numbers(table: Tensor, targets: Tensor, strength: float) -> Fitted:
     """Ridge regression: squared errors, and squared weights divided by ``strength``; the bias is not penalised.
 
@@ -131,6 +126,6 @@ def fit_numbers(table: Tensor, targets: Tensor, strength: float) -> Fitted:
     """
     centre, middle = table.mean(0), targets.mean(0)
     scaled = table - centre
-    gram = scaled.T @ scaled + _unit(table) / strength
+    gram = scaled.T @ scaled + torch.eye(table.shape[1], dtype=torch.float64) / strength
     weight = torch.linalg.solve(gram, scaled.T @ (targets - middle)).T
     return weight, middle - weight @ centre
