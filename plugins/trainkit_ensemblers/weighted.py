@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from trainkit import Member, Together, Validation, Workshop
-from trainkit_ensemblers.combining import Combination, Space
+from trainkit import Member, Together, UsageError, Validation, Workshop
+from trainkit_ensemblers.combining import VOTE_CLIP, Combination, Space, log_probabilities
 from trainkit_ensemblers.gathering import choose_from, require_cut, seeded, train_seeds
 from trainkit_ensemblers.measuring import check_finite, choose_space, common_rows, figure, held_out_mean
 
@@ -232,16 +232,12 @@ class Vote(Weighted):
 
     def weigh(self, validation: Validation) -> tuple[list[float], Space | None]:
         """All alike."""
-        from trainkit import UsageError
-
         if validation.spec.task == "regression":
             raise UsageError("vote is for classes, and a regression has none\n  use seeds, topk or greedy")
         return super().weigh(validation)[0], "vote"
 
     def report(self, validation: Validation, weights: Sequence[float], space: Space) -> None:
         """How often no member votes for the truth, where the negative log likelihood of votes is infinite."""
-        from trainkit_ensemblers.combining import VOTE_CLIP, log_probabilities
-
         rows = common_rows(validation)
         if len(self.added) < 2 or not len(rows):
             return
@@ -249,9 +245,8 @@ class Vote(Weighted):
         without = int((votes != validation.targets[rows].long().reshape(-1)).all(0).sum())
         self.notes |= {"samples": len(rows), "no_vote_for_truth": without, "clip": VOTE_CLIP}
         if without:
-            nats = -torch.tensor(VOTE_CLIP, dtype=torch.float64).log()
             validation.say(
                 f"for {without} of {len(rows)} validation samples no member votes for the truth: the negative log "
                 f"likelihood of votes is infinite there; shares are taken for at least {VOTE_CLIP:g}, so that each of "
-                f"these samples counts {float(nats):.1f} nats"
+                f"these samples counts {-math.log(VOTE_CLIP):.1f} nats"
             )
