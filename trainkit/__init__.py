@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
     from trainkit.elementwise import Rule as Rule
+    from trainkit.ensemble.costs import multiplications as multiplications
     from trainkit.ensemble.opened import Ensemble as Ensemble
     from trainkit.ensemble.opened import load_ensemble as load_ensemble
     from trainkit.ensemble.together import Together as Together
@@ -112,6 +113,7 @@ _MODULES = {
     "component": ("Component",),
     "dataset": ("Batch", "DataSpec", "Dataset", "Feed", "Gatherable", "Split"),
     "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
+    "ensemble.costs": ("multiplications",),
     "ensemble.opened": ("Ensemble", "load_ensemble"),
     "ensemble.together": ("Together",),
     "ensembler": ("Cost", "Ensembler", "Member", "Validation", "Workshop"),
@@ -248,6 +250,7 @@ __all__ = [
     "hookimpl",
     "lane_speed",
     "load_ensemble",
+    "multiplications",
     "named_tables",
     "open_plugins",
     "printing_to",

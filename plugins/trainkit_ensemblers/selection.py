@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 import torch
 from torch import Tensor
 
-from trainkit import Member, UsageError, Validation, Workshop
+from trainkit import Member, UsageError, Validation, Workshop, multiplications
 from trainkit_ensemblers.combining import Space, log_probabilities
 from trainkit_ensemblers.gathering import choose_from
 from trainkit_ensemblers.greedily import Limits, Selection, select, weights_of
@@ -91,6 +91,7 @@ class Greedy(Choosing):
         bags: how often it is done on a random half of the members.
         max_members: the most members that may be kept.
         max_passes: the most forward passes, in those of the dearest member.
+        passes: what a pass of each member costs, by name, where that is known.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class Greedy(Choosing):
         bags: int,
         max_members: int | None,
         max_passes: float | None,
+        passes: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(members, metric, combine)
         self.seed = seed
@@ -110,6 +112,7 @@ class Greedy(Choosing):
         self.bags = bags
         self.max_members = max_members
         self.max_passes = max_passes
+        self.passes = passes
 
     def weigh(self, validation: Validation) -> tuple[list[float], Space | None]:
         """How often each was added; of both means the one whose choice has the lower negative log likelihood."""
@@ -149,23 +152,32 @@ class Greedy(Choosing):
             halves = [sorted(random.sample(everyone, math.ceil(len(outputs) / 2))) for _ in range(self.bags)]
         return [select(outputs, targets, spec, metric, space, self.rounds, half, limits) for half in halves]
 
+    def anew(self) -> Greedy:
+        """One without members that knows what each costs: of members that are outputs alone nothing can be counted."""
+        limits = self.max_members, self.max_passes, self.notes.get("passes")
+        return Greedy(self.seed, self.count, self.metric, self.wanted, self.rounds, self.bags, *limits)
+
     def _passes(self) -> list[float]:
-        return [1.0] * len(self.added) if self.max_passes is None else passes_of(self.added)
+        """What a pass of each member costs, in those of the dearest."""
+        if self.max_passes is None:
+            return [1.0] * len(self.added)
+        known = self.passes or dict(zip((member.name for member in self.added), passes_of(self.added), strict=True))
+        self.notes["passes"] = known
+        found = [known[member.name] for member in self.added]
+        return [one / max(found) for one in found]
 
 
 def passes_of(members: Sequence[Member]) -> list[float]:
     """What a forward pass of each member costs, in those of the dearest: multiplications, else parameters."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counts = []
-    for member in members:
-        first = next(iter(member.module.parameters()), torch.empty(0))
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            member.module(torch.zeros(1, *member.spec.input_shape, device=first.device))
-        counts.append(counter.get_total_flops())
+    counts = [multiplications(member.module, _zeros(member)) or 0 for member in members]
     if not all(counts):
         counts = [max(1, sum(parameter.numel() for parameter in member.module.parameters())) for member in members]
     return [count / max(counts) for count in counts]
+
+
+def _zeros(member: Member) -> Tensor:
+    first = next(iter(member.module.parameters()), torch.empty(0))
+    return torch.zeros(1, *member.spec.input_shape, device=first.device)
 
 
 class Convex(Choosing):

@@ -22,11 +22,14 @@ from tests.plugins.ensemblers.made import (
     Told,
     drawn,
     fitted,
+    given_by,
     members_of,
+    stored,
     validation,
     weights_of,
 )
-from trainkit import UsageError
+from trainkit import UsageError, multiplications
+from trainkit.ensemble.replay import FromOutputs
 from trainkit_ensemblers.greedily import Limits, select
 from trainkit_ensemblers.methods import greedy
 from trainkit_ensemblers.selection import passes_of
@@ -179,6 +182,42 @@ def test_passes_are_counted_in_multiplications() -> None:
     for one, width in zip(members, (100, 50, 25), strict=True):
         one.module = nn.Sequential(nn.Linear(1, width), nn.Linear(width, 3))
     assert passes_of(members) == [1.0, 0.5, 0.25]
+
+
+def test_attention_counts_and_what_cannot_be_counted_stops_nothing() -> None:
+    outputs, _ = drawn(2, 4)
+    members = members_of(outputs)
+    attention = nn.TransformerEncoderLayer(16, 2, 16, batch_first=True).eval()
+    seen = multiplications(attention, torch.zeros(1, 5, 16))
+    assert seen == 4 * 5 * 16 * 16 + 2 * 5 * 5 * 16 + 2 * 5 * 16 * 16
+    for one, layers in zip(members, (2, 1), strict=True):
+        one.module = nn.Sequential(*[attention] * layers)
+        one.spec = dataclasses.replace(CLASSES, input_shape=(5, 16))
+    assert passes_of(members) == [1.0, 0.5]
+    for one, rows in zip(members, (8, 2), strict=True):
+        one.module = nn.Sequential(nn.Embedding(rows, 3))  # numbers of words alone: zeros that are no integers end it
+    assert passes_of(members) == [1.0, 0.25]
+
+
+def test_a_limit_of_passes_holds_for_members_that_are_outputs_alone() -> None:
+    outputs, targets = drawn(4, 80, seed=2)
+    members = members_of(outputs)
+    torch.manual_seed(0)
+    for one, width in zip(members, (100, 50, 50, 25), strict=True):
+        one.module = nn.Sequential(nn.Linear(1, width), nn.Tanh(), nn.Linear(width, 3)).eval()
+    numbers = torch.arange(80).float()[:, None]
+    with torch.no_grad():
+        held = validation(torch.stack([one.module(numbers) for one in members]), targets)
+    made = greedy(0, max_passes=0.8, combine="probability")
+    for one in members:
+        made.add(one)
+    made.fit(held)
+    assert {one.name for one in made.members()} < {"m1", "m2", "m3"}
+    again = FromOutputs(
+        stored(made, lambda: greedy(0, max_passes=0.8, combine="probability")).anew, members, held, None
+    )
+    torch.testing.assert_close(again(range(4)).validation, given_by(made, 80))
+    assert again([0, 3]).validation.equal(held.outputs[3]), "the dearest of two costs more than 0.8"
 
 
 def test_bags_choose_from_random_halves_and_weights_are_their_mean() -> None:
