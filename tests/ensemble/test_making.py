@@ -189,6 +189,15 @@ def test_more_members_join_those_that_there_are(tmp_path: Path, making: Making, 
     assert essence(tmp_path / "e") == essence(made_once)
 
 
+def test_one_that_was_killed_while_it_made_room_for_another_goes_on(tmp_path: Path, making: Making) -> None:
+    folder = tmp_path / "e"
+    making(folder, "ensemble.members=1", "ensemble.longer=true")
+    for name in ("report.json", "ensemble.json"):  # what goes first
+        (folder / name).unlink()
+    made = making.resume(folder, "ensemble.members=2")
+    assert made.report["longer"]["cost"]["updates"] == 16
+
+
 def test_members_of_another_recipe_are_refused(tmp_path: Path, making: Making, own_ensemble: Path) -> None:
     before = {path: path.read_bytes() for path in (tmp_path / "e").rglob("*") if path.is_file()}
     with pytest.raises(UsageError) as refused:

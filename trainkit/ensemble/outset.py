@@ -10,7 +10,6 @@ from typing import Any
 
 from trainkit import changes
 from trainkit.aside import put_aside
-from trainkit.ensemble.artefact import MANIFEST
 from trainkit.ensemble.folder import MADE_OF, EnsembleFolder, digest_of
 from trainkit.ensemble.members import Source
 from trainkit.ensemble.training import FREE
@@ -94,7 +93,8 @@ def compared(recipe: Recipe, made_of: Mapping[str, Any], place: EnsembleFolder, 
         note: tells the user something.
 
     Returns:
-        Whether it holds another ensemble, of the same members or of fewer.
+        Whether it is to hold another ensemble, of the same members or of others beside them. A process that was killed
+        while it removed what the earlier one has left is told so again.
 
     Raises:
         UsageError: if its members are of another recipe.
@@ -134,7 +134,7 @@ def compared(recipe: Recipe, made_of: Mapping[str, Any], place: EnsembleFolder, 
             "an ensemble was made here before, and measured on the test samples; what is chosen now because of that "
             "proves nothing"
         )
-    return other and (path / MANIFEST).is_file()
+    return other
 
 
 def _was_made_of(path: Path) -> Any:
