@@ -203,7 +203,9 @@ class Ensembler(Protocol):
         """What the ensemble gives for a batch.
 
         Args:
-            inputs: ``(batch, ...)``, the inputs of a batch.
+            inputs: ``(batch, ...)``, the inputs of a batch, on the device of the members. Modules that are attributes
+                of the ensembler are moved there together with them; tensors of its own it takes there itself, such as
+                with ``.to(inputs)``.
 
         Returns:
             ``(batch, outputs)``: for classes numbers whose softmax are the probabilities, such as their logarithms;

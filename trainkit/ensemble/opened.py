@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, Self, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,17 @@ class Ensemble(nn.Module):
         self.together = Together([member.module for member in members])
         self.eval()
         self.requires_grad_(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move to another device or type; with it goes what the ensembler has made for itself, such as masked copies.
+
+        Those modules are not registered here: weights that they share with members would have two names.
+        """
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for part in getattr(self.ensembler, "__dict__", {}).values():
+            if isinstance(part, nn.Module):
+                part._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def forward(self, inputs: Tensor) -> Tensor:
         """What the ensemble gives: ``(batch, outputs)``, after temperature.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tests.plugins.ensemblers.made import CLASSES, Bench, Told, stored
 from trainkit import DataSpec, Member, UsageError, Validation
+from trainkit.ensemble.opened import Ensemble
 from trainkit_ensemblers.masks import dropouts, thinned
 from trainkit_ensemblers.of_weights import mc_dropout
 
@@ -97,6 +98,28 @@ def test_passes_share_the_weights_of_their_model():
     assert {id(parameter) for parameter in ensembler.together.parameters()} == own
     for made in ensembler.together.each:  # statistics too move with the model to another device
         assert [made[place] is model[place] for place in range(5)] == [True, True, True, False, True]
+
+
+class Placed(nn.Module):
+    """Adds a table that is not trained, and drops, as a positional encoding does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.randn(5))
+        self.dropout = nn.Dropout(0.4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs of five numbers."""
+        return self.dropout(inputs + self.table)
+
+
+def test_passes_move_to_another_device_with_their_ensemble():
+    ensembler = fitted(mc_dropout(3, passes=2), nn.Sequential(Placed(), nn.Linear(5, 3)).eval())
+    ensemble = Ensemble(ensembler, ensembler.members(), 1.0, SPEC, {}, {})
+    names = list(ensemble.state_dict())
+    assert ensemble.to("meta")(INPUTS.to("meta")).device.type == "meta"
+    assert all(tensor.is_meta for tensor in ensembler.together.buffers()), "masks too: not copied for every batch"
+    assert list(ensemble.state_dict()) == names
 
 
 def test_a_regression_has_the_variance_of_the_passes():
