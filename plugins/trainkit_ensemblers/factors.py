@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit import DataSpec
-from trainkit_ensemblers.several import Several, check_plain, replace
+from trainkit_ensemblers.several import Several, check_plain, replace, sizes_of
 
 
 class Factored(nn.Module):
@@ -21,7 +21,7 @@ class Factored(nn.Module):
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, members: int) -> None:
         super().__init__()
-        inputs, outputs = _sizes(layer)
+        inputs, outputs = sizes_of(layer)
         self.members = members
         self.inputs, self.outputs = inputs, outputs
         self.ones = (1,) * (2 if isinstance(layer, nn.Conv2d) else 0)  # height and width, which factors do not have
@@ -70,12 +70,6 @@ def with_factors(net: nn.Module, spec: DataSpec, members: int) -> SharedWeights:
     for name, layer in layers:
         replace(net, name, Factored(layer, members))
     return SharedWeights(net, members, spec)
-
-
-def _sizes(layer: nn.Linear | nn.Conv2d) -> tuple[int, int]:
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    return layer.in_channels, layer.out_channels
 
 
 def _signs(count: int) -> Tensor:

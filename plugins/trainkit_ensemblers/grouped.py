@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit import DataSpec
-from trainkit_ensemblers.several import Several, check_plain, replace
+from trainkit_ensemblers.several import Several, check_plain, replace, sizes_of
 
 _WEIGHTS = (nn.Linear, nn.Conv2d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
@@ -75,7 +75,7 @@ def pack(net: nn.Module, spec: DataSpec, members: int, alpha: float, gamma: int)
         if isinstance(part, nn.Linear | nn.Conv2d):
             last = name == weights[-1]
             groups = 1 if name == weights[0] else members if last else split
-            outputs = members * _sizes(part)[1] if last else wide(_sizes(part)[1])
+            outputs = members * sizes_of(part)[1] if last else wide(sizes_of(part)[1])
             replace(net, name, _grouped(part, name, inputs, outputs, groups))
         else:
             replace(net, name, _norm(part, name, inputs, members))
@@ -151,12 +151,6 @@ def _channels_before(net: nn.Module, part: nn.Module, samples: Tensor) -> int:
     finally:
         hook.remove()
     raise AssertionError("a layer that was called is called again")
-
-
-def _sizes(layer: nn.Linear | nn.Conv2d) -> tuple[int, int]:
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    return layer.in_channels, layer.out_channels
 
 
 def _grouped(layer: nn.Linear | nn.Conv2d, name: str, inputs: int, outputs: int, groups: int) -> nn.Module:

@@ -60,6 +60,13 @@ def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
     setattr(model.get_submodule(parent), last, layer)
 
 
+def sizes_of(layer: nn.Linear | nn.Conv2d) -> tuple[int, int]:
+    """How many features or channels a layer takes, and how many it gives."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    return layer.in_channels, layer.out_channels
+
+
 def check_plain(model: Any, component: str) -> None:
     """Refuse a model that has members inside already."""
     if isinstance(model, Several):
