@@ -12,7 +12,7 @@ from torch import Tensor
 from trainkit import Member, Together, UsageError, Validation, Workshop
 from trainkit_ensemblers.combining import Combination, Space
 from trainkit_ensemblers.masks import draw, dropouts, shapes_of, thinned
-from trainkit_ensemblers.measuring import check_finite, common_rows, figure, held_out_mean
+from trainkit_ensemblers.measuring import check_finite, common_rows, figure, held_out_mean, metric_of
 from trainkit_ensemblers.weighted import Combine, Weighted
 
 
@@ -71,7 +71,7 @@ class ManyPasses(Weighted):
         rows = common_rows(validation)
         if not len(rows):
             return
-        metric = "mse" if validation.spec.task == "regression" else "nll"
+        metric = metric_of(None, validation.spec)
         count, models = len(passes.outputs), len(validation.outputs)
         together = figure(held_out_mean(passes, rows, [1 / count] * count, space), validation, rows, metric)
         without = figure(held_out_mean(validation, rows, [1 / models] * models, space), validation, rows, metric)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from trainkit import Ensembler, Member, Validation, Workshop, load_ensemble, score
+from trainkit_ensemblers.measuring import metric_of
 
 SEED_APART = 1000  # the student's seed is that of no member
 
@@ -65,17 +66,16 @@ class Pupil:
         # The folder of the teacher is not needed any more, nor is it there where the ensemble is opened elsewhere.
         recipe = {**student.recipe, "callback": callbacks}
         self.student = dataclasses.replace(student, name="the student", recipe=recipe)
-        figure = "mse" if validation.spec.task == "regression" else "nll"
-
+        metric = metric_of(None, validation.spec)
         rows = _unlearnt(validation)
         if not len(rows):
             return
 
         def measured(outputs: Tensor) -> float:
-            return score(figure, outputs[rows], validation.targets[rows], validation.spec)
+            return score(metric, outputs[rows], validation.targets[rows], validation.spec)
 
         self.found = {"student": measured(validation.measure(student.module))}
-        said = f"on validation the student has {figure} {self.found['student']:.4g}"
+        said = f"on validation the student has {metric} {self.found['student']:.4g}"
         if bool(validation.held_out[:, rows].all()):  # else the teacher may have learnt what it is judged by
             self.found["teacher"] = measured(validation.measure(load_ensemble(teacher)))
             said += f", its teacher {self.found['teacher']:.4g}"

@@ -14,7 +14,7 @@ from trainkit import DataSpec, Member, Together, UsageError, Validation, Worksho
 from trainkit_ensemblers.combining import Columns, Stacked, as_outputs
 from trainkit_ensemblers.gathering import UNLESS_SAID, choose_from
 from trainkit_ensemblers.linear import ROUGHLY, SETTLED, Fitted, fit_classes, fit_numbers
-from trainkit_ensemblers.measuring import check_finite, figure, held_out_mean, lower_is_better, rows_for_all
+from trainkit_ensemblers.measuring import check_finite, figure, held_out_mean, lower_is_better, metric_of, rows_for_all
 from trainkit_ensemblers.weighted import say_equal
 
 CLIP = 1e-6
@@ -115,7 +115,7 @@ class Stacking:
     def _cross_validated(self, table: Tensor, validation: Validation, rows: Tensor, folds: Tensor) -> list[float]:
         """The figure of each penalty, from the strongest on, until three in a row are worse than the best."""
         spec, targets = validation.spec, validation.targets[rows]
-        count, metric = int(folds.max()) + 1, _metric(spec)
+        count, metric = int(folds.max()) + 1, metric_of(None, spec)
         fitted: list[Fitted | None] = [None] * count
         figures: list[float] = []
         for strength in STRENGTHS:
@@ -130,7 +130,7 @@ class Stacking:
         return figures
 
     def _report(self, validation: Validation, rows: Tensor, strength: float, found: float) -> None:
-        metric = _metric(validation.spec)
+        metric = metric_of(None, validation.spec)
         equal = [1 / len(self.added)] * len(self.added)
         mean = figure(held_out_mean(validation, rows, equal, "probability"), validation, rows, metric)
         self.notes = {"C": strength, "samples": len(rows), f"cross_validated_{metric}": found, f"mean_{metric}": mean}
@@ -177,10 +177,6 @@ def deal(count: int, folds: int, seed: int, classes: Tensor | None) -> Tensor:
     part = torch.empty(count, dtype=torch.int64)
     part[shuffled] = torch.arange(count) % folds
     return part
-
-
-def _metric(spec: DataSpec) -> str:
-    return "mse" if spec.task == "regression" else "nll"
 
 
 def _fit(
