@@ -151,11 +151,14 @@ class Average:
             step=max(member.step for member in members),
         )
 
+    def _outputs(self, member: Member, validation: Validation) -> Tensor:
+        """What a member gives for the samples, ``(samples, outputs)``; what is known of it is not measured again."""
+        place = next((number for number, one in enumerate(self.added) if one is member), None)
+        return validation.measure(member.module) if place is None else validation.outputs[place]
+
     def _figure(self, member: Member, validation: Validation, rows: Tensor) -> float:
         """The figure to choose by, such that lower is better."""
-        metric = metric_of(self.metric, validation.spec)
-        place = next((number for number, one in enumerate(self.added) if one is member), None)
-        outputs = validation.measure(member.module) if place is None else validation.outputs[place]
+        outputs, metric = self._outputs(member, validation), metric_of(self.metric, validation.spec)
         if not bool(outputs.isfinite().all()):
             return float("inf")
         return lower_is_better(metric, figure(outputs[rows], validation, rows, metric))
@@ -202,9 +205,7 @@ class Average:
         losses = []
         for place in LINE:
             ends = [1 - place, place] + [0.0] * (len(self.added) - 2)
-            member = self._averaged(ends, validation)
-            whole = next((number for number, one in enumerate(self.added) if one is member), None)
-            outputs = validation.measure(member.module) if whole is None else validation.outputs[whole]
+            outputs = self._outputs(self._averaged(ends, validation), validation)
             losses.append(figure(outputs[rows], validation, rows, metric))
         above = [loss - (1 - place) * losses[0] - place * losses[-1] for place, loss in zip(LINE, losses, strict=True)]
         height, at = max(zip(above, LINE, strict=True))
@@ -222,7 +223,7 @@ class Average:
         Raises:
             UsageError: if it gives what is not finite.
         """
-        outputs = validation.measure(self.kept[0].module)
+        outputs = self._outputs(self.kept[0], validation)
         if not bool(outputs.isfinite().all()):
             raise UsageError(
                 "the average of these weights gives numbers that are not finite\n  leave members out, or average what "
