@@ -16,6 +16,7 @@ import pytest
 
 from tests.search.conftest import RECIPE, Searching
 from tests.search.test_study import figures
+from trainkit import training
 from trainkit.cli import Session, main
 from trainkit.errors import MachineError
 from trainkit.recipe import Recipe
@@ -101,12 +102,12 @@ def test_a_smoke_ends_with_the_first_that_did_not_end_well(
     searching: Searching,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    left, search = list(codes), Session._train
+    left, search = list(codes), training._train
 
-    def train(self: Session, recipe: Recipe, *given: Any) -> int:
-        return search(self, recipe, *given) if recipe.search is not None else left.pop(0)
+    def train(session: Session, recipe: Recipe, *given: Any) -> int:
+        return search(session, recipe, *given) if recipe.search is not None else left.pop(0)
 
-    monkeypatch.setattr(Session, "_train", train)
+    monkeypatch.setattr(training, "_train", train)
     assert main([str(searching.file), "--smoke", "--json"]) == codes[-1]
     assert json.loads(capsys.readouterr().out)["status"] == status
     assert left == []

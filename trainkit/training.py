@@ -1,0 +1,165 @@
+"""The verbs that train: a recipe, or what was begun of one - a single run, a search, an ensemble.
+
+As in `trainkit.cli`, each imports what it needs; torch is imported when a run is about to begin.
+"""
+
+from __future__ import annotations
+
+from trainkit.arguments import STUDY_ENSEMBLE, STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
+from trainkit.console import emit_json
+
+TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from trainkit.cli import Session
+    from trainkit.manager import Plugins
+    from trainkit.recipe import Recipe
+    from trainkit.signals import Signals
+
+
+def _run(session: Session) -> int:
+    from pathlib import Path
+
+    if session.args.resume and not session.args.run_dir:
+        raise usage_error("--resume needs --run-dir DIR: the folder of the run to continue")
+    if session.args.fresh and not session.args.run_dir:
+        raise usage_error("--fresh needs --run-dir DIR: the folder whose run is put aside")
+    if session.args.fresh and (session.args.resume or session.args.smoke):
+        other = "--resume" if session.args.resume else "--smoke"
+        raise usage_error(f"--fresh begins a run anew, which {other} does not: name one of them")
+    if session.args.resume and session.args.smoke:
+        raise usage_error("--smoke leaves nothing behind that --resume could continue: name one of them")
+    from trainkit.signals import Signals
+
+    with Signals(session.whole_process) as signals:
+        with signals.at_once(importing=True):
+            recipe = session.recipe()
+        folder = Path(session.args.run_dir) if session.args.run_dir else None
+        if folder is not None and session.args.resume and recipe.search is None and (folder / STUDY_LOG).is_file():
+            raise usage_error(f"{folder}: it holds a study, and the recipe has no [search]; name another folder")
+        return _train(session, recipe, folder, session.args.resume, signals)
+
+
+def _resume(session: Session) -> int:
+    runs, overrides = split_words(session.args.words)
+    if len(runs) != 1:
+        got = ", ".join(runs) or "none"
+        raise usage_error(f"resume takes one run folder and any number of key=value, got folders: {got}")
+    from trainkit.signals import Signals
+
+    with Signals(session.whole_process) as signals:
+        with signals.at_once(importing=True):
+            folder, plugins = run_folder(runs[0]), session.plugins(whole=False)
+            if folder.name == STUDY_ENSEMBLE and (folder.parent / STUDY_LOG).is_file():
+                folder = folder.parent  # the ensemble of a study goes on with it
+            if (folder / STUDY_LOG).is_file():
+                recipe = _study_recipe(session, folder, overrides, plugins)
+            elif holds_ensemble(folder):
+                recipe = _ensemble_recipe(session, folder, overrides, plugins)
+            else:
+                from trainkit.resuming import recipe_of
+
+                recipe = recipe_of(folder, overrides, plugins, session.args.extend or "")
+            session.show_notes(recipe)
+        return _train(session, recipe, folder, True, signals)
+
+
+def _study_recipe(session: Session, folder: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+    from trainkit.recipe import load_recipe
+
+    if session.args.extend:
+        raise usage_error("--extend is for a run; a study becomes longer with search.trials=N")
+    recipe = load_recipe(folder / "recipe.toml", overrides, plugins)
+    if recipe.search is None:
+        raise usage_error(f"{folder / 'recipe.toml'}: it has no [search], and the folder holds a study")
+    return recipe
+
+
+def _ensemble_recipe(session: Session, folder: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+    from trainkit.recipe import load_recipe
+
+    if session.args.extend:
+        raise usage_error("--extend is for a run; an ensemble becomes larger with ensemble.members=N")
+    return load_recipe(folder / "recipe.toml", overrides, plugins)
+
+
+def _train(session: Session, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
+    from trainkit.errors import Exit
+
+    assert session.loaded is not None
+    if recipe.search is not None:
+        return _search(session, recipe, folder, resume, signals)
+    if "ensemble" in recipe.tables:
+        return _make_ensemble(session, recipe, folder, resume, signals)
+    with signals.at_once(importing=True):  # torch takes seconds to import
+        from trainkit.display import Display
+        from trainkit.launch import launch
+
+        session.imported()
+
+    smoke: bool = getattr(session.args, "smoke", False)  # `resume` has no such option
+    display = Display(-1 if session.args.quiet else session.args.verbose, str(recipe.path))
+    try:
+        report = launch(
+            recipe,
+            session.loaded,
+            folder=folder,
+            listeners=[display],
+            progress=display.progress,
+            command=session.command,
+            smoke=smoke,
+            profile=session.args.profile,
+            resume=resume,
+            fresh=getattr(session.args, "fresh", False),
+            accept_drift=session.args.accept_drift,
+            signals=signals,
+        )
+    finally:
+        display.close()
+        if display.folder is not None and not smoke:
+            session.folder = str(display.folder)
+    display.summarise(report, kept=not smoke)
+    if session.args.profile:
+        display.show_profile(report)
+    if session.json:
+        more = {"profile": display.profile()} if session.args.profile else {}
+        emit_json({**report.as_dict(), "folder": session.folder, **more})
+    return {"interrupted": Exit.STOPPED, "failed": Exit.FAILED}.get(report.status, Exit.DONE)
+
+
+def _search(session: Session, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
+    assert session.loaded is not None
+    with signals.at_once(importing=True):
+        from trainkit.errors import Exit
+        from trainkit.search.command import search, smoke
+
+        if "ensemble" in recipe.tables:
+            from trainkit.ensemble.command import search_and_ensemble as search
+            from trainkit.ensemble.ready import check_ensembler
+
+            check_ensembler(recipe)  # what it refuses would be found days later
+        session.imported()
+    if getattr(session.args, "smoke", False):
+        as_json, session.json = session.json, False  # one object for both
+        code = smoke(recipe, lambda trial: _train(session, trial, None, False, signals))
+        if as_json:
+            status = {0: "finished", int(Exit.STOPPED): "interrupted"}.get(code, "failed")
+            emit_json({"status": status, "reason": "smoke: the recipe as written, and another point"})
+        return code
+    return search(recipe, session.loaded, folder, session.args, signals, session.command, resume)
+
+
+def _make_ensemble(session: Session, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
+    assert session.loaded is not None
+    with signals.at_once(importing=True):
+        from trainkit.ensemble.command import ensemble_alone, smoke
+
+        session.imported()
+    if getattr(session.args, "smoke", False):
+        return smoke(recipe, lambda member: _train(session, member, None, False, signals))
+    return ensemble_alone(recipe, session.loaded, folder, session.args, signals, session.command, resume)
+
+
+ACTS: Mapping[str, Callable[[Session], int]] = {"run": _run, "resume": _resume}
