@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import multiprocessing
+import os
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 
 class Terminal(io.StringIO):
@@ -26,6 +30,38 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - begun
 
 
+def used() -> float:
+    """CPU seconds of this process and of those it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def keep_imports() -> None:
+    """As the command line does: imported modules are not looked through for garbage from here on."""
+    gc.collect()
+    gc.freeze()
+
+
+def by_command(recipe: str, *words: str) -> float:
+    """CPU seconds of ``trainkit run`` with this recipe, without pictures; without those of importing torch."""
+    import torch
+
+    from trainkit.cli import main
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "recipe.toml"
+        file.write_text(recipe)
+        keep_imports()
+        begun = used()
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            code = main(["run", str(file), "--run-dir", f"{folder}/made", "-q", "--without", "reports", *words])
+        if code:
+            raise RuntimeError(said.getvalue())
+        return used() - begun
+
+
 def interleave(contenders: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Run every contender once a round, A B C A B C …, and gather the seconds each returns."""
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -39,6 +75,33 @@ def in_own_process(stack: contextlib.ExitStack, work: Callable[..., float], *arg
     """A contender that runs in a process of its own, the same in every round, which ends with the stack."""
     process = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
     return lambda: process.submit(work, *arguments).result()
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """The median of the rounds, and their range."""
+    middle, low, high = (f"{value:.{digits}f}" for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle} [{low} to {high}]"
+
+
+def ratios(seconds: Sequence[float], others: Sequence[float]) -> list[float]:
+    """Round by round, the first over the second."""
+    return [one / other for one, other in zip(seconds, others, strict=True)]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's t interval of the mean at 95 %."""
+    from scipy.stats import ttest_1samp
+
+    found = ttest_1samp(values, 0.0).confidence_interval(0.95)
+    return float(found.low), float(found.high)
+
+
+def mean_cell(values: Sequence[float], form: str) -> str:
+    """The mean, and its interval where there are several values."""
+    if len(values) < 2:
+        return form.format(values[0])
+    low, high = interval(values)
+    return f"{form.format(statistics.mean(values))} [{form.format(low)}, {form.format(high)}]"
 
 
 def table(
@@ -62,10 +125,8 @@ def table(
     heads = f"| contender | µs a {unit} (median) | x {base}: median [min to max] |"
     lines = [f"### {title}", "", heads, "|---|---|---|"]
     for name, values in seconds.items():
-        ratios = sorted(b / v for b, v in zip(seconds[base], values, strict=True))
         median = statistics.median(values) / units * 1e6
-        spread = f"{statistics.median(ratios):.2f} [{ratios[0]:.2f} to {ratios[-1]:.2f}]"
-        lines.append(f"| {name} | {median:.0f} | {spread} |")
+        lines.append(f"| {name} | {median:.0f} | {spread(ratios(seconds[base], values))} |")
     rounds = len(seconds[base])
     lines += ["", f"{rounds} interleaved rounds of {units} {unit}s each; {clock}."]
     return "\n".join(lines)

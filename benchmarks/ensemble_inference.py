@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 import torch
-from common import cpu_seconds, interleave
+from common import cpu_seconds, interleave, ratios, spread
 from torch import Tensor, nn
 
 from trainkit import Together
@@ -68,12 +68,6 @@ def rounds_of(modules: Sequence[nn.Module], inputs: Tensor, rounds: int, seconds
     return found["loop"], found["stacked"], found["measured"]
 
 
-def shown(base: list[float], other: list[float]) -> str:
-    """The median ratio of the rounds, and their range."""
-    ratios = sorted(one / way for one, way in zip(base, other, strict=True))
-    return f"{statistics.median(ratios):.2f} [{ratios[0]:.2f} to {ratios[-1]:.2f}]"
-
-
 def main() -> None:
     """Print a Markdown table for each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -95,7 +89,8 @@ def main() -> None:
             with torch.no_grad():
                 loop, stacked, measured = rounds_of(modules, torch.randn(size, *IMAGES.input_shape), rounds, seconds)
             micros = statistics.median(loop) * 1e6
-            print(f"| {size} | {micros:.0f} | {shown(loop, stacked)} | {shown(loop, measured)} |", flush=True)
+            cells = " | ".join(spread(ratios(loop, way)) for way in (stacked, measured))
+            print(f"| {size} | {micros:.0f} | {cells} |", flush=True)
         print()
     print(f"{rounds} interleaved rounds; CPU time of one thread: median ratio [smallest to largest], larger is faster.")
 

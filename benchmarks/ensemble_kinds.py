@@ -17,10 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common import mean_cell
+
 from trainkit.cli import main
 
 ROOT = Path(__file__).parents[1]
-FIGURES = ("accuracy", "nll", "ece")
+# Of each figure, how the tables write it.
+FIGURES = {"accuracy": "{:.2%}", "nll": "{:.4f}", "ece": "{:.4f}"}
 # The split of all figures here: 719 samples to train on, 359 to choose by, 719 to measure.
 SPLIT = ("data.val=0.2", "data.test=0.4")
 UNIT = 30  # epochs of mlp_digits.toml: what training cost is counted in
@@ -226,9 +229,7 @@ def all_kinds(
     return found
 
 
-def table_of_kinds(
-    found: Mapping[str, Sequence[Row]], interval: Callable[[Sequence[float]], tuple[float, float]]
-) -> str:
+def table_of_kinds(found: Mapping[str, Sequence[Row]]) -> str:
     """The table of the docs."""
     lines = ["| method | members | training | prediction | accuracy | NLL | ECE |", "|---|---|---|---|---|---|---|"]
     for label, rows in found.items():
@@ -236,12 +237,7 @@ def table_of_kinds(
         def mean(of: Callable[[Row], float], rows: Sequence[Row] = rows) -> float:
             return statistics.mean(map(of, rows))
 
-        cells = []
-        for name, form in (("accuracy", "{:.2%}"), ("nll", "{:.4f}"), ("ece", "{:.4f}")):
-            values = [row.figures[name] for row in rows]
-            low, high = interval(values) if len(values) > 1 else (values[0], values[0])
-            shown = [form.format(value) for value in (statistics.mean(values), low, high)]
-            cells.append(f"{shown[0]} [{shown[1]}, {shown[2]}]")
+        cells = [mean_cell([row.figures[name] for row in rows], form) for name, form in FIGURES.items()]
         cost = f"{mean(lambda row: row.epochs) / UNIT:.3g} | {mean(lambda row: row.passes):.3g}"
         lines.append(f"| {label} | {mean(lambda row: row.members):.3g} | {cost} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -18,18 +18,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import gc
-import io
 import itertools
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from common import in_own_process, interleave
-from search_lanes import used
+from common import by_command, in_own_process, interleave, keep_imports, ratios, spread, used
 
 HERE = Path(__file__).parent
 BATCH = 64
@@ -75,8 +72,7 @@ def by_hand(case: str, epochs: int) -> float:
     from torch.nn.functional import cross_entropy
 
     torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()
+    keep_imports()
     inputs, targets = samples(case)
     begun = used()
     torch.manual_seed(1)
@@ -106,26 +102,7 @@ def recipe_of(case: str, epochs: int, members: int, compiled: bool) -> str:
 
 def by_trainkit(case: str, epochs: int, members: int, compiled: bool) -> float:
     """One ensemble, made as the command line does; CPU seconds, without those of importing torch."""
-    import torch
-
-    from trainkit.cli import main
-
-    torch.set_num_threads(1)
-    folder = Path(tempfile.mkdtemp())
-    try:
-        (folder / "recipe.toml").write_text(recipe_of(case, epochs, members, compiled))
-        gc.collect()
-        gc.freeze()
-        begun = used()
-        said = io.StringIO()
-        words = ["run", str(folder / "recipe.toml"), "--run-dir", str(folder / "made"), "-q", "--without", "reports"]
-        with contextlib.redirect_stderr(said):
-            code = main([*words, "-p", str(HERE / "tiled_digits.py")])
-        if code:
-            raise RuntimeError(said.getvalue())
-        return used() - begun
-    finally:
-        shutil.rmtree(folder)
+    return by_command(recipe_of(case, epochs, members, compiled), "-p", str(HERE / "tiled_digits.py"))
 
 
 @functools.cache
@@ -190,11 +167,6 @@ def timed(make: Callable[..., Callable[[], object]], updates: int, *arguments: o
     return time.process_time() - begun
 
 
-def shown(values: Sequence[float]) -> str:
-    """Median and range."""
-    return f"{statistics.median(values):.2f} [{min(values):.2f} to {max(values):.2f}]"
-
-
 def compare(name: str, members: int, rounds: int, epochs: tuple[int, int], updates: int) -> str:
     """The table of one case."""
     with contextlib.ExitStack() as stack:
@@ -221,7 +193,7 @@ def compare(name: str, members: int, rounds: int, epochs: tuple[int, int], updat
         base = of("loop")
         if min(base) <= 0:  # the clock of CPU time has steps of a hundredth of a second
             return f"| {label} | too short to tell | too short to tell |"
-        cells = [shown([a / b for a, b in zip(of(f"lanes {c}"), base, strict=True)]) for c in (False, True)]
+        cells = [spread(ratios(of(f"lanes {c}"), base)) for c in (False, True)]
         return f"| {label} | {cells[0]} | {cells[1]} |"
 
     def after(who: str) -> list[float]:

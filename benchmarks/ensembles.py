@@ -21,18 +21,15 @@ not.
 from __future__ import annotations
 
 import argparse
-import gc
-import math
 import multiprocessing
-import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from common import keep_imports, mean_cell, used
 from ensemble_kinds import FAST, FIGURES, ROOT, SPLIT, all_kinds, called, figures_of, table_of_kinds, without_curves
-from search_lanes import used
 
 PAGE = ROOT / "docs" / "ensembles.md"
 RECIPE = """
@@ -59,6 +56,7 @@ use = "cosine"
 [ensemble]
 """
 SHARES = tuple(float(part.partition("=")[2]) for part in SPLIT)
+FORMS = {**FIGURES, "training": "{:.2f}", "cpu": "{:.2f}"}
 CYCLE = 4  # epochs of a cycle of fast geometric ensembling: the peer's default
 FGE = 'cycle = "{cycle}ep"\nstart = "{epochs}ep"\nhigh = 0.5\nlow = 0.001\n'
 # The peer's kind, and ours that it is held against; what the table calls ours, its name, and more of its settings.
@@ -78,8 +76,7 @@ def by_peer(name: str, members: int, epochs: int, seed: int) -> dict[str, float]
 
     from trainkit.scoring import scores
 
-    gc.collect()
-    gc.freeze()
+    keep_imports()
     splits, spec = peers.digits(*SHARES)
     outputs, seconds = peers.train(name, splits, members, epochs * members if name == "snapshot" else epochs, seed)
     found = scores(outputs, splits["test"][1], spec)
@@ -94,8 +91,7 @@ def by_trainkit(use: str, more: str, members: int, epochs: int, total: int, seed
     from trainkit.ensemble.training import Training
 
     torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()
+    keep_imports()
     marks: dict[str, float] = {}
     make_report, train = reports.report_of, Training.run
 
@@ -125,37 +121,12 @@ def by_trainkit(use: str, more: str, members: int, epochs: int, total: int, seed
     return {**figures_of(found), **raw, **cost}
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Student's t interval of the mean at 95 %."""
-    half = student(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values) - half, statistics.mean(values) + half
-
-
 def apart(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
     """Welch's interval of the difference of two means at 95 %."""
-    parts = [statistics.variance(values) / len(values) for values in (ours, theirs)]
-    total = sum(parts)
-    difference = statistics.mean(ours) - statistics.mean(theirs)
-    if not total:
-        return difference, difference
-    free = total**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (ours, theirs), strict=True))
-    half = student(free) * math.sqrt(total)
-    return difference - half, difference + half
+    from scipy.stats import ttest_ind
 
-
-def student(free: float) -> float:
-    """The value that Student's t with so many degrees of freedom exceeds once in forty times.
-
-    Source: Hill 1970, Algorithm 396, by its series in 1 / free; right to three digits from 3 degrees on.
-    """
-    z = 1.959963984540054
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / free ** (power + 1) for power, term in enumerate(terms))
+    found = ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    return float(found.low), float(found.high)
 
 
 def beside_peer(rounds: int, members: int, epochs: int) -> str:
@@ -188,8 +159,8 @@ def peers_table(found: Mapping[str, list[dict[str, float]]], rounds: int) -> str
         labels = f"torchensemble: {name}", f"trainkit: {label}"
         for one in labels:
             rows, ours = found[one], one == labels[1]
-            cells = [cell([row[figure] for row in rows], form) for figure, form in FORMS.items()]
-            cells.append(cell([row["raw nll"] for row in rows], "{:.4f}") if ours else "")
+            cells = [mean_cell([row[figure] for row in rows], form) for figure, form in FORMS.items()]
+            cells.append(mean_cell([row["raw nll"] for row in rows], "{:.4f}") if ours else "")
             lines.append(f"| {one} | {' | '.join(cells)} |")
         if rounds == 1:
             continue
@@ -200,17 +171,6 @@ def peers_table(found: Mapping[str, list[dict[str, float]]], rounds: int) -> str
             differences.append(f"{signed(form, low)} to {signed(form, high)}")
         lines.append(f"| difference, at 95 % | {' | '.join(differences)} | |")
     return "\n".join([*lines, "", f"{rounds} interleaved rounds; mean [interval of the mean at 95 %]."])
-
-
-FORMS = {"accuracy": "{:.2%}", "nll": "{:.4f}", "ece": "{:.4f}", "training": "{:.2f}", "cpu": "{:.2f}"}
-
-
-def cell(values: Sequence[float], form: str) -> str:
-    """The mean, and its interval where there are several values."""
-    if len(values) < 2:
-        return form.format(values[0])
-    low, high = interval(values)
-    return f"{form.format(statistics.mean(values))} [{form.format(low)}, {form.format(high)}]"
 
 
 def signed(form: str, value: float) -> str:
@@ -224,7 +184,7 @@ def kinds(rounds: int, jobs: int, quick: bool) -> str:
         found = all_kinds([1], 1, ("run.duration=2ep",), (), ("`folds`", "`packed` (a model)"))
     else:
         found = all_kinds(range(1, rounds + 1), jobs)
-    return table_of_kinds(found, interval)
+    return table_of_kinds(found)
 
 
 def write(name: str, table: str) -> None:

@@ -15,17 +15,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
-import io
 import os
 import shutil
 import statistics
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from common import in_own_process, interleave
+from common import by_command, in_own_process, interleave, keep_imports, ratios, spread, used
 
 CASES: dict[str, dict[str, Any]] = {
     "mlp": {"model": "mlp", "widths": [128], "batch": 64, "epochs": 20},
@@ -67,12 +64,6 @@ executor = {executor}
 """
 
 
-def used() -> float:
-    """CPU seconds of this process and of those it has waited for."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
-
-
 def by_hand(case: dict[str, Any], trials: int) -> float:
     """Optuna's random sampler around a loop in plain PyTorch; CPU seconds."""
     import optuna
@@ -82,8 +73,7 @@ def by_hand(case: dict[str, Any], trials: int) -> float:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     torch.set_num_threads(1)
-    gc.collect()
-    gc.freeze()  # as the command line does: imported modules are not looked through for garbage
+    keep_imports()
     begun = used()
     digits = load_digits()
     inputs = torch.tensor(digits.data / 16, dtype=torch.float32)
@@ -140,11 +130,6 @@ def by_hand(case: dict[str, Any], trials: int) -> float:
 
 def by_trainkit(case: dict[str, Any], trials: int, executor: str, compiled: bool) -> float:
     """One study, started as the command line does; CPU seconds, without those of importing torch."""
-    import torch
-
-    from trainkit.cli import main
-
-    torch.set_num_threads(1)
     recipe = RECIPE.format(
         **{key: value for key, value in case.items() if key != "name"},
         compile='compile = "step"' if compiled else "",
@@ -152,22 +137,7 @@ def by_trainkit(case: dict[str, Any], trials: int, executor: str, compiled: bool
         trials=trials,
         executor=executor,
     )
-    folder = Path(tempfile.mkdtemp())
-    try:
-        (folder / "recipe.toml").write_text(recipe)
-        gc.collect()
-        gc.freeze()
-        begun = used()
-        said = io.StringIO()
-        with contextlib.redirect_stderr(said):
-            code = main(
-                ["run", str(folder / "recipe.toml"), "--run-dir", str(folder / "study"), "-q", "--without", "reports"]
-            )
-        if code:
-            raise RuntimeError(said.getvalue())
-        return used() - begun
-    finally:
-        shutil.rmtree(folder)
+    return by_command(recipe)
 
 
 def first_compiled(case: dict[str, Any], trials: int) -> float:
@@ -206,11 +176,7 @@ def compare(name: str, trials: int, rounds: int, firsts_too: bool) -> str:
     ]
     base = seconds["Optuna, loop by hand"]
     for label, values in seconds.items():
-        ratios = sorted(b / v for b, v in zip(base, values, strict=True))
-        lines.append(
-            f"| {label} | {statistics.median(values) / trials * 1e3:.1f} "
-            f"| {statistics.median(ratios):.2f} [{ratios[0]:.2f} to {ratios[-1]:.2f}] |"
-        )
+        lines.append(f"| {label} | {statistics.median(values) / trials * 1e3:.1f} | {spread(ratios(base, values))} |")
     if firsts:
         ratio = statistics.median(base) / statistics.median(firsts)
         lines.append(f"| lanes, compiled, first | {statistics.median(firsts) / trials * 1e3:.1f} | {ratio:.2f} |")

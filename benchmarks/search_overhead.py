@@ -14,7 +14,6 @@ import contextlib
 import gc
 import io
 import math
-import statistics
 import tempfile
 import time
 import tracemalloc
@@ -22,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import cpu_seconds, in_own_process, interleave
+from common import cpu_seconds, in_own_process, interleave, spread
 
 from trainkit import Component, Executor, Job, Outcome, Site, hookimpl
 
@@ -188,8 +187,7 @@ def main() -> None:
     print(f"### {trials} trials that do nothing, random search over five settings\n")
     print("| contender | CPU ms a trial: median [min to max] |\n|---|---|")
     for name, values in seconds.items():
-        each = sorted(value / trials * 1e3 for value in values)
-        print(f"| {name} | {statistics.median(each):.2f} [{each[0]:.2f} to {each[-1]:.2f}] |")
+        print(f"| {name} | {spread([value / trials * 1e3 for value in values])} |")
     print(f"\n{rounds} interleaved rounds.\n\n| trials in the log | seconds to open | MB held |\n|---|---|---|")
     for count in (100,) if options.quick else (1000, 10_000):
         took, held = opened(count)
