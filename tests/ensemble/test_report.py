@@ -90,6 +90,7 @@ class Made:
         data: str = "",
         longer: bool = False,
         folds: bool = False,
+        bags: bool = False,
     ) -> None:
         self.plugins = plugins()
         loss = "mse" if "regression" in data else "cross_entropy"
@@ -100,6 +101,8 @@ class Made:
         for number, member in enumerate(self.members if folds else ()):
             data = {**self.base.recipe.tables["data"], "folds": members, "fold": number}
             member.recipe, member.fold = {**member.recipe, "data": data}, number
+        for number, member in enumerate(self.members if bags else ()):
+            member.recipe = {**member.recipe, "data": {**self.base.recipe.tables["data"], "bag": number}}
         self.longer = self.member(99, steps=60) if longer else None
         self.ensembler = Builder(self.recipe, self.plugins, silent).make("ensemble")
         for member in self.members:
@@ -270,6 +273,17 @@ def test_the_curve_ends_at_the_ensemble_and_begins_at_the_mean_member(make: Any)
     assert points[0]["raw"] == pytest.approx(values(report["mean_member"]["test"]["raw"]), rel=1e-5)
     assert points[-1]["raw"] == pytest.approx(values(report["ensemble"]["test"]["raw"]), rel=1e-5)
     assert points[-1]["calibrated"] == pytest.approx(values(report["ensemble"]["test"]["calibrated"]), rel=1e-5)
+
+
+def test_every_point_of_the_curve_is_of_the_same_samples(make: Any) -> None:
+    made = make(use="bagging", settings="test = false", bags=True)
+    held = made.validation.held_out
+    assert held.any(0).sum() > held.all(0).sum(), "a draw leaves out training samples that others were trained on"
+    report = made.report()
+    points = report["curve"]["points"]
+    assert report["curve"]["split"] == "validation"
+    assert points[0]["raw"] == pytest.approx(values(report["mean_member"]["validation"]["raw"]), rel=1e-5)
+    assert points[-1]["raw"] == pytest.approx(values(report["ensemble"]["validation"]["raw"]), rel=1e-5)
 
 
 def test_what_is_chosen_anew_is_measured_by_samples_that_had_no_part_in_it(make: Any) -> None:

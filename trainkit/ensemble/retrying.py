@@ -18,13 +18,12 @@ from trainkit.ensemble.unchosen import FOLDS, LEAST, parts
 from trainkit.ensembler import Ensembler
 from trainkit.instantiate import Builder
 from trainkit.protocols import silent
-from trainkit.scoring import scores
+from trainkit.scoring import score, scores
 
 if TYPE_CHECKING:
     from trainkit.ensemble.making import Making
 
 WORK = 1e12  # multiplications that may be made for the curve where outputs do not do
-_SLOW = "the ensembler needs more of members than their outputs, and fitting it anew would take too long"
 
 
 class Retrying:
@@ -114,12 +113,12 @@ class Retrying:
         return {"split": split, "sets": "first" if self.most == 1 else "drawn", "points": points}
 
     def _figures(self, members: Sequence[int], again: Again) -> dict[str, Figures]:
-        rows = self._seen.held_out[list(members)].all(0)
+        rows = self._measured.common  # for any number of members the same: fewer of them may have seen fewer samples
         outputs, targets = again.validation[rows], self._seen.targets[rows]
         if len(members) == self._count:
             temperature = self._measured.ensemble_temperature
         else:
-            temperature = 1.0 if self._measured.folded else fit_temperature(outputs, targets, self._spec)
+            temperature = fit_temperature(outputs, targets, self._spec)
         if again.test is not None and self._test is not None:
             outputs, targets = again.test, self._test.targets
         found = {RAW: scores(outputs, targets, self._spec, self._bins)}
@@ -159,7 +158,7 @@ class Retrying:
             for own in seen.outputs:
                 calibrated = apply_temperature(own, fit_temperature(own[others], targets, spec), spec)
                 judged = own if kind == RAW else calibrated
-                each.append((scores(judged[others], targets, spec, self._bins)[chosen_by], own, calibrated))
+                each.append((score(chosen_by, judged[others], targets, spec), own, calibrated))
             _, own, calibrated = min(each, key=lambda one: one[0])
             _put(pooled["best_member"], held, own, calibrated)
         kinds = (RAW,) if spec.task == "regression" else (RAW, CALIBRATED)
