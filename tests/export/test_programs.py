@@ -226,6 +226,31 @@ def test_what_is_no_program_is_named_and_nothing_is_written(write, tmp_path, mod
     assert (tmp_path / "a.pt2").read_text() == "an older one"
 
 
+class Masking(nn.Module):
+    """Rules a class out."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs[:, :3].masked_fill(torch.tensor([False, True, False]), -torch.inf)
+
+
+def test_outputs_that_rule_a_class_out_are_exported(write, tmp_path):
+    assert write(subject(Masking()), "a.pt2")["difference"] < 1e-6
+    program = torch.export.load(str(tmp_path / "a.pt2")).module()
+    assert program(torch.ones(2, 4))["outputs"].tolist() == [[1.0, -torch.inf, 1.0]] * 2
+
+
+@pytest.mark.parametrize("instead", [-5.0, torch.inf, torch.nan])
+def test_a_number_in_the_place_of_an_infinite_one_is_something_else(instead):
+    made = subject(Masking())
+
+    def program(inputs: Tensor) -> dict[str, Tensor]:
+        given = made.module(inputs)
+        return {**given, "outputs": given["outputs"].masked_fill(given["outputs"].isinf(), instead)}
+
+    with pytest.raises(RunError, match="the program gives something else than the model: outputs differs by"):
+        programs.compare(made.module, program, made.samples, None, "torch")
+
+
 def test_of_an_ensemble_the_member_that_cannot_be_exported_is_named(write):
     good, bad = nn.Linear(4, 3).requires_grad_(False), ByValue()
     made = subject(Together([good, bad]))
