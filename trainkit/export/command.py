@@ -63,7 +63,7 @@ def export(
         "out": str(out),
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
-        "inputs": {"inputs": metadata["inputs"]["inputs"]},
+        "inputs": metadata["inputs"],
         "outputs": metadata["outputs"],
         "samples": len(subject.samples),
         "origin": subject.origin,
