@@ -215,7 +215,6 @@ def test_only_the_modules_are_its_state() -> None:
     both(batch())
     assert list(both.state_dict()) == names
     assert names[0] == "each.0.body.0.weight"
-    assert both.each[0] is both.each[0]
 
 
 def test_in_training_mode_each_draws_its_own_dropout() -> None:
@@ -273,6 +272,32 @@ def test_what_cannot_be_stacked_is_called_one_after_another(reason: str) -> None
     for _ in range(2):
         assert both(batch()).equal(one_by_one(modules, batch()))
     assert both.why_each
+
+
+def test_a_hook_on_one_of_the_modules_is_called_each_time() -> None:
+    modules, seen = made(mlp), []
+    modules[2].body[0].register_forward_hook(lambda *given: seen.append(1))  # type: ignore[union-attr, index, operator]
+    both = Together(modules, mode="stacked")
+    for _ in range(3):
+        both(batch())
+    assert len(seen) == 3
+
+
+def test_modules_with_a_sparse_tensor_are_called_one_after_another() -> None:
+    class Mixing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(18, 3)
+            self.register_buffer("mix", torch.eye(3).to_sparse(), persistent=False)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return torch.sparse.mm(self.mix, self.head(inputs.flatten(1)).T).T
+
+    modules: list[nn.Module] = [Mixing().eval().requires_grad_(False) for _ in range(2)]
+    both = Together(modules, mode="stacked")
+    for _ in range(2):
+        assert both(batch()).equal(one_by_one(modules, batch()))
+    assert both.why_each == "a tensor is sparse"
 
 
 def test_an_error_of_a_module_is_its_own() -> None:

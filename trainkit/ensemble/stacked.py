@@ -48,7 +48,7 @@ def stack(modules: Sequence[nn.Module], sample: Tensor) -> Step:
     Raises:
         CannotStackError: if a module does more than its class says.
     """
-    for module in modules[0].modules():
+    for module in (part for one in modules for part in one.modules()):
         if "forward" in vars(module) or any(getattr(module, name, None) for name in _HOOKS):
             raise CannotStackError("a module has hooks, or its forward is replaced")
     if _global_forward_hooks or _global_forward_pre_hooks:

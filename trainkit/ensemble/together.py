@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainkit.ensemble.stacked import CannotStackError, Step, stack, structure
 
 Mode = Literal["measured", "each", "stacked"]
+Case = tuple[int, torch.dtype, torch.device]  # batches that are timed once: their size, as a power of two, and kind
 
 MOST = 1024  # samples; on a processor larger batches keep it busy as they are, and stacked ones take memory
 _ROUNDS, _SECONDS = 5, 0.05  # how often each way is timed, and how long all that may take before it is cut short
@@ -48,13 +49,15 @@ class _Kept:
         steps: of each group of modules the places, and what computes them as one.
         seen: where the weights lay that were stacked, and how often they had changed.
         parts: all modules, and those within them.
+        held: where these hold their tensors; found once, as most modules hold none.
     """
 
     why_each: str = ""
-    quicker: dict[Hashable, bool] = field(default_factory=dict)
+    quicker: dict[Case, bool] = field(default_factory=dict)
     steps: list[tuple[list[int], Step]] = field(default_factory=list)
     seen: list[tuple[int, int]] = field(default_factory=list)
     parts: list[nn.Module] = field(default_factory=list)
+    held: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Together(nn.Module):
@@ -118,7 +121,7 @@ class Together(nn.Module):
     @property
     def chosen(self) -> dict[int, Literal["each", "stacked"]]:
         """What was found quicker, for each size of batch (the power of two that it was rounded up to)."""
-        return {1 << case[0]: "stacked" if quicker else "each" for case, quicker in self._kept.quicker.items()}  # type: ignore[index]
+        return {1 << case[0]: "stacked" if quicker else "each" for case, quicker in self._kept.quicker.items()}
 
     def _one_after_another(self, inputs: Tensor) -> Tensor:
         return torch.stack([module(inputs) for module in self.each])
@@ -142,17 +145,20 @@ class Together(nn.Module):
         """Where the weights lie and how often they have changed; ``None`` where a copy of them would not do."""
         if not self._kept.parts:
             self._kept.parts = [part for module in self.each for part in module.modules()]
-        graded, seen = torch.is_grad_enabled(), []
-        for part in self._kept.parts:
-            if part.training:
+            self._kept.held = [held for part in self._kept.parts for held in (part._parameters, part._buffers) if held]
+            if any(tensor.layout is not torch.strided for tensor in (*self.parameters(), *self.buffers())):
+                self._kept.why_each = "a tensor is sparse"
                 return None
-            for held in (part._parameters, part._buffers):
-                for tensor in held.values():
-                    if tensor is None:
-                        continue
-                    if graded and tensor.requires_grad:
-                        return None
-                    seen.append((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version))
+        if any([part.training for part in self._kept.parts]):
+            return None
+        graded, seen = torch.is_grad_enabled(), []
+        for held in self._kept.held:
+            for tensor in held.values():
+                if tensor is None:
+                    continue
+                if graded and tensor.requires_grad:
+                    return None
+                seen.append((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version))
         return seen
 
     def _stack(self, inputs: Tensor) -> Tensor:
