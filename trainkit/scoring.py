@@ -12,9 +12,6 @@ from torch.nn.functional import logsigmoid, one_hot
 
 from trainkit.dataset import DataSpec
 
-# Figures that are better when higher; all others are better when lower.
-HIGHER = ("accuracy", "r2")
-
 
 def log_probabilities(outputs: Tensor, spec: DataSpec) -> Tensor:
     """Logarithms of the probabilities ``(samples, classes)`` that outputs stand for; two classes for a binary task."""
@@ -55,6 +52,8 @@ def scores(
         ``accuracy``, ``nll`` (nats), ``brier`` (summed over classes, 0 to 2) and ``ece`` (bins of equal width, of the
         likeliest class); for regression ``mse``, ``mae`` and ``r2``, and with a variance ``nll`` of normal
         distributions (nats), all means over outputs, in the original units where targets were standardised.
+
+    Source: Guo et al. 2017, On Calibration of Modern Neural Networks, for ``ece``.
     """
     made = terms(outputs, targets, spec, bins, variance)
     return {name: float(figure) for name, figure in made.figures(made.values.mean(0)).items()}
@@ -92,21 +91,6 @@ def _of_classes(means: Tensor) -> dict[str, Tensor]:
 def bin_of(confidence: Tensor, bins: int) -> Tensor:
     """The bin, from 0, in which each confidence lies; bins are of equal width, and a bin has its upper end."""
     return (confidence * bins).ceil().long().clamp(1, bins) - 1
-
-
-def calibration_error(confidence: Tensor, right: Tensor, bins: int) -> float:
-    """Mean distance between confidence and accuracy over bins of equal width, each weighing as its samples.
-
-    Args:
-        confidence: ``(samples,)`` probability of the likeliest class.
-        right: ``(samples,)`` 1 where that is the true one, else 0.
-        bins: how many; a bin has its upper end.
-
-    Source: Guo et al. 2017, On Calibration of Modern Neural Networks.
-    """
-    difference = torch.zeros(bins, dtype=torch.float64)
-    difference.index_add_(0, bin_of(confidence, bins), right.double() - confidence.double())
-    return float(difference.abs().sum()) / len(confidence)
 
 
 def _errors(outputs: Tensor, targets: Tensor, spec: DataSpec, variance: Tensor | None) -> Terms:
