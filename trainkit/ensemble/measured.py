@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -87,7 +88,12 @@ class Measured:
         if self.folded or self.spec.task == "regression" or self.ensemble.temperature != 1.0:
             return self.ensemble.temperature
         rows = self.common
-        return fit_temperature(self.given.measure(self.raw)[rows], self.given.targets[rows], self.spec)
+        return fit_temperature(self.whole[rows], self.given.targets[rows], self.spec)
+
+    @cached_property
+    def whole(self) -> Tensor:
+        """What the ensemble gives for the validation samples, before its temperature."""
+        return self.given.measure(self.raw)
 
     def rows(self, number: int) -> Tensor:
         """The validation samples by which a member is judged: those that nobody, or that it, was not trained on."""
@@ -111,7 +117,7 @@ class Measured:
             "validation",
             given.targets[rows],
             given.outputs[:, rows],
-            given.measure(self.raw)[rows],
+            self.whole[rows],
             self._longer_on_validation(),
             None if variance is None else variance[rows],
         )

@@ -57,7 +57,7 @@ class Retrying:
         # Remembered outputs of members that are folds are out of fold, those of the ensemble are not: on test samples
         # they are the same.
         by_test = measured.folded and self._test is not None
-        before = self._test.ensemble if by_test and self._test is not None else seen.measure(measured.raw)
+        before = self._test.ensemble if by_test and self._test is not None else measured.whole
         test = None if self._test is None else self._test.outputs
         self.most = draws_for(seen.outputs.numel() + (0 if test is None else test.numel()), self._count)
         if not self.most:
