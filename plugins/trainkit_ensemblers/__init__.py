@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainkit import Component, Problem, hookimpl
-from trainkit_ensemblers import checks, inside, methods, of_weights, students, teaching, weight_checks
+from trainkit_ensemblers import checks, inside, methods, of_weights, students, teaching
 
 
 @hookimpl
@@ -16,8 +16,4 @@ def trainkit_components() -> list[Component]:
 
 @hookimpl
 def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
-    return [
-        *checks.own_cuts(recipe),
-        *weight_checks.without_dropout(recipe),
-        *weight_checks.strange_trials(recipe),
-    ]
+    return [*checks.own_cuts(recipe), *checks.without_dropout(recipe), *checks.strange_trials(recipe)]

@@ -168,6 +168,8 @@ def test_given_runs_on_folds_or_draws_bring_no_cut_of_their_own(tmp_path: Path) 
         ("folds", ["data.folds=3"], r"folds trains each run on another cut of the samples, and \[data\] folds = 3"),
         ("folds", ["data.bag=3"], r"folds trains each run on another cut of the samples, and \[data\] bag = 3"),
         ("bagging", ["data.bag=0"], r"bagging trains each run on another cut of the samples, and \[data\] bag = 0"),
+        ("distil", ["ensemble.of={use='folds'}", "data.folds=3"], r"folds trains each run on another cut"),
+        ("distil", ["ensemble.of={use='mc_dropout'}", "model.dropout=0.0"], "the model has none: dropout = 0.0"),
         ("greedy", ["ensemble.bags=2", "ensemble.max_members=2"], "leave bags out, or the limits"),
     ],
 )
