@@ -12,8 +12,7 @@ from torch import Tensor
 
 from trainkit.dataset import Dataset, DataSpec, Gatherable, Split
 from trainkit.errors import DataError, PluginDefect
-from trainkit.feed.draws import deal as deal
-from trainkit.feed.draws import draw_bag as draw_bag
+from trainkit.feed.draws import deal, draw_bag
 from trainkit.feed.pipeline import gather, guard
 
 FoldBy = Literal["auto", "class", "group", "none"]
@@ -65,22 +64,21 @@ def parts_of(
     bag: int | None = None,
     seed: int,
     say: Callable[[str], None] = print,
-) -> dict[str, Tensor] | None:
-    """The samples that train and those that validate, as `cut_anew` cuts them.
+) -> dict[str, Tensor]:
+    """The samples that train and those that validate, as `cut_anew` cuts them, of data that was checked.
 
     Returns:
         ``(samples,)`` int64 by split, numbers counted through the training split and on through the validation split:
-        ``train``, where a bootstrap draw names some samples several times, and ``val`` where some validate. ``None``
-        where the component's own splits stay.
+        ``train``, where a bootstrap draw names some samples several times, and ``val`` where some validate.
     """
     parts = _cut(dataset, folds, fold, fold_by, train_on, seed, say)
-    if bag is None or not _whole(dataset):
-        return parts
-    if parts is None:
+    if parts is None:  # the component's own splits stay
         first, second = dataset.splits["train"], dataset.splits.get("val")
         parts = {"train": torch.arange(len(first))}
         if second is not None:
             parts["val"] = torch.arange(len(first), len(first) + len(second))
+    if bag is None:
+        return parts
     groups = _joined_groups(dataset)
     train = parts["train"]
     return parts | {"train": train[draw_bag(len(train), bag, seed, None if groups is None else groups[train])]}
@@ -101,7 +99,7 @@ def _cut(
     seed: int,
     say: Callable[[str], None],
 ) -> dict[str, Tensor] | None:
-    """As `parts_of`, before samples are drawn."""
+    """As `parts_of`, before samples are drawn; ``None`` where the component's own splits stay."""
     own = [dataset.splits[name] for name in ("train", "val") if name in dataset.splits]
     count = sum(map(len, own))
     if not _whole(dataset):
