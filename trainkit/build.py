@@ -5,27 +5,24 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import hashlib
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 
 from trainkit import microbatch
 from trainkit.batch_sizes import plan_batch_sizes
+from trainkit.build_data import feed_settings, make_dataset, of_the_data
 from trainkit.clock import Clock
 from trainkit.composite import batch_factor, make_parts
-from trainkit.dataset import Dataset, DataSpec
 from trainkit.datasets import Datasets
-from trainkit.device import Precision, choose_device, choose_eval_batch_size, wants_channels_last
-from trainkit.errors import DataError, RecipeError, TrainkitError
+from trainkit.device import Precision, choose_device, wants_channels_last
+from trainkit.errors import RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
-from trainkit.feed import cut_anew, make_feed
+from trainkit.feed import make_feed
 from trainkit.fit import check_fit, samples_of, use_channels_last
 from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
@@ -36,6 +33,7 @@ from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, fill_toml, problem_at
 from trainkit.run import Run
+from trainkit.seeding import seed_everything
 from trainkit.steps import ClosureStep, HookStep, eager_step, implemented
 from trainkit.timetable import make_reactions, make_schedules
 
@@ -51,18 +49,6 @@ class Built:
 
     run: Run
     program: StepProgram
-
-
-def seed_everything(seed: int, purpose: str) -> None:
-    """Seed every global generator with a number of its own for each purpose.
-
-    Building the model then draws the same numbers whatever the data drew before it.
-    """
-    number = int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "little")
-    random.seed(number)
-    numpy.random.seed(number)
-    # Where there is none, torch would note for each kind of device from where it was seeded: half a millisecond.
-    torch.manual_seed(number) if torch.accelerator.is_available() else torch.default_generator.manual_seed(number)
 
 
 def build(
@@ -134,7 +120,7 @@ def prepare(
     augmentations = [builder.make("data", "augment", i, data_spec=spec) for i in range(len(tables["data"]["augment"]))]
     feeding = feed_settings(builder, spec, precision)
     known = datasets is not None and datasets.known(dataset)
-    with _of_the_data(tables):
+    with of_the_data(tables):
         feed = make_feed(
             dataset, **feeding, augmentations=augmentations, seed=seed, device=device, say=say, known=known
         )
@@ -206,60 +192,6 @@ def prepare(
     return run
 
 
-def make_dataset(builder: Builder, say: Callable[[str], None], datasets: Datasets | None = None) -> Dataset:
-    """Build the data, and cut its samples for training and validation as ``[data]`` says."""
-    return cut_dataset(builder, whole_dataset(builder, datasets), say)
-
-
-def whole_dataset(builder: Builder, datasets: Datasets | None = None) -> Dataset:
-    """Build the data with the splits that its component gives it."""
-    seed = data_seed(builder.tables)
-    seed_everything(seed, "data")
-
-    def make() -> Dataset:
-        made: Dataset = builder.make("data", seed=seed)
-        return made
-
-    return make() if datasets is None else datasets.get(builder, seed, make)
-
-
-def cut_dataset(builder: Builder, dataset: Dataset, say: Callable[[str], None]) -> Dataset:
-    """Cut the samples for training and validation as ``[data]`` says."""
-    with _of_the_data(builder.tables):
-        return cut_anew(dataset, **cutting(builder.tables), say=say)
-
-
-def cutting(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """What a recipe says of which samples train and which validate, as `cut_anew` and `parts_of` take it."""
-    # Of a recipe that was read from its text, what is unset is not there.
-    return {key: tables["data"].get(key) for key in _CUT_SETTINGS} | {"seed": data_seed(tables)}
-
-
-def feed_settings(builder: Builder, spec: DataSpec, precision: Precision) -> dict[str, Any]:
-    """What ``[data]`` says of how batches are made, as `make_feed` takes it."""
-    feeding = {key: builder.tables["data"][key] for key in _FEED_SETTINGS}
-    feeding["eval_batch_size"] = feeding["eval_batch_size"] or choose_eval_batch_size(spec.input_shape, precision)
-    return feeding
-
-
-def data_seed(tables: Mapping[str, Any]) -> int:
-    """What the data component, folds and bootstrap draws draw from."""
-    own = tables["data"].get("seed")
-    seed: int = tables["seed"] if own is None else own
-    return seed
-
-
-@contextlib.contextmanager
-def _of_the_data(tables: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what the data cannot do into a problem of the recipe."""
-    try:
-        yield
-    except DataError as error:
-        message, _, cure = str(error).partition("\n")
-        key = next((f"data.{key}" for key in _CUT_SETTINGS if message.startswith(f"{key} =")), "data")
-        raise RecipeError([problem_at(tables, key, f"[data] {message}", cure.strip())]) from error
-
-
 @contextlib.contextmanager
 def _blaming(plugins: Plugins) -> Iterator[None]:
     """Name the plugin whose hook raised."""
@@ -271,10 +203,6 @@ def _blaming(plugins: Plugins) -> Iterator[None]:
         if (defect := plugins.blame(error, "building the run")) is None:
             raise
         raise defect from error
-
-
-_CUT_SETTINGS = ("folds", "fold", "fold_by", "train_on", "bag")
-_FEED_SETTINGS = ("batch_size", "eval_batch_size", "loading", "workers", "worker_timeout", "shuffle", "drop_last")
 
 
 def make_clock(builder: Builder, batches: int, batch_size: int, tokens: int | None) -> Clock:

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional
 
 from trainkit import MachineError, checkpoint, hookimpl
-from trainkit.build import seed_everything
 from trainkit.device import Precision, choose_device, wants_channels_last
 from trainkit.evaluate import Meter
 from trainkit.run import ScheduledValue
 from trainkit.scheduled import rising, values_at, warmed_up
+from trainkit.seeding import seed_everything
 
 CPU = torch.device("cpu")
 

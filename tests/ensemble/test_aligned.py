@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trainkit.build import make_dataset
+from trainkit.build_data import make_dataset
 from trainkit.dataset import Dataset, DataSpec
 from trainkit.ensemble.aligned import Aligned, align
 from trainkit.ensemble.members import base_of_run, member_of_run

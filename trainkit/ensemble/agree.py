@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.build import whole_dataset
+from trainkit.build_data import whole_dataset
 from trainkit.dataset import Dataset
 from trainkit.ensemble.aligned import changed, input_change, output_change
 from trainkit.ensemble.base import Base

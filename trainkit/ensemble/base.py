@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit import checkpoint
-from trainkit.build import cutting, feed_settings, whole_dataset
+from trainkit.build_data import cutting, feed_settings, whole_dataset
 from trainkit.dataset import Batch, Dataset, DataSpec
 from trainkit.datasets import Datasets
 from trainkit.device import Precision, choose_device

@@ -11,7 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from trainkit import checkpoint
-from trainkit.build import cut_dataset, seed_everything, whole_dataset
+from trainkit.build_data import cut_dataset, whole_dataset
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.base import Base
 from trainkit.errors import CheckpointError
@@ -19,6 +19,7 @@ from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
 from trainkit.recipe import Recipe, parts_from_text, to_toml
+from trainkit.seeding import seed_everything
 
 
 def build_model(recipe: Mapping[str, Any], spec: DataSpec, plugins: Plugins) -> nn.Module:
