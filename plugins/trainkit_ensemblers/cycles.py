@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trainkit import Member, UsageError, Workshop
-from trainkit_ensemblers.sources import is_pinned, train_and_keep
-from trainkit_ensemblers.weighted import Combine, Weighted
+from trainkit_ensemblers.gathering import is_pinned, train_and_keep
+from trainkit_ensemblers.methods import Combine
+from trainkit_ensemblers.weighted import Weighted
 
 # What the core adds to a schedule: it stays outside a schedule that is put into another one.
 OUTER = ("warmup", "warmup_start", "warmup_shape", "warmup_mode", "multiply", "react", "also")

@@ -9,9 +9,7 @@ import re
 from typing import Annotated, Literal
 
 from trainkit import Between, Component, Duration, Ensembler, Fraction, Period, Positive, PositiveInt
-
-Combine = Literal["auto", "probability", "logit"]
-Metric = Literal["nll", "accuracy", "brier", "mse", "mae", "r2"]
+from trainkit_ensemblers.methods import Combine, Metric
 
 
 def average(

@@ -13,7 +13,8 @@ from trainkit import Member, Together, UsageError, Validation, Workshop
 from trainkit_ensemblers.combining import Combination, Space
 from trainkit_ensemblers.masks import draw, dropouts, shapes_of, thinned
 from trainkit_ensemblers.measuring import check_finite, common_rows, figure, held_out_mean, metric_of
-from trainkit_ensemblers.weighted import Combine, Weighted
+from trainkit_ensemblers.methods import Combine
+from trainkit_ensemblers.weighted import Weighted
 
 
 class ManyPasses(Weighted):

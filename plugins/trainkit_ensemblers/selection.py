@@ -22,7 +22,8 @@ from trainkit_ensemblers.measuring import (
     metric_of,
     rows_for_all,
 )
-from trainkit_ensemblers.weighted import Combine, Weighted
+from trainkit_ensemblers.methods import Combine
+from trainkit_ensemblers.weighted import Weighted
 
 LEAST_WEIGHT = 1e-4  # of convex: a member that weighs less would cost a forward pass for nothing
 STEPS, SETTLED = 500, 1e-8

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from trainkit import Cost, Member, UsageError, Validation, Workshop
 from trainkit_ensemblers.averaging import averaged_module, check_structure, moving_shares, refuse_strangers, strangers
+from trainkit_ensemblers.gathering import train_and_keep
 from trainkit_ensemblers.measuring import check_finite, common_rows, figure, lower_is_better, metric_of, rows_for_all
-from trainkit_ensemblers.sources import train_and_keep
 
 Method = Literal["uniform", "greedy", "interpolate", "ema", "swa", "lawa"]
 OF_ONE_RUN = ("ema", "swa", "lawa")

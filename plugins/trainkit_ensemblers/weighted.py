@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -13,8 +13,7 @@ from trainkit import Member, Together, UsageError, Validation, Workshop
 from trainkit_ensemblers.combining import VOTE_CLIP, Combination, Space, log_probabilities
 from trainkit_ensemblers.gathering import choose_from, require_cut, seeded, train_seeds
 from trainkit_ensemblers.measuring import check_finite, choose_space, common_rows, figure, held_out_mean
-
-Combine = Literal["auto", "probability", "logit"]
+from trainkit_ensemblers.methods import Combine
 
 
 class Weighted(ABC):
