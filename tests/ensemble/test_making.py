@@ -233,6 +233,22 @@ def test_a_folder_is_not_shared_and_not_overwritten(tmp_path: Path, making: Maki
             making(tmp_path / "other", **options)
 
 
+def test_what_somebody_else_has_in_a_folder_is_not_taken_for_an_ensemble(tmp_path: Path, making: Making) -> None:
+    (tmp_path / "e/weights").mkdir(parents=True)
+    (tmp_path / "e/weights/mine.txt").write_text("dear")
+    with pytest.raises(MachineError, match="there is no ensemble to continue, and the folder is not empty"):
+        making(tmp_path / "e", "data={ use = 'synthetic', samples = 96, features = [6], val = 0.0 }", resume=True)
+    assert (tmp_path / "e/weights/mine.txt").read_text() == "dear"
+
+
+def test_where_nothing_began_nothing_is_left(tmp_path: Path) -> None:
+    with EnsembleFolder(tmp_path / "e") as place:
+        place.describe("", {})
+        for name in ("teacher/weights", "weights", "recipes"):
+            (place.path / name).mkdir(parents=True)
+    assert not (tmp_path / "e").exists()
+
+
 def test_the_same_members_trained_again_make_the_same_ensemble(tmp_path: Path, making: Making) -> None:
     first, second = making(tmp_path / "e"), making(tmp_path / "e", fresh=True)
     assert first.report["ensemble_sha256"] == second.report["ensemble_sha256"]

@@ -11,7 +11,7 @@ from typing import Any
 from trainkit import rundir
 from trainkit.ensemble.asking import Asking
 from trainkit.ensemble.base import Base
-from trainkit.ensemble.folder import LONGER, MADE_OF, EnsembleFolder
+from trainkit.ensemble.folder import MADE_OF, EnsembleFolder
 from trainkit.ensemble.making import made_whole
 from trainkit.ensemble.outset import Made, Ready, compared
 from trainkit.ensemble.show import EnsembleDisplay
@@ -184,7 +184,7 @@ class _Session:
             return
         self.described = True
         if self.outdated:
-            self.place.reopen(LONGER)
+            self.place.reopen()
         recipe, path = self.recipe, self.place.path
         versions = dict(plugin.recorded_version for plugin in recipe.plugins_in_use())
         settings = recipe.tables["run"]

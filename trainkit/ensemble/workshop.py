@@ -13,7 +13,7 @@ from trainkit import checkpoint
 from trainkit.build import make_clock
 from trainkit.ensemble.artefact import Artefact, artefact_of, write_artefact
 from trainkit.ensemble.base import Base
-from trainkit.ensemble.folder import LONGER, digest_of, member_folder
+from trainkit.ensemble.folder import LONGER, TEACHER, digest_of, member_folder
 from trainkit.ensemble.members import Source, checkpoints_of, member_of_run, member_of_source
 from trainkit.ensemble.training import Training, job_of
 from trainkit.ensemble.verify import read_artefact
@@ -27,7 +27,6 @@ from trainkit.tables import COMPONENT_TABLES
 from trainkit.targets import BATCH_SIZE
 from trainkit.timetable import whole_schedule
 
-TEACHER = "teacher"  # the folder of an ensemble that others learn from
 CORE_SETTINGS = tuple(setting.name for setting in COMPONENT_TABLES["ensemble"].added)
 
 
