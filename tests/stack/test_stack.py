@@ -248,3 +248,46 @@ def test_a_program_is_traced_in_the_mode_of_updates(trainer, monkeypatch: pytest
     assert not stack.vector.model.training
     stack.update([batch] * 2)
     assert modes == [True, True]
+
+
+def test_a_program_is_given_up_for_one_of_fewer_lanes_after_many_updates_on_end(
+    trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    class Noting:
+        executed = False
+
+        def __init__(self, runs, parts, parameters, vector, losses) -> None:
+            made.append(len(runs))
+            self.lanes, self.parts, self.parameters = len(runs), parts, parameters
+
+        def take_over(self, runs, parts, losses) -> bool:
+            return True
+
+        def __call__(self, *batch) -> None:
+            return None
+
+    monkeypatch.setattr(stack_module, "Program", Noting)
+    monkeypatch.setattr(stack_module, "unfit", lambda *given: "")
+    monkeypatch.setattr(stack_module, "PATIENCE", 3)
+    lanes = [trainer.lane(f"seed={i}", 'run.compile="step"') for i in range(3)]
+    stack = Stack(lanes)
+    (batch, *_) = lanes[0].run.feed.train(0)
+
+    def update(times: int) -> None:
+        for _ in range(times):
+            stack.update([batch] * len(stack.active))
+
+    update(1)
+    for _ in range(2):  # two updates without a lane, and one with it again
+        lane = stack.take(0)
+        update(2)
+        stack.put(0, lane)
+        update(1)
+    assert made == [3]
+    stack.take(0)
+    update(3)
+    assert made == [3]
+    update(1)
+    assert made == [3, 2]

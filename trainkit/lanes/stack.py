@@ -111,7 +111,7 @@ class Stack:
             if reason:
                 self._refuse(reason)
             elif kept is not None and kept.take_over(runs, self._parts, self._losses):
-                self._program = kept
+                self._program, self._without = kept, 0
             elif kept is not None or self._kept is None or len(runs) > self._kept.lanes:
                 self._program = Program(runs, self._parts, self._parameters, self.vector, self._losses)
                 self._kept, self._without = self._program, 0
