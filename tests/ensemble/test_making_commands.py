@@ -141,6 +141,19 @@ def test_a_search_goes_on_and_its_ensemble_with_it(trainkit: Command) -> None:
     assert (wider.code, len(wider.json["ensemble"]["members"])) == (0, 5)
 
 
+def test_a_search_that_goes_on_leaves_its_ensemble_of_the_same_trials_alone(trainkit: Command) -> None:
+    made = trainkit("run", "s.toml", "--run-dir", "s", "-q", "--json", "search.trials=2").json["ensemble"]
+    before = Path("s/ensemble/ensemble.json").read_bytes()
+    said = trainkit("resume", "s", "search.refit=true", "--json")
+    assert said.code == 0
+    assert said.json["best"]["refit"]["status"] == "done"
+    again = said.json["ensemble"]
+    assert again.pop("reason") != made.pop("reason")
+    assert again == made
+    assert "on test" in said.err
+    assert Path("s/ensemble/ensemble.json").read_bytes() == before
+
+
 def test_members_are_trained_from_the_winner(trainkit: Command) -> None:
     said = trainkit(
         "run", "s.toml", "--run-dir", "s", "ensemble={ use = 'seeds', members = 2, bootstrap = 20 }", "--json"

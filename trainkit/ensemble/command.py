@@ -14,9 +14,11 @@ from trainkit.ensemble.ready import check_ensembler
 from trainkit.ensemble.session import make_ensemble
 from trainkit.ensemble.show import EnsembleDisplay
 from trainkit.ensemble.sources import sources_of_study
+from trainkit.ensemble.table import read_report
 from trainkit.errors import Exit, UsageError
 from trainkit.recipe import Recipe, ensemble_recipe, trial_recipe
 from trainkit.search.begin import StudyFinished
+from trainkit.search.command import exit_code as search_exit_code
 from trainkit.search.command import search_report
 from trainkit.search.ledger import read_study
 from trainkit.search.plan import settled
@@ -58,7 +60,7 @@ def ensemble(
     """
     if getattr(args, "profile", False):
         raise UsageError("--profile is for a run; profile the recipe of one of the members")
-    display = EnsembleDisplay(-1 if args.quiet else args.verbose)
+    display = _display(args)
     try:
         made = make_ensemble(
             recipe,
@@ -80,6 +82,10 @@ def ensemble(
         display.close()
     display.summarise(made, again)
     return made
+
+
+def _display(args: Any) -> EnsembleDisplay:
+    return EnsembleDisplay(-1 if args.quiet else args.verbose)
 
 
 def ensemble_alone(
@@ -114,7 +120,8 @@ def search_and_ensemble(
 ) -> int:
     """Search, then make the ensemble of the trials, or of the winner's recipe, in the study's folder; the exit code.
 
-    A search that is finished is not searched again where its ensemble is not.
+    A search that is finished is not searched again where its ensemble is not, nor is an ensemble made again of the same
+    trials where the search went on, such as to a refit.
 
     Args:
         recipe: a checked recipe with ``[search]`` and ``[ensemble]``.
@@ -127,25 +134,24 @@ def search_and_ensemble(
     """
     recipe = settled(recipe, plugins)  # before it is compared with what the folder has
     report: StudyReport | None = None
-    finished: StudyFinished | None = None
     try:
         report = search_report(recipe, plugins, folder, args, signals, command, resume)
+        path = report.folder
     except StudyFinished as over:
-        finished = over
-    path = finished.folder if finished is not None else report.folder if report is not None else None
-    assert path is not None
-    if report is not None and (report.status == "interrupted" or report.best is None):
+        finished, path = over, over.folder
+    if report is not None and (code := search_exit_code(report)):
         if args.json:
             emit_json({**report.as_dict(), "folder": str(path)})
-        return Exit.STOPPED if report.status == "interrupted" else Exit.FAILED
+        return code
     winner, ready = of_study(recipe, path)
     own, within = path / STUDY_ENSEMBLE, Namespace(**{**vars(args), "fresh": False})
     try:
         made = ensemble(winner, plugins, own, within, signals, command, own.is_dir(), ready, f"trainkit resume {path}")
     except EnsembleFinished:
-        if finished is not None:
+        if report is None:
             raise finished from None
-        raise
+        made = Made(own, "finished", "it is of the same trials as before", read_report(own))
+        _display(args).summarise(made)
     if args.json:
         study = report.as_dict() if report is not None else {}
         emit_json({**study, "folder": str(path), "ensemble": made.as_dict()})
