@@ -1,4 +1,4 @@
-"""The page on ensembles: its plugin is one that works, and its tables are those that the benchmark writes."""
+"""The page on ensembles: its plugin is one that works, as it stands there."""
 
 from __future__ import annotations
 
