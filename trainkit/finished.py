@@ -175,14 +175,16 @@ def predictions_of(run: Run, split: str) -> dict[str, Tensor]:
     if not parts:
         raise PluginError("a plugin measures in a way of its own, before all others, and shows no outputs to keep")
     index, targets, outputs = (torch.cat(part) for part in zip(*parts, strict=True))
-    result = {"index": index, "targets": targets, "outputs": outputs}
-    if run.feed.spec.task == "classification":
-        result["probabilities"] = outputs.softmax(dim=-1)
-        result["predicted"] = outputs.argmax(dim=-1)
-    elif run.feed.spec.task == "binary":
-        result["probabilities"] = outputs.sigmoid()
-        result["predicted"] = (outputs > 0).long()
-    return result
+    return {"index": index, "targets": targets, "outputs": outputs} | classes_of(outputs, run.feed.spec.task)
+
+
+def classes_of(outputs: Tensor, task: str) -> dict[str, Tensor]:
+    """``probabilities`` and ``predicted`` of outputs; nothing for a regression."""
+    if task == "classification":
+        return {"probabilities": outputs.softmax(dim=-1), "predicted": outputs.argmax(dim=-1)}
+    if task == "binary":
+        return {"probabilities": outputs.sigmoid(), "predicted": (outputs > 0).long()}
+    return {}
 
 
 def _require_split(run: Run, split: str) -> None:

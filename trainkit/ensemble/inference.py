@@ -15,6 +15,7 @@ from trainkit.ensemble.base import Base
 from trainkit.ensemble.opened import Ensemble, opened, refused_here
 from trainkit.ensemble.verify import read_artefact
 from trainkit.errors import CheckpointError, RecipeError
+from trainkit.finished import classes_of
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import parts_from_text
@@ -52,13 +53,8 @@ def predict_ensemble(path: Path, split: str, plugins: Plugins, progress: Progres
         outputs, variance = _measured(ensemble, base, split, quick=True)
         targets = base.targets(split)
     found = {"index": torch.arange(len(targets)), "targets": targets, "outputs": outputs}
-    if base.spec.task == "classification":
-        found |= {"probabilities": outputs.softmax(dim=-1), "predicted": outputs.argmax(dim=-1)}
-    elif base.spec.task == "binary":
-        found |= {"probabilities": outputs.sigmoid(), "predicted": (outputs > 0).long()}
-    elif variance is not None:
-        found["variance"] = variance
-    return found
+    known = {} if variance is None else {"variance": variance}  # of a regression alone
+    return found | classes_of(outputs, base.spec.task) | known
 
 
 def base_of(artefact: Artefact, plugins: Plugins, folder: Path, progress: Progress = silent) -> Base:
