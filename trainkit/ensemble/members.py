@@ -131,7 +131,7 @@ def member_of_run(path: Path, base: Base, name: str = "") -> Member:
     check_finished(path)
     with _quietly():
         made = reopen(path, base.plugins, base.progress, say=lambda text: None, datasets=base.datasets)
-        name = name or name_of(path, made.run.step or int(made.state["step"]))
+        name = name or name_of(path, int(made.state["step"]))
         with contextlib.closing(made.run.feed):
             return _member(name, path, made, base)
 
