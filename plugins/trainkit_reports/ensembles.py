@@ -13,7 +13,11 @@ from trainkit_reports.paper import plain
 MOST_MEMBERS = 20  # of a matrix, beyond which numbers in it could not be read
 LONGEST = 24  # of a member's name, in characters
 NAMES = {"nll": "negative log likelihood", "mse": "mean squared error", "r2": "explained share (r2)"}
-MATRICES = {"disagreement": "disagreement", "error_correlation": "correlation of errors", "kl": "KL divergence (nats)"}
+MATRICES = {
+    "disagreement": "disagreement",
+    "error_correlation": "correlation of errors",
+    "kl": "KL divergence from row to column (nats)",
+}
 MODELS = {"ensemble": ("ensemble", "tab:blue"), "best_member": ("best member", "tab:gray")}
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 
 def page(width: float, height: float, title: str) -> Any:
-    """An empty page with a title, in inches."""
+    """An empty page, in inches, with a title, in several lines where it is wider than the page."""
     # The object interface: pyplot would pick a window system and keep figures in a global list.
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(width, height), layout="constrained")
-    made.suptitle(plain(title))
+    made.suptitle(plain(title), wrap=True)
     return made
 
 

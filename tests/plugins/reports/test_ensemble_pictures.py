@@ -132,6 +132,16 @@ def test_numbers(tmp_path: Path) -> None:
     assert drawn(tmp_path, held) == ["curve.png", "diversity.png"]
 
 
+def test_a_long_title_stays_on_a_narrow_page() -> None:
+    held = report()
+    del held["diversity"]["disagreement"], held["diversity"]["kl"]
+    page = ensembles._diversity("diabetes_regression_with_five_seeds-20", held)
+    page.savefig(io.BytesIO())  # lays it out
+    title = page._suptitle.get_window_extent()
+    assert page.bbox.x0 <= title.x0 <= title.x1 <= page.bbox.x1
+    assert not title.overlaps(page.axes[0].title.get_window_extent())
+
+
 def test_one_member_and_folds_have_less_to_show(tmp_path: Path) -> None:
     held = report(members=1, longer=False)
     held["curve"] = {"reason": "there is one member"}
