@@ -14,7 +14,7 @@ def figure(value: float, low: float | None = None, high: float | None = None) ->
 
 
 def model(nll: float, accuracy: float = 0.9) -> dict[str, Any]:
-    figures = {"accuracy": figure(accuracy), "nll": figure(nll)}
+    figures = {"accuracy": figure(accuracy), "nll": figure(nll), "ece": figure(0.05)}
     return {split: {"raw": figures, "calibrated": figures} for split in ("validation", "test")}
 
 
@@ -115,6 +115,15 @@ def test_an_ensemble_that_is_one_of_its_members_is_said_to_be() -> None:
     assert words(held)[0] == "nothing is gained by more members: the ensemble is runs/a"
 
 
+def test_rounding_is_that_of_the_figures_own_size() -> None:
+    own = {split: {"raw": {"mse": figure(2e10)}} for split in ("validation", "test")}
+    held = report((0.0, 0.0), kind="raw", chosen_by="mse", ensemble=own, best_member={"name": "runs/a", **own})
+    held["differences"] = {"best_member": {"test": {"raw": {"mse": figure(0.0, -3.8e-6, 3.8e-6)}}}}
+    assert words(held)[0] == "nothing is gained by more members: the ensemble is runs/a"
+    held["differences"] = {"best_member": {"test": {"raw": {"mse": figure(0.0, -1.0, 1.0)}}}}
+    assert words(held)[0].startswith("the ensemble cannot be told from the best member (runs/a)")
+
+
 @pytest.mark.parametrize(
     ("longer", "start"),
     [
@@ -150,5 +159,7 @@ def test_few_samples_are_said_to_be_few() -> None:
 
 
 def test_a_variance_that_does_not_fit_is_said() -> None:
-    assert any("too small: errors on validation are 7 times" in t for t in words(report((0, 1), variance_scale=7.0)))
+    assert any(
+        "too small: squared errors on validation are 7 times" in t for t in words(report((0, 1), variance_scale=7.0))
+    )
     assert not any("variance" in text for text in words(report((0, 1), variance_scale=1.2)))

@@ -8,7 +8,7 @@ from typing import Any
 NAMES = {"nll": "negative log likelihood", "mse": "squared error"}
 FEW = 1000  # samples below which the noise of an accuracy is worth a word
 DEARER = 1.05  # times the multiplications from which on one model costs more than another
-ROUNDING = 1e-12  # no figure of two models differs by less: sums of bootstrap draws are only equal up to rounding
+ROUNDING = 1e-12  # no figure differs by less, as a share of it: sums of bootstrap draws are equal but for rounding
 
 
 def words(report: Mapping[str, Any]) -> list[str]:
@@ -29,7 +29,8 @@ def words(report: Mapping[str, Any]) -> list[str]:
     said += _noise(report, split)
     if (scale := report.get("variance_scale")) is not None and not 0.5 < scale < 2:
         side = "small" if scale > 1 else "large"
-        said.append(f"the variance between members is too {side}: errors on validation are {scale:.3g} times as large")
+        errors = f"squared errors on validation are {scale:.3g} times as large"
+        said.append(f"the variance between members is too {side}: {errors}")
     return said
 
 
@@ -46,7 +47,11 @@ def _against(report: Mapping[str, Any], split: str, other: str) -> list[str]:
         shown += f"; {_shown('accuracy', own, against, apart)}"
     if other == "best_member":
         name = f"the best member ({report['best_member']['name']})"
-        if all(abs(apart[one][end]) < ROUNDING for one in apart for end in ("low", "high")):
+        if all(
+            abs(between[end]) < ROUNDING * max(1.0, abs(own[one]["value"]))
+            for one, between in apart.items()
+            for end in ("low", "high")
+        ):
             only = "one member" if len(report["members"]) == 1 else "nothing is gained by more members"
             return [f"{only}: the ensemble is {report['best_member']['name']}"]
         price, cheaper = _price(report), _cheaper(report, "")
