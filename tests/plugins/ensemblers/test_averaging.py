@@ -95,7 +95,6 @@ def test_uniform_is_the_mean_with_statistics_over_all_rows(norm):
     members = [made(net(seed, norm), f"m{seed}") for seed in range(3)]
     ensembler = fitted(average(), members)
     assert_is(ensembler, mean_by_hand([member.module for member in members], [1 / 3] * 3))
-    assert all(member.module.state_dict()["0.weight"] is not None for member in members)
 
 
 def test_members_are_left_as_they_are():
@@ -202,8 +201,8 @@ def test_greedy_adds_what_does_not_make_it_worse_the_best_first():
             chosen, best = [*chosen, number], value
     assert ensembler.state()["added"] == [f"m{number}" for number in chosen]
     assert ensembler.state()["shares"] == pytest.approx({f"m{number}": 1 / len(chosen) for number in chosen})
-    if len(chosen) > 1:
-        assert nll(ensembler.members()[0].module) == pytest.approx(best, rel=1e-5)
+    assert 1 < len(chosen) < 6
+    assert nll(ensembler.members()[0].module) == pytest.approx(best, rel=1e-5)
     assert f"{len(chosen)} of 6 sets of weights" in told
 
 
@@ -232,8 +231,8 @@ def test_one_set_of_weights_is_left_as_it_is_statistics_included():
         assert ensembler.members() == [alone]
         assert torch.equal(ensembler.predict(INPUTS), alone.module(INPUTS))
     best = fitted(average(method="greedy"), [made(net(5), "a"), made(net(99), "b")])
-    if len(best.state()["added"]) == 1:
-        assert best.members()[0].name in ("a", "b")
+    (name,) = best.state()["added"]
+    assert best.members()[0].name == name
 
 
 def test_statistics_that_were_fixed_while_members_were_trained_stay():
@@ -380,22 +379,16 @@ def test_an_average_that_is_worse_than_its_best_member_is_told():
 
 
 def test_an_average_that_is_not_finite_is_refused():
+    """Each has a zero in its one layer where the other one's numbers are too large for it."""
     members = pair()
-    for member, sign in zip(members, (1, 1), strict=True):
-        module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    for member, (bias, weight) in zip(members, ((3e38, 0.0), (0.0, 3e38)), strict=True):
+        member.module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)).eval()
         with torch.no_grad():
-            module[0].weight.fill_(0.0)
-            module[0].bias.fill_(1e30 * sign)
-            module[1].weight.fill_(0.0)
-            module[1].bias.fill_(0.0)
-        member.module = module.eval()
-    with torch.no_grad():  # each alone has a zero where the other one's numbers grow without end
-        members[0].module[1].weight[0, 0] = 0.0
-        members[1].module[0].bias.zero_()
-        members[1].module[1].weight[0, 0] = 3e38
-        members[0].module[0].bias[0] = 3e38
-        members[1].module[1].bias.zero_()
-    with pytest.raises(UsageError, match="not finite"):
+            for parameter in member.module.parameters():
+                parameter.zero_()
+            member.module[0].bias[0] = bias
+            member.module[1].weight[0, 0] = weight
+    with pytest.raises(UsageError, match="the average of these weights gives numbers that are not finite"):
         fitted(average(), members)
 
 
