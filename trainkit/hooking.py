@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -132,6 +132,27 @@ def run_hook_manager(defaults: object, modules: Iterable[Plugin], built: Mapping
     except pluggy.PluginValidationError as error:
         raise PluginError(unknown_hook(manager, error)) from error
     return manager
+
+
+def tell_each(
+    plugins: Iterable[Plugin], tell: Callable[[pluggy.HookRelay], object], failed: Callable[[Exception], None]
+) -> None:
+    """Call hooks of the plugins' modules, one plugin after the other: the error of one keeps none from being told.
+
+    Args:
+        plugins: the plugins.
+        tell: calls the hooks.
+        failed: told what a plugin raised.
+    """
+    for plugin in plugins:
+        if plugin.module is None:
+            continue
+        manager = new_hook_manager()
+        manager.register(plugin.module, plugin.name)
+        try:
+            tell(manager.hook)
+        except Exception as error:
+            failed(error)
 
 
 def unknown_hook(manager: pluggy.PluginManager, error: pluggy.PluginValidationError) -> str:

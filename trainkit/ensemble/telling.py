@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from trainkit.hooking import new_hook_manager
+from trainkit.hooking import tell_each
 from trainkit.manager import Plugins
 
 
@@ -16,12 +16,8 @@ def tell_plugins(folder: Path, report: Mapping[str, Any], plugins: Plugins, say:
     Of all, not of those in use alone, as after a search: no table of a recipe names who draws an ensemble.
     """
     plugins.load()
-    for plugin in plugins.plugins:
-        if plugin.module is None:
-            continue
-        manager = new_hook_manager()
-        manager.register(plugin.module, plugin.name)
-        try:
-            manager.hook.trainkit_ensemble_end(folder=folder, report=report)
-        except Exception as error:
-            say(f"after the ensemble: {plugins.blame(error) or error}")
+    tell_each(
+        plugins.plugins,
+        lambda hook: hook.trainkit_ensemble_end(folder=folder, report=report),
+        lambda error: say(f"after the ensemble: {plugins.blame(error) or error}"),
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainkit.errors import RecipeError, TrainkitError
-from trainkit.hooking import new_hook_manager
+from trainkit.hooking import tell_each
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe, to_toml
 from trainkit.rundir import write_atomically
@@ -88,15 +88,11 @@ def tell_plugins(study: Study, plugins: Plugins, say: Say) -> None:
     Of all, not of those in use alone: a search has no loggers of its own, so that no recipe could name who draws it.
     """
     plugins.load()
-    for plugin in plugins.plugins:
-        if plugin.module is None:
-            continue
-        manager = new_hook_manager()
-        manager.register(plugin.module, plugin.name)
-        try:
-            manager.hook.trainkit_study_end(study=study)
-        except Exception as error:
-            say(f"after the search: {plugins.blame(error) or error}")
+    tell_each(
+        plugins.plugins,
+        lambda hook: hook.trainkit_study_end(study=study),
+        lambda error: say(f"after the search: {plugins.blame(error) or error}"),
+    )
 
 
 def pictures(folder: Path) -> list[Path]:
