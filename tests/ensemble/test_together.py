@@ -250,6 +250,16 @@ def test_gradients_reach_the_inputs_through_a_stack() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("make", [mlp, Residual])
+def test_gradients_reach_the_inputs_through_a_stack_made_in_inference_mode(make: Make) -> None:
+    both, inputs = Together(made(make), mode="stacked"), batch().requires_grad_()
+    with torch.inference_mode():
+        both(batch())
+        both(batch() * 1)
+    torch.autograd.grad(both(inputs).square().sum(), inputs)
+    assert both.why_each == ""
+
+
 @pytest.mark.parametrize("reason", ["value", "hook", "forward"])
 def test_what_cannot_be_stacked_is_called_one_after_another(reason: str) -> None:
     class Branching(nn.Module):

@@ -53,7 +53,7 @@ def stack(modules: Sequence[nn.Module], sample: Tensor) -> Step:
             raise CannotStackError("a module has hooks, or its forward is replaced")
     if _global_forward_hooks or _global_forward_pre_hooks:
         raise CannotStackError("there are hooks on all modules")
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():  # stacks of inference mode would let no gradient pass later
         return _chain(modules) or _Mapped(modules, sample)
 
 
