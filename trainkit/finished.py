@@ -16,6 +16,7 @@ from trainkit import checkpoint, doubts, snapshot
 from trainkit.allocator import keep_pages
 from trainkit.build import make_ready, prepare
 from trainkit.console import say
+from trainkit.dataset import DataSpec
 from trainkit.datasets import Datasets
 from trainkit.errors import PluginError, UsageError
 from trainkit.evaluate import measure
@@ -139,7 +140,7 @@ def evaluate_run(path: Path, split: str, plugins: Plugins, progress: Progress = 
     """
     run = open_run(path, plugins, progress)
     with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
-        _require_split(run, split)
+        require_split(run.feed.spec, split)
         figures: Metrics = run.hook.trainkit_evaluate(run=run, split=split)
         return figures
 
@@ -153,7 +154,7 @@ def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = s
     """
     run = open_run(path, plugins, progress)
     with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
-        _require_split(run, split)
+        require_split(run.feed.spec, split)
         return predictions_of(run, split)
 
 
@@ -187,6 +188,11 @@ def classes_of(outputs: Tensor, task: str) -> dict[str, Tensor]:
     return {}
 
 
-def _require_split(run: Run, split: str) -> None:
-    if split not in run.feed.spec.sizes:
-        raise UsageError(f"--split {split}: the data has no such split; it has {', '.join(run.feed.spec.sizes)}")
+def require_split(spec: DataSpec, split: str) -> None:
+    """Check that data has a split that the user named.
+
+    Raises:
+        UsageError: naming those that there are.
+    """
+    if split not in spec.sizes:
+        raise UsageError(f"--split {split}: the data has no such split; it has {', '.join(spec.sizes)}")

@@ -17,7 +17,6 @@ from trainkit.dataset import Batch, Dataset, DataSpec
 from trainkit.datasets import Datasets
 from trainkit.device import Precision, choose_device
 from trainkit.ensemble.together import reproducibly
-from trainkit.errors import UsageError
 from trainkit.evaluate import Meter
 from trainkit.feed import make_feed
 from trainkit.feed.folds import parts_of
@@ -93,15 +92,6 @@ class Base:
         """Whether the data has such a split."""
         return split in self.spec.sizes
 
-    def require(self, split: str) -> None:
-        """Check that the data has such a split.
-
-        Raises:
-            UsageError: naming those that there are.
-        """
-        if not self.has(split):
-            raise UsageError(f"--split {split}: the data has no such split; it has {', '.join(self.spec.sizes)}")
-
     def batches(self, split: str) -> Iterator[Batch]:
         """The batches of a split, in its own order, without augmentation."""
         return self.feed.evaluate(split)
@@ -116,24 +106,13 @@ class Base:
         """The targets of a split, ``(samples, ...)`` on the CPU."""
         return self.dataset.splits[split].targets.detach().cpu()
 
-    def parts(self, tables: Mapping[str, Any], say: Callable[[str], None] | None = None) -> dict[str, Tensor]:
-        """Which samples a run of this data trains on, and which validate it.
-
-        Args:
-            tables: its filled recipe.
-            say: told of classes that some folds lack.
+    def parts(self, tables: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Which samples a run of this data, by its filled recipe, trains on, and which validate it.
 
         Returns:
-            As `trainkit.feed.folds.parts_of`, also where the data component's own splits stay.
+            As `trainkit.feed.folds.parts_of`.
         """
-        found = parts_of(self.dataset, **cutting(tables), say=say or (lambda text: None))
-        if found is not None:
-            return found
-        first = len(self.dataset.splits["train"])
-        own = {"train": torch.arange(first)}
-        if "val" in self.dataset.splits:
-            own["val"] = torch.arange(first, first + len(self.dataset.splits["val"]))
-        return own
+        return parts_of(self.dataset, **cutting(tables), say=lambda text: None)
 
     # ------------------------------------------------------------ outputs
 

@@ -15,7 +15,7 @@ from trainkit.ensemble.base import Base
 from trainkit.ensemble.opened import Ensemble, opened, refused_here
 from trainkit.ensemble.verify import read_artefact
 from trainkit.errors import CheckpointError, RecipeError
-from trainkit.finished import classes_of
+from trainkit.finished import classes_of, require_split
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import parts_from_text
@@ -31,7 +31,7 @@ def evaluate_ensemble(path: Path, split: str, plugins: Plugins, progress: Progre
         CheckpointError: if a file of it was altered.
     """
     with _opened(path, plugins, progress) as (ensemble, base):
-        base.require(split)
+        require_split(base.spec, split)
         outputs, variance = _measured(ensemble, base, split)
         return figures_of(ensemble, base, split, outputs, variance)
 
@@ -49,7 +49,7 @@ def predict_ensemble(path: Path, split: str, plugins: Plugins, progress: Progres
         As `trainkit.finished.predict_run`; for regression also ``variance``, where the ensemble knows it.
     """
     with _opened(path, plugins, progress) as (ensemble, base):
-        base.require(split)
+        require_split(base.spec, split)
         outputs, variance = _measured(ensemble, base, split, quick=True)
         targets = base.targets(split)
     found = {"index": torch.arange(len(targets)), "targets": targets, "outputs": outputs}
