@@ -99,10 +99,8 @@ def test_a_regression_is_chosen_by_squared_error() -> None:
 
     counts: list[int] = []
     for _ in range(8):
-        counts.append(
-            min(range(4), key=lambda m: float((outputs[[*counts, m]].double().mean(0) - targets).square().mean()))
-        )
-    path = [float((outputs[counts[:n]].double().mean(0) - targets).square().mean()) for n in range(1, 9)]
+        counts.append(min(range(4), key=lambda m: error([*counts, m])))
+    path = [error(counts[:length]) for length in range(1, 9)]
     kept = counts[: path.index(min(path)) + 1]
     assert weights_of(made) == {f"m{m}": kept.count(m) / len(kept) for m in sorted(set(kept))}
     assert made.state()["metric"] == "mse"
