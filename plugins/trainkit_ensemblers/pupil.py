@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from trainkit import Ensembler, Member, Validation, Workshop, load_ensemble, score
+from trainkit_ensemblers.gathering import seeded
 from trainkit_ensemblers.measuring import metric_of
 
 SEED_APART = 1000  # the student's seed is that of no member
@@ -51,18 +52,12 @@ class Pupil:
             "temperature": self.temperature,
             "weight": self.weight,
         }
-        own = workshop.recipe["data"].get("seed")
-        plain: dict[str, Any] = {
-            "seed": workshop.seed + SEED_APART,
-            "data.seed": workshop.seed if own is None else own,
-        }
+        plain = seeded(workshop, SEED_APART)
         if self.other_model:
-            plain["model"] = workshop.settings["model"]
+            plain = {**plain, "model": workshop.settings["model"]}
         callbacks = list(workshop.recipe["callback"])
-        changes = [{**plain, "callback": [*callbacks, lesson]}]
-        if self.control:
-            changes.append(plain)
-        student, *others = workshop.train(changes)
+        taught = {**plain, "callback": [*callbacks, lesson]}
+        student, *others = workshop.train([taught, plain] if self.control else [taught])
         # The folder of the teacher is not needed any more, nor is it there where the ensemble is opened elsewhere.
         recipe = {**student.recipe, "callback": callbacks}
         self.student = dataclasses.replace(student, name="the student", recipe=recipe)
@@ -105,8 +100,10 @@ class Pupil:
 
 
 def _unlearnt(validation: Validation) -> Tensor:
-    """The samples of the validation split, by row: teachers that are folds or draws are asked of others too, which a
-    student learns."""
+    """The rows of the samples of the validation split.
+
+    A teacher of folds or draws is asked for those of the training split too, which a student learns.
+    """
     sizes, index = validation.spec.sizes, validation.index
     through_training = int(index.max()) >= sizes.get("val", 0)
     return (index >= (sizes.get("train", 0) if through_training else 0)).nonzero().squeeze(1)
