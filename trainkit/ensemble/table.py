@@ -117,10 +117,10 @@ class Shown:
             top: how many members.
         """
         report = self.report
-        heads = [f"on {self.split}", *(figure + (" T" if kind != "raw" else "") for figure, kind in self.columns)]
+        heads = [f"on {self.split}", *(_head(*column) for column in self.columns)]
         figure, kind = report["chosen_by"], report["kind"]
         if self.split == "test":
-            heads.append(f"val {figure}" + (" T" if kind != "raw" else ""))
+            heads.append(f"val {_head(figure, kind)}")
         rows = []
         listed = sorted(report["members"], key=lambda member: _rank(member["validation"][kind][figure]["value"]))[:top]
         for member in listed:
@@ -168,7 +168,7 @@ class Shown:
         sets = "the first members" if found["sets"] == "first" else "mean over sets of members drawn at random"
         first = found["points"][0]
         columns = [(figure, kind) for figure, kind in self.columns if figure in first[kind]]
-        heads = ["members", *(figure + (" T" if kind != "raw" else "") for figure, kind in columns)]
+        heads = ["members", *(_head(*column) for column in columns)]
         rows = [
             [str(point["members"]), *(_plain(figure, point[kind].get(figure)) for figure, kind in columns)]
             for point in found["points"]
@@ -193,6 +193,11 @@ class Shown:
             rows.append(["one longer run", *[""] * (2 + len(sizes)), *_spent(cost["training"]["longer"])])
         where = f"{cost['member']['device']}, {cost['member']['threads']} threads"
         return ["", f"costs ({where}):", *aligned([heads, *rows], "  ")]
+
+
+def _head(figure: str, kind: str) -> str:
+    """A column's head: the figure, with a T where it is one after temperature."""
+    return figure if kind == "raw" else f"{figure} T"
 
 
 def _rank(value: float | None) -> float:
