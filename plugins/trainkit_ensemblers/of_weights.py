@@ -31,11 +31,10 @@ def average(
     of a search do that does not vary the seed. Sums are float64; BatchNorm statistics are measured again over all
     training samples. One set of weights alone is left as it is.
 
-    - uniform: the plain mean.
-    - greedy: from the best to the worst, each joins the mean unless that makes the figure worse.
-    - interpolate: (1 - a) times the first and a times the second, the best of a = 0, 0.1 ... 1; of one run the oldest
-      and the newest checkpoint.
-    - ema, swa, lawa: of the checkpoints of one run, as the callbacks of these names take them.
+    The method uniform takes the plain mean. With greedy, from the best to the worst, each joins the mean unless that
+    makes the figure worse. With interpolate it is (1 - a) times the first and a times the second, the best of a = 0,
+    0.1 ... 1; of one run the oldest and the newest checkpoint. The methods ema, swa and lawa take checkpoints of one
+    run as the callbacks of these names take weights.
 
     Args:
         method: which mean.
