@@ -209,6 +209,16 @@ def test_changed_weights_count_at_once() -> None:
     assert both(batch().double()).dtype is torch.float64
 
 
+def test_weights_that_come_to_lie_where_others_were_count_too() -> None:
+    for _ in range(30):
+        modules = made(mlp, 2)
+        both = Together(modules, mode="stacked")
+        both(batch())
+        for _ in range(2):  # the second time often in the memory that the first has set free
+            modules[1].body[0].weight.data = torch.randn(7, 18)  # type: ignore[union-attr, index]
+        torch.testing.assert_close(both(batch()), one_by_one(modules, batch()), rtol=1e-5, atol=1e-5)
+
+
 def test_only_the_modules_are_its_state() -> None:
     both = Together(made(mlp), mode="stacked")
     names = list(both.state_dict())

@@ -48,6 +48,7 @@ class _Kept:
         quicker: for each case whether stacking is.
         steps: of each group of modules the places, and what computes them as one.
         seen: where the weights lay that were stacked, and how often they had changed.
+        memory: these weights as they were seen, so that no others can come to lie there.
         parts: all modules, and those within them.
         held: where these hold their tensors; found once, as most modules hold none.
     """
@@ -56,6 +57,7 @@ class _Kept:
     quicker: dict[Case, bool] = field(default_factory=dict)
     steps: list[tuple[list[int], Step]] = field(default_factory=list)
     seen: list[tuple[int, int]] = field(default_factory=list)
+    memory: list[Tensor] = field(default_factory=list)
     parts: list[nn.Module] = field(default_factory=list)
     held: list[dict[str, Any]] = field(default_factory=list)
 
@@ -165,6 +167,7 @@ class Together(nn.Module):
         """Stack the weights, and see whether all comes out as one after another, which is returned."""
         expected = self._one_after_another(inputs)
         self._kept.steps = []
+        self._kept.memory = [each.detach() for held in self._kept.held for each in held.values() if each is not None]
         try:
             groups: dict[Hashable, list[int]] = {}
             for place, module in enumerate(self.each):
@@ -184,7 +187,7 @@ class Together(nn.Module):
 
     def _give_up(self, error: Exception) -> None:
         self._kept.why_each = f"{error}".partition("\n")[0] or type(error).__name__
-        self._kept.steps = []
+        self._kept.steps, self._kept.memory = [], []
 
     def _stacking_is_quicker(self, inputs: Tensor) -> bool:
         """Time both ways in turns."""
