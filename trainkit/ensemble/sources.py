@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from trainkit.errors import RecipeError, UsageError
 from trainkit.finished import folder_of
 from trainkit.recipe import parse_toml
 from trainkit.rundir import read_text
-from trainkit.search.folder import is_study, trial_folder
+from trainkit.search.folder import best_checkpoint, is_study, trial_folder
 from trainkit.search.ledger import read_study
 from trainkit.store import step_of
 
@@ -54,7 +53,7 @@ def sources_of_study(study: Path, prefix: str = "") -> list[Source]:
     for record in ranked:
         number = record.trial.number
         folders = [trial_folder(study, number, part, found.parts) for part in range(found.parts)]
-        paths = tuple(_best_checkpoint(folder) if best else folder for folder in folders)
+        paths = tuple((best_checkpoint(folder) if best else None) or folder for folder in folders)
         sources.append(Source(f"{prefix}trial {number}", paths))
     return sources
 
@@ -66,13 +65,3 @@ def _takes_best(study: Path) -> bool:
         return bool(search["take"] == "best")
     except (OSError, ValueError, KeyError, TypeError, RecipeError):
         return False
-
-
-def _best_checkpoint(folder: Path) -> Path:
-    """The checkpoint of a run's best evaluation; the run where it has none."""
-    try:
-        name = json.loads(read_text(folder / "best.json"))["checkpoint"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return folder
-    known = isinstance(name, str) and step_of(name) is not None
-    return folder / "checkpoints" / name if known else folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from trainkit.recipe import Recipe, fill_toml, parse_toml, to_toml
 from trainkit.rundir import write_atomically
 from trainkit.search.driver import WAIT_S
 from trainkit.search.failures import RETRIES, machine_is_full
-from trainkit.search.folder import REFIT, trial_folder
+from trainkit.search.folder import REFIT, best_checkpoint, trial_folder
 from trainkit.search.ledger import Ledger
 from trainkit.search.log import StudyLog, finite
 from trainkit.search.plan import run_recipe
@@ -65,7 +64,7 @@ def crown(
     if search["test"] and "test" not in study.winner:
         if reason := stopping():
             return reason
-        named = _best_checkpoint(folder) if search["take"] == "best" else None
+        named = best_checkpoint(folder) if search["take"] == "best" else None
         figures = _test(named or folder, plugins, say)
         if figures is not None:
             of += " at its best evaluation" if named else ""
@@ -96,15 +95,6 @@ def _put(ledger: Ledger, log: StudyLog, news: dict[str, Any]) -> None:
     log.add(event)
     ledger.put(event)
     log.sync()
-
-
-def _best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of a run's best evaluation, where it has one."""
-    try:
-        name = json.loads((folder / "best.json").read_text(encoding="utf-8"))["checkpoint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return folder / "checkpoints" / name if name else None
 
 
 def _test(path: Path, plugins: Plugins, say: Say) -> dict[str, float] | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainkit.aside import holds_a_run, put_aside
+from trainkit.rundir import read_text
 from trainkit.search.locked import REPORT, LockedFolder
 from trainkit.search.log import NAME, read_events
+from trainkit.store import step_of
 
 TRIALS = "trials"
 REFIT = "refit"
@@ -25,6 +28,15 @@ def trial_folder(study: Path, trial: int, part: int = 0, parts: int = 1) -> Path
     """The run folder of a trial, or of one of its runs where it has several."""
     folder = study / TRIALS / f"{trial:04d}"
     return folder if parts == 1 else folder / f"run-{part}"
+
+
+def best_checkpoint(run: Path) -> Path | None:
+    """The checkpoint of a run's best evaluation, where it has one."""
+    try:
+        name = json.loads(read_text(run / "best.json"))["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return run / "checkpoints" / name if isinstance(name, str) and step_of(name) is not None else None
 
 
 class StudyFolder(LockedFolder):
