@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.ensemble.of_runs import base_of_run
 from trainkit.build_data import make_dataset
 from trainkit.dataset import Dataset, DataSpec
 from trainkit.ensemble.aligned import Aligned, align
-from trainkit.ensemble.members import base_of_run, member_of_run
+from trainkit.ensemble.members import member_of_run
 from trainkit.finished import predict_run
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 
 import trainkit
+from tests.ensemble.of_runs import base_of_run, members_of
 from trainkit.checkpoint import tensors_sha256, to_safetensors
 from trainkit.ensemble import artefact as artefacts
 from trainkit.ensemble import rebuild
 from trainkit.ensemble.artefact import MANIFEST, artefact_of, manifest_sha256, write_artefact
 from trainkit.ensemble.inference import evaluate_ensemble
-from trainkit.ensemble.members import Source, base_of_run, folded, members_of
+from trainkit.ensemble.members import Source, folded
 from trainkit.ensemble.opened import load_ensemble, unlike
 from trainkit.ensemble.together import reproducibly
 from trainkit.ensemble.verify import read_artefact

@@ -16,9 +16,9 @@ import numpy
 import pytest
 import torch
 
+from tests.ensemble.of_runs import base_of_run
 from trainkit.cli import main
 from trainkit.ensemble.folder import EnsembleFolder
-from trainkit.ensemble.members import base_of_run
 from trainkit.ensemble.opened import load_ensemble
 from trainkit.ensemble.temperature import fit_temperature
 from trainkit.ensemble.unchosen import unchosen

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.ensemble.of_runs import base_of_run, members_of
 from trainkit.dataset import Batch
 from trainkit.ensemble.aligned import mean_outputs
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.held_out import outputs_of, validation_of
-from trainkit.ensemble.members import FoldedMember, Source, base_of_run, folded, members_of
+from trainkit.ensemble.members import FoldedMember, Source, folded
 from trainkit.ensembler import Member, Validation
 from trainkit.errors import UsageError
 from trainkit.finished import predict_run

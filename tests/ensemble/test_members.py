@@ -11,12 +11,13 @@ import numpy
 import pytest
 import torch
 
+from tests.ensemble.of_runs import base_of_run, members_of
 from trainkit.branch import begin_from
 from trainkit.checkpoint import load
 from trainkit.datasets import Datasets
 from trainkit.ensemble.aligned import Aligned
 from trainkit.ensemble.base import Base
-from trainkit.ensemble.members import Source, base_of_run, check_sources, checkpoints_of, member_of_run, members_of
+from trainkit.ensemble.members import Source, check_sources, checkpoints_of, member_of_run
 from trainkit.ensembler import Member
 from trainkit.errors import CheckpointError, UsageError
 from trainkit.finished import evaluate_run, predict_run

@@ -7,7 +7,6 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +19,7 @@ from trainkit.ensemble.rebuild import build_model
 from trainkit.ensemble.run_facts import ancestors_of, check_finished, figures_at, seconds_of
 from trainkit.ensembler import Cost, Member
 from trainkit.errors import CheckpointError, PluginError, UsageError
-from trainkit.finished import Reopened, folder_of, reopen
-from trainkit.manager import Plugins
-from trainkit.recipe import load_recipe
+from trainkit.finished import Reopened, reopen
 from trainkit.run import Metrics, Run
 
 
@@ -54,23 +51,6 @@ class Source:
 
 
 # ------------------------------------------------------------ members
-
-
-def base_of_run(path: Path, plugins: Plugins, **more: Any) -> Base:
-    """The base that a finished run's own recipe says; see `Base` for ``more``.
-
-    Raises:
-        UsageError: if it is no run folder.
-        RecipeError: if its recipe cannot be used here.
-    """
-    folder = folder_of(path)
-    return Base(load_recipe(folder / "recipe.toml", [], plugins), plugins, **{"name": str(folder), **more})
-
-
-def members_of(sources: Sequence[Source], base: Base) -> list[Member]:
-    """The members that finished runs make, in this order; see `check_sources` and `member_of_run`."""
-    check_sources(sources)
-    return [member_of_source(source, base) for source in sources]
 
 
 def check_sources(sources: Sequence[Source]) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from tests.ensemble.of_runs import base_of_run
 from trainkit import RecipeError, renew_statistics, weights_of
 from trainkit.checkpoint import join_state
 from trainkit.cli import main
 from trainkit.ensemble import costs
-from trainkit.ensemble.members import base_of_run, member_of_run
+from trainkit.ensemble.members import member_of_run
 from trainkit.ensemble.opened import load_ensemble
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe

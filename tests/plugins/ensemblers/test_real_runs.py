@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.ensemble.of_runs import base_of_run, members_of
 from tests.plugins.ensemblers.made import Bench, Told
 from trainkit import Member, RecipeError
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.given import recipe_for
 from trainkit.ensemble.held_out import validation_of
-from trainkit.ensemble.members import Source, base_of_run, members_of
+from trainkit.ensemble.members import Source
 from trainkit.ensemble.ready import check_ensembler
 from trainkit.launch import launch
 from trainkit.manager import Plugins

@@ -1,0 +1,24 @@
+"""What ensembles of finished runs begin with, without the command: their base, and the members that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from trainkit.ensemble.base import Base
+from trainkit.ensemble.members import Source, check_sources, member_of_source
+from trainkit.ensembler import Member
+from trainkit.manager import Plugins
+from trainkit.recipe import load_recipe
+
+
+def base_of_run(folder: Path, plugins: Plugins, **more: Any) -> Base:
+    """The base that a finished run's own recipe says; see `Base` for ``more``."""
+    return Base(load_recipe(folder / "recipe.toml", [], plugins), plugins, **{"name": str(folder), **more})
+
+
+def members_of(sources: Sequence[Source], base: Base) -> list[Member]:
+    """The members that finished runs make, in this order."""
+    check_sources(sources)
+    return [member_of_source(source, base) for source in sources]
