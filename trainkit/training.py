@@ -37,8 +37,8 @@ def _run(session: Session) -> int:
         with signals.at_once(importing=True):
             recipe = session.recipe()
         folder = Path(session.args.run_dir) if session.args.run_dir else None
-        if folder is not None and session.args.resume and recipe.search is None and (folder / STUDY_LOG).is_file():
-            raise usage_error(f"{folder}: it holds a study, and the recipe has no [search]; name another folder")
+        if folder is not None and session.args.resume:
+            _check_kind(folder, recipe)
         return _train(session, recipe, folder, session.args.resume, signals)
 
 
@@ -52,12 +52,9 @@ def _resume(session: Session) -> int:
     with Signals(session.whole_process) as signals:
         with signals.at_once(importing=True):
             folder, plugins = run_folder(runs[0]), session.plugins(whole=False)
-            if folder.name == STUDY_ENSEMBLE and (folder.parent / STUDY_LOG).is_file():
-                folder = folder.parent  # the ensemble of a study goes on with it
-            if (folder / STUDY_LOG).is_file():
-                recipe = _study_recipe(session, folder, overrides, plugins)
-            elif holds_ensemble(folder):
-                recipe = _ensemble_recipe(session, folder, overrides, plugins)
+            folder = _study_of(folder) or folder  # the ensemble of a study goes on with it
+            if (what := _of_several_runs(folder)) is not None:
+                recipe = _recipe_of_several_runs(session, folder, overrides, plugins, *what)
             else:
                 from trainkit.resuming import recipe_of
 
@@ -66,23 +63,40 @@ def _resume(session: Session) -> int:
         return _train(session, recipe, folder, True, signals)
 
 
-def _study_recipe(session: Session, folder: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+def _study_of(folder: Path) -> Path | None:
+    """The study whose ensemble lies in a folder."""
+    here = folder.resolve()  # the word may be a dot
+    return here.parent if here.name == STUDY_ENSEMBLE and (here.parent / STUDY_LOG).is_file() else None
+
+
+def _of_several_runs(folder: Path) -> tuple[str, str] | None:
+    """What a folder holds that is made of several runs, and the table that says it; ``None`` if it is nothing such."""
+    if (folder / STUDY_LOG).is_file():
+        return "a study", "search"
+    return ("an ensemble", "ensemble") if holds_ensemble(folder) else None
+
+
+def _check_kind(folder: Path, recipe: Recipe) -> None:
+    """Hold that a run does not go on where a study or an ensemble lies, nor an ensemble alone where it is a study's."""
+    if (study := _study_of(folder)) is not None:
+        raise usage_error(f"{folder}: it holds the ensemble of a study, which goes on with it: trainkit resume {study}")
+    what, table = _of_several_runs(folder) or ("", "")
+    if table and recipe.search is None and table not in recipe.tables:
+        raise usage_error(f"{folder}: it holds {what}, and the recipe has no [{table}]; name another folder")
+
+
+def _recipe_of_several_runs(
+    session: Session, folder: Path, overrides: Sequence[str], plugins: Plugins, what: str, table: str
+) -> Recipe:
     from trainkit.recipe import load_recipe
 
     if session.args.extend:
-        raise usage_error("--extend is for a run; a study becomes longer with search.trials=N")
+        more = {"search": "longer with search.trials=N", "ensemble": "larger with ensemble.members=N"}[table]
+        raise usage_error(f"--extend is for a run; {what} becomes {more}")
     recipe = load_recipe(folder / "recipe.toml", overrides, plugins)
-    if recipe.search is None:
-        raise usage_error(f"{folder / 'recipe.toml'}: it has no [search], and the folder holds a study")
+    if table not in recipe.tables:
+        raise usage_error(f"{folder / 'recipe.toml'}: it has no [{table}], and the folder holds {what}")
     return recipe
-
-
-def _ensemble_recipe(session: Session, folder: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
-    from trainkit.recipe import load_recipe
-
-    if session.args.extend:
-        raise usage_error("--extend is for a run; an ensemble becomes larger with ensemble.members=N")
-    return load_recipe(folder / "recipe.toml", overrides, plugins)
 
 
 def _train(session: Session, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
@@ -143,7 +157,10 @@ def _search(session: Session, recipe: Recipe, folder: Path | None, resume: bool,
         session.imported()
     if getattr(session.args, "smoke", False):
         as_json, session.json = session.json, False  # one object for both
-        code = smoke(recipe, lambda trial: _train(session, trial, None, False, signals))
+        try:
+            code = smoke(recipe, lambda trial: _train(session, trial, None, False, signals))
+        finally:
+            session.json = as_json  # a failure is told as JSON too
         if as_json:
             status = {0: "finished", int(Exit.STOPPED): "interrupted"}.get(code, "failed")
             emit_json({"status": status, "reason": "smoke: the recipe as written, and another point"})

@@ -17,6 +17,7 @@ import pytest
 from tests.ensemble import trainkit_ensemble_parts as parts
 from tests.ensemble.making_parts import RECIPE, Making, essence, trained
 from trainkit.cli import main
+from trainkit.recipe import to_toml
 
 SEARCH = """
 [search]
@@ -125,8 +126,8 @@ def test_a_search_is_followed_by_an_ensemble_of_its_trials(trainkit: Command) ->
     # The search measures its winner on the test samples once, and the ensemble itself: the two agree on the winner.
     winner = made["members"][0]["test"]["raw"]["accuracy"]["value"]
     assert winner == pytest.approx(said.json["best"]["test"]["accuracy"], abs=1e-6)
-    for folder in ("s", "s/ensemble"):
-        again = trainkit("resume", folder)
+    for folder in ("s", "s/ensemble", Path("s").absolute(), "s/trials/.."):
+        again = trainkit("resume", str(folder))
         assert again.code == 2
         assert "the study is finished" in again.err
 
@@ -152,6 +153,45 @@ def test_a_search_that_goes_on_leaves_its_ensemble_of_the_same_trials_alone(trai
     assert again == made
     assert "on test" in said.err
     assert Path("s/ensemble/ensemble.json").read_bytes() == before
+
+
+def test_the_ensemble_of_a_study_is_its_own_from_wherever_it_is_named(
+    trainkit: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trainkit("run", "s.toml", "--run-dir", "s", "-q").code == 0
+    before = {path: path.stat().st_mtime_ns for path in Path("s").absolute().rglob("*") if path.is_file()}
+    other = trainkit("run", "e.toml", "--run-dir", "s/ensemble", "--resume")
+    assert other.code == 2
+    assert "it holds the ensemble of a study, which goes on with it: trainkit resume" in other.err
+    monkeypatch.chdir("s/ensemble")
+    again = trainkit("resume", ".")
+    assert again.code == 2
+    assert "the study is finished" in again.err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_does_not_go_on_in_the_folder_of_an_ensemble(trainkit: Command, finished: bool) -> None:
+    assert trainkit("run", "e.toml", "--run-dir", "e", "-q").code == 0
+    if not finished:
+        Path("e/ensemble.json").unlink()
+        Path("e/report.json").unlink()
+    names = sorted(Path("e").rglob("*"))
+    said = trainkit("run", "e.toml", "drop=['ensemble']", "--run-dir", "e", "--resume")
+    assert said.code == 2, said.err
+    assert "e: it holds an ensemble, and the recipe has no [ensemble]; name another folder" in said.err
+    assert sorted(Path("e").rglob("*")) == names
+
+
+def test_an_ensemble_whose_recipe_has_lost_it_is_not_taken_for_a_run(trainkit: Command) -> None:
+    assert trainkit("run", "e.toml", "--run-dir", "e", "-q").code == 0
+    path = Path("e/recipe.toml")
+    tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    del tables["ensemble"]
+    path.write_text(to_toml(tables), encoding="utf-8")
+    said = trainkit("resume", "e")
+    assert said.code == 2
+    assert "recipe.toml: it has no [ensemble], and the folder holds an ensemble" in said.err
 
 
 def test_members_are_trained_from_the_winner(trainkit: Command) -> None:

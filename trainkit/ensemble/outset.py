@@ -37,7 +37,7 @@ class Ready:
         named = {
             key: None
             if sources is None
-            else [{"name": source.name, "paths": [str(path.absolute()) for path in source.paths]} for source in sources]
+            else [{"name": source.name, "paths": [str(path.resolve()) for path in source.paths]} for source in sources]
             for key, sources in (("given", self.given), ("trials", self.trials))
         }
         return {"recipe": digest_of(recipe), "base": self.name, **named}
@@ -123,7 +123,9 @@ def compared(recipe: Recipe, made_of: Mapping[str, Any], place: EnsembleFolder, 
         lines += ["  put it back, or name a new folder; settings of [ensemble] may change"]
         raise UsageError("\n".join(lines))
     # Where members are trained changes nothing in them.
-    other = any(not change.key.startswith("ensemble.executor") for change in ours) or _was_made_of(path) != made_of
+    other = (
+        any(not change.key.startswith("ensemble.executor") for change in ours) or _was_made_of(path, made_of) != made_of
+    )
     if place.finished and not other:
         raise EnsembleFinished(
             f"{path}: the ensemble is finished; its report is {path / 'report.json'}\n"
@@ -137,8 +139,9 @@ def compared(recipe: Recipe, made_of: Mapping[str, Any], place: EnsembleFolder, 
     return other
 
 
-def _was_made_of(path: Path) -> Any:
+def _was_made_of(path: Path, made_of: Mapping[str, Any]) -> Any:
+    """What the folder's ensemble was made of; its base is called as it is now, from wherever it was named then."""
     try:
-        return json.loads(read_text(path / MADE_OF))
-    except (OSError, ValueError, RecursionError):
+        return {**json.loads(read_text(path / MADE_OF)), "base": made_of["base"]}
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
