@@ -113,6 +113,17 @@ def test_a_smoke_ends_with_the_first_that_did_not_end_well(
     assert left == []
 
 
+def test_a_smoke_that_raises_is_told_as_json(
+    capsys: pytest.CaptureFixture[str], searching: Searching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any, **more: Any) -> Any:
+        raise MachineError("no room")
+
+    monkeypatch.setattr("trainkit.launch.launch", full)
+    assert main([str(searching.file), "--smoke", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out) == {"error": "no room", "exit_code": 3, "folder": None}
+
+
 def test_a_study_whose_recipe_has_lost_its_search_is_not_taken_for_a_run(
     tmp_path: Path, searching: Searching, capsys: pytest.CaptureFixture[str]
 ) -> None:
