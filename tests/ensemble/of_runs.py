@@ -9,12 +9,14 @@ from typing import Any
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.members import Source, check_sources, member_of_source
 from trainkit.ensembler import Member
+from trainkit.finished import folder_of
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 
 
-def base_of_run(folder: Path, plugins: Plugins, **more: Any) -> Base:
-    """The base that a finished run's own recipe says; see `Base` for ``more``."""
+def base_of_run(path: Path, plugins: Plugins, **more: Any) -> Base:
+    """The base that the own recipe of a finished run, or of a checkpoint's run, says; see `Base` for ``more``."""
+    folder = folder_of(path)
     return Base(load_recipe(folder / "recipe.toml", [], plugins), plugins, **{"name": str(folder), **more})
 
 
