@@ -37,6 +37,8 @@ class Component:
         after: names of components of the same kind whose hooks must run before this one's.
         conflicts: names of components of the same kind that cannot be in one recipe with this one.
         libraries: optional libraries it needs, as ``{"import name": "command that installs it"}``.
+        exempt: contracts of its kind that it cannot keep, as ``{"same_seed_same_result": "why"}``; see
+            `trainkit.testing`.
 
     Raises:
         TypeError: if the factory's signature does not follow the rules; the message names file and line.
@@ -53,6 +55,7 @@ class Component:
     after: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     libraries: Mapping[str, str] = field(default_factory=dict)
+    exempt: Mapping[str, str] = field(default_factory=dict)
     settings: tuple[Setting, ...] = field(init=False)
     given: tuple[str, ...] = field(init=False)
     # Filled in by the manager when the component is listed.

@@ -1,0 +1,46 @@
+"""For authors of plugins: contracts that every component keeps, and fixtures that train in a moment.
+
+``pytest --trainkit-contracts`` holds the components of the project one stands in to their contracts, without a line of
+test code. A test module may also take a contract by hand, to add behaviour of its own::
+
+    from trainkit.testing import ScheduleContract
+
+    class TestTriangle(ScheduleContract):
+        component = Component("schedule", triangle, example={"peak": 0.2})
+
+        def test_reaches_its_peak(self): ...
+
+Each name is imported when it is first used: pytest loads the plugin in every project of an environment.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from trainkit.testing.contract import Contract as Contract
+    from trainkit.testing.contract import contract_names as contract_names
+    from trainkit.testing.contracts.schedule import ScheduleContract as ScheduleContract
+    from trainkit.testing.tiny import TinyRun as TinyRun
+
+_MODULES = {
+    "contract": ("Contract", "contract_names"),
+    "contracts.schedule": ("ScheduleContract",),
+    "tiny": ("TinyRun",),
+}
+_HOMES = {name: f"trainkit.testing.{module}" for module, names in _MODULES.items() for name in names}
+
+__all__ = ["Contract", "ScheduleContract", "TinyRun", "contract_names"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trainkit.testing' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,63 @@
+"""What a contract is: a class of tests, one behaviour each, that every component of a kind passes."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from typing import ClassVar
+
+from trainkit.component import Component
+from trainkit.testing import contracts as _package
+
+
+class Contract:
+    """Base of all contracts: each method ``test_...`` is one behaviour, which the component it is given must have.
+
+    A component that cannot keep one says so itself, with the reason: ``Component(..., exempt={"same_seed_same_result":
+    "reads a sensor"})``. The test is then expected to fail; one that passes all the same is a failure, so that an
+    exemption goes when it is no longer needed. A component that is exempt from ``builds_from_its_example`` is held to
+    no contract that needs it built.
+
+    Attributes:
+        kind: the kind of component that it is for; ``""`` for every kind.
+        component: the component to hold to it, in a test module of one's own; ``None``: those that
+            ``--trainkit-contracts`` selects.
+        builds: whether its tests build the component.
+    """
+
+    kind: ClassVar[str] = ""
+    component: ClassVar[Component | None] = None
+    builds: ClassVar[bool] = True
+
+
+def contract_of(test_name: str) -> str:
+    """The name of the contract that a test's name holds: ``test_is_pure`` is ``is_pure``."""
+    return test_name.removeprefix("test_")
+
+
+def contract_classes() -> Iterator[type[Contract]]:
+    """All contracts, in the order of their modules."""
+    for module in pkgutil.iter_modules(_package.__path__, f"{_package.__name__}."):
+        for found in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(found) and issubclass(found, Contract) and found.__module__ == module.name:
+                yield found
+
+
+def contract_names(kind: str) -> dict[str, str]:
+    """The contracts that components of a kind are held to.
+
+    Args:
+        kind: such as ``optimizer``.
+
+    Returns:
+        By name, such as ``is_pure``, what it demands in one line.
+    """
+    return {
+        contract_of(name): (inspect.getdoc(test) or "").partition("\n")[0]
+        for found in contract_classes()
+        if found.kind in ("", kind)
+        for name, test in inspect.getmembers(found, inspect.isfunction)
+        if name.startswith("test_")
+    }

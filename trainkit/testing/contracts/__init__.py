@@ -1,0 +1,1 @@
+"""The contracts, a module for each kind; `every` holds what components of all kinds keep."""
