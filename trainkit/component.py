@@ -93,11 +93,16 @@ class Component:
     @property
     def source(self) -> str:
         """File and line where the factory is defined, such as ``lion.py:16``."""
+        return self.origin.replace("\\", "/").rsplit("/", 1)[-1]
+
+    @property
+    def origin(self) -> str:
+        """As `source`, with the whole path, so that an editor can open it."""
         try:
             code = inspect.unwrap(self.factory).__code__
         except AttributeError:
-            return getattr(self.factory, "__module__", "unknown place")
-        return f"{code.co_filename.replace(chr(92), '/').rsplit('/', 1)[-1]}:{code.co_firstlineno}"
+            return str(getattr(self.factory, "__module__", "unknown place"))
+        return f"{code.co_filename}:{code.co_firstlineno}"
 
     @property
     def help(self) -> str:

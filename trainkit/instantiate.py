@@ -14,6 +14,7 @@ from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
 from trainkit.manager import Plugins
 from trainkit.protocols import Phase, Progress
 from trainkit.recipe import Recipe, data_roots, problem_at
+from trainkit.returned import wrong_object
 from trainkit.settings import Nested, duration_limits, durations_inside, find_nested, is_duration, is_path, is_tuple
 from trainkit.tables import OF_SEVERAL_RUNS
 
@@ -69,7 +70,7 @@ class Builder:
     def _call(self, component: Component, path: TablePath, given: list[Any], settings: dict[str, Any]) -> Any:
         what = f"[{dotted(path)}] {component.name}"
         try:
-            return component.factory(*given, **settings)
+            built = component.factory(*given, **settings)
         except (DataError, ValueError) as error:
             # What a factory refuses is the recipe's to put right: a value out of its range, data it cannot use.
             message, _, cure = str(error).partition("\n")
@@ -83,6 +84,14 @@ class Builder:
             raise self.plugins.blame(error, f"building {what}") or PluginDefect(
                 f"{owner} while building {what}: {type(error).__name__}: {error}"
             ) from error
+        if wrong := wrong_object(component, built):
+            owner = self.plugins.owner(component)
+            raise PluginDefect(
+                f"{owner} while building {what}: {wrong}\n"
+                f"  its factory is at {component.origin}\n"
+                f"  this is a defect of {owner.distribution}"
+            )
+        return built
 
     def _value(self, annotation: Any, value: Any, path: TablePath, given: dict[str, Any]) -> Any:
         """Turn what the recipe says into what the factory takes."""

@@ -53,7 +53,7 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
                 "owns": component.owns,
                 "example": component.example,
                 "toml": example_toml(component),
-                "source": _source(component),
+                "source": component.origin,
             }
         )
         return
@@ -73,7 +73,7 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
         lines += ["", "traits", *aligned(traits, "  ")]
     lines += ["", "example", *(f"  {line}".rstrip() for line in example_toml(component).splitlines()), ""]
     lines += aligned(
-        [("source", _source(component)), ("plugin", f"{owner.name} ({owner.distribution} {owner.version})")]
+        [("source", component.origin), ("plugin", f"{owner.name} ({owner.distribution} {owner.version})")]
     )
     if component.kind == "searcher":
         repeatable = bool(component.capabilities.get("repeatable"))
@@ -215,12 +215,3 @@ def _traits(component: Component) -> list[tuple[str, str]]:
         if names:
             rows.append((word, ", ".join(names)))
     return rows
-
-
-def _source(component: Component) -> str:
-    """File and line of the factory, the whole path, so that an editor can open it."""
-    try:
-        code = inspect.unwrap(component.factory).__code__
-    except AttributeError:
-        return component.source
-    return f"{code.co_filename}:{code.co_firstlineno}"

@@ -187,3 +187,44 @@ def test_a_module_of_ones_own_that_is_broken_ends_the_command(trainkit, tmp_path
     outcome = trainkit("list", "-p", "own_broken")
     assert outcome.code == 3
     assert "own_broken.py:1" in outcome.err
+
+
+# What a factory gives by mistake, and what the message says of it.
+WRONG = {
+    "schedule": ("0.5", "an object of float, not a function of (t, T, events)"),
+    "model": ("'mlp'", "an object of str, not a torch.nn.Module"),
+    "data": ("([], [])", "an object of tuple, not a trainkit.Dataset"),
+    "loss": (
+        "None",
+        "nothing (None), not a function of (outputs, targets), as trainkit.Loss says; does it end without",
+    ),
+    "metric": ("abs", "not a trainkit.Metric: higher_is_better, reset, update, compute"),
+    "optimizer": ("dict()", "an object of dict, not a trainkit.Optimizer"),
+    "callback": ("None", "nothing (None), not an object with hooks"),
+    "searcher": ("print", "not a trainkit.Searcher: begin, ask, took, tell"),
+    "ensembler": ("list", "the class list itself, not a trainkit.Ensembler"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_factory_that_gives_a_wrong_object_is_named(trainkit, distribution, recipe, tmp_path, kind):
+    value, said = WRONG[kind]
+    module = f"gives_wrong_{kind}"
+    given = "params, /" if kind == "optimizer" else ""
+    distribution(
+        module, plugin(f"[Component('{kind}', odd)]", f"def odd({given}):\n    '''Odd.'''\n    return {value}\n")
+    )
+    table = {"metric": "metric=[{ use = 'odd' }]", "callback": "callback=[{ use = 'odd' }]"}.get(
+        kind, f"{kind}.use=odd"
+    )
+    more = ["search.space={ 'optimizer.lr' = { low = 0.1, high = 0.2 } }"] if kind == "searcher" else []
+    if kind in ("searcher", "ensembler"):
+        table = f"{ {'searcher': 'search', 'ensembler': 'ensemble'}[kind] }={{ use = 'odd' }}"
+        more = ["search.trials=1", *more] if kind == "searcher" else []
+    outcome = trainkit(recipe, table, *more, "-q")
+    assert outcome.code == 1, outcome.err
+    assert f"plugin '{module}' ({module.replace('_', '-')} 1.2) while building" in outcome.err
+    assert said in outcome.err
+    assert f"{module}.py:3" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert not list((tmp_path / "runs").glob("*/checkpoints"))
