@@ -150,6 +150,7 @@ def load_plugin(plugin: Plugin, asked: Asked | None = None) -> None:
     from trainkit.component import Component
     from trainkit.hooking import Asked
 
+    _check_needs(plugin)
     module = _guard(plugin, lambda: importlib.import_module(plugin.module_name))
     try:
         manager = (asked or Asked()).only(module, plugin.name)
@@ -169,6 +170,41 @@ def load_plugin(plugin: Plugin, asked: Asked | None = None) -> None:
         seen.add((component.kind, component.name))
     plugin.module = module
     plugin.components = [replace_plugin(component, plugin.name) for component in listed]
+
+
+def _check_needs(plugin: Plugin) -> None:
+    """Hold that the plugin was made for this trainkit: one that was not fails later, in ways that say nothing.
+
+    Raises:
+        PluginError: naming the versions that it needs, as its metadata says.
+    """
+    if plugin.distribution == "trainkit" or plugin.version == "not installed":
+        return
+    import importlib.metadata
+
+    from trainkit import __version__
+
+    try:
+        requires = importlib.metadata.requires(plugin.distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return
+    for text in requires:
+        if not text.lower().startswith("trainkit"):
+            continue
+        from packaging.requirements import InvalidRequirement, Requirement
+
+        try:
+            needed = Requirement(text)
+        except InvalidRequirement:  # what installers make of it is theirs
+            continue
+        if needed.name.lower() != "trainkit" or (needed.marker and not needed.marker.evaluate({"extra": ""})):
+            continue
+        if not needed.specifier.contains(__version__, prereleases=True):
+            raise PluginError(
+                f"{plugin} cannot be used: it needs trainkit{needed.specifier}, and trainkit {__version__} is "
+                f"installed; install a version of it that fits with: pip install --upgrade {plugin.distribution}, or the trainkit "
+                f"that it needs with: pip install 'trainkit{needed.specifier}'"
+            )
 
 
 def as_remembered(plugin: Plugin, asked: Asked) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,12 +82,18 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Di
     monkeypatch.syspath_prepend(site)
     before = set(sys.modules)
 
-    def install(module: str, code: str, version: str = "1.2", entry: str = "") -> str:
+    def install(module: str, code: str, version: str = "1.2", entry: str = "", needs: Sequence[str] = ()) -> str:
         (site / f"{module}.py").write_text(code, encoding="utf-8")
         name = module.replace("_", "-")
         info = site / f"{module}-{version}.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+        lines = [
+            "Metadata-Version: 2.1",
+            f"Name: {name}",
+            f"Version: {version}",
+            *(f"Requires-Dist: {n}" for n in needs),
+        ]
+        (info / "METADATA").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (info / "entry_points.txt").write_text(f"[trainkit]\n{entry or module} = {module}\n", encoding="utf-8")
         importlib.invalidate_caches()
         return name

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from trainkit import __version__
+
 HEAD = "from trainkit import Component, hookimpl\n\n"
 LIST = "@hookimpl\ndef trainkit_components():\n    return {listed}\n"
 COMPONENT = "def {name}(*, size: int = 1):\n    '''Do nothing.'''\n\n"
@@ -80,6 +82,30 @@ def test_a_recipe_that_needs_a_broken_plugin_is_exit_code_3(trainkit, distributi
     outcome = trainkit("validate", recipe, "optimizer.use=broken_need:lion")
     assert outcome.code == 3
     assert "no_such_module_at_all" in outcome.err
+
+
+NOTHING = plugin("[Component('callback', fine)]", COMPONENT.format(name="fine"))
+
+
+def test_a_plugin_for_another_trainkit_is_not_imported(trainkit, distribution, recipe):
+    name = distribution("made_for_later", "raise SystemError('imported')\n", needs=["torch", "trainkit (>=7,<8)"])
+    (warning,) = trainkit("list").err.splitlines()
+    assert warning == (
+        f"warning: plugin 'made_for_later' ({name} 1.2) cannot be used: it needs trainkit<8,>=7, and trainkit "
+        f"{__version__} is installed; install a version of it that fits with: pip install --upgrade {name}, or the "
+        "trainkit that it needs with: pip install 'trainkit<8,>=7'"
+    )
+    outcome = trainkit("validate", recipe, "callback=[{ use = 'made_for_later:fine' }]")
+    assert outcome.code == 3
+    assert "it needs trainkit<8,>=7" in outcome.err
+
+
+@pytest.mark.parametrize("needs", [f"trainkit=={__version__}", "trainkit>=7; extra == 'more'", "trainkit-more>=7"])
+def test_a_plugin_for_this_trainkit_is_taken(trainkit, distribution, needs):
+    distribution("made_for_this", NOTHING, needs=[needs])
+    listed = trainkit("list", "callback")
+    assert (listed.code, listed.err) == (0, "")
+    assert " fine " in listed.out
 
 
 def test_without_leaves_a_plugin_out(trainkit, distribution):
