@@ -200,10 +200,11 @@ def _check_needs(plugin: Plugin) -> None:
         if needed.name.lower() != "trainkit" or (needed.marker and not needed.marker.evaluate({"extra": ""})):
             continue
         if not needed.specifier.contains(__version__, prereleases=True):
+            update, other = f"pip install --upgrade {plugin.distribution}", f"pip install 'trainkit{needed.specifier}'"
             raise PluginError(
                 f"{plugin} cannot be used: it needs trainkit{needed.specifier}, and trainkit {__version__} is "
-                f"installed; install a version of it that fits with: pip install --upgrade {plugin.distribution}, or the trainkit "
-                f"that it needs with: pip install 'trainkit{needed.specifier}'"
+                f"installed; install a version of it that fits with: {update}, or the trainkit that it needs with: "
+                f"{other}"
             )
 
 

@@ -254,3 +254,27 @@ def test_a_factory_that_gives_a_wrong_object_is_named(trainkit, distribution, re
     assert f"{module}.py:3" in outcome.err
     assert "Traceback" not in outcome.err
     assert not list((tmp_path / "runs").glob("*/checkpoints"))
+
+
+CHANGING = (
+    plugin("[Component('callback', fine)]", COMPONENT.format(name="fine"))
+    + "\n@hookimpl\ndef trainkit_check_recipe(recipe):\n    {change}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("recipe['optimizer']['lr'] = 0.7", "optimizer.lr was 0.1 and is 0.7"),
+        ("recipe['run'].pop('threads')", "run.threads is gone"),
+        ("recipe['extra'] = 1", "extra is new"),
+        ("recipe['metric'].append({})", "metric was"),
+    ],
+)
+def test_a_check_that_changes_the_recipe_is_named(trainkit, distribution, recipe, change, said):
+    distribution("changing", CHANGING.format(change=change))
+    outcome = trainkit("validate", recipe, "callback=[{ use = 'fine' }]")
+    assert outcome.code == 1
+    assert "plugin 'changing' (changing 1.2) in hook trainkit_check_recipe: it changed the recipe: " in outcome.err
+    assert said in outcome.err
+    assert "changing.py:11" in outcome.err

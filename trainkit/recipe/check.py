@@ -8,10 +8,10 @@ from collections.abc import Collection
 from typing import Any
 
 from trainkit.component import Component
-from trainkit.errors import Place, PluginDefect, Problem, RecipeError
-from trainkit.hooking import hooks_of
+from trainkit.errors import Place, Problem, RecipeError
 from trainkit.inner_tables import ADDED, GROUP_SETTINGS
 from trainkit.manager import Plugins
+from trainkit.recipe.asking import ask_plugins
 from trainkit.recipe.filled import FilledTables, Recipe
 from trainkit.recipe.find import find_component, installed_names
 from trainkit.recipe.merge import Composed
@@ -50,7 +50,7 @@ def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) 
         recipe.search, wrong = read_search(recipe)
         found.extend(wrong)
     if not found:  # plugins may rely on tables that passed
-        found = _ask_plugins(recipe)
+        found = ask_plugins(recipe)
     if found:
         raise RecipeError(found)
     return recipe
@@ -77,23 +77,6 @@ def check_parts(composed: Composed, names: Collection[str], plugins: Plugins) ->
     if found := [*checker.problems, *check_paths(recipe)]:
         raise RecipeError(found)
     return recipe
-
-
-def _ask_plugins(recipe: Recipe) -> list[Problem]:
-    found: list[Problem] = []
-    for plugin in recipe.plugins_in_use():  # one by one, so that whatever is wrong has a name
-        manager = hooks_of(plugin.module, plugin.name)
-        try:
-            answers = manager.hook.trainkit_check_recipe(recipe=recipe.tables)
-        except Exception as error:
-            said = f"{plugin} in hook trainkit_check_recipe: {type(error).__name__}: {error}"
-            raise recipe.plugins.blame(error, "the recipe was checked") or PluginDefect(said) from error
-        for answer in answers:
-            if not isinstance(answer, list | tuple) or not all(isinstance(problem, Problem) for problem in answer):
-                gave = shown(repr(answer))
-                raise PluginDefect(f"{plugin} in hook trainkit_check_recipe: gave {gave}, not a list of problems")
-            found.extend(answer)
-    return found
 
 
 @functools.cache
