@@ -29,6 +29,7 @@ def compose(source: Source, overrides: Sequence[str], plugins: Plugins) -> tuple
     """
     composer = _Composer(plugins)
     composed = composer.layers(source, ())
+    composed.sources = [source, *composer.opened]
     return composed, composer.problems + apply_overrides(composed, overrides)
 
 
@@ -38,6 +39,7 @@ class _Composer:
         self.problems: list[Problem] = []
         # Files asked for, those that are missing too; the recipe itself is the first.
         self.count = 1
+        self.opened: list[Source] = []
 
     def layers(self, source: Source, chain: tuple[Source, ...]) -> Composed:
         """Compose ``source`` with its bases; ``chain`` holds the recipes that lead to it."""
@@ -73,6 +75,7 @@ class _Composer:
             circle = [*chain[names.index(_identity(opened)) :], opened]
             path = " extends ".join(shown(link.name) for link in circle)
             raise RecipeError([Problem(place, f"bases go round in a circle: {path}", "take one of them out")])
+        self.opened.append(opened)
         return opened
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from trainkit.errors import Place
-from trainkit.recipe.positions import Origin
+from trainkit.recipe.positions import Origin, Source
 from trainkit.recipe.text import Path, lookup
 from trainkit.tables import BY_NAME, COMPONENT_TABLES
 
@@ -27,11 +27,13 @@ class Composed:
         name: the recipe as the user named it.
         tables: the keys, without ``extends`` and ``drop``.
         marks: for each key and table, everyone who set it, the last of whom counts.
+        sources: the texts it was put together from, the recipe's own first, then its bases as they were read.
     """
 
     name: str
     tables: dict[str, Any] = field(default_factory=dict)
     marks: dict[Path, list[Mark]] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
 
     def place(self, path: Path) -> Place:
         """Where the key at ``path`` was set; for a key that nobody set, the table that it belongs to."""

@@ -1,0 +1,29 @@
+"""What a recipe was put together from: its own text and those of its bases, by name, with their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+
+from trainkit.recipe.merge import Composed
+from trainkit.recipe.positions import Source
+
+
+def bases_of(composed: Composed) -> dict[str, Source]:
+    """The bases of a recipe by name as messages show them, also bases of bases, each once, in the order of reading."""
+    found: dict[str, Source] = {}
+    for source in composed.sources[1:]:
+        found.setdefault(source.name, source)
+    return found
+
+
+def sha256_of(source: Source) -> str:
+    """SHA-256 of a recipe's text as UTF-8, without byte order mark and with plain line ends.
+
+    An editor or a version control that writes line ends anew does not change it; of other files it is that of the file.
+    """
+    return hashlib.sha256(source.text.encode()).hexdigest()
+
+
+def base_hashes(composed: Composed) -> dict[str, str]:
+    """The SHA-256 of each of a recipe's bases by name, in the order of reading."""
+    return {name: sha256_of(source) for name, source in bases_of(composed).items()}
