@@ -71,6 +71,8 @@ class RayExecutor:
         gpus: GPUs for each.
     """
 
+    slots = 1  # until it is opened
+
     def __init__(self, cluster: str, workers: int | None, cpus: float, gpus: float) -> None:
         self._cluster, self._workers, self._cpus, self._gpus = cluster, workers, cpus, gpus
         self._site: Site | None = None
