@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 # Nothing depends on them: they are recorded for people.
-_FREE = {"command", "platform", "seed"}
+_FREE = {"bases", "command", "platform", "seed"}
 # What follows from a key of the recipe: where that was changed on purpose, the difference is the one asked for.
 _FOLLOWS = {
     "run.device": ("device", "device_name", "cpu", "cuda", "cudnn", "cublas_workspace", "precision"),
@@ -18,7 +18,12 @@ _FOLLOWS = {
 
 
 def environment(
-    seed: int, device: str, command: str, distributions: Mapping[str, str], precision: str = "float32"
+    seed: int,
+    device: str,
+    command: str,
+    distributions: Mapping[str, str],
+    precision: str = "float32",
+    bases: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What ``environment.json`` holds.
 
@@ -28,6 +33,7 @@ def environment(
         command: what the user typed.
         distributions: versions of the distributions that the recipe uses.
         precision: the number format of forward and backward.
+        bases: SHA-256 of the recipes that the recipe extends, by name.
     """
     import numpy
     import torch
@@ -42,6 +48,7 @@ def environment(
         "torch": torch.__version__,
         "numpy": numpy.__version__,
         "plugins": dict(sorted(distributions.items())),
+        "bases": dict(bases or {}),
         "device": device,
         "device_name": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
         "cpu": torch.backends.cpu.get_cpu_capability(),

@@ -227,7 +227,7 @@ def _said_to(place: rundir.RunFolder, tell: Callable[[str], None]) -> Callable[[
 
 def _environment(recipe: Recipe, run: Run, command: str) -> dict[str, Any]:
     versions = dict(plugin.recorded_version for plugin in recipe.plugins_in_use())
-    return environment(run.seed, str(run.device), command, versions, run.precision.name)
+    return environment(run.seed, str(run.device), command, versions, run.precision.name, recipe.tables.bases)
 
 
 def _remember(

@@ -107,6 +107,18 @@ def read_text(path: Path) -> str:
     return read_regular(path, _LONGEST).decode()
 
 
+def environment_json(folder: Path, environment: Mapping[str, Any]) -> str:
+    """The text of a folder's ``environment.json``.
+
+    The recipe in the folder stands alone: what goes on with it keeps the bases that were extended when it was begun.
+    """
+    bases = environment.get("bases")
+    if not bases:
+        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+            bases = json.loads(read_text(folder / "environment.json")).get("bases") or bases
+    return json.dumps({**environment, "bases": bases or {}}, indent=2) + "\n"
+
+
 class RunFolder:
     """A locked run folder.
 
@@ -175,7 +187,7 @@ class RunFolder:
 
     def describe(self, recipe_toml: str, environment: Mapping[str, Any]) -> None:
         """Write what the run is: the filled recipe and the environment, before anything else."""
-        contents = {"recipe.toml": recipe_toml, "environment.json": json.dumps(environment, indent=2) + "\n"}
+        contents = {"recipe.toml": recipe_toml, "environment.json": environment_json(self.path, environment)}
         for name, content in contents.items():
             write_atomically(self.path / name, content, durable=not self.light)
             if self.light:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,3 +102,35 @@ def distribution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Di
     yield install
     for module in [module for module in set(sys.modules) - before if (site / f"{module}.py").exists()]:
         del sys.modules[module]
+
+
+@pytest.fixture
+def recipe_package(distribution: Distribute, tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """Install a made-up package that ships recipes, or another version of it; gives the folder of the recipes."""
+    site, installed = tmp_path / "site", set()
+
+    def install(
+        package: str,
+        recipes: Mapping[str, str],
+        version: str = "1.2",
+        code: str = "def trainkit_components(): return []",
+    ) -> Path:
+        for info in site.glob(f"{package}-*.dist-info"):
+            shutil.rmtree(info)
+        distribution(package, "", version)
+        (site / f"{package}.py").unlink()
+        folder = site / package / "recipes"
+        folder.mkdir(parents=True, exist_ok=True)
+        (site / package / "__init__.py").write_text(code, encoding="utf-8")
+        for name, text in recipes.items():
+            file = folder / f"{name}.toml"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        installed.add(package)
+        sys.modules.pop(package, None)
+        importlib.invalidate_caches()
+        return folder
+
+    yield install
+    for package in installed:
+        sys.modules.pop(package, None)

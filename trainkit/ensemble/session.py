@@ -188,7 +188,8 @@ class _Session:
         recipe, path = self.recipe, self.place.path
         versions = dict(plugin.recorded_version for plugin in recipe.plugins_in_use())
         settings = recipe.tables["run"]
-        now = environment(recipe.tables["seed"], settings["device"], self.command, versions, settings["precision"])
+        given = recipe.tables["seed"], settings["device"], self.command
+        now = environment(*given, versions, settings["precision"], recipe.tables.bases)
         self.place.describe(fill_toml(recipe), now)
         write_atomically(path / MADE_OF, json.dumps(self.made_of, indent=2) + "\n")
         remember(path, "resume" if self.place.continues else "start", 0, self.command)

@@ -12,6 +12,7 @@ from trainkit.manager import Plugins
 from trainkit.plugin import Plugin
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.overrides import parse_key
+from trainkit.recipe.sources import base_hashes
 from trainkit.recipe.text import Path, lookup
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class FilledTables(dict[str, Any]):
         if not isinstance(self._composed, Composed):
             self._composed = self._composed()
         return self._composed
+
+    @property
+    def bases(self) -> dict[str, str]:
+        """SHA-256 of each base by name; none of a text that this process has written itself, which extends nothing."""
+        return base_hashes(self._composed) if isinstance(self._composed, Composed) else {}
 
     def place(self, path: Path) -> Place:
         """Where the key at ``path`` was written; the table it belongs to where it was not."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path as FilePath
 
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.positions import Source
@@ -25,5 +27,13 @@ def sha256_of(source: Source) -> str:
 
 
 def base_hashes(composed: Composed) -> dict[str, str]:
-    """The SHA-256 of each of a recipe's bases by name, in the order of reading."""
-    return {name: sha256_of(source) for name, source in bases_of(composed).items()}
+    """The SHA-256 of each of a recipe's bases by its `lasting_name`, in the order of reading."""
+    return {lasting_name(source, composed): sha256_of(source) for source in bases_of(composed).values()}
+
+
+def lasting_name(source: Source, composed: Composed) -> str:
+    """A base's name that holds wherever one stands: ``package:name``, or the path from the recipe's own folder."""
+    own = composed.sources[0].file
+    if source.package or source.file is None or own is None:
+        return source.name
+    return FilePath(os.path.relpath(source.file, own.parent)).as_posix()

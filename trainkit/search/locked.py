@@ -17,7 +17,7 @@ import filelock
 from trainkit.aside import OLD
 from trainkit.errors import MachineError
 from trainkit.files import links_out, sync_folder
-from trainkit.rundir import write_atomically
+from trainkit.rundir import environment_json, write_atomically
 
 REPORT = "report.json"
 
@@ -91,7 +91,7 @@ class LockedFolder(ABC):
     def describe(self, recipe_toml: str, environment: Mapping[str, Any]) -> None:
         """Write what it is to hold, before anything begins."""
         write_atomically(self.path / "recipe.toml", recipe_toml)
-        write_atomically(self.path / "environment.json", json.dumps(environment, indent=2) + "\n")
+        write_atomically(self.path / "environment.json", environment_json(self.path, environment))
 
     def report(self, report: Mapping[str, Any]) -> None:
         """Write ``report.json``."""

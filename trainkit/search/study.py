@@ -111,7 +111,8 @@ class _Session:
         begin_searcher(searcher, self.recipe)
         versions = dict(plugin.recorded_version for plugin in self.recipe.plugins_in_use())
         settings = self.recipe.tables["run"]
-        now = environment(self.recipe.tables["seed"], settings["device"], command, versions, settings["precision"])
+        given = self.recipe.tables["seed"], settings["device"], command
+        now = environment(*given, versions, settings["precision"], self.recipe.tables.bases)
         plan = plan_of(self.recipe)
         if self.place.continues:
             ledger, log = continued(self.recipe, self.place, searcher, now, accept_drift)
