@@ -3,7 +3,7 @@
 A module ``test_mutants_KIND.py`` has a `Mutant` for each contract of ``trainkit/testing/contracts/KIND.py``::
 
     MUTANTS = [
-        Mutant(ScheduleContract, "is_pure", Component("schedule", counts_calls), HEALTHY, because="what was asked before"),
+        Mutant(ScheduleContract, "is_pure", Component("schedule", counts), HEALTHY, because="what was asked before"),
     ]
 
     @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
@@ -32,7 +32,6 @@ import pytest
 import trainkit.testing.plugin
 from trainkit import Component
 from trainkit.testing import Contract
-
 
 # They collect all garbage of this process, for every single test, or show what nobody sees.
 NOT_NEEDED = ("cacheprovider", "terminal", "unraisableexception", "threadexception")
@@ -156,7 +155,7 @@ class _Heard:
         # What raised, where something did; else what pytest makes of it, such as an exemption that is not needed.
         raised = str(call.excinfo.value) if call.excinfo is not None else report.longreprtext
         if report.when == "call" or report.outcome != "passed":
-            word = "exempt" if hasattr(report, "wasxfail") and not report.passed else report.outcome
+            word: str = "exempt" if hasattr(report, "wasxfail") and not report.passed else report.outcome
             word = "error" if word == "failed" and report.when != "call" else word
             self.outcomes.append(Outcome(word, raised, report.longreprtext))
         return report

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ import tomli_w
 from trainkit.clock import Clock
 from trainkit.component import Component
 from trainkit.dataset import DataSpec
+from trainkit.errors import RecipeError
 from trainkit.hookspecs import hookimpl
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
@@ -31,6 +33,47 @@ SPEC = DataSpec(
     class_counts=(20, 20, 20),
     sizes={"train": 60, "val": 10, "test": 10},
     fingerprint="0" * 64,
+)
+_SIZES: dict[str, Any] = {"sizes": SPEC.sizes, "fingerprint": SPEC.fingerprint}
+IMAGES = DataSpec((3, 8, 8), "classification", 3, SPEC.classes, SPEC.class_counts, **_SIZES)
+NUMBERS = DataSpec((6,), "regression", 1, **_SIZES)
+BINARY = DataSpec((6,), "binary", 1, ("no", "yes"), (30, 30), **_SIZES)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a component finds around it in the tiny recipe.
+
+    Args:
+        tables: tables in the place of the tiny recipe's own.
+        spec: the data's description.
+        unit: the times of an example become 1, 2, 3 ... times so many updates.
+        matrices: whether the parameters that an optimizer is given are matrices alone.
+    """
+
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    spec: DataSpec = SPEC
+    unit: int = 1
+    matrices: bool = False
+
+
+_CONSTANT = {"schedule": {"use": "constant"}}
+_SINGLE = {"run": {**TINY["run"], "accumulate": 1, "duration": "1ep"}}
+_OF_NUMBERS = {**TINY["data"], "task": "regression", "classes": 1}
+# Tried in this order: no component goes with everything, and each is held to its contracts where it works.
+SURROUNDINGS: tuple[Surroundings, ...] = (
+    Surroundings(),
+    Surroundings(_CONSTANT),
+    Surroundings(_SINGLE),
+    Surroundings({**_SINGLE, **_CONSTANT}),
+    Surroundings({"model": {"use": "mlp", "widths": [8], "dropout": 0.3}}),
+    Surroundings({"model": {"use": "mlp", "widths": [8]}, **_CONSTANT}),
+    Surroundings({"model": {"use": "linear"}}),
+    Surroundings(unit=2),
+    Surroundings(matrices=True),
+    Surroundings({"data": {**TINY["data"], "features": [3, 8, 8]}, "model": {"use": "convnet", "widths": [4]}}, IMAGES),
+    Surroundings({"data": _OF_NUMBERS, "loss": {"use": "mse"}, "metric": []}, NUMBERS),
+    Surroundings({"data": {**TINY["data"], "task": "binary"}, "loss": {"use": "binary"}}, BINARY),
 )
 
 
@@ -54,9 +97,14 @@ _HELD: dict[int, tuple[Component, Plugins]] = {}  # with the component, so that 
 
 
 def _with(component: Component) -> Plugins:
+    """The installed plugins and one of this component alone; installed namesakes of it are left out."""
     if id(component) not in _HELD:
         plugins = Plugins()
         plugins.load()
+        for other in plugins.plugins:
+            other.components = [
+                part for part in other.components if (part.kind, part.name) != (component.kind, component.name)
+            ]
         module = ModuleType(f"trainkit_held_{len(_HELD)}")
         module.trainkit_components = hookimpl(lambda: [component])  # type: ignore[attr-defined]
         sys.modules[module.__name__] = module
@@ -67,23 +115,29 @@ def _with(component: Component) -> Plugins:
     return _HELD[id(component)][1]
 
 
-def tables_of(component: Component, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def tables_of(
+    component: Component, settings: Mapping[str, Any] | None = None, base: Mapping[str, Any] = TINY, unit: int = 1
+) -> dict[str, Any]:
     """The tables of the tiny recipe that name a component where its kind belongs.
 
     Args:
         component: the component.
         settings: the settings; ``None`` takes those of its example, with times of 1, 2, 3 ... updates.
+        base: the recipe whose tables it joins.
+        unit: the times are so many times as long.
     """
-    table = example_table(component) if settings is None else {"use": component.name, **settings}
+    table = example_table(component, unit) if settings is None else {"use": component.name, **settings}
     kind = component.kind
     if kind in INSIDE:
         outer, key = INSIDE[kind]
-        return {outer: {**TINY[outer], key: [table]}}
+        return {outer: {**base[outer], key: [table]}}
     if kind in WITHIN:
         outer, key = WITHIN[kind]
         return {outer: {**SEARCH, key: table}}
     if kind == "searcher":
         return {"search": {**SEARCH, **table}}
+    if kind == "optimizer" and not {"min_ndim", "hidden_weights"}.isdisjoint(component.capabilities):
+        table = {"rest": {"use": TINY["optimizer"]["use"]}, **table}
     found = table_of(kind)
     assert found is not None, f"no table of a recipe names a {kind}"
     return {found.name: [table] if found.many else table}
@@ -108,37 +162,96 @@ def path_of(kind: str) -> tuple[str | int, ...]:
 
 
 def recipe_of(component: Component, settings: Mapping[str, Any] | None = None, **tables: Any) -> Recipe:
-    """The tiny recipe with a component in it, checked.
+    """The tiny recipe with a component in it, checked, in surroundings in which the component can be built.
 
     Args:
         component: the component.
         settings: as `tables_of`.
-        tables: more tables, in the place of the recipe's own.
+        tables: more tables, in the place of the recipe's own; ``None`` leaves one out.
 
     Raises:
         RecipeError: if they make no recipe.
+        PluginDefect: if the component raises anything but what refuses its settings.
     """
-    whole = {**TINY, **tables_of(component, settings), **tables}
-    text = tomli_w.dumps({name: table for name, table in whole.items() if table is not None})
-    return recipe_from_text(
-        text, f"the tiny recipe with {component.kind} '{component.name}'", [], plugins_of(component)
-    )
+    return _recipe(component, settings, surroundings(component, settings), tables)
 
 
 def made(component: Component, settings: Mapping[str, Any] | None = None, *, updates: int = 12, **given: Any) -> Any:
-    """Build a component that needs no more than the data's description, from its example or from settings.
+    """Build a component from its example or from settings.
 
     Args:
         component: the component.
         settings: as `tables_of`.
         updates: length of the run, in epochs of 3 updates.
-        given: what the core gives its factory, such as ``params``, beside ``data_spec``, which is `SPEC`.
+        given: what the core gives its factory, such as ``params`` or ``data_spec``; what is left out is made up.
 
     Raises:
         RecipeError: if the component refuses its settings.
         PluginDefect: if it raises anything else.
     """
-    recipe = recipe_of(component, settings)
+    return _made(component, settings, surroundings(component, settings), updates, given)
+
+
+_FOUND: dict[int, tuple[Component, Surroundings]] = {}  # those of a component with its example
+
+
+def surroundings(component: Component, settings: Mapping[str, Any] | None = None) -> Surroundings:
+    """The first surroundings in which a component can be built, from its example or from settings.
+
+    Raises:
+        RecipeError: if it can be built in none; with what was wrong in the first.
+        PluginDefect: if it raises anything but what refuses its settings.
+    """
+    if settings is None and id(component) in _FOUND:
+        return _FOUND[id(component)][1]
+    refused: list[RecipeError] = []
+    for tried in SURROUNDINGS:
+        try:
+            _made(component, settings, tried, 12, {})
+        except RecipeError as error:
+            refused.append(error)
+            continue
+        if settings is None:
+            _FOUND[id(component)] = component, tried
+        return tried
+    for message in dict.fromkeys(str(error).partition("\n")[0] for error in refused[1:]):
+        refused[0].add_note(f"in other surroundings: {message}")
+    raise refused[0]
+
+
+def _recipe(
+    component: Component, settings: Mapping[str, Any] | None, around: Surroundings, tables: Mapping[str, Any]
+) -> Recipe:
+    base = {**TINY, **around.tables}
+    whole = {**base, **tables_of(component, settings, base, around.unit), **tables}
+    text = tomli_w.dumps({name: table for name, table in whole.items() if table is not None})
+    name = f"the tiny recipe with {component.kind} '{component.name}'"
+    return recipe_from_text(text, name, [], plugins_of(component))
+
+
+def _made(
+    component: Component,
+    settings: Mapping[str, Any] | None,
+    around: Surroundings,
+    updates: int,
+    given: Mapping[str, Any],
+) -> Any:
+    recipe = _recipe(component, settings, around, {})
     builder = Builder(recipe, recipe.plugins, silent)
     builder.clock = Clock(batches_per_epoch=3, samples_per_update=16, total_updates=updates)
-    return builder.make(*path_of(component.kind), **{"data_spec": SPEC, **given})
+    return builder.make(*path_of(component.kind), **{**_given(component, around), **given})
+
+
+def _given(component: Component, around: Surroundings) -> dict[str, Any]:
+    """What the core would give the factory: the data's description, and of a small model its parameters."""
+    given: dict[str, Any] = {"data_spec": around.spec}
+    if not {"params", "model", "optimizer"}.isdisjoint(component.given):
+        import torch
+        from torch import nn
+
+        layers = [nn.Linear(6, 8, bias=not around.matrices), nn.Linear(8, 3, bias=not around.matrices)]
+        model = given["model"] = nn.Sequential(*layers)
+        names, parameters = zip(*model.named_parameters(), strict=True)
+        given["params"] = [{"params": list(parameters), "names": list(names)}]
+        given["optimizer"] = torch.optim.SGD(model.parameters(), lr=0.1)
+    return given

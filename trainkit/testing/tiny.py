@@ -81,8 +81,13 @@ def run_tiny(folder: Path, tables: Mapping[str, object], plugins: Plugins) -> Ti
     return TinyRun(place, launch(recipe, plugins, folder=place))
 
 
-def table_of(component: Component) -> dict[str, Any]:
-    """The component's example as a table of the tiny recipe: its times become 1, 2, 3 ... updates, in order."""
+def table_of(component: Component, unit: int = 1) -> dict[str, Any]:
+    """The component's example as a table of the tiny recipe: its times become 1, 2, 3 ... units, in order.
+
+    Args:
+        component: the component.
+        unit: so many updates.
+    """
     count = 0
 
     def shortened(value: Any) -> Any:
@@ -93,7 +98,7 @@ def table_of(component: Component) -> dict[str, Any]:
             return [shortened(part) for part in value]
         if isinstance(value, str) and re.fullmatch(r"(?!0ba)[\d.]+(ep|ba|sp|tok)", value):
             count += 1
-            return f"{count}ba"
+            return f"{count * unit}ba"
         return value
 
     return {"use": component.name, **shortened(component.example)}
