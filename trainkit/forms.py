@@ -89,8 +89,9 @@ def object_in(data: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise Unfit(f"'{cut(next(name for name in names if names.count(name) > 1))}' comes twice")
+            seen: set[str] = set()
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            raise Unfit(f"'{cut(twice)}' comes twice")
         return found
 
     def no_number(text: str) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 
 from trainkit.errors import Place, Problem, RecipeError
 from trainkit.manager import Plugins
+from trainkit.recipe.packed import SUFFIX, is_pack, read_pack
 from trainkit.recipe.positions import Source
 from trainkit.recipe.read import read_file, read_stdin
 from trainkit.recipe.text import did_you_mean, nearest, shown
@@ -18,7 +19,7 @@ _PACKAGED = re.compile(r"(?P<package>[A-Za-z][A-Za-z0-9_.-]*):(?P<name>[A-Za-z0-
 
 
 def open_recipe(name: str, plugins: Plugins) -> Source:
-    """Read the recipe that a user named: a file, ``package:name``, or ``-`` for standard input.
+    """Read the recipe that a user named: a file, a pack, ``package:name``, or ``-`` for standard input.
 
     Raises:
         RecipeError: if there is none, or it cannot be read.
@@ -27,12 +28,13 @@ def open_recipe(name: str, plugins: Plugins) -> Source:
         return read_stdin()
     file = FilePath(name)
     try:
-        return read_file(file, name)
+        return read_pack(name).source() if is_pack(name) else read_file(file, name)
     except FileNotFoundError:
         pass
     if _PACKAGED.fullmatch(name):
         return _read_packaged(name, Place(name), plugins)
-    known = [_beside(name, found) for found in _toml_files(file.parent)]
+    ending = SUFFIX if is_pack(name) else ".toml"
+    known = [_beside(name, found) for found in _files(file.parent, ending)]
     cure = _near_file(name, known) + "`trainkit list` names the recipes that are installed"
     raise RecipeError([Problem(Place(name), "there is no such file", cure)])
 
@@ -49,6 +51,8 @@ def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Sour
     Raises:
         RecipeError: if there is none, or it cannot be read.
     """
+    if source.pack is not None:
+        return source.pack.base(base, source, place)
     if _PACKAGED.fullmatch(base):
         return _read_packaged(base, place, plugins)
     folder = source.file.parent if source.file is not None else FilePath()
@@ -68,7 +72,7 @@ def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Sour
     try:
         return read_file(folder / base, _beside(source.name, base))
     except FileNotFoundError:
-        known = [os.path.join(os.path.dirname(base), found) for found in _toml_files((folder / base).parent)]
+        known = [os.path.join(os.path.dirname(base), found) for found in _files((folder / base).parent, ".toml")]
         files = [found for found in known if (folder / found) != source.file]
         cure = _near_file(base, files) + (f"beside it: {', '.join(files[:12])}" if files else "no recipe lies there")
         raise RecipeError([Problem(place, f"{said} does not exist", cure)]) from None
@@ -143,9 +147,9 @@ def _shipped(package: str) -> dict[str, FilePath]:
     return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
 
 
-def _toml_files(folder: FilePath) -> list[str]:
+def _files(folder: FilePath, ending: str) -> list[str]:
     try:
-        return sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
+        return sorted(name for name in os.listdir(folder) if name.endswith(ending))
     except (OSError, ValueError):
         return []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from trainkit.errors import Place, Problem, RecipeError
@@ -10,6 +11,7 @@ from trainkit.manager import Plugins
 from trainkit.recipe.bases import open_base
 from trainkit.recipe.merge import Composed, spelled_out
 from trainkit.recipe.overrides import apply_overrides, drop_keys
+from trainkit.recipe.packed import Pack, PackedOverride
 from trainkit.recipe.positions import Source
 from trainkit.recipe.text import shown, shown_value
 
@@ -19,7 +21,7 @@ MAX_LAYERS = 64
 
 
 def compose(source: Source, overrides: Sequence[str], plugins: Plugins) -> tuple[Composed, list[Problem]]:
-    """Put a recipe together: bases in order, then the recipe, then the command line.
+    """Put a recipe together: bases in order, then the recipe, then what its pack lays over it, then the command line.
 
     Returns:
         The tables, and what is wrong with ``drop`` and the overrides.
@@ -30,7 +32,17 @@ def compose(source: Source, overrides: Sequence[str], plugins: Plugins) -> tuple
     composer = _Composer(plugins)
     composed = composer.layers(source, ())
     composed.sources = [source, *composer.opened]
-    return composed, composer.problems + apply_overrides(composed, overrides)
+    problems = composer.problems
+    if source.pack is not None:
+        problems += _idle_bases(source.pack, composer.opened)
+        problems += apply_overrides(composed, source.pack.overrides, partial(PackedOverride, name=source.pack.name))
+    return composed, problems + apply_overrides(composed, overrides)
+
+
+def _idle_bases(pack: Pack, opened: Sequence[Source]) -> list[Problem]:
+    idle = sorted(pack.bases.keys() - {source.within for source in opened})
+    message = "the pack holds the base '{}', which nothing in it extends"
+    return [Problem(Place(pack.name), message.format(shown(name)), "have it made anew") for name in idle]
 
 
 class _Composer:
@@ -46,7 +58,7 @@ class _Composer:
         composed = Composed(source.name)
         # Every base that is missing is named, not the first alone.
         missing: list[Problem] = []
-        for number, base in enumerate(_extends(source)):
+        for number, base in enumerate(extended(source)):
             if missing and self.count >= MAX_LAYERS:
                 break  # said once, not for each of thousands
             place = source.place(("extends", number))
@@ -79,7 +91,12 @@ class _Composer:
         return opened
 
 
-def _extends(source: Source) -> list[str]:
+def extended(source: Source) -> list[str]:
+    """What a recipe says it ``extends``.
+
+    Raises:
+        RecipeError: if that is no list of names.
+    """
     written: Any = source.tables.get("extends", [])
     bases = [written] if isinstance(written, str) else written
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):

@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from trainkit.errors import Problem, RecipeError
 from trainkit.recipe.merge import Composed, Mark, spelled_out
+from trainkit.recipe.packed import PackedOverride
 from trainkit.recipe.positions import Origin, Override, Source
 from trainkit.recipe.read import parse_text
 from trainkit.recipe.text import Path, did_you_mean, dotted, header, lookup, shown, shown_value
 from trainkit.tables import BY_NAME, COMPONENT_TABLES
 
+Given = Override | PackedOverride
+MAX_SPLITS = 16  # equals signs at which a text is split: each try reads the key anew
 _EXAMPLE = "write key=value, such as optimizer.lr=0.1"
 
 
-def apply_overrides(composed: Composed, overrides: Sequence[str]) -> list[Problem]:
-    """Lay the command line over a recipe.
+def apply_overrides(
+    composed: Composed, overrides: Sequence[str], origin_of: Callable[[str], Given] = Override
+) -> list[Problem]:
+    """Lay the command line, or what a pack brings with it, over a recipe.
 
     Args:
         composed: the recipe; changed in place.
         overrides: texts of the form ``key=value``.
+        origin_of: makes of such a text the origin of its value.
 
     Returns:
         What is wrong with them; those that are right are applied.
     """
     problems: list[Problem] = []
-    parsed: list[tuple[Override, Path, Any]] = []
+    parsed: list[tuple[Given, Path, Any]] = []
     for text in overrides:
+        origin = origin_of(text)
         try:
-            parsed.append((Override(text), *_parse(text, composed)))
+            parsed.append((origin, *_parse(text, composed, origin)))
         except RecipeError as error:
             problems.extend(error.problems)
     # A changed `use` starts its table afresh, whatever the order in which the user wrote the keys.
@@ -44,7 +51,7 @@ def apply_overrides(composed: Composed, overrides: Sequence[str]) -> list[Proble
     return problems
 
 
-def drop_keys(composed: Composed, keys: Any, origin: Override | Source) -> list[Problem]:
+def drop_keys(composed: Composed, keys: Any, origin: Given | Source) -> list[Problem]:
     """Remove what ``drop`` lists from what was set so far; what is not there is a problem."""
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         cure = 'write a list of keys, such as drop = ["schedule.also"]'
@@ -80,12 +87,12 @@ def parse_key(text: str) -> Path:
     return path
 
 
-def _parse(text: str, composed: Composed) -> tuple[Path, Any]:
-    origin = Override(text)
+def _parse(text: str, composed: Composed, origin: Given) -> tuple[Path, Any]:
     key, equals, written = text.partition("=")
     # A quoted part of the key may hold an equals sign: the first split that leaves a key is meant.
-    reason = ""
-    while equals:
+    reason, splits = "", 0
+    while equals and splits < MAX_SPLITS:
+        splits += 1
         try:
             path = parse_key(key.strip())
             break

@@ -10,13 +10,16 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import tomli
 
 from trainkit.errors import Place
 from trainkit.recipe.scan import TOKEN, scan
 from trainkit.recipe.text import Path, shown
+
+if TYPE_CHECKING:
+    from trainkit.recipe.packed import Pack
 
 LONGEST_LINE = 160
 
@@ -54,6 +57,8 @@ class Source:
         file: where it lies; ``None`` for standard input.
         package: the package that ships it, if it was named as ``package:name``.
         tables: what it says.
+        pack: the pack that it is in, if any, which then has its bases too.
+        within: what that pack calls it.
     """
 
     name: str
@@ -61,6 +66,8 @@ class Source:
     file: FilePath | None = None
     package: str = ""
     tables: dict[str, Any] = field(default_factory=dict)
+    pack: Pack | None = None
+    within: str = ""
 
     def place(self, path: Path) -> Place:
         """Where the key at ``path`` stands; the nearest table around it where the key is not written."""

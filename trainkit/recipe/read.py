@@ -11,7 +11,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli
 
@@ -19,6 +19,9 @@ from trainkit.errors import Place, Problem, RecipeError
 from trainkit.recipe.positions import Source
 from trainkit.recipe.scan import scan
 from trainkit.recipe.text import Path, dotted, shown
+
+if TYPE_CHECKING:
+    from trainkit.recipe.packed import Pack
 
 MAX_BYTES = 64 * 1024
 MAX_KEYS = 2000
@@ -43,7 +46,7 @@ def read_file(file: FilePath, name: str, package: str = "") -> Source:
         RecipeError: if it is not a readable regular file of a sensible size, or not TOML.
         FileNotFoundError: if there is nothing; the caller knows what may have been meant.
     """
-    return parse(_read_bytes(file, name), name, file, package)
+    return parse(read_bytes(file, name), name, file, package)
 
 
 def read_stdin() -> Source:
@@ -55,7 +58,13 @@ def read_stdin() -> Source:
     return parse(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input", None)
 
 
-def _read_bytes(file: FilePath, name: str) -> bytes:
+def read_bytes(file: FilePath, name: str, most: int = MAX_BYTES) -> bytes:
+    """Read what a user named as a recipe, if it is a regular file; one byte more than the ``most`` at the most.
+
+    Raises:
+        RecipeError: if it cannot be read.
+        FileNotFoundError: if there is nothing.
+    """
     try:
         # A FIFO or a device must not make the program wait: opened without blocking, then looked at.
         number = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
@@ -71,15 +80,17 @@ def _read_bytes(file: FilePath, name: str) -> bytes:
         if not stat.S_ISREG(mode):
             raise _refused(name, "is not a regular file", "name a TOML file")
         with os.fdopen(number, "rb", closefd=False) as opened:
-            return opened.read(MAX_BYTES + 1)
+            return opened.read(most + 1)
     except OSError as error:
         raise _refused(name, f"cannot be read: {error.strerror}", "name a TOML file") from None
     finally:
         os.close(number)
 
 
-def parse(data: bytes, name: str, file: FilePath | None = None, package: str = "") -> Source:
-    """Check and parse the bytes of a recipe.
+def parse(
+    data: bytes, name: str, file: FilePath | None = None, package: str = "", pack: Pack | None = None, within: str = ""
+) -> Source:
+    """Check and parse the bytes of a recipe; the other arguments are those of a `Source`.
 
     Raises:
         RecipeError: with one problem, which names the line.
@@ -97,7 +108,7 @@ def parse(data: bytes, name: str, file: FilePath | None = None, package: str = "
         raise RecipeError(
             [Problem(Place(name, line), "is not UTF-8 text", "save the file with the encoding UTF-8")]
         ) from None
-    source = Source(name, text.replace("\r\n", "\n"), file, package)
+    source = Source(name, text.replace("\r\n", "\n"), file, package, pack=pack, within=within)
     if not source.text.strip():
         raise _refused(name, "is empty", "`trainkit list` names the recipes that are installed; copy one to begin")
     source.tables.update(parse_text(source))

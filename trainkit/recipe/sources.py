@@ -33,6 +33,8 @@ def base_hashes(composed: Composed) -> dict[str, str]:
 
 def lasting_name(source: Source, composed: Composed) -> str:
     """A base's name that holds wherever one stands: ``package:name``, or the path from the recipe's own folder."""
+    if source.pack is not None:
+        return source.within
     own = composed.sources[0].file
     if source.package or source.file is None or own is None:
         return source.name
