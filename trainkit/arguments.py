@@ -29,9 +29,13 @@ VERBS = {
         "RECIPE [key=value ...] [--updates N] [--rounds R]",
         "time a recipe beside a plain PyTorch loop, and without each of its means of speed",
     ),
-    "list": ("[KIND | recipes]", "list components, or packaged recipes"),
-    "describe": ("KIND NAME", "show a component: settings, types, defaults, an example"),
-    "hooks": ("", "list the hooks that a plugin can implement"),
+    "list": ("[KIND | recipes] [--plugins]", "list components, packaged recipes, or the plugins"),
+    "describe": ("KIND NAME [--source]", "show a component: settings, types, defaults, an example; or its code"),
+    "docs": ("[PAGE | KIND NAME]", "say where a page of the documentation lies, or the page of a component"),
+    "hooks": (
+        "[--trace RECIPE [key=value ...]]",
+        "list the hooks that a plugin can implement, or those that a short run calls",
+    ),
     "plugins": ("", "list the installed plugins and their state"),
     "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
     "report": ("STUDY [--top N]", "show what a search or ensemble has come to; a search also while it runs"),
@@ -61,6 +65,9 @@ OPTIONS = {
     "--use NAME": "(ensemble) the ensembler; default: greedy; key=value are its settings",
     "--out DIR": "(ensemble) the ensemble folder; default: a new one under TRAINKIT_RUNS, else under runs",
     "--top N": "(report) how many of the best trials, or members, are listed; default: 10",
+    "--plugins": "(list) the installed plugins, their kinds of component, and their state, as `plugins` does",
+    "--source": "(describe) print the code of the factory instead",
+    "--trace RECIPE": "(hooks) train a few updates, and show each call of a hook: arguments, who answered, what",
     "--origin": "(fill) show where each value comes from instead",
     "--batch SIZE": "(export) samples of each call; default: dynamic, any number",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
@@ -75,7 +82,7 @@ OPTIONS = {
 }
 _TAKES_VALUE = (
     *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
-    *("--at", "--plot", "--metrics", "--split", "--out", "--key", "--use", "--batch"),
+    *("--trace", "--at", "--plot", "--metrics", "--split", "--out", "--key", "--use", "--batch"),
 )
 _SPLITS = ("train", "val", "test")
 STUDY_LOG = "study.jsonl"  # the folder that has it holds a study
@@ -141,8 +148,15 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("--origin", action="store_true", help=_help("--origin"))
     elif verb == "list":
         parser.add_argument("kind", nargs="?", help="a kind of component, or 'recipes'")
+        parser.add_argument("--plugins", action="store_true", help=_help("--plugins"))
+    elif verb == "docs":
+        parser.add_argument("words", nargs="*", metavar="PAGE | KIND NAME", help="such as: recipes, or: optimizer sgd")
     elif verb == "describe":
         parser.add_argument("names", nargs="*", metavar="KIND NAME", help="such as: optimizer sgd")
+        parser.add_argument("--source", action="store_true", help=_help("--source"))
+    elif verb == "hooks":
+        parser.add_argument("words", nargs="*", metavar="key=value", help="values to set in the recipe of --trace")
+        parser.add_argument("--trace", metavar="RECIPE", help=_help("--trace RECIPE"))
     elif verb == "report":
         parser.add_argument("study", metavar="STUDY", help="study or ensemble folder")
         parser.add_argument("--top", type=int, default=10, metavar="N", help=_help("--top N"))

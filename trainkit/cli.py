@@ -158,7 +158,7 @@ class Session:
             raise usage_error(f"{self.args.verb} takes one recipe and any number of key=value, got recipes: {got}")
         recipe = load_recipe(sources[0], [*overrides, *more], self.plugins(whole=False))
         self.show_notes(recipe)
-        if self.args.verb in ("preview", "verify-resume", "bench") and not recipe.tables.keys().isdisjoint(
+        if self.args.verb in ("preview", "verify-resume", "bench", "hooks") and not recipe.tables.keys().isdisjoint(
             OF_SEVERAL_RUNS
         ):
             recipe = trial_recipe(recipe, {})  # what it says of several runs is nothing to look at in one

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
+import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +19,8 @@ from trainkit.hooking import hook_names
 from trainkit.inner_tables import ADDED
 from trainkit.listing import known_kind, spoken, summary
 from trainkit.manager import Plugins
+from trainkit.plugin import Plugin
+from trainkit.recipe.text import plural
 from trainkit.settings import Setting, show_value
 from trainkit.tables import INSIDE, WITHIN, table_of
 
@@ -33,7 +38,7 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     """
     from trainkit.changes import BY_KIND_TEXT, kind_rule, rule_for
 
-    component = _find(plugins, names)
+    component = find_component(plugins, names, "describe")
     owner = plugins.owner(component)
     table = table_of(component.kind)
     shared = table.added if table is not None else ()
@@ -72,9 +77,7 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
     if traits := _traits(component):
         lines += ["", "traits", *aligned(traits, "  ")]
     lines += ["", "example", *(f"  {line}".rstrip() for line in example_toml(component).splitlines()), ""]
-    lines += aligned(
-        [("source", component.origin), ("plugin", f"{owner.name} ({owner.distribution} {owner.version})")]
-    )
+    lines += aligned([("source", component.origin), ("plugin", f"{owner.name} ({owner.distribution} {owner.version})")])
     if component.kind == "searcher":
         repeatable = bool(component.capabilities.get("repeatable"))
         lines.append(f"studies with several workers: {_WITH_WORKERS[repeatable]}")
@@ -84,6 +87,28 @@ def show_component(plugins: Plugins, names: Sequence[str], as_json: bool) -> Non
         lines.append(f"when a run is continued: {said}")
     lines += [f"missing {library}: {how}" for library, how in component.missing_libraries.items()]
     emit(printable("\n".join(lines)))
+
+
+def show_source(plugins: Plugins, names: Sequence[str], as_json: bool) -> None:
+    """Print the code of a component's factory, where it lies, and who supplies it.
+
+    Raises:
+        UsageError: if the words are not a kind and a name of an installed component, or its code is in no file.
+    """
+    component = find_component(plugins, names, "describe")
+    owner = plugins.owner(component)
+    try:
+        code = inspect.getsource(inspect.unwrap(component.factory))
+    except (OSError, TypeError):
+        raise UsageError(
+            f"{component.kind} '{component.name}' has no source file that could be shown\n"
+            f"  it is supplied by {owner}: {component.origin}"
+        ) from None
+    if as_json:
+        plugin = {"plugin": owner.name, "distribution": owner.distribution, "version": owner.version}
+        emit_json({"kind": component.kind, "name": component.name, "source": component.origin, **plugin, "code": code})
+        return
+    emit(printable(f"# {component.origin}\n# {owner}\n") + textwrap.dedent(code))
 
 
 def show_hooks(plugins: Plugins, as_json: bool) -> None:
@@ -112,6 +137,8 @@ def show_plugins(plugins: Plugins, as_json: bool) -> None:
                 "distribution": plugin.distribution,
                 "version": plugin.version,
                 "components": len(plugin.components),
+                "kinds": _kinds(plugin),
+                "path": _path(plugin),
                 "error": plugin.error,
             }
             for plugin in plugins.plugins
@@ -119,10 +146,32 @@ def show_plugins(plugins: Plugins, as_json: bool) -> None:
         emit_json({"plugins": listed})
         return
     rows = [
-        (p.name, p.distribution, p.version, str(len(p.components)), p.error.splitlines()[0] if p.error else "ok")
+        (
+            *(p.name, p.distribution, p.version),
+            ", ".join(f"{count} {plural(kind) if count > 1 else kind}" for kind, count in _kinds(p).items()),
+            p.error.splitlines()[0] if p.error else "ok",
+            _path(p),
+        )
         for p in plugins.plugins
     ]
-    emit_table(("plugin", "distribution", "version", "components", "state"), rows)
+    emit_table(("plugin", "distribution", "version", "components", "state", "path"), rows)
+
+
+def _kinds(plugin: Plugin) -> dict[str, int]:
+    """How many components of each kind it supplies."""
+    counts = Counter(component.kind for component in plugin.components)
+    return {kind: counts[kind] for kind in KINDS if kind in counts}
+
+
+def _path(plugin: Plugin) -> str:
+    """The file of its package; empty where there is none."""
+    if plugin.module is not None:
+        return str(getattr(plugin.module, "__file__", None) or "")
+    try:
+        spec = importlib.util.find_spec(plugin.package)  # which imports nothing of a package at the top
+    except (ImportError, ValueError):
+        return ""
+    return str(spec.origin or "") if spec is not None else ""
 
 
 def example_toml(component: Component) -> str:
@@ -157,11 +206,16 @@ def _toml(path: tuple[str, ...], table: Mapping[str, Any], many: bool) -> list[s
     return lines + inner
 
 
-def _find(plugins: Plugins, names: Sequence[str]) -> Component:
+def find_component(plugins: Plugins, names: Sequence[str], verb: str) -> Component:
+    """The component that the words of a verb name.
+
+    Raises:
+        UsageError: if the words are not a kind and a name of an installed component.
+    """
     if len(names) != 2:
         kinds = [kind for kind in KINDS if names and plugins.find(kind, names[0])] or ["optimizer"]
         name = names[0] if names and plugins.find(kinds[0], names[0]) else "sgd"
-        raise UsageError(f"describe takes a kind and a name, such as: trainkit describe {kinds[0]} {name}")
+        raise UsageError(f"{verb} takes a kind and a name, such as: trainkit {verb} {kinds[0]} {name}")
     kind, name = known_kind(names[0]), names[1]
     found = plugins.find(kind, name)
     if len(found) == 1:

@@ -39,7 +39,7 @@ def smoke(recipe: Recipe, plugins: Plugins, listeners: Sequence[object], progres
     with tempfile.TemporaryDirectory(prefix="trainkit-smoke-") as name, RunFolder(Path(name) / "run") as place:
         built = build(recipe, plugins, place.path, progress, [*listeners, _Stop()])
         run = built.run
-        run.feed = _Short(run.feed)
+        run.feed = ShortFeed(run.feed)
         recorder = Recorder(run, place)
         try:
             train(run, built.program, recorder)
@@ -69,7 +69,7 @@ class _Stop:
             run.stop_reason = REASON
 
 
-class _Short:
+class ShortFeed:
     """A feed whose evaluation ends after a few batches."""
 
     def __init__(self, feed: Any) -> None:
@@ -79,6 +79,7 @@ class _Short:
         return getattr(self._feed, name)
 
     def evaluate(self, split: str) -> Iterator[Any]:
+        """The first batches of a split."""
         for number, batch in enumerate(self._feed.evaluate(split)):
             if number == EVALUATION_BATCHES:
                 return

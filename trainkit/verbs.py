@@ -6,7 +6,7 @@ As in `trainkit.cli`, each imports what it needs, so that none waits for what an
 from __future__ import annotations
 
 from trainkit.arguments import STUDY_ENSEMBLE, STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
-from trainkit.console import emit, emit_json, say, write_file
+from trainkit.console import emit, emit_json, emit_table, say, write_file
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 
 def _list(session: Session) -> int:
+    if session.args.plugins:
+        if session.args.kind:
+            raise usage_error(f"--plugins lists plugins, {session.args.kind} components: name one of them")
+        return _plugins(session)
     from trainkit.listing import show_list
 
     show_list(session.plugins(whole=False), session.args.kind, session.json)
@@ -27,16 +31,63 @@ def _list(session: Session) -> int:
 
 
 def _describe(session: Session) -> int:
-    from trainkit.show import show_component
+    from trainkit.show import show_component, show_source
 
-    show_component(session.plugins(whole=False), session.args.names, session.json)
+    show = show_source if session.args.source else show_component
+    show(session.plugins(whole=False), session.args.names, session.json)
+    return 0
+
+
+def _docs(session: Session) -> int:
+    from trainkit.pages import show_docs
+
+    show_docs(session.plugins(whole=False), session.args.words, session.json)
     return 0
 
 
 def _hooks(session: Session) -> int:
+    if session.args.trace:
+        return _trace(session)
+    if session.args.words:
+        raise usage_error(
+            f"hooks takes values for a recipe alone, such as: trainkit hooks --trace r.toml {session.args.words[0]}"
+        )
     from trainkit.show import show_hooks
 
     show_hooks(session.plugins(), session.json)
+    return 0
+
+
+def _trace(session: Session) -> int:
+    import dataclasses
+
+    from trainkit.signals import Signals
+
+    session.args.words.insert(0, session.args.trace)
+    with Signals(session.whole_process) as signals, signals.at_once("while it looked; nothing was written"):
+        from trainkit.hook_trace import CHANGES, trace
+
+        recipe = session.recipe(CHANGES)
+        assert session.loaded is not None
+        from trainkit.display import Display
+
+        session.imported()
+        display = Display(-1 if session.args.quiet else 0)
+        try:
+            calls = trace(recipe, session.loaded, display.progress)
+        finally:
+            display.close()
+    if session.json:
+        emit_json({"calls": [dataclasses.asdict(call) for call in calls]})
+        return 0
+    rows = []
+    for call in calls:
+        asked = ", ".join(f"{name}={value}" for name, value in call.arguments.items())
+        who = f"{call.by} ({call.plugin})" if call.plugin else call.by
+        rows.append(
+            (str(call.update), f"{call.hook}({asked})", who, f"around: {call.answer}" if call.around else call.answer)
+        )
+    emit_table(("update", "hook", "who", "answer"), rows)
     return 0
 
 
@@ -237,6 +288,7 @@ def _bench(session: Session) -> int:
 ACTS: Mapping[str, Callable[[Session], int]] = {
     "list": _list,
     "describe": _describe,
+    "docs": _docs,
     "hooks": _hooks,
     "plugins": _plugins,
     "schema": _schema,
