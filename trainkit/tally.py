@@ -128,9 +128,7 @@ class Tally:
                 "measured": self._measured,
                 "losses": self._losses,
                 "weights": self._weights,
-                "metrics": {name: _state_of(metric) for name, metric in self._metrics.items()}
-                if self._measured
-                else {},
+                "metrics": {name: state_of(metric) for name, metric in self._metrics.items()} if self._measured else {},
                 "calls": self._calls,
                 "held": {"losses": losses, "weights": weights, "outputs": outputs, "targets": targets},
             }
@@ -149,9 +147,7 @@ class Tally:
         self._measured = state["measured"] and state["metrics"].keys() == self._metrics.keys()
         if self._measured:
             for name, metric in self._metrics.items():
-                for key, value in state["metrics"][name].items():
-                    own = getattr(metric, key, None)  # what the factory put on the CPU stays there
-                    setattr(metric, key, _on(own.device if isinstance(own, Tensor) else device, value))
+                put_back(metric, state["metrics"][name], device)
         held = _on(device, state["held"])
         if held["losses"] is not None:
             outputs = [] if held["outputs"] is None else [held["outputs"]]
@@ -224,9 +220,16 @@ def _joined(held: list[StepResult]) -> tuple[Tensor, Tensor, Tensor | None, Tens
     return losses, weights, torch.cat(outputs), torch.cat([target for result in made for target in result.targets])
 
 
-def _state_of(metric: Metric) -> dict[str, Any]:
+def state_of(metric: Metric) -> dict[str, Any]:
     """What a metric holds that can be saved; the rest, such as functions, its factory made and does not change."""
     return {name: value for name, value in getattr(metric, "__dict__", {}).items() if _plain(value)}
+
+
+def put_back(metric: Metric, state: Mapping[str, Any], device: torch.device) -> None:
+    """Undo `state_of`, in a metric that was made alike."""
+    for name, value in state.items():
+        own = getattr(metric, name, None)  # what the factory put on the CPU stays there
+        setattr(metric, name, _on(own.device if isinstance(own, Tensor) else device, value))
 
 
 def _plain(value: Any) -> bool:

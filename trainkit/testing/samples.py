@@ -1,0 +1,188 @@
+"""Kinds of data that components are tried with, and samples of each: inputs, targets, and outputs of a model."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainkit.component import Component
+from trainkit.dataset import Batch, DataSpec
+from trainkit.errors import DataError, PluginDefect, RecipeError
+from trainkit.feed.order import Chance
+from trainkit.protocols import Draw
+from trainkit.testing.build import made
+from trainkit.testing.contract import Contract
+
+# What the core takes for a refusal where it pushes the first samples through a run.
+REFUSALS = (RuntimeError, ValueError, IndexError, DataError)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of data.
+
+    Args:
+        name: as messages call it.
+        spec: what is known of it.
+        whole: whether inputs are stored as bytes, as pixels often are.
+    """
+
+    name: str
+    spec: DataSpec
+    whole: bool = False
+
+    def __str__(self) -> str:
+        return self.name
+
+    def inputs(self, count: int, seed: int = 0) -> Tensor:
+        """Inputs as a model sees them, ``(count, ...)`` float32."""
+        return torch.randn(count, *self.spec.input_shape, generator=_drawn(seed))
+
+    def stored(self, count: int, seed: int = 0) -> Tensor:
+        """Inputs as they are stored, which augmentations see."""
+        if not self.whole:
+            return self.inputs(count, seed)
+        return torch.randint(256, (count, *self.spec.input_shape), dtype=torch.uint8, generator=_drawn(seed))
+
+    def targets(self, count: int, seed: int = 0) -> Tensor:
+        """Targets of every class, in a drawn order."""
+        spec, draw = self.spec, _drawn(seed + 1000)
+        if spec.task == "regression":
+            return torch.randn((count, spec.outputs) if spec.outputs > 1 else (count,), generator=draw)
+        classes = max(2, spec.outputs)
+        labels = (torch.arange(count) % classes)[torch.randperm(count, generator=draw)]
+        return labels.float() if spec.task == "binary" else labels
+
+    def outputs(self, count: int, seed: int = 0) -> Tensor:
+        """Outputs of a model that has learned nothing, ``(count, outputs)`` float32."""
+        return 2 * torch.randn(count, self.spec.outputs, generator=_drawn(seed + 2000))
+
+    def perfect(self, targets: Tensor) -> Tensor:
+        """Outputs of a model that knows the targets."""
+        if self.spec.task == "classification":
+            return 20 * torch.nn.functional.one_hot(targets, self.spec.outputs).float()
+        targets = targets.reshape(len(targets), self.spec.outputs)
+        return 40 * targets - 20 if self.spec.task == "binary" else targets
+
+    def batch(self, count: int, seed: int = 0) -> Batch:
+        """A training batch as augmentations get it."""
+        return Batch(self.stored(count, seed), self.targets(count, seed), torch.arange(count) + 100)
+
+
+def _drawn(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _classes(shape: tuple[int, ...], count: int) -> DataSpec:
+    names = tuple("abcdefghij"[:count])
+    return DataSpec(shape, "classification", count, names, (20,) * count, {"train": 20 * count, "val": 10})
+
+
+CASES = (
+    Case("a table of 5 classes", _classes((6,), 5)),
+    Case("grey images of 10 classes", _classes((1, 8, 8), 10)),
+    Case("colour images of 5 classes, stored as bytes", _classes((3, 32, 32), 5), whole=True),
+    Case("a table of two classes with one logit", DataSpec((6,), "binary", 1, ("no", "yes"), (30, 10))),
+    Case("a table with one number to predict", DataSpec((6,), "regression", 1)),
+    Case(
+        "a table with two numbers to predict",
+        DataSpec((6,), "regression", 2, target_mean=(3.0, -1.0), target_std=(2.0, 5.0)),
+    ),
+)
+
+Try = Callable[[Any, Case], object]
+
+
+class OnData(Contract):
+    """Base of the contracts of components that are built for the data."""
+
+    @pytest.fixture
+    def cases(self, component: Component) -> list[Case]:
+        """The kinds of data that the component takes."""
+        return fitting(component)
+
+
+Tried = list[tuple[Case, Exception | None]]
+_TRIED: dict[int, tuple[Component, Tried]] = {}  # with the component, so that no other gets its number
+
+
+def fitting(component: Component) -> list[Case]:
+    """The kinds of data that a component takes: it can be built, and does not refuse the first samples."""
+    found = [case for case, refusal in tried(component) if refusal is None]
+    refused = "; ".join(f"{case}: {refusal}" for case, refusal in tried(component))
+    assert found, f"{component.kind} '{component.name}' takes none of the data that it is tried with: {refused}"
+    return found
+
+
+def tried(component: Component) -> Tried:
+    """Each kind of data, and what the component raised that was built for it and given its first samples."""
+    if id(component) not in _TRIED:
+        _TRIED[id(component)] = component, [(case, _refusal(component, case)) for case in CASES]
+    return _TRIED[id(component)][1]
+
+
+def _refusal(component: Component, case: Case) -> Exception | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            _TRIALS[component.kind](made(component, data_spec=case.spec), case)
+        except (RecipeError, PluginDefect, *REFUSALS) as error:
+            return error
+    return None
+
+
+def _try_model(model: Any, case: Case) -> None:
+    with torch.no_grad():
+        model.eval()(case.inputs(2))
+
+
+def _try_augmentation(augmentation: Any, case: Case) -> None:
+    augmentation(case.batch(2), drawing(case.batch(2).index))
+
+
+_TRIALS: dict[str, Try] = {
+    "model": _try_model,
+    "loss": lambda loss, case: loss(case.outputs(2), case.targets(2)),
+    "metric": lambda metric, case: metric.update(case.outputs(2), case.targets(2)),
+    "augmentation": _try_augmentation,
+}
+
+
+def refuses_in_words(component: Component) -> None:
+    """See that data which the component cannot take is refused with a message, not with an error of its own code."""
+    what = f"{component.kind} '{component.name}'"
+    for case, refusal in tried(component):
+        assert not isinstance(refusal, PluginDefect), (
+            f"{what} raises on {case}; raise DataError and say which data it needs, or what to use instead: {refusal}"
+        )
+        assert refusal is None or str(refusal).strip(), (
+            f"{what} refuses {case} without a word; say which data it needs, or what to use instead"
+        )
+
+
+def drawing(index: Tensor, seed: int = 0, epoch: int = 0) -> Draw:
+    """The random numbers of a batch of samples."""
+    return Chance(seed, epoch, index).draw(0, 0, len(index))
+
+
+@contextmanager
+def on_any_device(what: str) -> Iterator[None]:
+    """Explain what is raised on torch's device ``meta``, whose tensors have a place and a shape, and no values.
+
+    There whoever mixes devices, or asks for a value and so would wait for the device, cannot go on.
+    """
+    try:
+        yield
+    except (RuntimeError, NotImplementedError) as error:
+        said = (str(error).splitlines() or ["no message"])[0]
+        raise AssertionError(
+            f"{what} does not work on a device whose values it cannot see: {said}; put new tensors where the given "
+            "ones are (new_zeros, device=x.device, register_buffer), and leave .item(), bool() and masks alone"
+        ) from error
