@@ -122,7 +122,7 @@ def test_hooks_as_json_name_the_plugins_that_implement_them(trainkit):
 def test_plugins_are_listed_with_their_state(trainkit):
     lines = trainkit("plugins").out.splitlines()
     assert lines[0].split() == ["plugin", "distribution", "version", "components", "state", "path"]
-    assert all(line.split()[-1] == "ok" for line in lines[1:])
+    assert all(line.split()[-2] == "ok" and Path(line.split()[-1]).is_file() for line in lines[1:])
     assert {p["name"] for p in trainkit("plugins", "--json").json["plugins"]} >= {"optimizers", "schedules"}
 
 
