@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Iterator
+from types import ModuleType
 from typing import ClassVar
 
 from trainkit.component import Component
@@ -22,8 +23,8 @@ class Contract:
 
     Attributes:
         kind: the kind of component that it is for; ``""`` for every kind.
-        component: the component to hold to it, in a test module of one's own; ``None``: those that
-            ``--trainkit-contracts`` selects.
+        component: the component to hold to it, in a test module of one's own, or a fixture of the class that makes it;
+            ``None``: those that ``--trainkit-contracts`` selects.
         builds: whether its tests build the component.
     """
 
@@ -37,11 +38,18 @@ def contract_of(test_name: str) -> str:
     return test_name.removeprefix("test_")
 
 
+def contract_modules() -> Iterator[ModuleType]:
+    """The modules of contracts, imported, by name; `every`, which is for all kinds, comes first."""
+    names = [module.name for module in pkgutil.iter_modules(_package.__path__)]
+    for name in sorted(names, key=lambda name: (name != "every", name)):
+        yield importlib.import_module(f"{_package.__name__}.{name}")
+
+
 def contract_classes() -> Iterator[type[Contract]]:
     """All contracts, in the order of their modules."""
-    for module in pkgutil.iter_modules(_package.__path__, f"{_package.__name__}."):
-        for found in vars(importlib.import_module(module.name)).values():
-            if inspect.isclass(found) and issubclass(found, Contract) and found.__module__ == module.name:
+    for module in contract_modules():
+        for found in vars(module).values():
+            if inspect.isclass(found) and issubclass(found, Contract) and found.__module__ == module.__name__:
                 yield found
 
 

@@ -1,23 +1,29 @@
-"""The pytest plugin: options, fixtures, and the contracts as tests. Nothing here imports torch when it is loaded."""
+"""The pytest plugin: options, fixtures, and the contracts as tests.
+
+pytest loads this module in every project of an environment: nothing here imports torch, or the rest of trainkit, before
+a project uses it.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
-TYPE_CHECKING = False  # pytest loads this module in every project of an environment
+TYPE_CHECKING = False  # as above
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
 
     from trainkit.component import Component
     from trainkit.manager import Plugins
+    from trainkit.testing.contract import Contract
     from trainkit.testing.tiny import TinyRun
 
-# Not to be collected: the folder of the contracts, seen from here.
 CONTRACTS = Path(__file__).parent / "contracts"
 
-pytest.register_assert_rewrite("trainkit.testing.contracts", "trainkit.testing.tiny")
+pytest.register_assert_rewrite("trainkit.testing.contracts")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,51 +43,98 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let the contracts be collected beside the project's own tests."""
-    if _wanted(config) and str(CONTRACTS) not in config.args:
-        config.args.append(str(CONTRACTS))
-
-
 def _wanted(config: pytest.Config) -> bool:
     return bool(config.getoption("--trainkit-contracts") or config.getoption("--trainkit-dist"))
 
 
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect the modules of contracts, whatever the project calls its own test files."""
-    if file_path.parent == CONTRACTS and file_path.suffix == ".py" and file_path.name != "__init__.py":
-        return pytest.Module.from_parent(parent, path=file_path)
-    return None
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Look whether the options select anything, before a test runs."""
+    if _wanted(session.config):
+        from trainkit.testing.select import selected
+
+        selected(session.config, "")
+
+
+# ------------------------------------------------------------ collecting
+
+
+class ContractModule(pytest.Module):
+    """A module of contracts. What the project calls its test files, classes and functions does not count in it."""
+
+    def classnamefilter(self, name: str) -> bool:
+        """Leave classes to `pytest_pycollect_makeitem`."""
+        return False
+
+
+class ContractClass(pytest.Class):
+    """A class of contracts."""
+
+    def funcnamefilter(self, name: str) -> bool:
+        """Each method ``test_...`` is a contract."""
+        return name.startswith("test_")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Add the contracts to the project's own tests, whatever files were named; ``-k`` and ``-m`` choose among all."""
+    if not _wanted(config):
+        return
+    from trainkit.testing.contract import contract_modules
+
+    for module in contract_modules():
+        name = module.__name__.rpartition(".")[2]
+        collector: Any = ContractModule.from_parent(
+            session, path=CONTRACTS / f"{name}.py", nodeid=f"contracts/{name}.py"
+        )
+        collector.obj = module
+        items.extend(session.genitems(collector))
 
 
 def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
-) -> pytest.Collector | None:
+) -> pytest.Collector | list[pytest.Item] | None:
     """Collect contracts in their own modules; where a test module imports one, to derive from it, nothing is."""
-    from trainkit.testing.contract import Contract
-
-    if not isinstance(obj, type) or not issubclass(obj, Contract):
+    if (base := _contract()) is None or not isinstance(obj, type) or not issubclass(obj, base):
         return None
-    if collector.path.parent == CONTRACTS and obj.__module__ == f"trainkit.testing.contracts.{collector.path.stem}":
-        return pytest.Class.from_parent(collector, name=name, obj=obj)
-    return None
+    if isinstance(collector, ContractModule):
+        own = obj.__module__ == collector.obj.__name__
+        return ContractClass.from_parent(collector, name=name, obj=obj) if own else []
+    return [] if obj.__module__.startswith("trainkit.testing.") else None
+
+
+def _contract() -> type[Contract] | None:
+    """The base of contracts; ``None`` where nobody has imported it, so that no class can derive from it."""
+    found = sys.modules.get("trainkit.testing.contract")
+    return getattr(found, "Contract", None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give each contract its components."""
-    from trainkit.testing.contract import Contract, contract_of
-
     held = metafunc.cls
-    if not isinstance(held, type) or not issubclass(held, Contract) or "component" not in metafunc.fixturenames:
+    base = _contract()
+    if base is None or not isinstance(held, type) or not issubclass(held, base):
         return
-    from trainkit.testing.select import selected
+    from trainkit.component import Component
 
-    found = [held.component] if held.component is not None else selected(metafunc.config, held.kind)
-    name = contract_of(metafunc.function.__name__)
-    metafunc.parametrize(
-        "component",
-        [pytest.param(one, marks=_marks(one, name, held.builds), id=f"{one.kind}-{one.name}") for one in found],
-    )
+    if "component" not in metafunc.fixturenames:
+        return
+    found: Sequence[Component]
+    if isinstance(held.component, Component):
+        found = [held.component]
+    elif held.component is not None:  # a fixture of the class makes it
+        return
+    else:
+        from trainkit.testing.select import selected
+
+        found = selected(metafunc.config, held.kind)
+    metafunc.parametrize("component", _parameters(found, metafunc.function.__name__, held.builds))
+
+
+def _parameters(components: Iterable[Component], test: str, builds: bool) -> list[Any]:
+    from trainkit.testing.contract import contract_of
+
+    name = contract_of(test)
+    return [pytest.param(one, marks=_marks(one, name, builds), id=f"{one.kind}-{one.name}") for one in components]
 
 
 def _marks(component: Component, name: str, builds: bool) -> list[pytest.MarkDecorator]:

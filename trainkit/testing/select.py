@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from trainkit.component import Component
+from trainkit.plugin import Plugin
 from trainkit.testing.build import installed
 
 
@@ -18,42 +20,60 @@ def selected(config: pytest.Config, kind: str) -> list[Component]:
     Raises:
         pytest.UsageError: if a distribution that is named supplies no component.
     """
-    names = tuple(config.getoption("--trainkit-dist")) or _project(config.rootpath)
-    return [one for one in _components(names) if kind in ("", one.kind)]
+    names = tuple(config.getoption("--trainkit-dist"))
+    components = _named(names) if names else _of_the_project(config.rootpath / "pyproject.toml")
+    return [one for one in components if kind in ("", one.kind)]
 
 
 @functools.cache
-def _components(names: tuple[str, ...]) -> list[Component]:
-    plugins = installed()
-    known = {_plain(plugin.distribution) for plugin in plugins.plugins}
+def _named(names: tuple[str, ...]) -> list[Component]:
+    found = []
     for name in names:
-        if _plain(name) not in known:
-            raise pytest.UsageError(
-                f"--trainkit-dist {name}: no installed distribution of that name has a plugin; installed: "
-                f"{', '.join(sorted(known))}"
-            )
-    wanted = [plugin for plugin in plugins.plugins if _plain(plugin.distribution) in map(_plain, names)]
-    for plugin in wanted:
+        if not (plugins := _plugins_of(name)):
+            message = f"--trainkit-dist {name}: no installed distribution of that name has a plugin"
+            raise pytest.UsageError(f"{message}; installed: {_installed()}")
+        found.extend(_components(plugins))
+    return found
+
+
+@functools.cache
+def _of_the_project(file: Path) -> list[Component]:
+    """The components of the project whose tests run."""
+    try:
+        name = str(tomllib.loads(file.read_text(encoding="utf-8"))["project"]["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = {OSError: "it cannot be read", ValueError: "it is no TOML"}.get(type(error), "it has no project.name")
+        why = "there is no such file" if isinstance(error, FileNotFoundError) else why
+        raise pytest.UsageError(
+            f"which distribution is meant? {file} does not say it, as {why}; add --trainkit-dist NAME, "
+            f"one of: {_installed()}"
+        ) from None
+    if not (plugins := _plugins_of(name)):
+        raise pytest.UsageError(
+            f"{file}: the distribution '{name}' is not installed, or has no entry point in the group 'trainkit'; "
+            f"pip install -e . in {file.parent}, again whenever entry points change"
+        )
+    return _components(plugins)
+
+
+def _plugins_of(name: str) -> list[Plugin]:
+    return [plugin for plugin in installed().plugins if _plain(plugin.distribution) == _plain(name)]
+
+
+def _components(plugins: list[Plugin]) -> list[Component]:
+    for plugin in plugins:
         if plugin.error:
             raise pytest.UsageError(plugin.error)
-    return [component for plugin in wanted for component in plugin.components]
+    found = [component for plugin in plugins for component in plugin.components]
+    if not found:
+        raise pytest.UsageError(f"{plugins[0]} lists no component: trainkit_components gives none")
+    return found
 
 
-def _project(root: Path) -> tuple[str, ...]:
-    """The distribution of the project whose tests run.
-
-    Raises:
-        pytest.UsageError: if there is none.
-    """
-    file = root / "pyproject.toml"
-    try:
-        return (str(tomllib.loads(file.read_text(encoding="utf-8"))["project"]["name"]),)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise pytest.UsageError(
-            f"{file} does not say which distribution this is ({error}); name it with --trainkit-dist"
-        ) from None
+def _installed() -> str:
+    return ", ".join(sorted({_plain(plugin.distribution) for plugin in installed().plugins}))
 
 
 def _plain(name: str) -> str:
     """A distribution's name as installers compare it."""
-    return name.lower().replace("_", "-").replace(".", "-")
+    return re.sub(r"[-_.]+", "-", name).lower()
