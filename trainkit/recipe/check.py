@@ -44,8 +44,11 @@ def check_recipe(composed: Composed, problems: list[Problem], plugins: Plugins) 
     checker = _Checker(composed, plugins)
     filled = FilledTables(checker.tables(), composed)
     recipe = Recipe(filled, checker.components, [], composed.name, checker.notes, plugins, checker.defaults)
+    found = [*problems, *checker.problems]
+    if checker.lacking:  # what parts say of each other cannot be known while some are not there
+        raise RecipeError(found)
     recipe.order, order_problems = hook_order(recipe)
-    found = [*problems, *checker.problems, *order_problems, *check_pairs(recipe), *check_paths(recipe)]
+    found += [*order_problems, *check_pairs(recipe), *check_paths(recipe)]
     if "search" in filled:
         recipe.search, wrong = read_search(recipe)
         found.extend(wrong)

@@ -49,11 +49,11 @@ def find_component(
 
 def _unknown(plugins: Plugins, kind: str, use: str, place: Place, lacking: bool) -> list[Problem]:
     known = plugins.components(kind)
+    if lacking:  # also where the name is near another: 'adan' of a plugin that is not there is no slip for 'adam'
+        return []
     full = [f"{plugins.owner(component).package}:{name}" for name, found in known.items() for component in found]
     names = [*known, *full] if ":" in use else list(known)
     near = nearest(use, names)
-    if lacking and near is None:
-        return []
     cure = did_you_mean(use, names) + f"installed {plural(kind)}: {installed_names(plugins, kind)}"
     for plugin in plugins.broken:
         cure += f"\n{shown(plugin.error.splitlines()[0], 300)}"

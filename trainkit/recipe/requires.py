@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainkit.errors import Problem
+from trainkit.errors import Place, Problem
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.text import shown
 
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
 
 def check_requires(composed: Composed) -> list[Problem]:
-    """Say which of the required distributions is missing or of another version, with the command that installs it."""
+    """Say which required distributions are missing or of another version, with one command that installs them."""
     written: Any = composed.tables.get("requires", [])
     if not isinstance(written, list):
         return []
-    problems = []
+    problems: list[Problem] = []
+    lacking: list[_Lacking] = []
     for number, text in enumerate(written):
-        if isinstance(text, str) and (problem := _check(composed, number, text)) is not None:
-            problems.append(problem)
+        if isinstance(text, str):
+            found = _check(composed, number, text)
+            if isinstance(found, Problem):
+                problems.append(found)
+            elif found is not None:
+                lacking.append(found)
+    if lacking:
+        first, *others = lacking
+        message = "".join([f"the recipe needs {first.said}", *(f"\n  and {other.said}" for other in others)])
+        command = "pip install " + " ".join(f"'{one.requirement}'" for one in lacking)
+        install = f"install {'them' if others else 'it'} with: {command}"
+        problems.append(Problem(first.place, message, install, environment=True))
     return problems
 
 
-def _check(composed: Composed, number: int, text: str) -> Problem | None:
+class _Lacking(NamedTuple):
+    """A distribution that is not there as it is required."""
+
+    place: Place
+    requirement: Requirement
+    said: str
+
+
+def _check(composed: Composed, number: int, text: str) -> Problem | _Lacking | None:
     import importlib.metadata
 
     from packaging.requirements import InvalidRequirement, Requirement
@@ -37,12 +59,10 @@ def _check(composed: Composed, number: int, text: str) -> Problem | None:
         return Problem(place, message, 'such as requires = ["trainkit-lion>=0.2"]')
     if requirement.marker is not None and not requirement.marker.evaluate():
         return None
-    install = f"install it with: pip install '{requirement}'"
     try:
         version = importlib.metadata.version(requirement.name)
     except (importlib.metadata.PackageNotFoundError, ValueError):
-        return Problem(place, f"the recipe needs '{shown(text)}', which is not installed", install, environment=True)
+        return _Lacking(place, requirement, f"'{shown(text)}', which is not installed")
     if requirement.specifier.contains(version, prereleases=True):
         return None
-    message = f"the recipe needs '{shown(text)}', but {requirement.name} {version} is installed"
-    return Problem(place, message, install, environment=True)
+    return _Lacking(place, requirement, f"'{shown(text)}', but {requirement.name} {version} is installed")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trainkit.recipe.filled import Origin, Recipe
+from trainkit.recipe.needs import requirements
 from trainkit.recipe.text import Path, dotted, show_key, shown_value, toml_key
 from trainkit.tables import COMPONENT_TABLES
 
@@ -16,13 +17,14 @@ _SPACE = ("search", "space")
 
 
 def fill_toml(recipe: Recipe) -> str:
-    """The whole recipe with all its defaults: this text alone gives the same recipe again."""
-    top = {key: value for key, value in recipe.tables.items() if not _is_tables(key, value)}
-    for key, value in recipe.tables.items():
+    """The whole recipe with all its defaults: this text alone gives the same recipe again, or says what it lacks."""
+    tables = {**recipe.tables, "requires": requirements(recipe)}
+    top = {key: value for key, value in tables.items() if not _is_tables(key, value)}
+    for key, value in tables.items():
         # An empty list is said where leaving it out would bring a default back.
         if value == [] and key in COMPONENT_TABLES and COMPONENT_TABLES[key].default:
             top[key] = value
-    rest = {key: value for key, value in recipe.tables.items() if key not in top and value != []}
+    rest = {key: value for key, value in tables.items() if key not in top and value != []}
     return "\n".join(_table({**top, **rest}, (), ()))
 
 

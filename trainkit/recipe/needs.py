@@ -1,0 +1,86 @@
+"""The distributions beside trainkit that a recipe needs, with the installed versions: what ``requires`` should name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from trainkit.manager import Plugins
+from trainkit.plugin import Plugin
+from trainkit.recipe.filled import Recipe
+
+_OWN = "trainkit"
+# Nothing older than what was installed is known to do; what pins or excludes versions stays as the user wrote it.
+_LEAST = (">=", ">")
+_EXACT = ("==", "===")
+
+
+def requirements(recipe: Recipe) -> list[str]:
+    """What the recipe requires, and every distribution that supplies its components, not older than what is installed.
+
+    What supplies components without being installed, through ``-p``, is left out.
+    """
+    return with_least(recipe.tables.get("requires", []), in_use(recipe.plugins_in_use()))
+
+
+def in_use(plugins: Iterable[Plugin]) -> dict[str, str]:
+    """The distributions of plugins with their versions, trainkit's own apart, in the order of their names."""
+    found = {plugin.distribution: plugin.version for plugin in plugins if plugin.version != "not installed"}
+    return {name: version for name, version in sorted(found.items()) if name != _OWN}
+
+
+def shipping(package: str, plugins: Plugins) -> tuple[str, str]:
+    """The distribution that ships the recipes of a package, and its version; the package itself where none is known.
+
+    Args:
+        package: as in ``package:name``.
+        plugins: the plugins of this process.
+    """
+    if package == _OWN:
+        from trainkit import __version__
+
+        return _OWN, __version__
+    for plugin in plugins.plugins:
+        if package in (plugin.package, plugin.distribution):
+            return plugin.distribution, plugin.version
+    import importlib.metadata
+
+    names = importlib.metadata.packages_distributions().get(package, [])
+    return (names[0], importlib.metadata.version(names[0])) if names else (package, "")
+
+
+def with_least(written: Iterable[str], installed: Mapping[str, str]) -> list[str]:
+    """Requirements that name each installed distribution, with its version as the least that will do.
+
+    Args:
+        written: requirements as a recipe has them.
+        installed: distributions and their versions.
+    """
+    if not installed:
+        return list(written)
+    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.specifiers import SpecifierSet
+    from packaging.utils import canonicalize_name
+    from packaging.version import InvalidVersion, Version
+
+    least: dict[str, str] = {}
+    for name, version in installed.items():
+        try:
+            least[name] = f">={Version(version).public}"
+        except InvalidVersion:  # of an old package; any version is better than none
+            least[name] = ""
+    found: list[str] = []
+    by_name = {canonicalize_name(name): name for name in least}
+    for text in written:
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement:
+            found.append(text)
+            continue
+        counts = requirement.marker is None or requirement.marker.evaluate()
+        name = by_name.pop(canonicalize_name(requirement.name), None) if counts else None
+        kept = [part for part in requirement.specifier if part.operator not in _LEAST]
+        if name is not None and least[name] and not any(part.operator in _EXACT for part in kept):
+            requirement.specifier = SpecifierSet(",".join([*map(str, kept), least[name]]))
+            text = str(requirement)
+        found.append(text)
+    return found + [f"{name}{least[name]}" for name in by_name.values()]
