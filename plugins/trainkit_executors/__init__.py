@@ -39,7 +39,7 @@ def lanes(*, lanes: PositiveInt = 32) -> Executor:
     """Trials trained together as lanes of one vectorised model, in the process of the search, with the same results.
 
     Trials that differ in more than numbers are trained in groups, and those that cannot be lanes one by one, with the
-    reason; docs/search.md says what can be a lane.
+    reason; docs/searching.md says what can be a lane.
 
     Args:
         lanes: how many trials at once at the most; fewer where memory is short.
