@@ -166,16 +166,18 @@ def trainkit_components() -> list[Component]:
     """The searchers."""
     repeatable, several = {"repeatable": True}, {"multi_objective": True}
     optuna, over = {"optuna": SEARCH}, {"over": {"use": "random"}}
+    in_order = {"another_seed_another_study": "a grid is tried in order; the seed decides where sample = true"}
+    copies = {"tries_no_point_of_a_small_space_twice": "a population stands side by side, and may have equal points"}
     return [
         Component("searcher", asha, example=over),
         Component("searcher", bayesian, capabilities=several, libraries=optuna),
         Component("searcher", cmaes, libraries={"cmaes": SEARCH}),
         Component("searcher", coarse_to_fine, example={"stages": ["1ep", "5ep"]}),
         Component("searcher", genetic, capabilities=several, libraries=optuna),
-        Component("searcher", grid, example={"points": 3}, capabilities=repeatable),
+        Component("searcher", grid, example={"points": 3}, capabilities=repeatable, exempt=in_order),
         Component("searcher", hyperband, example=over, capabilities=repeatable),
         Component("searcher", median_stopping, example={**over, "after": 0.3}),
-        Component("searcher", pbt, capabilities=repeatable),
+        Component("searcher", pbt, capabilities=repeatable, exempt=copies),
         Component("searcher", random, capabilities=repeatable),
         Component("searcher", sobol, capabilities=repeatable),
         Component("searcher", successive_halving, example=over, capabilities=repeatable),

@@ -92,7 +92,8 @@ class Genetic(Proposing):
             self._places += 1
 
     def _genes_of(self, trial: Trial) -> Genes:
-        source = generator(self.seed, trial.number)
+        own = trial.number >= 0  # those of earlier studies have numbers below 0, which no generator takes
+        source = generator(self.seed, trial.number) if own else generator(self.seed, 1, -trial.number)
         shares = source.random(len(self.space)).tolist()
         genes = {
             dimension.name: trial.point.get(dimension.name, dimension.at(share))

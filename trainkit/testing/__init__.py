@@ -24,16 +24,21 @@ if TYPE_CHECKING:
     from trainkit.testing.contract import Contract as Contract
     from trainkit.testing.contract import contract_names as contract_names
     from trainkit.testing.contracts.schedule import ScheduleContract as ScheduleContract
+    from trainkit.testing.contracts.searcher import SearcherContract as SearcherContract
+    from trainkit.testing.simulated import Simulated as Simulated
+    from trainkit.testing.simulated import simulate as simulate
     from trainkit.testing.tiny import TinyRun as TinyRun
 
 _MODULES = {
     "contract": ("Contract", "contract_names"),
     "contracts.schedule": ("ScheduleContract",),
+    "contracts.searcher": ("SearcherContract",),
+    "simulated": ("Simulated", "simulate"),
     "tiny": ("TinyRun",),
 }
 _HOMES = {name: f"trainkit.testing.{module}" for module, names in _MODULES.items() for name in names}
 
-__all__ = ["Contract", "ScheduleContract", "TinyRun", "contract_names"]
+__all__ = ["Contract", "ScheduleContract", "SearcherContract", "Simulated", "TinyRun", "contract_names", "simulate"]
 
 
 def __getattr__(name: str) -> Any:

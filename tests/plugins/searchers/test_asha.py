@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.plugins.searchers.simulated import RATES, Listed, bowl, planned, rate, replays, simulate
 from trainkit import Objective, Order
+from trainkit.testing.simulated import RATES, Listed, bowl, planned, rate, replays, simulate
 from trainkit_searchers import asha, bayesian, cmaes, genetic, hyperband, random, sobol, successive_halving
 
 

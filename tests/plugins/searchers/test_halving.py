@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.plugins.searchers.simulated import RATES, Listed, bowl, planned, rate, replays, simulate
 from trainkit import Objective, Order, Point, Trial
+from trainkit.testing.simulated import RATES, Listed, bowl, planned, rate, replays, simulate
 from trainkit_searchers import hyperband, random, successive_halving
 from trainkit_searchers.brackets import fitting_sizes
 

@@ -12,8 +12,8 @@ import optuna
 import pytest
 
 import trainkit_searchers as searchers
-from tests.plugins.searchers.simulated import simulate
 from trainkit import Dimension, Limit, Objective, Order, Space, Trial
+from trainkit.testing.simulated import simulate
 
 LOSS = (Objective("val.loss"),)
 SPACE = Space(

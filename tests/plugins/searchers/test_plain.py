@@ -9,8 +9,8 @@ import time
 import pytest
 
 import trainkit_searchers as searchers
-from tests.plugins.searchers.simulated import simulate
 from trainkit import Dimension, Limit, Objective, Order, Space, Trial
+from trainkit.testing.simulated import simulate
 from trainkit_searchers.points import Product, all_points
 
 LOSS = (Objective("val.loss"),)

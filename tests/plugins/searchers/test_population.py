@@ -8,8 +8,8 @@ from typing import Any
 import numpy
 import pytest
 
-from tests.plugins.searchers.simulated import RATES, bowl, planned, replays, simulate
 from trainkit import Dimension, Limit, Objective, Order, Space, Trial
+from trainkit.testing.simulated import RATES, bowl, planned, replays, simulate
 from trainkit_searchers import pbt, random
 from trainkit_searchers.exploring import explored, stays
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.plugins.searchers.simulated import RATES, Listed, bowl, rate, replays, simulate
 from trainkit import Objective, Order, Trial
+from trainkit.testing.simulated import RATES, Listed, bowl, rate, replays, simulate
 from trainkit_searchers import asha, median_stopping, random, threshold_stopping
 
 
