@@ -47,7 +47,7 @@ def test_every_public_name_exists_and_says_what_it_is():
 def test_every_plugin_is_packaged_joined_and_held_to_the_borders():
     names = [folder.name for folder in PLUGINS]
     wheel = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert wheel == ["trainkit", *(f"plugins/{name}" for name in names)]
+    assert wheel == ["trainkit", *(f"plugins/{name}" for name in names), "docs"]
     assert sorted(PROJECT["project"]["entry-points"]["trainkit"].values()) == names
     linter = PROJECT["tool"]["importlinter"]
     assert linter["root_packages"] == ["trainkit", *names]
