@@ -38,8 +38,9 @@ class Several(nn.Module, ABC):
         """The members' mean, ``(batch, outputs)``: logarithms of probabilities, the logit, or numbers."""
         given = self.each(inputs)
         self._given = given if self.training else None
-        weights = torch.full((self.members,), 1 / self.members, device=given.device)
-        return combine(given.float(), weights, "probability", self.task)
+        given = given.to(torch.promote_types(given.dtype, torch.float32))
+        weights = torch.full((self.members,), 1 / self.members, dtype=given.dtype, device=given.device)
+        return combine(given, weights, "probability", self.task)
 
     @hookimpl
     def trainkit_loss(self, run: Run, batch: Batch) -> Tensor:
