@@ -15,6 +15,9 @@ os.environ["TRAINKIT_PLUGIN_CACHE"] = "off"
 
 import pytest
 
+# Distributions of their own, which are tested where they are installed: .ci/third_party.
+collect_ignore = ["third_party"]
+
 # Each process imports torch and collects all tests: seconds, and most of a gigabyte in the end. More than so many cost
 # more than they save; and a container may see more cores than it may use.
 MOST_PROCESSES = 8
