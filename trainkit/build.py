@@ -26,6 +26,7 @@ from trainkit.feed import make_feed
 from trainkit.fit import check_fit, samples_of, use_channels_last
 from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
+from trainkit.guarded import guard_loggers
 from trainkit.hooking import has_hooks, run_hook_manager
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
@@ -149,6 +150,7 @@ def prepare(
     reactions = make_reactions(builder)
     built |= {f"listener.{i}": listener for i, listener in enumerate(listeners)}
     manager = run_hook_manager(Defaults(), recipe.plugins_in_use(), built)
+    guard_loggers(manager, built, plugins, say)
     manager.register(GroupDefaults(recipe), "trainkit groups")
     if has_hooks(model):
         manager.register(model, "model")
