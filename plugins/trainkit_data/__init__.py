@@ -10,6 +10,12 @@ from trainkit_data.shipped import breast_cancer, diabetes, digits, synthetic, wi
 
 _SKLEARN = {"sklearn": "pip install scikit-learn"}
 _PILLOW = {"PIL": "pip install pillow"}
+_OF_THE_USER = {"builds_from_its_example": "it reads files of the user's own"}
+_DOWNLOADED = {"builds_from_its_example": "it is downloaded"}
+_BY_PLACE = {
+    "the_order_in_a_batch_does_not_matter": "the partner of a sample is drawn by place, as published: any sample "
+    "of the batch, itself included"
+}
 
 
 @hookimpl
@@ -21,16 +27,18 @@ def trainkit_components() -> list[Component]:
         Component("data", breast_cancer, example={"task": "binary"}, libraries=_SKLEARN),
         Component("data", diabetes, example={"standardise_targets": True}, libraries=_SKLEARN),
         Component("data", synthetic, example={"task": "classification", "samples": 96, "features": [8]}),
-        Component("data", csv, example={"path": "table.csv", "target": "label", "missing": "mean"}),
-        Component("data", arrays, example={"path": "arrays.npz"}),
-        Component("data", image_folder, example={"path": "images", "size": 32}, libraries=_PILLOW),
-        Component("data", cifar10, example={"val": 0.1}),
-        Component("data", cifar100, example={"val": 0.1}),
-        Component("data", mnist, example={"val": 0.1}),
-        Component("data", fashion_mnist, example={"val": 0.1}),
+        Component(
+            "data", csv, example={"path": "table.csv", "target": "label", "missing": "mean"}, exempt=_OF_THE_USER
+        ),
+        Component("data", arrays, example={"path": "arrays.npz"}, exempt=_OF_THE_USER),
+        Component("data", image_folder, example={"path": "images", "size": 32}, libraries=_PILLOW, exempt=_OF_THE_USER),
+        Component("data", cifar10, example={"val": 0.1}, exempt=_DOWNLOADED),
+        Component("data", cifar100, example={"val": 0.1}, exempt=_DOWNLOADED),
+        Component("data", mnist, example={"val": 0.1}, exempt=_DOWNLOADED),
+        Component("data", fashion_mnist, example={"val": 0.1}, exempt=_DOWNLOADED),
         Component("augmentation", random_crop, example={"padding": 4, "mode": "reflect"}),
         Component("augmentation", flip, example={"probability": 0.5}),
         Component("augmentation", cutout, example={"size": 8}),
-        Component("augmentation", mixup, example={"alpha": 0.2}),
-        Component("augmentation", cutmix, example={"alpha": 1.0, "probability": 0.5}),
+        Component("augmentation", mixup, example={"alpha": 0.2}, exempt=_BY_PLACE),
+        Component("augmentation", cutmix, example={"alpha": 1.0, "probability": 0.5}, exempt=_BY_PLACE),
     ]

@@ -19,6 +19,7 @@ from trainkit.feed.order import Chance
 from trainkit.protocols import Draw
 from trainkit.testing.build import made
 from trainkit.testing.contract import Contract
+from trainkit.testing.kept import once_for_each
 
 # What the core takes for a refusal where it pushes the first samples through a run.
 REFUSALS = (RuntimeError, ValueError, IndexError, DataError)
@@ -87,7 +88,7 @@ def _classes(shape: tuple[int, ...], count: int) -> DataSpec:
 
 CASES = (
     Case("a table of 5 classes", _classes((6,), 5)),
-    Case("grey images of 10 classes", _classes((1, 8, 8), 10)),
+    Case("grey images of 10 classes", _classes((1, 28, 28), 10)),
     Case("colour images of 5 classes, stored as bytes", _classes((3, 32, 32), 5), whole=True),
     Case("a table of two classes with one logit", DataSpec((6,), "binary", 1, ("no", "yes"), (30, 10))),
     Case("a table with one number to predict", DataSpec((6,), "regression", 1)),
@@ -110,7 +111,6 @@ class OnData(Contract):
 
 
 Tried = list[tuple[Case, Exception | None]]
-_TRIED: dict[int, tuple[Component, Tried]] = {}  # with the component, so that no other gets its number
 
 
 def fitting(component: Component) -> list[Case]:
@@ -121,11 +121,10 @@ def fitting(component: Component) -> list[Case]:
     return found
 
 
+@once_for_each
 def tried(component: Component) -> Tried:
     """Each kind of data, and what the component raised that was built for it and given its first samples."""
-    if id(component) not in _TRIED:
-        _TRIED[id(component)] = component, [(case, _refusal(component, case)) for case in CASES]
-    return _TRIED[id(component)][1]
+    return [(case, _refusal(component, case)) for case in CASES]
 
 
 def _refusal(component: Component, case: Case) -> Exception | None:
