@@ -16,6 +16,7 @@ from trainkit.recipe.sources import base_hashes
 from trainkit.recipe.text import Path, lookup
 
 if TYPE_CHECKING:
+    from trainkit.recipe.packed import Pack
     from trainkit.recipe.searching import SearchPlan
 
 
@@ -81,6 +82,7 @@ class Recipe:
         plugins: the plugins it was checked against.
         defaults: the signature's default of each key that has one.
         search: what ``[search]`` says; ``None`` where there is none.
+        pack: the pack that it was in, if any.
     """
 
     tables: FilledTables
@@ -91,6 +93,7 @@ class Recipe:
     plugins: Plugins = field(repr=False)
     defaults: dict[Path, Any] = field(default_factory=dict, repr=False)
     search: SearchPlan | None = field(default=None, repr=False)
+    pack: Pack | None = field(default=None, repr=False)
 
     def plugins_in_use(self) -> list[Plugin]:
         """The plugins that supply the recipe's components, in the order in which they are installed."""
