@@ -9,6 +9,7 @@ Nothing comes from the network.
 from __future__ import annotations
 
 import inspect
+import operator
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ import tomli
 from sphinx.application import Sphinx
 
 import trainkit
+import trainkit.testing
 from trainkit.manager import Plugins
 from trainkit.pages import component_page, one_line, page_file, recipes_by_component, table_row, title
 
@@ -133,8 +135,10 @@ def with_lists(text: str) -> str:
 def documented(names: list[str]) -> str:
     """A block that has Sphinx show public names, with their signatures and docstrings."""
     lines = ["```{eval-rst}"]
+    if names == ["testing.*"]:
+        names = [f"testing.{name}" for name in trainkit.testing.__all__]
     for name in names:
-        value = getattr(trainkit, name)
+        value = operator.attrgetter(name)(trainkit)
         what = "class" if inspect.isclass(value) else "function"
         lines += [f".. auto{what}:: trainkit.{name}", "   :members:" if what == "class" else "", ""]
     return "\n".join([*lines, "```"])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import trainkit
 from trainkit import hookspecs
 from trainkit.arguments import OPTIONS, VERBS
 from trainkit.cli import main
@@ -113,3 +114,19 @@ def test_the_commands_of_the_docs_work(lab, capsys):
         smoke = ["--smoke", "-q"] if command.startswith("my_recipe") else []
         assert main([*command.split(), *smoke]) == 0, capsys.readouterr().err
     assert "Rise in a straight line" in capsys.readouterr().out
+
+
+def test_the_page_of_public_names_has_each_once():
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    listed = [name for block in blocks(page, "api") for name in block.split()]
+    told = re.findall(r"^(?:\| )?`(\w+)` (?:is|decorates|\|)", page, re.MULTILINE)
+    assert sorted([name for name in listed if name != "testing.*"] + told) == trainkit.__all__
+    assert "testing.*" in listed
+
+
+def test_every_page_is_in_the_menu_of_the_site():
+    menus = re.findall(r"```{toctree}\n(.*?)```", (DOCS / "index.md").read_text(encoding="utf-8"), re.DOTALL)
+    listed = [line for menu in menus for line in menu.splitlines() if line and not line.startswith(":")]
+    pages = {file.stem for file in DOCS.glob("*.md")} - {"index"}
+    assert sorted(page for page in listed if "/" not in page) == sorted(pages)
+    assert all((DOCS.parent / f"{page.partition('/')[2]}.md").is_file() for page in listed if "/" in page)

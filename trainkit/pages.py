@@ -231,6 +231,8 @@ def _used_in(value: Any, kind: str) -> Iterator[tuple[str, str]]:
         if isinstance(value.get("use"), str):
             yield kind, value["use"]
         for key, inner in value.items():
+            if isinstance(inner, str) and key in _KINDS_WITHIN:  # executor = "processes"
+                yield _KINDS_WITHIN[key], inner
             yield from _used_in(inner, _KINDS_WITHIN.get(key, kind))
 
 

@@ -149,12 +149,14 @@ def test_recipes_are_found_by_what_they_name_at_any_depth():
             "search": {"use": "random", "executor": {"use": "lanes"}, "space": {"optimizer.use": ["sgd"]}},
         },
         "two": {"optimizer": {"use": "adamw"}, "metric": [{"use": "accuracy"}, {"use": "accuracy"}]},
+        "three": {"ensemble": {"use": "distil", "of": {"use": "seeds"}, "executor": "processes"}},
     }
     found = recipes_by_component(recipes)
     assert found["optimizer", "adamw"] == ["one", "two"]
     assert found["metric", "accuracy"] == ["two"]
     assert {("augmentation", "flip"), ("wrapper", "sam"), ("schedule", "linear"), ("reaction", "plateau")} <= set(found)
     assert {("searcher", "random"), ("executor", "lanes")} <= set(found)
+    assert {("ensembler", "seeds"), ("executor", "processes")} <= set(found)
 
 
 @pytest.mark.parametrize(
