@@ -47,6 +47,10 @@ VERBS = {
     "predict": ("RUN [--split SPLIT] [--out FILE]", "write what a finished run or ensemble predicts for a split"),
     "export": ("RUN --out FILE [--batch SIZE]", "write a finished run or ensemble as one program: .pt2 or .onnx"),
     "import-weights": ("FILE --out FILE [--key KEY]", "make safetensors of another program's .pt, .pth or .bin file"),
+    "new-plugin": (
+        "NAME --kind KIND [--out DIR]",
+        "make a project that holds a plugin: a component, a recipe, tests that pass",
+    ),
     "doctor": ("", "check versions, devices, plugins and folders of this machine"),
 }
 OPTIONS = {
@@ -71,6 +75,8 @@ OPTIONS = {
     "--origin": "(fill) show where each value comes from instead",
     "--batch SIZE": "(export) samples of each call; default: dynamic, any number",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
+    "--kind KIND": "(new-plugin) what its component is, such as schedule; `trainkit list` shows every kind",
+    "--template": "(new-plugin) print where the template lies, for Copier",
     "-p MODULE": "also use the plugin in this module or file; may be repeated",
     "--without PLUGIN": "leave an installed plugin out; may be repeated",
     "--json": "write one JSON object to standard output",
@@ -82,7 +88,7 @@ OPTIONS = {
 }
 _TAKES_VALUE = (
     *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
-    *("--trace", "--at", "--plot", "--metrics", "--split", "--out", "--key", "--use", "--batch"),
+    *("--trace", "--at", "--plot", "--metrics", "--split", "--out", "--key", "--use", "--batch", "--kind"),
 )
 _SPLITS = ("train", "val", "test")
 STUDY_LOG = "study.jsonl"  # the folder that has it holds a study
@@ -179,6 +185,11 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument(
             "--out", metavar="FILE", required=True, help="a new .safetensors file, or the folder for it"
         )
+    elif verb == "new-plugin":
+        parser.add_argument("name", nargs="?", metavar="NAME", help="of the new package, such as trainkit-triangle")
+        parser.add_argument("--kind", metavar="KIND", help=_help("--kind KIND"))
+        parser.add_argument("--out", metavar="DIR", help="the folder to make; default: NAME, in the working directory")
+        parser.add_argument("--template", action="store_true", help=_help("--template"))
     if verb in ("schema", "predict"):
         parser.add_argument("--out", metavar="FILE", help="file to write")
     if verb in ("run", "resume"):

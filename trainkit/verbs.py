@@ -99,6 +99,12 @@ def _plugins(session: Session) -> int:
     return 0
 
 
+def _new_plugin(session: Session) -> int:
+    from trainkit.new_plugin import new_plugin
+
+    return new_plugin(session)
+
+
 def _doctor(session: Session) -> int:
     from trainkit.doctor import diagnose
 
@@ -293,6 +299,7 @@ ACTS: Mapping[str, Callable[[Session], int]] = {
     "plugins": _plugins,
     "schema": _schema,
     "bench": _bench,
+    "new-plugin": _new_plugin,
     "doctor": _doctor,
     "import-weights": _import_weights,
     "report": _report,
