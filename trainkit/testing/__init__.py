@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
     from trainkit.testing.contract import Contract as Contract
     from trainkit.testing.contract import contract_names as contract_names
+    from trainkit.testing.contracts.augmentation import AugmentationContract as AugmentationContract
+    from trainkit.testing.contracts.data import DataContract as DataContract
+    from trainkit.testing.contracts.logger import LoggerContract as LoggerContract
+    from trainkit.testing.contracts.loss import LossContract as LossContract
+    from trainkit.testing.contracts.metric import MetricContract as MetricContract
+    from trainkit.testing.contracts.model import ModelContract as ModelContract
     from trainkit.testing.contracts.schedule import ScheduleContract as ScheduleContract
     from trainkit.testing.contracts.searcher import SearcherContract as SearcherContract
     from trainkit.testing.simulated import Simulated as Simulated
@@ -31,6 +37,12 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "contract": ("Contract", "contract_names"),
+    "contracts.augmentation": ("AugmentationContract",),
+    "contracts.data": ("DataContract",),
+    "contracts.logger": ("LoggerContract",),
+    "contracts.loss": ("LossContract",),
+    "contracts.metric": ("MetricContract",),
+    "contracts.model": ("ModelContract",),
     "contracts.schedule": ("ScheduleContract",),
     "contracts.searcher": ("SearcherContract",),
     "simulated": ("Simulated", "simulate"),
@@ -38,7 +50,21 @@ _MODULES = {
 }
 _HOMES = {name: f"trainkit.testing.{module}" for module, names in _MODULES.items() for name in names}
 
-__all__ = ["Contract", "ScheduleContract", "SearcherContract", "Simulated", "TinyRun", "contract_names", "simulate"]
+__all__ = [
+    "AugmentationContract",
+    "Contract",
+    "DataContract",
+    "LoggerContract",
+    "LossContract",
+    "MetricContract",
+    "ModelContract",
+    "ScheduleContract",
+    "SearcherContract",
+    "Simulated",
+    "TinyRun",
+    "contract_names",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:

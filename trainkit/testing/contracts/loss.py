@@ -143,8 +143,8 @@ class LossContract(OnData):
             for given, wanted in (
                 ((outputs, targets), (expected.detach(), gradient)),
                 (
-                    (outputs.view(3, 4, -1), targets.view(3, 4)),
-                    (expected.detach().view(3, 4), gradient.view(3, 4, -1)),
+                    (outputs.unflatten(0, (3, 4)), targets.unflatten(0, (3, 4))),
+                    (expected.detach().view(3, 4), gradient.unflatten(0, (3, 4))),
                 ),
             ):
                 if (found := sloped(*given)) is None:

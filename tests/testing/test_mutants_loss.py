@@ -1,0 +1,149 @@
+"""Each contract of losses catches a loss that breaks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.testing.mutants import Mutant, lacking
+from trainkit import Component, DataError, DataSpec, Loss
+from trainkit.testing import LossContract
+
+
+class Squares:
+    """Half the mean of squares, with all that a loss may have."""
+
+    def differences(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = outputs if outputs.dtype is torch.float64 else outputs.float()
+        return outputs - targets.reshape(outputs.shape)
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        return self.each(outputs, targets).mean()
+
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.differences(outputs, targets).square().mean(-1)
+
+    def sloped(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self.each(outputs, targets), 2 * self.differences(outputs, targets) / outputs.shape[-1]
+
+    def weight(self, targets: Tensor) -> Tensor:
+        return torch.tensor(float(len(targets)))
+
+
+class Wide(Squares):
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        return self.each(outputs, targets)
+
+
+class Summed(Squares):
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        return self.each(outputs, targets).sum()
+
+
+class Flat(Squares):
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        return super().__call__(outputs.detach(), targets) + 0 * outputs.sum()
+
+
+class Overflowing(Squares):
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return self.differences(outputs, targets).cosh().log().mean(-1)
+
+
+class Counting(Squares):
+    calls = 0
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        self.calls += 1
+        return super().__call__(outputs, targets) * self.calls
+
+
+class InPlace(Squares):
+    def differences(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs.sub_(targets.reshape(outputs.shape))
+
+
+class Coarse(Squares):
+    def differences(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return outputs - targets.reshape(outputs.shape).to(outputs.dtype)
+
+
+class TwiceEach(Squares):
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        return super().__call__(outputs, targets) / 2
+
+
+class Steep(Squares):
+    def sloped(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self.each(outputs, targets), 2 * self.differences(outputs, targets)
+
+
+class Constant(Squares):
+    def weight(self, targets: Tensor) -> Tensor:
+        return torch.tensor(1.0)
+
+
+class Looking(Squares):
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        found = super().__call__(outputs, targets)
+        return found if found > 0 else found * 0
+
+
+class OnCpu(Squares):
+    def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return super().each(outputs, targets) * torch.ones(len(outputs))
+
+
+def loss(kind: type[Any], **capabilities: bool) -> Component:
+    def factory(data_spec: DataSpec, /) -> Loss:
+        """Compare numbers."""
+        if data_spec.task != "regression":
+            raise DataError(f"needs numbers to predict, the task is {data_spec.task}")
+        found: Loss = kind()
+        return found
+
+    return Component("loss", factory, f"of_{kind.__name__.lower()}", capabilities=capabilities)
+
+
+def brusque() -> Component:
+    def factory(data_spec: DataSpec, /) -> Loss:
+        """Know nothing but numbers."""
+        made: dict[str, Loss] = {"regression": Squares()}
+        return made[data_spec.task]
+
+    return Component("loss", factory, "brusque")
+
+
+HEALTHY = loss(Squares, compiles=True)
+MUTANTS = [
+    Mutant(LossContract, name, defect, HEALTHY, because)
+    for name, defect, because in (
+        ("refuses_other_data_in_words", brusque(), "raises on a table of 5 classes; raise DataError"),
+        ("gives_a_scalar", loss(Wide), r"gives shape \(12,\); give the mean"),
+        ("is_the_mean_over_samples", loss(Summed), "3 batches make .* together they are"),
+        ("is_differentiable", loss(Flat), "its gradient is zero"),
+        ("is_finite_on_extremes", loss(Overflowing), "outputs of 10000: gives inf"),
+        ("remembers_nothing", loss(Counting), "at first, .* after other batches"),
+        ("leaves_its_arguments_alone", loss(InPlace), "changes outputs or targets in place"),
+        ("is_computed_in_float32_at_least", loss(Coarse), "torch.bfloat16 of bfloat16 outputs"),
+        ("each_is_the_loss_of_each_sample", loss(TwiceEach), "each is not the loss of each sample alone"),
+        ("sloped_is_the_gradient_of_each", loss(Steep), "gives other gradients than those of each"),
+        ("weighs_batches_by_their_targets", loss(Constant), "1.0 and 1.0 of two batches, and 1.0 of both"),
+        ("gives_each_lane_its_own_loss", loss(Looking), "torch.vmap: .*declare lanes: False"),
+        ("compiles_as_declared", loss(Looking, compiles=True), "declares compiles, and cannot be traced"),
+        ("runs_on_any_device_without_waiting", loss(OnCpu), "does not work on a device whose values it cannot see"),
+    )
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_contract_catches(mutant: Mutant, tmp_path: Path) -> None:
+    mutant.check(tmp_path)
+
+
+def test_no_contract_lacks_a_planted_defect() -> None:
+    assert not lacking(LossContract, MUTANTS)
