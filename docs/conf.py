@@ -34,6 +34,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 root_doc = "index"
 exclude_patterns: list[str] = []
 highlight_language = "none"  # indented blocks are commands, outputs and formulas
+smartquotes = False  # what stands in quotes is often to be typed
 default_role = "literal"  # single backticks in docstrings are code, as in Markdown
 suppress_warnings = ["config.cache"]  # settings below that are functions or classes
 myst_heading_anchors = 4  # the anchors that links between pages use, as hosts of repositories make them
