@@ -240,3 +240,22 @@ def test_environment_changes_nothing(load: Load, base: str, monkeypatch: pytest.
     monkeypatch.setitem(os.environ, "LR", "9")
     recipe = load(base, ["data.root=$LR/${LR}"])
     assert recipe.tables["data"]["root"] == "$LR/${LR}"
+
+
+@pytest.mark.parametrize("name", ["trainkit_robust:fast", "trainkit_fresh:fast", "lab:fast"])
+def test_the_recipe_of_a_package_that_is_not_installed_is_not_taken_for_a_slip_of_the_pen(load, name):
+    """That other packages are called trainkit_something too makes them no nearer."""
+    with pytest.raises(RecipeError) as caught:
+        load(f'extends = "{name}"\n')
+    (problem,) = caught.value.problems
+    assert problem.environment
+    assert f"no package '{name.partition(':')[0]}' is installed; install it" in str(problem)
+    assert len(str(problem)) < 400
+
+
+def test_a_misspelt_package_is_a_slip_of_the_pen(load):
+    with pytest.raises(RecipeError) as caught:
+        load('extends = "trainkti:mlp_digits"\n')
+    (problem,) = caught.value.problems
+    assert not problem.environment
+    assert "did you mean 'trainkit:mlp_digits'?" in str(problem)

@@ -97,19 +97,26 @@ def _read_packaged(reference: str, place: Place, plugins: Plugins) -> Source:
         known = packaged_recipes(plugins)
         message = f"no installed recipe is called '{shown(reference)}'"
         # A package that is there without such a recipe is a slip of the pen; one that is not there is not installed.
-        packages = {"trainkit", *(plugin.package for plugin in plugins.plugins)}
-        if not _importable(package) and nearest(package, packages) is None:
+        # That many packages are called trainkit_something makes none of them near another.
+        packages = {"trainkit": "trainkit"} | {_own_part(plugin.package): plugin.package for plugin in plugins.plugins}
+        if not _importable(package) and nearest(_own_part(package), packages) is None:
             cure = (
                 f"no package '{shown(package)}' is installed; install it, or take the name from `trainkit list recipes`"
             )
             raise RecipeError([Problem(place, message, cure, environment=True)])
         same = [f"{package}:{other}" for other in _shipped(package)]
-        cure = did_you_mean(reference, [*same, *known]) + f"installed recipes: {', '.join(same or known) or 'none'}"
+        some = ", ".join(same) if same else "`trainkit list recipes` names them"
+        cure = did_you_mean(reference, [*same, *known]) + f"installed recipes: {some}"
         raise RecipeError([Problem(place, message, cure)])
     try:
         return read_file(file, f"{package}:{name}", package)
     except FileNotFoundError:
         raise RecipeError([Problem(place, f"'{shown(reference)}' was just removed", "run it again")]) from None
+
+
+def _own_part(package: str) -> str:
+    """A package's name without what the names of plugins have in common."""
+    return re.sub(r"^trainkit[_-]", "", package)
 
 
 def _importable(package: str) -> bool:
