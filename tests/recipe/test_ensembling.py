@@ -101,7 +101,7 @@ def test_the_command_line_changes_it(load: Load, base: str) -> None:
 
 def test_durations_of_an_ensembler_have_no_clock(load: Load, base: str, plugins: Plugins) -> None:
     recipe = load(base + '[ensemble]\nuse = "seeds"\ncycle = "3ep"\nspread = ["1ep", "0.5dur"]\n')
-    assert Builder(recipe, plugins, lambda *_: None).make("ensemble") == (5, "3ep", ["1ep", "0.5dur"])
+    assert Builder(recipe, plugins, lambda *_: None).make("ensemble").given == (5, "3ep", ["1ep", "0.5dur"])
 
 
 def test_a_search_does_not_vary_it(load: Load, base: str) -> None:

@@ -425,4 +425,5 @@ def test_problems_of_the_space_come_with_those_of_the_recipe(load: Load, base: s
 def test_a_searcher_is_given_durations_as_written(load: Load, base: str, plugins: Plugins) -> None:
     """A search has no clock: only the runs of its trials have one."""
     recipe = load(base + SPACE, ["search=rungs", "search.first=3ep"])
-    assert Builder(recipe, plugins, lambda *_: None).make("search") == (None, "3ep")
+    over, first = Builder(recipe, plugins, lambda *_: None).make("search").given
+    assert (over.given, first) == ((), "3ep")
