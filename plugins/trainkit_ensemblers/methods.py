@@ -198,7 +198,7 @@ def bagging(*, members: PositiveInt = 10, combine: Combine = "auto") -> Ensemble
 COMPONENTS = (
     Component("ensembler", seeds, example={"members": 3}),
     Component("ensembler", topk, example={"k": 3}),
-    Component("ensembler", greedy, example={"metric": "nll", "rounds": 25}),
+    Component("ensembler", greedy, example={"rounds": 25}),
     Component("ensembler", convex, example={}),
     Component("ensembler", vote, example={}),
     Component("ensembler", stacking, example={"members": 2}),

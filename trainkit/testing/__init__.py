@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from trainkit.testing.contract import contract_names as contract_names
     from trainkit.testing.contracts.augmentation import AugmentationContract as AugmentationContract
     from trainkit.testing.contracts.data import DataContract as DataContract
+    from trainkit.testing.contracts.ensembler import EnsemblerContract as EnsemblerContract
     from trainkit.testing.contracts.logger import LoggerContract as LoggerContract
     from trainkit.testing.contracts.loss import LossContract as LossContract
     from trainkit.testing.contracts.metric import MetricContract as MetricContract
     from trainkit.testing.contracts.model import ModelContract as ModelContract
     from trainkit.testing.contracts.schedule import ScheduleContract as ScheduleContract
     from trainkit.testing.contracts.searcher import SearcherContract as SearcherContract
+    from trainkit.testing.members import TinyWorkshop as TinyWorkshop
+    from trainkit.testing.members import tiny_members as tiny_members
+    from trainkit.testing.members import validation_of as validation_of
     from trainkit.testing.simulated import Simulated as Simulated
     from trainkit.testing.simulated import simulate as simulate
     from trainkit.testing.tiny import TinyRun as TinyRun
@@ -39,12 +43,14 @@ _MODULES = {
     "contract": ("Contract", "contract_names"),
     "contracts.augmentation": ("AugmentationContract",),
     "contracts.data": ("DataContract",),
+    "contracts.ensembler": ("EnsemblerContract",),
     "contracts.logger": ("LoggerContract",),
     "contracts.loss": ("LossContract",),
     "contracts.metric": ("MetricContract",),
     "contracts.model": ("ModelContract",),
     "contracts.schedule": ("ScheduleContract",),
     "contracts.searcher": ("SearcherContract",),
+    "members": ("TinyWorkshop", "tiny_members", "validation_of"),
     "simulated": ("Simulated", "simulate"),
     "tiny": ("TinyRun",),
 }
@@ -54,6 +60,7 @@ __all__ = [
     "AugmentationContract",
     "Contract",
     "DataContract",
+    "EnsemblerContract",
     "LoggerContract",
     "LossContract",
     "MetricContract",
@@ -62,8 +69,11 @@ __all__ = [
     "SearcherContract",
     "Simulated",
     "TinyRun",
+    "TinyWorkshop",
     "contract_names",
     "simulate",
+    "tiny_members",
+    "validation_of",
 ]
 
 
