@@ -41,5 +41,6 @@ CALLBACKS = [
         example={"teacher": "runs/five", "temperature": 2.0},
         capabilities={"lanes": False},
         owns=("loss",),
+        exempt={"builds_from_its_example": "it learns from a finished ensemble, which nothing makes in a moment"},
     )
 ]

@@ -29,6 +29,7 @@ def trainkit_components() -> list[Component]:
             example=entry.example,
             capabilities=entry.capabilities,
             libraries=libraries,
+            exempt=entry.exempt,
         )
         for entry in entries()
     ]

@@ -67,6 +67,13 @@ class Entry:
         return ({"lr": rate} if isinstance(rate, float) else {}) | dict(facts.EXAMPLES.get(self.name, {}))
 
     @property
+    def exempt(self) -> dict[str, str]:
+        """Contracts of optimizers that it cannot keep, and why."""
+        if self.name in facts.REFUSED:
+            return {"builds_from_its_example": f"it {facts.REFUSED[self.name][0]}"}
+        return dict(facts.EXEMPT.get(self.name, {}))
+
+    @property
     def text(self) -> str:
         """Its docstring: what it does, what to know, its settings."""
         more = [f"Wraps `pytorch_optimizer.{self.wrapped}`."]
@@ -74,7 +81,8 @@ class Entry:
             more.append(f"Its code is under {facts.LICENCES[self.name]}, which forbids commercial use.")
         if self.name in facts.REFUSED:
             more.append(f"It cannot be used in a recipe: it {facts.REFUSED[self.name][0]}.")
-        lines = [f"    {name}: {facts.HELP[name]}" for name in self.settings if name in facts.HELP]
+        elsewhere = f"see the documentation of pytorch_optimizer.{self.wrapped}."
+        lines = [f"    {name}: {facts.HELP.get(name, elsewhere)}" for name in self.settings]
         parts = [self.help, " ".join(more), *(["Args:\n" + "\n".join(lines)] if lines else [])]
         return "\n\n".join(parts)
 

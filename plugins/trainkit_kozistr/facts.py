@@ -68,7 +68,29 @@ RELAID = ("soap",)
 LICENCES: Mapping[str, str] = {"fromage": "CC BY-NC-SA 4.0", "nero": "CC BY-NC-SA 4.0"}
 
 # Without a default in the library.
-EXAMPLES: Mapping[str, Mapping[str, int]] = {"ranger21": {"num_iterations": 1000}}
+EXAMPLES: Mapping[str, Mapping[str, int]] = {"bsam": {"num_data": 50000}, "ranger21": {"num_iterations": 1000}}
+
+# Contracts of optimizers that the library's code does not keep, and what it does instead.
+_ONE_DIRECTION = "the library counts a missing gradient as zero: it has one direction for all parameters together"
+EXEMPT: Mapping[str, Mapping[str, str]] = {
+    "adafactor": dict.fromkeys(
+        ("follows_a_schedule", "keeps_the_rates_of_groups_apart"),
+        "with relative_step, which is the default, it works out its rate",
+    ),
+    "adai": {"trains_bfloat16_weights": "its mean of squares over all weights is not finite in bfloat16"},
+    "apollodqn": dict.fromkeys(
+        ("follows_a_schedule", "keeps_the_rates_of_groups_apart"),
+        "over its first 500 updates its rate rises by itself to the lr that it was built with",
+    ),
+    "fadam": {"trains_float64_weights": "it keeps its averages in float32, and does not convert them"},
+    "ftrl": {"follows_a_schedule": "its weights are a quotient of all gradients and of the rate, which is no step"},
+    "gravity": {"keeps_the_rates_of_groups_apart": "it begins with a random velocity, which is divided by the rate"},
+    "lbfgs": {
+        "leaves_alone_what_has_no_gradient": _ONE_DIRECTION,
+        "leaves_frozen_parameters_alone": "the state of all parameters is kept with the first one",
+    },
+    "spam": {"leaves_frozen_parameters_alone": "it makes a mask for every parameter, trained or not"},
+}
 
 # Help for settings that many of them have.
 HELP: Mapping[str, str] = {

@@ -15,7 +15,7 @@ from trainkit.inner_tables import ADDED, GROUP_SETTINGS
 from trainkit.manager import Plugins
 from trainkit.recipe.values import plain
 from trainkit.settings import Between, DurationType, Nested, Setting, is_union, split_annotated
-from trainkit.tables import COMPONENT_TABLES, RUN_SETTINGS, TOP_SETTINGS
+from trainkit.tables import COMPONENT_TABLES, RUN_SETTINGS, TOP_SETTINGS, table_of
 
 _PLAIN = {bool: "boolean", int: "integer", float: "number"}
 _DURATION = r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?(ep|ba|sp|tok|dur)$"
@@ -50,6 +50,12 @@ def json_schema(plugins: Plugins) -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": definitions,
     }
+
+
+def component_schema(plugins: Plugins, component: Component) -> dict[str, Any]:
+    """The schema of the table that names a component, as it stands at the top of a recipe or inside another table."""
+    table = table_of(component.kind)
+    return _component(plugins, component, table.added if table is not None else ())
 
 
 def _branches(plugins: Plugins, kind: str, shared: Iterable[Setting]) -> dict[str, Any]:

@@ -93,6 +93,7 @@ def plugins_of(component: Component) -> Plugins:
     return _with(component)
 
 
+MADE_UP = "held to its contracts"  # the distribution of components that no plugin lists
 _HELD: dict[int, tuple[Component, Plugins]] = {}  # with the component, so that no other gets its number
 
 
@@ -105,14 +106,30 @@ def _with(component: Component) -> Plugins:
             other.components = [
                 part for part in other.components if (part.kind, part.name) != (component.kind, component.name)
             ]
-        module = ModuleType(f"trainkit_held_{len(_HELD)}")
-        module.trainkit_components = hookimpl(lambda: [component])  # type: ignore[attr-defined]
-        sys.modules[module.__name__] = module
-        plugin = Plugin(module.__name__, module.__name__, "held to its contracts", "not installed")
-        load_plugin(plugin)
-        plugins.plugins.append(plugin)
+        plugins.plugins.append(_own_plugin(component) or _made_up(component, len(_HELD)))
         _HELD[id(component)] = component, plugins
     return _HELD[id(component)][1]
+
+
+def _own_plugin(component: Component) -> Plugin | None:
+    """The plugin of the module that the component's factory comes from, if that lists it; with all its hooks."""
+    name = str(getattr(component.factory, "__module__", "")).partition(".")[0]
+    if not hasattr(sys.modules.get(name), "trainkit_components"):
+        return None
+    plugin = Plugin(name, name, name, "not installed")
+    load_plugin(plugin)
+    if not any((part.kind, part.name) == (component.kind, component.name) for part in plugin.components):
+        return None
+    return plugin
+
+
+def _made_up(component: Component, number: int) -> Plugin:
+    module = ModuleType(f"trainkit_held_{number}")
+    module.trainkit_components = hookimpl(lambda: [component])  # type: ignore[attr-defined]
+    sys.modules[module.__name__] = module
+    plugin = Plugin(module.__name__, module.__name__, MADE_UP, "not installed")
+    load_plugin(plugin)
+    return plugin
 
 
 def tables_of(
@@ -253,5 +270,6 @@ def _given(component: Component, around: Surroundings) -> dict[str, Any]:
         model = given["model"] = nn.Sequential(*layers)
         names, parameters = zip(*model.named_parameters(), strict=True)
         given["params"] = [{"params": list(parameters), "names": list(names)}]
-        given["optimizer"] = torch.optim.SGD(model.parameters(), lr=0.1)
+        if "optimizer" in component.given:
+            given["optimizer"] = torch.optim.SGD(model.parameters(), lr=0.1)
     return given

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import ClassVar
 
@@ -26,11 +27,14 @@ class Contract:
         component: the component to hold to it, in a test module of one's own, or a fixture of the class that makes it;
             ``None``: those that ``--trainkit-contracts`` selects.
         builds: whether its tests build the component.
+        once: whether it is about the plugin: its tests run once, with the first of its components. Any of them may
+            declare the exemption.
     """
 
     kind: ClassVar[str] = ""
     component: ClassVar[Component | None] = None
     builds: ClassVar[bool] = True
+    once: ClassVar[bool] = False
 
 
 def contract_of(test_name: str) -> str:
@@ -53,7 +57,8 @@ def contract_classes() -> Iterator[type[Contract]]:
                 yield found
 
 
-def contract_names(kind: str) -> dict[str, str]:
+@functools.cache
+def contract_names(kind: str) -> Mapping[str, str]:
     """The contracts that components of a kind are held to.
 
     Args:

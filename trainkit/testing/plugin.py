@@ -97,7 +97,9 @@ def pytest_pycollect_makeitem(
     if (base := _contract()) is None or not isinstance(obj, type) or not issubclass(obj, base):
         return None
     if isinstance(collector, ContractModule):
-        own = obj.__module__ == collector.obj.__name__
+        from trainkit.testing.select import selected
+
+        own = obj.__module__ == collector.obj.__name__ and selected(collector.config, obj.kind)
         return ContractClass.from_parent(collector, name=name, obj=obj) if own else []
     return [] if obj.__module__.startswith("trainkit.testing.") else None
 
@@ -115,6 +117,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if base is None or not isinstance(held, type) or not issubclass(held, base):
         return
     from trainkit.component import Component
+    from trainkit.testing.contract import contract_of
 
     if "component" not in metafunc.fixturenames:
         return
@@ -127,26 +130,49 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from trainkit.testing.select import selected
 
         found = selected(metafunc.config, held.kind)
-    metafunc.parametrize("component", _parameters(found, metafunc.function.__name__, held.builds))
+    name = contract_of(metafunc.function.__name__)
+    parameters = _of_plugins(found, name) if held.once else _of_components(found, name, held.builds)
+    metafunc.parametrize("component", parameters)
 
 
-def _parameters(components: Iterable[Component], test: str, builds: bool) -> list[Any]:
-    from trainkit.testing.contract import contract_of
+def _of_components(components: Iterable[Component], name: str, builds: bool) -> list[Any]:
+    found, never = [], []
+    for one in components:
+        label = f"{one.kind}-{one.name}"
+        reason = one.exempt.get("builds_from_its_example") if builds and name not in one.exempt else None
+        if reason is None:
+            found.append(pytest.param(one, marks=_marks(one, name, builds), id=label))
+        else:
+            skip = pytest.mark.skip(reason=f"it cannot be built: {reason}")
+            never.append(pytest.param(one, marks=skip, id=label))
+    return found or never[:1]  # that one cannot be built is said once, by that contract
 
-    name = contract_of(test)
-    return [pytest.param(one, marks=_marks(one, name, builds), id=f"{one.kind}-{one.name}") for one in components]
+
+def _of_plugins(components: Iterable[Component], name: str) -> list[Any]:
+    """The first component of each plugin; what one of them declares counts for the plugin."""
+    first: dict[str, Component] = {}
+    reasons: dict[str, str] = {}
+    for one in components:
+        first.setdefault(one.plugin, one)
+        if name in one.exempt:
+            reasons[one.plugin] = one.exempt[name]
+    return [
+        pytest.param(one, marks=_expected(reasons[plugin]) if plugin in reasons else (), id=plugin or one.name)
+        for plugin, one in first.items()
+    ]
 
 
 def _marks(component: Component, name: str, builds: bool) -> list[pytest.MarkDecorator]:
-    reason = component.exempt.get(name)
-    if reason is not None:
-        return [pytest.mark.xfail(reason=reason, strict=True)]
-    never = component.exempt.get("builds_from_its_example")
-    if builds and never is not None:
-        return [pytest.mark.skip(reason=f"it cannot be built: {never}")]
+    if name in component.exempt:
+        return _expected(component.exempt[name])
     if builds and (missing := component.missing_libraries):
         return [pytest.mark.skip(reason="; ".join(f"needs {library}: {how}" for library, how in missing.items()))]
     return []
+
+
+def _expected(reason: str) -> list[pytest.MarkDecorator]:
+    """A failure is expected; a test that passes all the same fails, so that the exemption goes."""
+    return [pytest.mark.xfail(reason=reason, strict=True)]
 
 
 # ------------------------------------------------------------ fixtures
