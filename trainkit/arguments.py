@@ -20,6 +20,10 @@ VERBS = {
         "RECIPE [key=value ...] [--at TIMES] [--plot FILE] [--metrics FILE]",
         "show every scheduled value over the run, and what looks wrong with it",
     ),
+    "pack": (
+        "RECIPE [key=value ...] [--out FILE] [--no-data]",
+        "put a recipe and all that it extends into one file, which runs elsewhere as a recipe does",
+    ),
     "resume": ("RUN [key=value ...]", "continue a run from its newest checkpoint, a search or ensemble, bit for bit"),
     "verify-resume": (
         "RECIPE [key=value ...] [--updates N]",
@@ -38,6 +42,7 @@ VERBS = {
     ),
     "plugins": ("", "list the installed plugins and their state"),
     "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
+    "diff": ("A B [--markdown]", "what differs between two recipes, packs, runs, studies or ensembles"),
     "report": ("STUDY [--top N]", "show what a search or ensemble has come to; a search also while it runs"),
     "ensemble": (
         "RUN ... [--use NAME] [key=value ...] [--out DIR]",
@@ -58,7 +63,7 @@ OPTIONS = {
     "--resume": "(run) continue the run in --run-dir; where there is none, begin it",
     "--fresh": "(run) begin anew in --run-dir; the run that it holds is kept aside, in .old-1",
     "--extend TIME": "(resume) make the run longer by 20ep, or 0.5dur: half as long again; schedules keep their plan",
-    "--accept-drift": "(run, resume) continue although versions or device have changed, or state would be lost",
+    "--accept-drift": "(run, resume) go on although versions, device or a pack's data have changed, or state is lost",
     "--smoke": "(run) two updates, one evaluation, one save and load, in seconds",
     "--profile": "(run, resume) show afterwards where the time of an update went",
     "--at TIMES": "(preview) times to show, such as 0,137,2ep,0.5dur; a bare number counts updates",
@@ -73,6 +78,8 @@ OPTIONS = {
     "--source": "(describe) print the code of the factory instead",
     "--trace RECIPE": "(hooks) train a few updates, and show each call of a hook: arguments, who answered, what",
     "--origin": "(fill) show where each value comes from instead",
+    "--no-data": "(pack) do not look at the data: nobody is told later that it is other data",
+    "--markdown": "(diff) write the tables as Markdown",
     "--batch SIZE": "(export) samples of each call; default: dynamic, any number",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
     "--kind KIND": "(new-plugin) what its component is, such as schedule; `trainkit list` shows every kind",
@@ -130,7 +137,7 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.set_defaults(verb=verb)
-    if verb in ("run", "validate", "fill", "preview", "verify-resume", "bench"):
+    if verb in ("run", "validate", "fill", "preview", "pack", "verify-resume", "bench"):
         parser.add_argument("words", nargs="*", metavar="RECIPE | key=value", help="recipe, and values to set in it")
     if verb == "run":
         parser.add_argument("--run-dir", metavar="DIR", help=_help("--run-dir DIR"))
@@ -146,6 +153,14 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         if verb == "bench":
             parser.add_argument("--rounds", type=int, default=7, metavar="R", help=_help("--rounds R"))
         parser.add_argument("--updates", type=int, default=0, metavar="N", help=_help("--updates N"))
+    elif verb == "pack":
+        parser.add_argument(
+            "--out", metavar="FILE", help="the pack; default: named as the recipe, with the ending .pack"
+        )
+        parser.add_argument("--no-data", action="store_true", help=_help("--no-data"))
+    elif verb == "diff":
+        parser.add_argument("words", nargs="*", metavar="A B", help="recipes, packs; run, study or ensemble folders")
+        parser.add_argument("--markdown", action="store_true", help=_help("--markdown"))
     elif verb == "preview":
         parser.add_argument("--at", metavar="TIMES", help=_help("--at TIMES"))
         parser.add_argument("--plot", metavar="FILE", help=_help("--plot FILE"))

@@ -13,6 +13,7 @@ from trainkit.errors import DataError, RecipeError
 from trainkit.feed import cut_anew
 from trainkit.instantiate import Builder
 from trainkit.recipe import problem_at
+from trainkit.recipe.pack_drift import check_data
 from trainkit.seeding import seed_everything
 
 _CUT_SETTINGS = ("folds", "fold", "fold_by", "train_on", "bag")
@@ -33,7 +34,10 @@ def whole_dataset(builder: Builder, datasets: Datasets | None = None) -> Dataset
         made: Dataset = builder.make("data", seed=seed)
         return made
 
-    return make() if datasets is None else datasets.get(builder, seed, make)
+    dataset = make() if datasets is None else datasets.get(builder, seed, make)
+    if builder.recipe.pack is not None:
+        check_data(builder.recipe, builder.recipe.pack, dataset.spec)
+    return dataset
 
 
 def cut_dataset(builder: Builder, dataset: Dataset, say: Callable[[str], None]) -> Dataset:

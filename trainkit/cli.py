@@ -156,13 +156,19 @@ class Session:
         if len(sources) != 1:
             got = ", ".join(sources) or "none"
             raise usage_error(f"{self.args.verb} takes one recipe and any number of key=value, got recipes: {got}")
-        recipe = load_recipe(sources[0], [*overrides, *more], self.plugins(whole=False))
+        recipe = load_recipe(sources[0], [*overrides, *more], self.plugins(whole=False), self._told_of_changes())
         self.show_notes(recipe)
         if self.args.verb in ("preview", "verify-resume", "bench", "hooks") and not recipe.tables.keys().isdisjoint(
             OF_SEVERAL_RUNS
         ):
             recipe = trial_recipe(recipe, {})  # what it says of several runs is nothing to look at in one
         return recipe
+
+    def _told_of_changes(self) -> Callable[[str], None] | None:
+        """What is told of changes since a pack was made; nothing where a run is to be refused for them."""
+        if self.args.verb == "run" and not self.args.accept_drift:
+            return None
+        return lambda text: None if self.args.quiet else say(f"warning: {text}")
 
     def show_notes(self, recipe: Recipe) -> None:
         """Say what was noted while the recipe was checked, where the user wants to know."""

@@ -37,7 +37,7 @@ def out_file(given: str | None, source: str) -> str:
             raise UsageError(f"{source}: it is a pack; name the new one with --out FILE{SUFFIX}")
         stem = "recipe" if source == "-" else Path(source.rpartition(":")[2]).stem
         given = f"{stem}{SUFFIX}"
-    if not given.endswith(SUFFIX) or not Path(given).stem:
+    if Path(given).suffix != SUFFIX:
         raise UsageError(f"--out {given}: write a name that ends in {SUFFIX}, by which a pack is known")
     if os.path.isdir(given):
         raise UsageError(f"--out {given}: it is a folder; name a file in it")

@@ -58,7 +58,7 @@ def _resume(session: Session) -> int:
             else:
                 from trainkit.resuming import recipe_of
 
-                recipe = recipe_of(folder, overrides, plugins, session.args.extend or "")
+                recipe = recipe_of(folder, overrides, plugins, session.args.extend or "", session.show)
             session.show_notes(recipe)
         return _train(session, recipe, folder, True, signals)
 
@@ -93,7 +93,7 @@ def _recipe_of_several_runs(
     if session.args.extend:
         more = {"search": "longer with search.trials=N", "ensemble": "larger with ensemble.members=N"}[table]
         raise usage_error(f"--extend is for a run; {what} becomes {more}")
-    recipe = load_recipe(folder / "recipe.toml", overrides, plugins)
+    recipe = load_recipe(folder / "recipe.toml", overrides, plugins, show=session.show)
     if table not in recipe.tables:
         raise usage_error(f"{folder / 'recipe.toml'}: it has no [{table}], and the folder holds {what}")
     return recipe
@@ -103,6 +103,12 @@ def _train(session: Session, recipe: Recipe, folder: Path | None, resume: bool, 
     from trainkit.errors import Exit
 
     assert session.loaded is not None
+    if recipe.pack is not None:
+        with signals.at_once(importing=True):
+            from trainkit.pack import begin
+            from trainkit.protocols import silent
+
+            begin(recipe, recipe.pack, silent, session.args.quiet)
     if recipe.search is not None:
         return _search(session, recipe, folder, resume, signals)
     if "ensemble" in recipe.tables:

@@ -262,6 +262,44 @@ def _report(session: Session) -> int:
     return 0
 
 
+# ------------------------------------------------------------ recipes that travel
+
+
+def _pack(session: Session) -> int:
+    args = session.args
+    recipe = session.recipe()
+    sources, overrides = split_words(args.words)
+    from trainkit.pack import look_at_data, out_file, write_pack
+    from trainkit.recipe.packed import PackedData
+
+    out, data = out_file(args.out, sources[0]), PackedData()
+    if not args.no_data:
+        from trainkit.display import Display
+
+        session.imported()
+        display = Display(-1 if args.quiet else 0)
+        try:
+            data = look_at_data(recipe, display.progress)
+        finally:
+            display.close()
+    write_pack(recipe, overrides, data, out, session.json, args.quiet)
+    return 0
+
+
+def _diff(session: Session) -> int:
+    from trainkit.diff import diff
+
+    words = session.args.words
+    if len(words) != 2:
+        raise usage_error(f"diff takes two recipes, packs or folders, got: {', '.join(words) or 'none'}")
+    found = diff(words[0], words[1], session.plugins(whole=False))
+    if session.json:
+        emit_json(found.as_dict())
+    else:
+        emit("\n".join(found.markdown() if session.args.markdown else found.lines()))
+    return 0
+
+
 # ------------------------------------------------------------ a recipe timed
 
 
@@ -298,6 +336,8 @@ ACTS: Mapping[str, Callable[[Session], int]] = {
     "hooks": _hooks,
     "plugins": _plugins,
     "schema": _schema,
+    "pack": _pack,
+    "diff": _diff,
     "bench": _bench,
     "new-plugin": _new_plugin,
     "doctor": _doctor,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,15 @@ from trainkit.recipe.compose import compose
 from trainkit.recipe.filled import FilledTables, Origin, Recipe, named_tables, problem_at
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.own import base_point
+from trainkit.recipe.pack_drift import changed_defaults, chosen_anew, meet
+from trainkit.recipe.packed import Pack
 from trainkit.recipe.paths import data_roots
 from trainkit.recipe.positions import Source
 from trainkit.recipe.read import parse, parse_text
+from trainkit.recipe.requires import check_requires
 from trainkit.recipe.schema import json_schema
 from trainkit.recipe.searching import SearchPlan
+from trainkit.recipe.text import shown, shown_value, toml_key
 from trainkit.recipe.trials import Written, check_trials, ensemble_recipe, search_of, trial_recipe
 from trainkit.recipe.write import fill_toml, origin_lines, to_toml
 
@@ -42,25 +46,48 @@ __all__ = [
     "problem_at",
     "recipe_from_text",
     "search_of",
+    "shown",
+    "shown_value",
     "to_toml",
+    "toml_key",
     "trial_recipe",
 ]
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+def load_recipe(
+    source: str | Path, overrides: Sequence[str], plugins: Plugins, tell: Callable[[str], None] | None = None
+) -> Recipe:
     """Read a recipe with its bases, lay the overrides over it, check it and fill its defaults.
 
     Args:
-        source: a file, ``package:name`` for one that a package ships, or ``-`` for standard input.
+        source: a file, a pack, ``package:name`` for one that a package ships, or ``-`` for standard input.
         overrides: ``key=value`` of the command line.
         plugins: the plugins whose components it may name.
+        tell: told what has changed since a pack was made; if not given, that is a problem.
 
     Raises:
         RecipeError: with every problem found, sorted by place.
         PluginDefect: if a plugin fails while it checks the recipe.
     """
-    composed, problems = compose(open_recipe(str(source), plugins), overrides, plugins)
-    return _checked(composed, problems, plugins)
+    opened = open_recipe(str(source), plugins)
+    composed, problems = compose(opened, overrides, plugins)
+    if opened.pack is None:
+        return _checked(composed, problems, plugins)
+    return _unpacked(opened.pack, composed, problems, plugins, tell)
+
+
+def _unpacked(
+    pack: Pack, composed: Composed, problems: list[Problem], plugins: Plugins, tell: Callable[[str], None] | None
+) -> Recipe:
+    """The checked recipe of a pack: what is not installed is one problem, whatever else that entails."""
+    if lacking := check_requires(composed):
+        raise RecipeError(lacking)
+    recipe = _checked(composed, problems, plugins)
+    recipe.pack, pack.tell = pack, tell
+    meet(pack, changed_defaults(recipe, pack))
+    if key := chosen_anew(recipe, pack):
+        recipe.notes.append(f"{key} is not that of the pack, so that the data is not compared with the pack's")
+    return recipe
 
 
 def recipe_from_text(text: str, name: str, overrides: Sequence[str], plugins: Plugins) -> Recipe:

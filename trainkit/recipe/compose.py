@@ -35,6 +35,7 @@ def compose(source: Source, overrides: Sequence[str], plugins: Plugins) -> tuple
     problems = composer.problems
     if source.pack is not None:
         problems += _idle_bases(source.pack, composer.opened)
+        composed.put(PackedOverride("", source.pack.name), {"requires": source.pack.requires})
         problems += apply_overrides(composed, source.pack.overrides, partial(PackedOverride, name=source.pack.name))
     return composed, problems + apply_overrides(composed, overrides)
 
