@@ -88,7 +88,7 @@ def _trained(recipe: Recipe, task: str, steps: int) -> nn.Module:
             with torch.no_grad():
                 for parameter in model.parameters():
                     if parameter.grad is not None:
-                        parameter -= 0.3 * parameter.grad
+                        parameter.sub_(0.3 * parameter.grad)
     model.zero_grad()
     return model.eval().requires_grad_(False)
 
