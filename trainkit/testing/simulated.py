@@ -281,5 +281,6 @@ def planned(searcher: Any) -> float:
 
 def bowl(point: Mapping[str, Any], share: float) -> float:
     """Learning curves that fall to a floor, lowest at lr 0.05 and momentum 0.8; larger rates fall faster."""
-    off: float = (math.log10(point["optimizer.lr"]) - math.log10(0.05)) ** 2 + 2 * (point["optimizer.momentum"] - 0.8) ** 2
-    return off + math.exp(-8 * share * (1 + 10 * point["optimizer.lr"]) / 2)
+    rate, momentum = float(point["optimizer.lr"]), float(point["optimizer.momentum"])
+    off = (math.log10(rate) - math.log10(0.05)) ** 2 + 2 * (momentum - 0.8) ** 2
+    return off + math.exp(-8 * share * (1 + 10 * rate) / 2)
