@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,11 @@ FOLDERS = (PACKAGE / "docs", PACKAGE.parent / "docs")
 # ------------------------------------------------------------ trainkit docs
 
 
-def show_docs(plugins: Plugins, words: Sequence[str], as_json: bool) -> None:
+def show_docs(plugins: Callable[[], Plugins], words: Sequence[str], as_json: bool) -> None:
     """Say where a page lies: all of them, one by its name, or one of a component, which is written first.
 
     Args:
-        plugins: the plugins whose components have pages.
+        plugins: gives the plugins whose components have pages; asked for a component's page alone.
         words: nothing, the name of a page, or a kind and a name.
         as_json: whether to write one JSON object.
 
@@ -45,8 +45,9 @@ def show_docs(plugins: Plugins, words: Sequence[str], as_json: bool) -> None:
     """
     pages = installed_pages()
     if len(words) > 1:
-        component = find_component(plugins, words, "docs")
-        file = write_page(component, plugins)
+        installed = plugins()
+        component = find_component(installed, words, "docs")
+        file = write_page(component, installed)
         found: dict[str, Any] = {"kind": component.kind, "name": component.name, "file": str(file)}
     elif words:
         name = words[0].removesuffix(".md")

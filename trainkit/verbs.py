@@ -41,7 +41,7 @@ def _describe(session: Session) -> int:
 def _docs(session: Session) -> int:
     from trainkit.pages import show_docs
 
-    show_docs(session.plugins(whole=False), session.args.words, session.json)
+    show_docs(lambda: session.plugins(whole=False), session.args.words, session.json)
     return 0
 
 

@@ -62,6 +62,12 @@ def test_one_page_is_its_path_alone(word, capsys):
     assert Path(file).read_text(encoding="utf-8").startswith("# Recipes")
 
 
+def test_plugins_are_not_looked_at_for_what_is_no_component(capsys):
+    pages.show_docs(lambda: pytest.fail("plugins were asked for"), ["recipes"], as_json=False)
+    pages.show_docs(lambda: pytest.fail("plugins were asked for"), [], as_json=True)
+    assert "recipes.md" in capsys.readouterr().out
+
+
 def test_the_page_of_a_component_says_what_its_signature_says(lab, tmp_path, capsys):
     assert main(["docs", "schedule", "our:../made", "-p", str(lab), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
