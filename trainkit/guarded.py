@@ -31,7 +31,7 @@ class Guard:
             for impl in caller.get_hookimpls():
                 if impl.plugin is part and not impl.hookwrapper:  # pluggy's older way, which nobody need use
                     around = self._around if impl.wrapper else self._plain
-                    impl.function = around(caller.name, impl.function)
+                    impl.function = around(caller.name, impl.function)  # type: ignore[misc]  # pluggy's says final
 
     def _left_out(self, hook: str) -> bool:
         return self._out and hook != CLOSING

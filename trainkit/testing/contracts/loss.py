@@ -14,7 +14,7 @@ from trainkit.protocols import Loss
 from trainkit.testing.build import made
 from trainkit.testing.samples import Case, OnData, on_any_device, refuses_in_words
 
-SIZES = (1, 7, 4)  # of uneven batches
+SIZES = [1, 7, 4]  # of uneven batches
 
 
 class LossContract(OnData):
@@ -39,7 +39,7 @@ class LossContract(OnData):
         """Means of uneven batches, weighted by ``weight(targets)`` or else by samples, make the mean of the whole."""
         for case, loss in built(component, cases):
             outputs, targets = case.outputs(sum(SIZES)).double(), case.targets(sum(SIZES))
-            pairs = list(zip(outputs.split(SIZES), targets.split(SIZES), strict=True))
+            pairs = list(zip(torch.split(outputs, SIZES), torch.split(targets, SIZES), strict=True))
             weights = [float(loss_weight(loss, part)) for _, part in pairs]
             parts = sum(float(loss(*pair)) * weight for pair, weight in zip(pairs, weights, strict=True)) / sum(weights)
             whole = float(loss(outputs, targets))
@@ -89,7 +89,7 @@ class LossContract(OnData):
                 f"loss '{component.name}' on {case}: {before} at first, {again} after other batches; a loss "
                 "that changes with time is a callback with trainkit_loss"
             )
-            after.backward()
+            torch.autograd.backward(after)
 
     def test_leaves_its_arguments_alone(self, component: Component, cases: list[Case]) -> None:
         """Outputs and targets are not changed: metrics see them afterwards."""
@@ -140,11 +140,15 @@ class LossContract(OnData):
             expected = each(outputs.requires_grad_(), targets)
             (gradient,) = torch.autograd.grad(expected.sum(), outputs)
             outputs = outputs.detach()
+
+            def in_lanes(rows: Tensor) -> Tensor:
+                return rows.reshape(3, 4, *rows.shape[1:])
+
             for given, wanted in (
                 ((outputs, targets), (expected.detach(), gradient)),
                 (
-                    (outputs.unflatten(0, (3, 4)), targets.unflatten(0, (3, 4))),
-                    (expected.detach().view(3, 4), gradient.unflatten(0, (3, 4))),
+                    (in_lanes(outputs), in_lanes(targets)),
+                    (expected.detach().view(3, 4), in_lanes(gradient)),
                 ),
             ):
                 if (found := sloped(*given)) is None:

@@ -48,7 +48,7 @@ class MetricContract(OnData):
             outputs, targets = case.outputs(SAMPLES), case.targets(SAMPLES)
             whole = figures(metric, [(outputs, targets)])
             for sizes in ([SAMPLES - 7, 7], [1] * SAMPLES, [10, 1, 1, 12]):
-                parts = list(zip(outputs.split(sizes), targets.split(sizes), strict=True))
+                parts = list(zip(torch.split(outputs, sizes), torch.split(targets, sizes), strict=True))
                 for what, pairs in (("in batches of", parts), ("in the other order, in batches of", parts[::-1])):
                     found = figures(metric, pairs)
                     assert found == pytest.approx(whole, rel=1e-9, abs=1e-12), (

@@ -56,7 +56,7 @@ class ModelContract(OnData):
             inputs = case.inputs(SAMPLES).double()
             with torch.no_grad():
                 whole, again = model(inputs), model(inputs)
-                parts = torch.cat([model(part) for part in inputs.flip(0).split([1, 5, 2])]).flip(0)
+                parts = torch.cat([model(part) for part in torch.split(inputs.flip(0), [1, 5, 2])]).flip(0)
             what = f"model '{component.name}' on {case}, in evaluation mode"
             assert torch.equal(whole, again), f"{what}: other outputs at the second time; draw nothing in eval()"
             assert torch.allclose(whole, parts, rtol=1e-8, atol=1e-10), (
@@ -136,7 +136,7 @@ class ModelContract(OnData):
             inputs = case.inputs(SAMPLES).double()
             if _draws(models[0], inputs):  # each lane has random numbers of its own, which the core sees to
                 models = [model.eval() for model in models]
-            params, buffers = stack_module_state(models)  # type: ignore[arg-type]  # it takes any sequence
+            params, buffers = stack_module_state(models)
             skeleton = copy.deepcopy(models[0]).to("meta")
 
             def run(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
