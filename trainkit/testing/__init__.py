@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from trainkit.testing.contracts.augmentation import AugmentationContract as AugmentationContract
     from trainkit.testing.contracts.data import DataContract as DataContract
     from trainkit.testing.contracts.ensembler import EnsemblerContract as EnsemblerContract
+    from trainkit.testing.contracts.every import FactoryContract as FactoryContract
+    from trainkit.testing.contracts.every import PluginContract as PluginContract
+    from trainkit.testing.contracts.every import SignatureContract as SignatureContract
     from trainkit.testing.contracts.logger import LoggerContract as LoggerContract
     from trainkit.testing.contracts.loss import LossContract as LossContract
     from trainkit.testing.contracts.metric import MetricContract as MetricContract
@@ -43,6 +46,7 @@ _MODULES = {
     "contract": ("Contract", "contract_names"),
     "contracts.augmentation": ("AugmentationContract",),
     "contracts.data": ("DataContract",),
+    "contracts.every": ("FactoryContract", "PluginContract", "SignatureContract"),
     "contracts.ensembler": ("EnsemblerContract",),
     "contracts.logger": ("LoggerContract",),
     "contracts.loss": ("LossContract",),
@@ -61,12 +65,15 @@ __all__ = [
     "Contract",
     "DataContract",
     "EnsemblerContract",
+    "FactoryContract",
     "LoggerContract",
     "LossContract",
     "MetricContract",
     "ModelContract",
+    "PluginContract",
     "ScheduleContract",
     "SearcherContract",
+    "SignatureContract",
     "Simulated",
     "TinyRun",
     "TinyWorkshop",

@@ -93,6 +93,13 @@ def plugins_of(component: Component) -> Plugins:
     return _with(component)
 
 
+def as_listed(component: Component) -> tuple[Plugins, Component]:
+    """Plugins that supply the component, and the component as they have it: it knows whose it is."""
+    plugins = plugins_of(component)
+    namesakes = plugins.components(component.kind)[component.name]
+    return plugins, next((part for part in namesakes if part is component), namesakes[0])
+
+
 MADE_UP = "held to its contracts"  # the distribution of components that no plugin lists
 _HELD: dict[int, tuple[Component, Plugins]] = {}  # with the component, so that no other gets its number
 
@@ -253,7 +260,13 @@ def _made(
     updates: int,
     given: Mapping[str, Any],
 ) -> Any:
-    recipe = _recipe(component, settings, around, {})
+    return made_from(_recipe(component, settings, around, {}), component, around, updates, given)
+
+
+def made_from(
+    recipe: Recipe, component: Component, around: Surroundings, updates: int = 12, given: Mapping[str, Any] = {}
+) -> Any:
+    """Build a component from a recipe that was made for these surroundings; the rest as `made`."""
     builder = Builder(recipe, recipe.plugins, silent)
     builder.clock = Clock(batches_per_epoch=3, samples_per_update=16, total_updates=updates)
     return builder.make(*path_of(component.kind), **{**_given(component, around), **given})

@@ -71,6 +71,7 @@ def contract_names(kind: str) -> Mapping[str, str]:
         contract_of(name): (inspect.getdoc(test) or "").partition("\n")[0]
         for found in contract_classes()
         if found.kind in ("", kind)
-        for name, test in inspect.getmembers(found, inspect.isfunction)
+        for base in reversed(found.__mro__)
+        for name, test in vars(base).items()
         if name.startswith("test_")
     }

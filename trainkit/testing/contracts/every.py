@@ -28,7 +28,7 @@ from trainkit.settings import REQUIRED, Setting, show_value
 from trainkit.show import example_toml, show_component
 from trainkit.strict import Unsure, accepted, settings_model
 from trainkit.tables import table_of
-from trainkit.testing.build import MADE_UP, made, path_of, plugins_of, recipe_of
+from trainkit.testing.build import MADE_UP, as_listed, made, made_from, path_of, recipe_of, surroundings
 from trainkit.testing.contract import Contract, contract_names
 from trainkit.testing.importing import found_at_import
 from trainkit.testing.kept import once_for_each
@@ -57,8 +57,8 @@ class PluginContract(Contract):
 
     def test_importing_it_does_nothing(self, component: Component) -> None:
         """Importing its module and listing its components touches no device, file, network, thread or output."""
-        plugins = plugins_of(component)
-        owner = plugins.owner(component)
+        plugins, listed = as_listed(component)
+        owner = plugins.owner(listed)
         if owner.distribution == MADE_UP:
             pytest.skip("no module lists it in trainkit_components")
         modules = [plugin.module_name for plugin in plugins.plugins if plugin.distribution == owner.distribution]
@@ -107,8 +107,8 @@ class SignatureContract(Contract):
 
     def test_is_described(self, component: Component, capsys: pytest.CaptureFixture[str]) -> None:
         """`trainkit describe` shows it, for people, as JSON, and as a table that a recipe can have."""
-        plugins = plugins_of(component)
-        names = (component.kind, f"{plugins.owner(component).package}:{component.name}")
+        plugins, listed = as_listed(component)
+        names = (component.kind, f"{plugins.owner(listed).package}:{component.name}")
         capsys.readouterr()
         try:
             show_component(plugins, names, as_json=False)
@@ -134,7 +134,7 @@ class SignatureContract(Contract):
     def test_is_in_the_schema(self, component: Component) -> None:
         """The JSON Schema for editors has it, with the help and the default of each setting."""
         try:
-            schema = component_schema(plugins_of(component), component)
+            schema = component_schema(*as_listed(component))
             json.dumps(schema, allow_nan=False)
         except Exception as error:
             _fail(component, "has no JSON Schema", error)
@@ -179,7 +179,7 @@ class FactoryContract(Contract):
         """What the factory returns has the methods of its kind's protocol, with their parameters."""
         built = _built(component)
         for name, promised in _methods(component.kind):
-            mine = getattr(built, name, None)
+            mine = built if name == "__call__" else getattr(built, name, None)
             assert callable(mine), f"{_what(component)}: what it returns has no method {name}"
             parameters = list(inspect.signature(promised).parameters.values())[1:]
             always = {"closure"} if component.capabilities.get("needs_closure") else set()
@@ -202,12 +202,13 @@ class FactoryContract(Contract):
             run_hook_manager(object(), [], {_what(component): built})
 
     def test_building_changes_no_setting(self, component: Component) -> None:
-        """The factory leaves its defaults and its example as they are."""
-        before = copy.deepcopy((component.example, [setting.default for setting in component.settings]))
+        """The factory leaves its defaults, its example and the recipe as they are."""
         with _explained(component, "cannot be built from its example"):
-            made(component)
-        after = (component.example, [setting.default for setting in component.settings])
-        assert after == before, f"{_what(component)}: its factory changes a setting it was given; copy it first"
+            recipe = recipe_of(component)
+            before = copy.deepcopy((dict(recipe.tables), _defaults(component)))
+            made_from(recipe, component, surroundings(component))
+        now = dict(recipe.tables), _defaults(component)
+        assert now == before, f"{_what(component)}: its factory changes a value that it is given; let it copy it first"
 
     def test_the_check_changes_nothing(self, component: Component) -> None:
         """A recipe that is checked stays what it is; ``trainkit_check_recipe`` gives problems alone."""
@@ -220,6 +221,10 @@ class FactoryContract(Contract):
 def _built(component: Component) -> Any:
     """What its example makes; only looked at."""
     return made(component)
+
+
+def _defaults(component: Component) -> Any:
+    return component.example, [setting.default for setting in component.settings]
 
 
 # ------------------------------------------------------------ words
