@@ -293,11 +293,16 @@ def test_a_search_and_its_ensemble_run_from_a_pack(trainkit, table, elsewhere, t
     assert trainkit("pack", table).code == 0
     folder = elsewhere("table.pack", "table.csv")
     assert trainkit("validate", "table.pack").code == 0
-    outcome = trainkit("run", "table.pack", "--run-dir", "study", "-q")
+    outcome = trainkit("run", "table.pack", "--run-dir", "study", "-q", "--without", "trainkit_reports")
     assert outcome.code == 0, outcome.err
     assert json.loads((folder / "study" / "report.json").read_text())["trials"] == {"done": 2}
     assert (folder / "study" / "ensemble" / "ensemble.json").is_file()
     assert trainkit("validate", "study/best.toml").code == 0
+    outcome = trainkit("diff", "study", "study/ensemble")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out.startswith("A  study     study\nB  ensemble  study/ensemble\n")
+    assert "test.accuracy" not in outcome.out  # the data has no test samples
+    assert "\n  val." in outcome.out
 
 
 @pytest.mark.parametrize("tables", [SEARCH, '[ensemble]\nuse = "seeds"\nmembers = 2\n'])
