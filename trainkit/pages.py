@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from trainkit.arguments import near
 from trainkit.catalogue import cache_folder
@@ -98,7 +99,7 @@ def write_page(component: Component, plugins: Plugins) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MachineError(f"{file.parent}: cannot be made: {error.strerror}") from error
-    write_file(str(file), component_page(component, owner, docs.as_posix()))
+    write_file(str(file), component_page(component, owner, quote(docs.as_posix(), safe="/:")))
     return file
 
 
@@ -116,7 +117,7 @@ def component_page(component: Component, owner: Plugin, docs: str, recipes: Sequ
     Args:
         component: the component.
         owner: the plugin that supplies it.
-        docs: the way to the folder of the other pages.
+        docs: the way to the folder of the other pages, as in a link.
         recipes: names of packaged recipes that use it.
     """
     kind = component.kind

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 import tomli
@@ -84,6 +86,19 @@ def test_the_page_of_a_component_says_what_its_signature_says(lab, tmp_path, cap
     assert "`finite_everywhere`: it has a pole" in text
     for link in [part.partition(")")[0] for part in text.split("](")[1:]]:
         assert Path(link.partition("#")[0]).is_absolute()
+
+
+def test_links_of_a_page_lead_to_folders_of_any_name(lab, tmp_path, monkeypatch, capsys):
+    docs = tmp_path / "my (own) pages"
+    docs.mkdir()
+    for name in ("getting-started", "components", "recipes", "testing"):
+        (docs / f"{name}.md").touch()
+    monkeypatch.setattr(pages, "FOLDERS", (docs,))
+    assert main(["docs", "schedule", "our:../made", "-p", str(lab)]) == 0
+    text = Path(capsys.readouterr().out.strip()).read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)\s]*?)(?:#\w+)?\)", text)
+    assert len(links) == 4
+    assert all(Path(unquote(link)).is_file() for link in links)
 
 
 def test_the_page_is_written_anew_each_time(lab, capsys):
