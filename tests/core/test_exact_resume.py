@@ -225,21 +225,6 @@ def test_every_callback(tmp_path, component, request):
     try_plainer(tmp_path, callback=[table])
 
 
-@pytest.mark.parametrize("component", components("metric"))
-def test_every_metric_of_training_batches(tmp_path, component):
-    """The training figures of an interval that is interrupted are those of the whole interval."""
-    regression = {
-        "loss": {"use": "mse"},
-        "data": {"use": "diabetes", "batch_size": 64},
-        "model": {"use": "linear"},
-        "run": {**RECIPE["run"], "duration": "6ba"},
-    }
-    try:
-        interrupted_equals_straight(tmp_path, metric=[table_of(component)])
-    except RecipeError:  # it is for another task
-        interrupted_equals_straight(tmp_path / "again", metric=[table_of(component)], **regression)
-
-
 @pytest.mark.parametrize("seed", range(10))
 def test_whatever_an_optimizer_keeps_may_change_its_kind(tmp_path, seed):
     """A state that a run saved itself is never refused: numbers become tensors, tuples lists, nothing something."""

@@ -83,7 +83,8 @@ def _drawn(seed: int) -> torch.Generator:
 
 def _classes(shape: tuple[int, ...], count: int) -> DataSpec:
     names = tuple("abcdefghij"[:count])
-    return DataSpec(shape, "classification", count, names, (20,) * count, {"train": 20 * count, "val": 10})
+    counts = tuple(range(10, 10 + 5 * count, 5))
+    return DataSpec(shape, "classification", count, names, counts, {"train": sum(counts), "val": 10})
 
 
 CASES = (

@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.func import vmap
 from torch.nn import functional
 
 import trainkit_losses
 from trainkit import Component, DataError, DataSpec
+from trainkit.testing import LossContract
 from trainkit_losses import binary, cross_entropy, huber, mae, mse, nll
 
 CLASSES = DataSpec((5,), "classification", 4, classes=("ant", "bee", "cat", "dog"), class_counts=(10, 20, 30, 40))
@@ -52,52 +52,21 @@ def test_listing_the_losses_does_not_import_torch() -> None:
 
 @pytest.mark.parametrize("component", COMPONENTS.values(), ids=lambda c: c.name)
 class TestEveryLoss:
-    def test_example_builds_and_gives_a_differentiable_scalar(self, component: Component) -> None:
-        component.model.model_validate(dict(component.example))
-        assert all(setting.help for setting in component.settings)
-        task = SUITS[component.name]
-        outputs, targets = sample(task)
-        loss = component.factory(TASKS[task], **component.example)(outputs.requires_grad_(), targets)
-        loss.backward()
-        assert loss.shape == ()
-        assert outputs.grad is not None
-        assert outputs.grad.abs().sum() > 0
-
     def test_refuses_data_of_another_task(self, component: Component) -> None:
         for task, data in TASKS.items():
             if task != SUITS[component.name]:
                 with pytest.raises(DataError, match=f"loss {component.name} needs .* task is {task}: use loss "):
                     component.factory(data)
 
-    def test_half_precision_is_compared_in_float32(self, component: Component) -> None:
-        task = SUITS[component.name]
-        loss = component.factory(TASKS[task])
-        outputs, targets = sample(task)
-        half = outputs.bfloat16()
-        found = loss(half, targets)
-        assert found.dtype is torch.float32
-        assert found == loss(half.float(), targets)
 
-    def test_double_stays_double(self, component: Component) -> None:
-        task = SUITS[component.name]
-        outputs, targets = sample(task)
-        for extra in ({}, {"class_weights": WEIGHTS} if component.name == "cross_entropy" else {}):
-            assert component.factory(TASKS[task], **extra)(outputs.double(), targets).dtype is torch.float64
+class TestBalanced(LossContract):
+    """Its mean is over weights, which no example of ours has."""
 
-    def test_lanes_equal_one_after_another(self, component: Component) -> None:
-        task = SUITS[component.name]
-        loss = component.factory(TASKS[task], **component.example)
-        _, targets = sample(task)
-        outputs = torch.stack([sample(task, seed=seed)[0] for seed in range(3)])
-        one_by_one = torch.stack([loss(lane, targets) for lane in outputs])
-        torch.testing.assert_close(vmap(loss, in_dims=(0, None))(outputs, targets), one_by_one)
+    component = Component("loss", cross_entropy, example={"balance": True}, capabilities={"lanes": True})
 
-    def test_traces_as_one_graph(self, component: Component) -> None:
-        task = SUITS[component.name]
-        loss = component.factory(TASKS[task], **component.example)
-        outputs, targets = sample(task)
-        compiled = torch.compile(lambda o, t: loss(o, t), backend="eager", fullgraph=True)
-        torch.testing.assert_close(compiled(outputs, targets), loss(outputs, targets))
+
+class TestWeightedPositives(LossContract):
+    component = Component("loss", binary, example={"balance": True}, capabilities={"compiles": True})
 
 
 # ---------------------------------------------------------------- cross_entropy
