@@ -41,6 +41,12 @@ VERBS = {
         "list the hooks that a plugin can implement, or those that a short run calls",
     ),
     "plugins": ("", "list the installed plugins and their state"),
+    "new-recipe": (
+        "--from RECIPE [--out FILE] [--derive]",
+        "copy a packaged recipe, so that it runs where it is put; or begin one that extends it",
+    ),
+    "lock": ("RECIPE [key=value ...]", "write down the SHA-256 of a recipe's bases and its versions, for --locked"),
+    "migrate": ("RECIPE [--write]", "show what the newest format changes in an older recipe, or write it so"),
     "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
     "diff": ("A B [--markdown]", "what differs between two recipes, packs, runs, studies or ensembles"),
     "report": ("STUDY [--top N]", "show what a search or ensemble has come to; a search also while it runs"),
@@ -77,6 +83,10 @@ OPTIONS = {
     "--plugins": "(list) the installed plugins, their kinds of component, and their state, as `plugins` does",
     "--source": "(describe) print the code of the factory instead",
     "--trace RECIPE": "(hooks) train a few updates, and show each call of a hook: arguments, who answered, what",
+    "--locked": "(with a recipe) hold bases and distributions to the lock file beside it: `trainkit lock RECIPE`",
+    "--from RECIPE": "(new-recipe) the recipe to begin with: package:name, or a file",
+    "--derive": "(new-recipe) write a short recipe that extends it, instead of a copy",
+    "--write": "(migrate) write the file in the newest format; comments stay",
     "--origin": "(fill) show where each value comes from instead",
     "--no-data": "(pack) do not look at the data: nobody is told later that it is other data",
     "--markdown": "(diff) write the tables as Markdown",
@@ -95,8 +105,9 @@ OPTIONS = {
 }
 _TAKES_VALUE = (
     *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
-    *("--trace", "--at", "--plot", "--metrics", "--split", "--out", "--key", "--use", "--batch", "--kind"),
+    *("--trace", "--at", "--plot", "--metrics", "--split", "--out", "--key", "--use", "--batch", "--kind", "--from"),
 )
+LOCKABLE = ("run", "validate", "fill", "preview", "verify-resume", "bench")
 _SPLITS = ("train", "val", "test")
 STUDY_LOG = "study.jsonl"  # the folder that has it holds a study
 STUDY_ENSEMBLE = "ensemble"  # in a study: the folder of the ensemble of its trials
@@ -137,8 +148,10 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.set_defaults(verb=verb)
-    if verb in ("run", "validate", "fill", "preview", "pack", "verify-resume", "bench"):
+    if verb in ("run", "validate", "fill", "preview", "pack", "lock", "verify-resume", "bench"):
         parser.add_argument("words", nargs="*", metavar="RECIPE | key=value", help="recipe, and values to set in it")
+    if verb in LOCKABLE:
+        parser.add_argument("--locked", action="store_true", help=_help("--locked"))
     if verb == "run":
         parser.add_argument("--run-dir", metavar="DIR", help=_help("--run-dir DIR"))
         parser.add_argument("--resume", action="store_true", help=_help("--resume"))
@@ -178,6 +191,13 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
     elif verb == "hooks":
         parser.add_argument("words", nargs="*", metavar="key=value", help="values to set in the recipe of --trace")
         parser.add_argument("--trace", metavar="RECIPE", help=_help("--trace RECIPE"))
+    elif verb == "new-recipe":
+        parser.add_argument("--from", dest="source", metavar="RECIPE", required=True, help=_help("--from RECIPE"))
+        parser.add_argument("--out", metavar="FILE", help="the new .toml file, or the folder for it; default: print it")
+        parser.add_argument("--derive", action="store_true", help=_help("--derive"))
+    elif verb == "migrate":
+        parser.add_argument("recipe", metavar="RECIPE", help="recipe file, or package:name")
+        parser.add_argument("--write", action="store_true", help=_help("--write"))
     elif verb == "report":
         parser.add_argument("study", metavar="STUDY", help="study or ensemble folder")
         parser.add_argument("--top", type=int, default=10, metavar="N", help=_help("--top N"))

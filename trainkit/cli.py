@@ -156,7 +156,11 @@ class Session:
         if len(sources) != 1:
             got = ", ".join(sources) or "none"
             raise usage_error(f"{self.args.verb} takes one recipe and any number of key=value, got recipes: {got}")
-        recipe = load_recipe(sources[0], [*overrides, *more], self.plugins(whole=False), self._told_of_changes())
+        recipe = load_recipe(
+            *(sources[0], [*overrides, *more], self.plugins(whole=False), self._told_of_changes()),
+            show=self.show,
+            locked=getattr(self.args, "locked", False),
+        )
         self.show_notes(recipe)
         if self.args.verb in ("preview", "verify-resume", "bench", "hooks") and not recipe.tables.keys().isdisjoint(
             OF_SEVERAL_RUNS
@@ -169,6 +173,11 @@ class Session:
         if self.args.verb == "run" and not self.args.accept_drift:
             return None
         return lambda text: None if self.args.quiet else say(f"warning: {text}")
+
+    def show(self, text: str) -> None:
+        """Say what is worth knowing, unless errors alone are wanted."""
+        if not self.args.quiet:
+            say(text)
 
     def show_notes(self, recipe: Recipe) -> None:
         """Say what was noted while the recipe was checked, where the user wants to know."""
@@ -187,7 +196,7 @@ class Session:
         problems: list[Problem] = []
         for source in sources:
             try:
-                recipe = load_recipe(source, overrides, plugins)
+                recipe = load_recipe(source, overrides, plugins, show=self.show, locked=self.args.locked)
                 if recipe.search is not None:
                     from trainkit.search.ready import check_searcher
 

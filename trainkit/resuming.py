@@ -22,7 +22,13 @@ from trainkit.stateful import hooked, mute
 from trainkit.verified import fitting
 
 
-def recipe_of(path: Path, overrides: Sequence[str], plugins: Plugins, extend: str = "") -> Recipe:
+def recipe_of(
+    path: Path,
+    overrides: Sequence[str],
+    plugins: Plugins,
+    extend: str = "",
+    show: Callable[[str], None] | None = None,
+) -> Recipe:
     """The recipe that a run folder holds, with changes, for ``trainkit resume``.
 
     Args:
@@ -31,6 +37,7 @@ def recipe_of(path: Path, overrides: Sequence[str], plugins: Plugins, extend: st
         plugins: the plugins of this process.
         extend: how much longer the run is to be, such as ``20ep``; schedules keep the old length unless ``overrides``
             or the recipe say another ``run.on_length_change``.
+        show: shown what of a recipe of an older format is read as something else.
 
     Raises:
         UsageError: if it is no run folder, or ``extend`` fits neither the run nor the other changes.
@@ -51,7 +58,7 @@ def recipe_of(path: Path, overrides: Sequence[str], plugins: Plugins, extend: st
         )
     if extend:
         overrides = [*overrides, *_longer(load_recipe(file, overrides, plugins), overrides, extend)]
-    return load_recipe(file, overrides, plugins)
+    return load_recipe(file, overrides, plugins, show=show)
 
 
 def _longer(recipe: Recipe, overrides: Sequence[str], extend: str) -> list[str]:

@@ -129,6 +129,57 @@ def _schema(session: Session) -> int:
     return 0
 
 
+def _new_recipe(session: Session) -> int:
+    from trainkit.reuse import new_recipe
+
+    args = session.args
+    made = new_recipe(args.source, args.out, args.derive, session.plugins(whole=False), session.show)
+    if session.json:
+        emit_json({"recipe": made.text, "requires": made.requires, "out": None if made.out is None else str(made.out)})
+    elif made.out is None:
+        emit(made.text)
+    else:
+        session.show(f"recipe written to {made.out}; trainkit validate {made.out} checks it, trainkit run runs it")
+    return 0
+
+
+def _lock(session: Session) -> int:
+    from trainkit.reuse import write_lock
+
+    recipe = session.recipe()
+    written = write_lock(recipe)
+    bases, distributions = written.lock.bases, written.lock.distributions
+    if session.json:
+        facts = {"bases": bases, "distributions": distributions, "changed": written.changed}
+        emit_json({"lock": str(written.file), **facts})
+        return 0
+    for line in written.changed:
+        session.show(f"note: {line}")
+    session.show(f"{len(bases)} bases and {len(distributions)} distributions locked in {written.file}")
+    return 0
+
+
+def _migrate(session: Session) -> int:
+    from trainkit.reuse import renew
+    from trainkit.tables import FORMAT_VERSION
+
+    name = session.args.recipe
+    found = renew(name, session.args.write, session.plugins(whole=False))
+    if session.json:
+        facts = {"from": found.before, "to": FORMAT_VERSION, "diff": found.diff, "older_bases": found.older}
+        emit_json({"recipe": name, **facts, "written": found.out is not None})
+        return 0
+    if found.diff:
+        emit(found.diff)
+        cure = f"to write it so: trainkit migrate {name} --write"
+        session.show(cure if found.out is None else f"written to {found.out}")
+    else:
+        session.show(f"{name} has format {FORMAT_VERSION}, the newest: there is nothing to change")
+    for base in found.older:
+        session.show(f"note: its base {base} has an older format too")
+    return 0
+
+
 # ------------------------------------------------------------ weights of others
 
 
@@ -335,6 +386,9 @@ ACTS: Mapping[str, Callable[[Session], int]] = {
     "docs": _docs,
     "hooks": _hooks,
     "plugins": _plugins,
+    "new-recipe": _new_recipe,
+    "lock": _lock,
+    "migrate": _migrate,
     "schema": _schema,
     "pack": _pack,
     "diff": _diff,

@@ -12,7 +12,9 @@ from trainkit.recipe.bases import open_recipe, packaged_recipes
 from trainkit.recipe.check import check_parts, check_recipe
 from trainkit.recipe.compose import compose
 from trainkit.recipe.filled import FilledTables, Origin, Recipe, named_tables, problem_at
+from trainkit.recipe.lock import check_in_use, check_locked
 from trainkit.recipe.merge import Composed
+from trainkit.recipe.migrate import renewed
 from trainkit.recipe.own import base_point
 from trainkit.recipe.pack_drift import changed_defaults, chosen_anew, meet
 from trainkit.recipe.packed import Pack
@@ -55,7 +57,13 @@ __all__ = [
 
 
 def load_recipe(
-    source: str | Path, overrides: Sequence[str], plugins: Plugins, tell: Callable[[str], None] | None = None
+    source: str | Path,
+    overrides: Sequence[str],
+    plugins: Plugins,
+    tell: Callable[[str], None] | None = None,
+    *,
+    show: Callable[[str], None] | None = None,
+    locked: bool = False,
 ) -> Recipe:
     """Read a recipe with its bases, lay the overrides over it, check it and fill its defaults.
 
@@ -64,15 +72,22 @@ def load_recipe(
         overrides: ``key=value`` of the command line.
         plugins: the plugins whose components it may name.
         tell: told what has changed since a pack was made; if not given, that is a problem.
+        show: shown what of files of an older format is read as something else.
+        locked: hold bases and distributions to the lock file beside the recipe.
 
     Raises:
         RecipeError: with every problem found, sorted by place.
         PluginDefect: if a plugin fails while it checks the recipe.
     """
     opened = open_recipe(str(source), plugins)
-    composed, problems = compose(opened, overrides, plugins)
+    composed, problems = compose(opened, overrides, plugins, show)
+    if locked:
+        check_locked(composed, plugins)
     if opened.pack is None:
-        return _checked(composed, problems, plugins)
+        recipe = _checked(composed, problems, plugins)
+        if locked:
+            check_in_use(recipe)
+        return recipe
     return _unpacked(opened.pack, composed, problems, plugins, tell)
 
 
@@ -137,11 +152,15 @@ def _checked(composed: Composed, problems: list[Problem], plugins: Plugins) -> R
 def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Read TOML as recipes are read: its form is looked at before it is parsed, its meaning is not checked.
 
+    What is of an older format comes in the newest one.
+
     Args:
         text: the text.
         name: what messages call it.
 
     Raises:
-        RecipeError: if it is not TOML, or asks too much of the reader.
+        RecipeError: if it is not TOML, asks too much of the reader, or has a newer format.
     """
-    return parse_text(Source(name, text))
+    source = Source(name, text)
+    source.tables.update(parse_text(source))
+    return renewed(source).tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from trainkit.errors import Place, Problem, RecipeError
 from trainkit.manager import Plugins
 from trainkit.recipe.bases import open_base
 from trainkit.recipe.merge import Composed, spelled_out
+from trainkit.recipe.migrate import renewed
 from trainkit.recipe.overrides import apply_overrides, drop_keys
 from trainkit.recipe.packed import Pack, PackedOverride
 from trainkit.recipe.positions import Source
@@ -20,16 +21,24 @@ MAX_DEPTH = 8
 MAX_LAYERS = 64
 
 
-def compose(source: Source, overrides: Sequence[str], plugins: Plugins) -> tuple[Composed, list[Problem]]:
+def compose(
+    source: Source, overrides: Sequence[str], plugins: Plugins, show: Callable[[str], None] | None = None
+) -> tuple[Composed, list[Problem]]:
     """Put a recipe together: bases in order, then the recipe, then what its pack lays over it, then the command line.
+
+    Args:
+        source: the recipe.
+        overrides: ``key=value`` of the command line.
+        plugins: the installed plugins.
+        show: shown what of files of an older format is read as something else.
 
     Returns:
         The tables, and what is wrong with ``drop`` and the overrides.
 
     Raises:
-        RecipeError: if a base is missing, cannot be read, or extends itself.
+        RecipeError: if a base is missing, cannot be read, extends itself, or has a newer format.
     """
-    composer = _Composer(plugins)
+    composer = _Composer(plugins, show)
     composed = composer.layers(source, ())
     composed.sources = [source, *composer.opened]
     problems = composer.problems
@@ -47,8 +56,10 @@ def _idle_bases(pack: Pack, opened: Sequence[Source]) -> list[Problem]:
 
 
 class _Composer:
-    def __init__(self, plugins: Plugins) -> None:
+    def __init__(self, plugins: Plugins, show: Callable[[str], None] | None) -> None:
         self.plugins = plugins
+        self.show = show
+        self.shown: set[str] = set()
         self.problems: list[Problem] = []
         # Files asked for, those that are missing too; the recipe itself is the first.
         self.count = 1
@@ -59,10 +70,11 @@ class _Composer:
         composed = Composed(source.name)
         # Every base that is missing is named, not the first alone.
         missing: list[Problem] = []
-        for number, base in enumerate(extended(source)):
+        now = self._renewed(source)
+        for number, base in enumerate(extended(now)):
             if missing and self.count >= MAX_LAYERS:
                 break  # said once, not for each of thousands
-            place = source.place(("extends", number))
+            place = now.place(("extends", number))
             try:
                 opened = self._open(base, source, place, (*chain, source))
                 composed.lay(self.layers(opened, (*chain, source)))
@@ -70,11 +82,19 @@ class _Composer:
                 missing.extend(error.problems)
         if missing:
             raise RecipeError(missing)
-        own = dict(source.tables)
+        own = dict(now.tables)
         own.pop("extends", None)
-        self.problems.extend(drop_keys(composed, own.pop("drop", []), source))
-        composed.put(source, spelled_out(own))
+        self.problems.extend(drop_keys(composed, own.pop("drop", []), now))
+        composed.put(now, spelled_out(own))
         return composed
+
+    def _renewed(self, source: Source) -> Source:
+        """The recipe in the newest format; what is read as something else is shown once."""
+        told, name = self.show, _identity(source)
+        if name in self.shown:
+            told = None
+        self.shown.add(name)
+        return renewed(source, told)
 
     def _open(self, base: str, source: Source, place: Place, chain: tuple[Source, ...]) -> Source:
         if len(chain) > MAX_DEPTH:

@@ -69,7 +69,7 @@ def with_least(written: Iterable[str], installed: Mapping[str, str]) -> list[str
         except InvalidVersion:  # of an old package; any version is better than none
             least[name] = ""
     found: list[str] = []
-    by_name = {canonicalize_name(name): name for name in least}
+    by_name: dict[str, str] = {canonicalize_name(name): name for name in least}
     for text in written:
         try:
             requirement = Requirement(text)
@@ -77,10 +77,10 @@ def with_least(written: Iterable[str], installed: Mapping[str, str]) -> list[str
             found.append(text)
             continue
         counts = requirement.marker is None or requirement.marker.evaluate()
-        name = by_name.pop(canonicalize_name(requirement.name), None) if counts else None
+        bound = least[by_name.pop(name)] if counts and (name := canonicalize_name(requirement.name)) in by_name else ""
         kept = [part for part in requirement.specifier if part.operator not in _LEAST]
-        if name is not None and least[name] and not any(part.operator in _EXACT for part in kept):
-            requirement.specifier = SpecifierSet(",".join([*map(str, kept), least[name]]))
+        if bound and not any(part.operator in _EXACT for part in kept):
+            requirement.specifier = SpecifierSet(",".join([*map(str, kept), bound]))
             text = str(requirement)
         found.append(text)
     return found + [f"{name}{least[name]}" for name in by_name.values()]

@@ -1,0 +1,245 @@
+"""Lock files: what a recipe's bases and distributions were, kept beside it, so that a later run can be held to them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from trainkit.errors import Place, Problem, RecipeError
+from trainkit.manager import Plugins
+from trainkit.recipe.compose import extended
+from trainkit.recipe.filled import Recipe
+from trainkit.recipe.merge import Composed
+from trainkit.recipe.needs import shipping
+from trainkit.recipe.positions import Source
+from trainkit.recipe.read import read_file
+from trainkit.recipe.sources import base_hashes, bases_of, lasting_name
+from trainkit.recipe.text import shown
+from trainkit.recipe.write import to_toml
+
+SUFFIX = ".lock"
+FORMAT = 1
+_CORE = ("trainkit", "torch", "numpy")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FILES = "sha256:"  # of a module named with -p, which has no version
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What is locked.
+
+    Args:
+        bases: SHA-256 of each base, by `lasting_name`.
+        shipped: for each base that a package ships, the distribution and its version, such as ``trainkit-lion 0.2``.
+        distributions: the version of each distribution in use; of a module named with ``-p``, a hash of its files.
+    """
+
+    bases: Mapping[str, str]
+    shipped: Mapping[str, str]
+    distributions: Mapping[str, str]
+
+    def as_toml(self, name: str) -> str:
+        """The lock file's text.
+
+        Args:
+            name: the recipe as its user calls it.
+        """
+        head = f"# Written by `trainkit lock {shown(name)}`; --locked refuses what is not as it was then.\n"
+        tables = {"bases": self.bases, "shipped": self.shipped, "distributions": self.distributions}
+        return head + to_toml({"lock": FORMAT, **{key: dict(table) for key, table in tables.items()}})
+
+
+def lock_of(recipe: Recipe) -> Lock:
+    """What there is to lock of a checked recipe."""
+    composed, plugins = recipe.tables.composed, recipe.plugins
+    shipped = {}
+    for source in bases_of(composed).values():
+        if source.package:
+            shipped[lasting_name(source, composed)] = _spoken(source, plugins)
+    return Lock(base_hashes(composed), shipped, dict(sorted(_in_use(recipe).items())))
+
+
+def lock_file(composed: Composed) -> FilePath:
+    """Where the lock file of a recipe lies: beside it.
+
+    Raises:
+        RecipeError: if the recipe lies in no file of the user's.
+    """
+    own = composed.sources[0]
+    if own.pack is not None:
+        cure = "it holds its bases itself and is held to their SHA-256: leave --locked out"
+        raise RecipeError([Problem(Place(own.name), "a pack has no lock file", cure)])
+    if own.package:
+        cure = f"lock one of your own that extends it: trainkit new-recipe --from {shown(own.name)} --derive --out FILE"
+        raise RecipeError([Problem(Place(own.name), "a packaged recipe has no lock file", cure)])
+    if own.file is None:
+        raise RecipeError([Problem(Place(own.name), "has no lock file", "name a recipe file")])
+    return own.file.with_suffix(SUFFIX)
+
+
+def check_locked(composed: Composed, plugins: Plugins) -> None:
+    """Hold a recipe to its lock file, before it is checked: what has changed may be why it is not right any more.
+
+    Raises:
+        RecipeError: with a problem for each base that is another one, and one for all distributions.
+    """
+    lock, told = read_lock(composed), set[str]()
+    if problems := [*_bases(composed, lock, plugins, told), *_installed(composed, lock, told)]:
+        raise RecipeError(problems)
+
+
+def check_in_use(recipe: Recipe) -> None:
+    """Hold what a checked recipe uses to its lock file.
+
+    Raises:
+        RecipeError: if it uses a distribution or module that was not locked, or not as it is.
+    """
+    composed = recipe.tables.composed
+    locked = read_lock(composed).distributions
+    said = []
+    for name, version in _in_use(recipe).items():
+        if name not in locked:
+            said.append(f"{name} {version} is in use, and not locked")
+        elif version.startswith(_FILES) and locked[name] != version:
+            said.append(f"the files of {name} have changed: {version}, locked is {locked[name]}")
+    if said:
+        place = Place(_shown_lock(composed))
+        raise RecipeError([Problem(place, "\n  ".join(said), f"lock what is there: {_again(composed)}")])
+
+
+def _in_use(recipe: Recipe) -> dict[str, str]:
+    """Distributions in use: those of plugins, of libraries that components need, of shipped bases, of the core."""
+    import importlib.metadata
+
+    versions = dict(plugin.recorded_version for plugin in recipe.plugins_in_use())
+    composed = recipe.tables.composed
+    for source in bases_of(composed).values():
+        if source.package:
+            name, version = shipping(source.package, recipe.plugins)
+            if version:
+                versions[name] = version
+    # A logger changes nothing of a run, and one that its library is missing for is left out.
+    parts = [component for component in recipe.components.values() if component.kind != "logger"]
+    libraries = {name for component in parts for name in component.libraries}
+    known = importlib.metadata.packages_distributions() if libraries else {}
+    for name in (*_CORE, *(distribution for library in libraries for distribution in known.get(library, ())[:1])):
+        if (found := _version(name)) is not None:
+            versions[name] = found
+    return {name: _public(version) for name, version in versions.items()}
+
+
+def _version(name: str) -> str | None:
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(name)
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return None
+
+
+def _public(version: str) -> str:
+    """A version without what a builder has added, such as ``+cpu``: a lock holds on machines of every kind."""
+    return version if version.startswith(_FILES) else version.partition("+")[0]
+
+
+def _spoken(source: Source, plugins: Plugins) -> str:
+    return " ".join(filter(None, shipping(source.package, plugins)))
+
+
+# ------------------------------------------------------------ comparing
+
+
+def _bases(composed: Composed, lock: Lock, plugins: Plugins, told: set[str]) -> Iterator[Problem]:
+    """Find bases that are not those of the lock; ``told`` takes the distributions that are named as the reason."""
+    now, file = base_hashes(composed), _shown_lock(composed)
+    for source in bases_of(composed).values():
+        name = lasting_name(source, composed)
+        if now[name] == lock.bases.get(name):
+            continue
+        place = _place(source, composed)
+        if name not in lock.bases:
+            yield Problem(place, f"the base '{shown(name)}' is not in {file}", f"lock it too: {_again(composed)}")
+            continue
+        message = f"the base '{shown(name)}' is not the one that was locked"
+        cure = f"its SHA-256 is {now[name]}\nlocked is      {lock.bases[name]}\n"
+        was, ships = lock.shipped.get(name, ""), _spoken(source, plugins) if source.package else ""
+        distribution, _, version = was.rpartition(" ")
+        if other := bool(ships and distribution and was != ships):
+            told.add(distribution)
+            message += f"; {ships} ships it, locked is that of {shown(was)}"
+            cure += f"install what was locked: pip install '{shown(distribution)}=={shown(version)}'\nor "
+        elif ships:
+            message += f"; {ships} ships it"
+        yield Problem(place, message, f"{cure}lock what is there: {_again(composed)}", environment=other)
+    for name in lock.bases.keys() - now.keys():
+        message = f"the base '{shown(name)}' is locked, and nothing extends it any more"
+        yield Problem(Place(file), message, f"lock what is there: {_again(composed)}")
+
+
+def _installed(composed: Composed, lock: Lock, told: set[str]) -> Iterator[Problem]:
+    said, install = [], []
+    for name, version in sorted(lock.distributions.items()):
+        if name in told or version.startswith(_FILES):
+            continue
+        found = _version(name)
+        if found is not None and _public(found) == version:
+            continue
+        there = "it is not installed" if found is None else f"{found} is installed"
+        said.append(f"{shown(name)} {shown(version)} is locked, and {there}")
+        install.append(f"'{shown(name)}=={shown(version)}'")
+    if said:
+        cure = f"install what was locked: pip install {' '.join(install)}\nor lock what is there: {_again(composed)}"
+        yield Problem(Place(_shown_lock(composed)), "\n  ".join(said), cure, environment=True)
+
+
+def _place(base: Source, composed: Composed) -> Place:
+    """Where a recipe says that it extends a base."""
+    for source in composed.sources:
+        folder = source.file.parent if source.file is not None else FilePath()
+        for number, name in enumerate(extended(source)):
+            beside = base.file is not None and os.path.normpath(folder / name) == os.path.normpath(base.file)
+            if beside or name == base.name:
+                return source.place(("extends", number))
+    return composed.sources[0].place(("extends",))
+
+
+def _again(composed: Composed) -> str:
+    return f"trainkit lock {shown(composed.name)}"
+
+
+# ------------------------------------------------------------ reading
+
+
+def read_lock(composed: Composed) -> Lock:
+    """Read the lock file of a recipe.
+
+    Raises:
+        RecipeError: if there is none, or it is of another form.
+    """
+    file, name = lock_file(composed), _shown_lock(composed)
+    try:
+        tables = read_file(file, name).tables
+    except FileNotFoundError:
+        message = "there is no such lock file"
+        raise RecipeError([Problem(Place(name), message, f"write it: {_again(composed)}")]) from None
+    version = tables.get("lock")
+    if type(version) is int and version > FORMAT:
+        message = f"the lock file has format {version}; this trainkit reads formats up to {FORMAT}"
+        raise RecipeError([Problem(Place(name), message, "install a newer trainkit")])
+    found: list[Any] = [tables.get(key) for key in ("bases", "shipped", "distributions")]
+    if version != FORMAT or not all(map(_is_texts, found)) or not all(map(_DIGEST.fullmatch, found[0].values())):
+        cure = f"write it anew: {_again(composed)}"
+        raise RecipeError([Problem(Place(name), "not a lock file that trainkit has written", cure)])
+    return Lock(*found)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+def _shown_lock(composed: Composed) -> str:
+    return os.path.splitext(composed.name)[0] + SUFFIX
