@@ -39,6 +39,7 @@ CAPABILITIES: Mapping[str, str] = {
     "needs_metric": "the reaction has nothing to do without a figure to look at",
     "absolute": "the schedule gives values themselves, such as 0.04 to 0.4, not factors on the recipe's value",
     "jumps": "the schedule jumps by design",
+    "monotone": "the schedule only falls or only rises, with any settings, in a run of any length",
     "elementwise": "the optimizer's update of one number depends on that number's gradient and state alone",
     "own_lr": "the optimizer sets its own learning rate, which no schedule may set",
     "single_group": "the optimizer refuses different settings per parameter group",

@@ -88,7 +88,7 @@ class Continued:
             message = f'duration = "{written}" is {total} updates; the run was planned with {before}'
             cure = (
                 'on_length_change = "rescale" in [run] lets schedules go on with the new length, "keep" with the old '
-                f"one ({planned} updates), after which they hold their last value"
+                f"one ({planned} updates), after which those that depend on it hold their last value"
             )
             self._refuse("run.duration", message, cure)
         return int(planned)

@@ -82,12 +82,18 @@ EXEMPT: Mapping[str, Mapping[str, str]] = {
         ("follows_a_schedule", "keeps_the_rates_of_groups_apart"),
         "over its first 500 updates its rate rises by itself to the lr that it was built with",
     ),
+    "dadaptadan": {
+        "follows_a_schedule": "the rate is a factor within its averages, so that another one acts in later updates"
+    },
     "fadam": {"trains_float64_weights": "it keeps its averages in float32, and does not convert them"},
     "ftrl": {"follows_a_schedule": "its weights are a quotient of all gradients and of the rate, which is no step"},
     "gravity": {"keeps_the_rates_of_groups_apart": "it begins with a random velocity, which is divided by the rate"},
     "lbfgs": {
         "leaves_alone_what_has_no_gradient": _ONE_DIRECTION,
         "leaves_frozen_parameters_alone": "the state of all parameters is kept with the first one",
+    },
+    "srmm": {
+        "keeps_the_rates_of_groups_apart": "its first updates go to an average of the weights, which begins at zero"
     },
     "spam": {"leaves_frozen_parameters_alone": "it makes a mask for every parameter, trained or not"},
 }

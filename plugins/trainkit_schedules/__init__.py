@@ -58,6 +58,11 @@ JUMPING = (
     snapshot_cycles,
     step,
 )
+# What only falls or only rises, whatever its settings.
+MONOTONE = (
+    *(budget, constant, cosine, exponential, growth, inverse_sqrt, inverse_time, linear, multistep, polynomial, ramp),
+    *(rex, step, tanh, temperature, trapezoid, wsd),
+)
 
 
 @hookimpl
@@ -103,6 +108,7 @@ def trainkit_components() -> list[Component]:
     for factory, example in schedules:
         traits = {"compiles": True, **({"absolute": True} if factory in ABSOLUTE else {})}
         traits |= {"jumps": True} if factory in JUMPING else {}
+        traits |= {"monotone": True} if factory in MONOTONE else {}
         components.append(Component("schedule", factory, example=example, capabilities=traits))
     for factory, example, needs in reactions:
         traits = {"compiles": True, **({"needs_metric": True} if needs else {})}

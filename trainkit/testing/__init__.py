@@ -24,17 +24,22 @@ if TYPE_CHECKING:
     from trainkit.testing.contract import Contract as Contract
     from trainkit.testing.contract import contract_names as contract_names
     from trainkit.testing.contracts.augmentation import AugmentationContract as AugmentationContract
+    from trainkit.testing.contracts.callback import CallbackContract as CallbackContract
     from trainkit.testing.contracts.data import DataContract as DataContract
     from trainkit.testing.contracts.ensembler import EnsemblerContract as EnsemblerContract
     from trainkit.testing.contracts.every import FactoryContract as FactoryContract
     from trainkit.testing.contracts.every import PluginContract as PluginContract
     from trainkit.testing.contracts.every import SignatureContract as SignatureContract
+    from trainkit.testing.contracts.executor import ExecutorContract as ExecutorContract
     from trainkit.testing.contracts.logger import LoggerContract as LoggerContract
     from trainkit.testing.contracts.loss import LossContract as LossContract
     from trainkit.testing.contracts.metric import MetricContract as MetricContract
     from trainkit.testing.contracts.model import ModelContract as ModelContract
+    from trainkit.testing.contracts.optimizer import OptimizerContract as OptimizerContract
+    from trainkit.testing.contracts.reaction import ReactionContract as ReactionContract
     from trainkit.testing.contracts.schedule import ScheduleContract as ScheduleContract
     from trainkit.testing.contracts.searcher import SearcherContract as SearcherContract
+    from trainkit.testing.contracts.wrapper import WrapperContract as WrapperContract
     from trainkit.testing.members import TinyWorkshop as TinyWorkshop
     from trainkit.testing.members import tiny_members as tiny_members
     from trainkit.testing.members import validation_of as validation_of
@@ -45,15 +50,20 @@ if TYPE_CHECKING:
 _MODULES = {
     "contract": ("Contract", "contract_names"),
     "contracts.augmentation": ("AugmentationContract",),
+    "contracts.callback": ("CallbackContract",),
     "contracts.data": ("DataContract",),
-    "contracts.every": ("FactoryContract", "PluginContract", "SignatureContract"),
     "contracts.ensembler": ("EnsemblerContract",),
+    "contracts.every": ("FactoryContract", "PluginContract", "SignatureContract"),
+    "contracts.executor": ("ExecutorContract",),
     "contracts.logger": ("LoggerContract",),
     "contracts.loss": ("LossContract",),
     "contracts.metric": ("MetricContract",),
     "contracts.model": ("ModelContract",),
+    "contracts.optimizer": ("OptimizerContract",),
+    "contracts.reaction": ("ReactionContract",),
     "contracts.schedule": ("ScheduleContract",),
     "contracts.searcher": ("SearcherContract",),
+    "contracts.wrapper": ("WrapperContract",),
     "members": ("TinyWorkshop", "tiny_members", "validation_of"),
     "simulated": ("Simulated", "simulate"),
     "tiny": ("TinyRun",),
@@ -62,21 +72,26 @@ _HOMES = {name: f"trainkit.testing.{module}" for module, names in _MODULES.items
 
 __all__ = [
     "AugmentationContract",
+    "CallbackContract",
     "Contract",
     "DataContract",
     "EnsemblerContract",
+    "ExecutorContract",
     "FactoryContract",
     "LoggerContract",
     "LossContract",
     "MetricContract",
     "ModelContract",
+    "OptimizerContract",
     "PluginContract",
+    "ReactionContract",
     "ScheduleContract",
     "SearcherContract",
     "SignatureContract",
     "Simulated",
     "TinyRun",
     "TinyWorkshop",
+    "WrapperContract",
     "contract_names",
     "simulate",
     "tiny_members",
