@@ -6,11 +6,11 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import ModuleType
 from typing import ClassVar
 
-from trainkit.component import Component
+from trainkit.component import KINDS, Component
 from trainkit.testing import contracts as _package
 
 
@@ -42,16 +42,17 @@ def contract_of(test_name: str) -> str:
     return test_name.removeprefix("test_")
 
 
-def contract_modules() -> Iterator[ModuleType]:
-    """The modules of contracts, imported, by name; `every`, which is for all kinds, comes first."""
-    names = [module.name for module in pkgutil.iter_modules(_package.__path__)]
-    for name in sorted(names, key=lambda name: (name != "every", name)):
+def contract_modules(kinds: Collection[str] = KINDS) -> Iterator[ModuleType]:
+    """The modules of contracts, imported: `every`, which is for all kinds, then those named as one of these kinds."""
+    yield importlib.import_module(f"{_package.__name__}.every")
+    names = {module.name for module in pkgutil.iter_modules(_package.__path__)}
+    for name in sorted(names.intersection(kinds)):
         yield importlib.import_module(f"{_package.__name__}.{name}")
 
 
-def contract_classes() -> Iterator[type[Contract]]:
-    """All contracts, in the order of their modules."""
-    for module in contract_modules():
+def contract_classes(kinds: Collection[str] = KINDS) -> Iterator[type[Contract]]:
+    """The contracts of these kinds, and those that are for every kind, in the order of their modules."""
+    for module in contract_modules(kinds):
         for found in vars(module).values():
             if inspect.isclass(found) and issubclass(found, Contract) and found.__module__ == module.__name__:
                 yield found
@@ -69,8 +70,7 @@ def contract_names(kind: str) -> Mapping[str, str]:
     """
     return {
         contract_of(name): (inspect.getdoc(test) or "").partition("\n")[0]
-        for found in contract_classes()
-        if found.kind in ("", kind)
+        for found in contract_classes([kind])
         for base in reversed(found.__mro__)
         for name, test in vars(base).items()
         if name.startswith("test_")

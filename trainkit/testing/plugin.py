@@ -65,6 +65,10 @@ class ContractModule(pytest.Module):
         """Leave classes to `pytest_pycollect_makeitem`."""
         return False
 
+    def funcnamefilter(self, name: str) -> bool:
+        """No function is a test: contracts are methods."""
+        return False
+
 
 class ContractClass(pytest.Class):
     """A class of contracts."""
@@ -80,8 +84,9 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     if not _wanted(config):
         return
     from trainkit.testing.contract import contract_modules
+    from trainkit.testing.select import selected
 
-    for module in contract_modules():
+    for module in contract_modules({component.kind for component in selected(config, "")}):
         name = module.__name__.rpartition(".")[2]
         collector: Any = ContractModule.from_parent(
             session, path=CONTRACTS / f"{name}.py", nodeid=f"contracts/{name}.py"
@@ -97,9 +102,7 @@ def pytest_pycollect_makeitem(
     if (base := _contract()) is None or not isinstance(obj, type) or not issubclass(obj, base):
         return None
     if isinstance(collector, ContractModule):
-        from trainkit.testing.select import selected
-
-        own = obj.__module__ == collector.obj.__name__ and selected(collector.config, obj.kind)
+        own = obj.__module__ == collector.obj.__name__
         return ContractClass.from_parent(collector, name=name, obj=obj) if own else []
     return [] if obj.__module__.startswith("trainkit.testing.") else None
 

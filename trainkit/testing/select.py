@@ -42,8 +42,15 @@ def _of_the_project(file: Path) -> list[Component]:
     try:
         name = str(tomllib.loads(file.read_text(encoding="utf-8"))["project"]["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        why = {OSError: "it cannot be read", ValueError: "it is no TOML"}.get(type(error), "it has no project.name")
-        why = "there is no such file" if isinstance(error, FileNotFoundError) else why
+        why = (
+            "there is no such file"
+            if isinstance(error, FileNotFoundError)
+            else "it cannot be read"
+            if isinstance(error, OSError)
+            else "it is no TOML"
+            if isinstance(error, ValueError)
+            else "it has no project.name"
+        )
         raise pytest.UsageError(
             f"which distribution is meant? {file} does not say it, as {why}; add --trainkit-dist NAME, "
             f"one of: {_installed()}"
