@@ -10,7 +10,7 @@ from pathlib import Path
 from trainkit.errors import MachineError, RecipeError, UsageError
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, load_recipe
-from trainkit.recipe.bases import open_recipe
+from trainkit.recipe.bases import is_packaged, open_recipe
 from trainkit.recipe.compose import compose, extended
 from trainkit.recipe.edit import with_top
 from trainkit.recipe.lock import Lock, lock_file, lock_of, read_lock
@@ -122,7 +122,7 @@ def _from_folder(base: str, source: Source, folder: Path) -> str:
     """A base's name as it must be written in a recipe in another folder."""
     if source.package:
         return named_from(base, source.name)
-    if source.file is None or ":" in base:
+    if source.file is None or is_packaged(base):
         return base
     return Path(os.path.relpath(source.file.parent / base, folder)).as_posix()
 
@@ -235,6 +235,8 @@ def renew(name: str, write: bool, plugins: Plugins) -> Renewed:
     file = Path(os.path.realpath(source.file))
     try:
         mode = file.stat().st_mode
+        if b"\r\n" in file.read_bytes():
+            text = text.replace("\n", "\r\n")
         write_atomically(file, text)
         file.chmod(mode)
     except OSError as error:

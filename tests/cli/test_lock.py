@@ -12,6 +12,7 @@ import pytest
 
 FEW = '[optimizer]\nuse = "sgd"\nlr = 0.2\n'
 OTHER = FEW.replace("0.2", "0.3")
+LOCK = "lock = 1\n[bases]\n[shipped]\n[distributions]\n{}\n"
 CODE = """
 from trainkit import Component, Schedule, hookimpl
 
@@ -166,15 +167,15 @@ def test_what_was_not_locked_is_not_used(trainkit, recipe, recipe_package):
 
 
 def test_a_module_of_ones_own_is_held_to_its_files(trainkit, recipe, tmp_path):
-    (tmp_path / "own_part.py").write_text(CODE, encoding="utf-8")
-    words = (recipe, "schedule=downhill", "-p", "own_part.py")
+    (tmp_path / "_own_part.py").write_text(CODE, encoding="utf-8")
+    words = (recipe, "schedule=downhill", "-p", "_own_part.py")
     assert trainkit("lock", *words).code == 0
     assert trainkit("validate", *words, "--locked").code == 0
-    del __import__("sys").modules["own_part"]
-    (tmp_path / "own_part.py").write_text(CODE + "# changed\n", encoding="utf-8")
+    del __import__("sys").modules["_own_part"]
+    (tmp_path / "_own_part.py").write_text(CODE + "# changed\n", encoding="utf-8")
     outcome = trainkit("validate", *words, "--locked")
     assert outcome.code == 2
-    assert "small.lock: the files of own_part have changed: sha256:" in outcome.err
+    assert "small.lock: the files of _own_part have changed: sha256:" in outcome.err
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,9 @@ def test_a_module_of_ones_own_is_held_to_its_files(trainkit, recipe, tmp_path):
         ('lock = 1\n[bases]\na = "x"\n[shipped]\n[distributions]\n', "not a lock file that trainkit has written"),
         ("lock = 1\nbases = 3\nshipped = 1\ndistributions = []\n", "not a lock file that trainkit has written"),
         ("lock = \n", "not TOML"),
+        (LOCK.format("'x @ https://example.org/x.whl' = \"1\""), "not a lock file that trainkit has written"),
+        (LOCK.format("x = \"1'; echo '\""), "not a lock file that trainkit has written"),
+        (LOCK.format("x = 1"), "not a lock file that trainkit has written"),
         ("", "is empty"),
     ],
 )

@@ -241,6 +241,12 @@ def test_migrate_writes_the_file_and_leaves_comments_and_mode(trainkit, old, tmp
     assert (again.out, again.err) == ("", "old.toml has format 3, the newest: there is nothing to change\n")
 
 
+def test_line_ends_stay_what_they_were(trainkit, old):
+    old.write_bytes(OLD.replace("\n", "\r\n").encode())
+    assert trainkit("migrate", "old.toml", "--write").code == 0
+    assert old.read_bytes() == NEW.replace("\n", "\r\n").encode()
+
+
 def test_migrate_as_json_and_with_older_bases(trainkit, old, tmp_path):
     (tmp_path / "new.toml").write_text('recipe = 3\nextends = "old.toml"\n', encoding="utf-8")
     facts = {"recipe": "new.toml", "from": 3, "to": 3, "diff": "", "older_bases": ["old.toml"], "written": False}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -153,3 +155,13 @@ def test_what_cannot_be_done(trainkit, recipe, words, code, said):
     outcome = trainkit("new-recipe", *words)
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err
+
+
+def test_torch_is_not_imported_for_it():
+    code = (
+        "import sys; from trainkit.cli import main; main(sys.argv[1:]); "
+        "sys.exit('torch' in sys.modules or 'tomlkit' in sys.modules)"
+    )
+    words = ("new-recipe", "--from", "trainkit:optimizers/adamw", "--derive")
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()

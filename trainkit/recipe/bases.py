@@ -78,6 +78,11 @@ def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Sour
         raise RecipeError([Problem(place, f"{said} does not exist", cure)]) from None
 
 
+def is_packaged(name: str) -> bool:
+    """Whether a name is of the form ``package:name``."""
+    return _PACKAGED.fullmatch(name) is not None
+
+
 def packaged_recipes(plugins: Plugins) -> list[str]:
     """The names, ``package:name`` or ``package:folder/name``, of all recipes that packages ship, trainkit's first."""
     packages = ["trainkit", *sorted({plugin.package for plugin in plugins.plugins})]

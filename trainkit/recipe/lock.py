@@ -25,6 +25,10 @@ SUFFIX = ".lock"
 FORMAT = 1
 _CORE = ("trainkit", "torch", "numpy")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+# What is locked comes back as a command: a lock file of somebody else's must not have the user install an address.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_VERSION = re.compile(r"[A-Za-z0-9.!_-]+|sha256:[0-9a-f]+")
+_SHIPPED = re.compile(rf"{_NAME.pattern}(?: [A-Za-z0-9.!+_-]+)?")
 _FILES = "sha256:"  # of a module named with -p, which has no version
 
 
@@ -129,7 +133,7 @@ def _in_use(recipe: Recipe) -> dict[str, str]:
     for name in (*_CORE, *(distribution for library in libraries for distribution in known.get(library, ())[:1])):
         if (found := _version(name)) is not None:
             versions[name] = found
-    return {name: _public(version) for name, version in versions.items()}
+    return {name: _public(version) for name, version in versions.items() if _VERSION.fullmatch(_public(version))}
 
 
 def _version(name: str) -> str | None:
@@ -231,14 +235,18 @@ def read_lock(composed: Composed) -> Lock:
         message = f"the lock file has format {version}; this trainkit reads formats up to {FORMAT}"
         raise RecipeError([Problem(Place(name), message, "install a newer trainkit")])
     found: list[Any] = [tables.get(key) for key in ("bases", "shipped", "distributions")]
-    if version != FORMAT or not all(map(_is_texts, found)) or not all(map(_DIGEST.fullmatch, found[0].values())):
+    fits = zip(found, (_DIGEST, _SHIPPED, _VERSION), strict=True)
+    right = version == FORMAT and all(_is_texts(table, form) for table, form in fits)
+    if not right or not all(_NAME.fullmatch(name) or text.startswith(_FILES) for name, text in found[2].items()):
         cure = f"write it anew: {_again(composed)}"
         raise RecipeError([Problem(Place(name), "not a lock file that trainkit has written", cure)])
     return Lock(*found)
 
 
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+def _is_texts(value: Any, form: re.Pattern[str]) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return all(isinstance(text, str) and form.fullmatch(text) for text in value.values())
 
 
 def _shown_lock(composed: Composed) -> str:
