@@ -113,7 +113,9 @@ class Loss(Protocol):
 class Metric(Protocol):
     """A figure over a whole split, exact whatever the batches.
 
-    ``higher_is_better`` says which way is good. ``update`` must not wait for the device; ``compute`` may. One that also
+    ``higher_is_better`` says which way is good, as does the capability of that name. ``update`` must not wait for the
+    device; ``compute`` may. What it gathers are attributes that a checkpoint can hold: tensors, numbers, text, lists
+    and dicts of such, replaced and not changed in place, as some batches come in inference mode. One that also
     has a static ``update_lanes(metrics, outputs, targets)`` can be told of many runs at once: each of ``metrics``, made
     alike, takes in its row of the tensors ``(runs, batch, ...)``, to the same figure as by ``update``.
     """
@@ -149,7 +151,8 @@ class Augmentation(Protocol):
     """Changes a training batch; every random choice is a function of (seed, epoch, sample index).
 
     Args of the call: ``inputs`` as gathered (before `Dataset.prepare`), ``targets``, and ``draw``, which
-    gives uniform numbers in [0, 1) of shape ``(batch, count)`` that depend on seed, epoch, sample and name alone.
+    gives uniform numbers in [0, 1) of shape ``(batch, count)`` that depend on seed, epoch, sample and name alone. The
+    given batch stays as it is.
     """
 
     def __call__(self, batch: Batch, draw: Draw, /) -> Batch:

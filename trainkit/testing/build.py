@@ -35,7 +35,10 @@ SPEC = DataSpec(
     fingerprint="0" * 64,
 )
 _SIZES: dict[str, Any] = {"sizes": SPEC.sizes, "fingerprint": SPEC.fingerprint}
-IMAGES = DataSpec((3, 8, 8), "classification", 3, SPEC.classes, SPEC.class_counts, **_SIZES)
+IMAGES, PHOTOS, SCANS = (
+    DataSpec(shape, "classification", 3, SPEC.classes, SPEC.class_counts, **_SIZES)
+    for shape in ((3, 8, 8), (3, 32, 32), (1, 28, 28))
+)
 NUMBERS = DataSpec((6,), "regression", 1, **_SIZES)
 BINARY = DataSpec((6,), "binary", 1, ("no", "yes"), (30, 30), **_SIZES)
 
@@ -59,6 +62,13 @@ class Surroundings:
 
 _CONSTANT = {"schedule": {"use": "constant"}}
 _SINGLE = {"run": {**TINY["run"], "accumulate": 1, "duration": "1ep"}}
+
+
+def _of_images(spec: DataSpec) -> Surroundings:
+    data = {**TINY["data"], "features": list(spec.input_shape)}
+    return Surroundings({"data": data, "model": {"use": "convnet", "widths": [4]}}, spec)
+
+
 _OF_NUMBERS = {**TINY["data"], "task": "regression", "classes": 1}
 # Tried in this order: no component goes with everything, and each is held to its contracts where it works.
 SURROUNDINGS: tuple[Surroundings, ...] = (
@@ -71,9 +81,11 @@ SURROUNDINGS: tuple[Surroundings, ...] = (
     Surroundings({"model": {"use": "linear"}}),
     Surroundings(unit=2),
     Surroundings(matrices=True),
-    Surroundings({"data": {**TINY["data"], "features": [3, 8, 8]}, "model": {"use": "convnet", "widths": [4]}}, IMAGES),
+    _of_images(IMAGES),
     Surroundings({"data": _OF_NUMBERS, "loss": {"use": "mse"}, "metric": []}, NUMBERS),
     Surroundings({"data": {**TINY["data"], "task": "binary"}, "loss": {"use": "binary"}}, BINARY),
+    _of_images(PHOTOS),
+    _of_images(SCANS),
 )
 
 
