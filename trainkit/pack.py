@@ -30,7 +30,7 @@ def out_file(given: str | None, source: str) -> str:
         source: the recipe, as the user named it.
 
     Raises:
-        UsageError: if it has another ending, is a folder, or is not named where the recipe is a pack itself.
+        UsageError: if it has another ending, is or has no folder, or is not named where the recipe is a pack itself.
     """
     if given is None:
         if source.endswith(SUFFIX):
@@ -41,6 +41,8 @@ def out_file(given: str | None, source: str) -> str:
         raise UsageError(f"--out {given}: write a name that ends in {SUFFIX}, by which a pack is known")
     if os.path.isdir(given):
         raise UsageError(f"--out {given}: it is a folder; name a file in it")
+    if not (folder := Path(given).parent).is_dir():
+        raise UsageError(f"--out {given}: there is no folder {folder}; make it first")
     return given
 
 

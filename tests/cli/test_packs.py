@@ -122,6 +122,7 @@ def test_packing_without_the_data_imports_no_torch(recipe, tmp_path):
         (["small.toml", "--out", "x.toml"], "--out x.toml: write a name that ends in .pack"),
         (["small.toml", "--out", ".pack"], "--out .pack: write a name that ends in .pack"),
         (["small.toml", "--out", "folder.pack"], "it is a folder"),
+        (["small.toml", "--out", "none/x.pack"], "there is no folder none"),
         (["first.pack"], "first.pack: it is a pack; name the new one with --out FILE.pack"),
         ([], "pack takes one recipe"),
         (["small.toml", "optimizer.lrr=1"], "did you mean 'lr'?"),

@@ -53,7 +53,7 @@ def changed_defaults(recipe: Recipe, pack: Pack) -> list[Problem]:
 def versions_changed(recipe: Recipe, pack: Pack) -> str:
     """One sentence on other versions than where the pack was made; empty if there are none."""
     now, was = here(recipe), pack.environment
-    pairs = {name: (was.get(name), now[name]) for name in ("trainkit", "torch", "numpy")}
+    pairs = {name: (was.get(name), now[name]) for name in ("trainkit", "torch", "numpy") if name in now}
     pairs |= {name: (was["plugins"].get(name), version) for name, version in now["plugins"].items()}
     lines = [f"{name} {version} ({shown(old)})" for name, (old, version) in pairs.items() if old and old != version]
     return f"other versions than where the pack was made (in brackets): {', '.join(lines)}" if lines else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -15,6 +16,7 @@ from trainkit.files import Unfit
 from trainkit.recipe.bases import open_base
 from trainkit.recipe.compose import extended
 from trainkit.recipe.filled import Recipe
+from trainkit.recipe.migrate import renewed
 from trainkit.recipe.needs import in_use, with_least
 from trainkit.recipe.pack_form import check_form
 from trainkit.recipe.packed import Pack, PackedData, named_from
@@ -63,7 +65,8 @@ def here(recipe: Recipe) -> dict[str, Any]:
 
     versions = {"trainkit": __version__, "python": platform.python_version(), "platform": platform.platform()}
     for library in _LIBRARIES:
-        versions[library] = importlib.metadata.version(library)
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # one that was built by hand has no metadata
+            versions[library] = importlib.metadata.version(library)
     plugins = dict(sorted(plugin.recorded_version for plugin in recipe.plugins_in_use()))
     return {**versions, "plugins": plugins}
 
@@ -106,7 +109,7 @@ def _own_name(root: Source) -> str:
 
 def _bases(source: Source, name: str, recipe: Recipe) -> Iterator[tuple[str, str]]:
     """The bases of a recipe that was put together before, with their names in a pack and their texts."""
-    for number, base in enumerate(extended(source)):
+    for number, base in enumerate(extended(renewed(source))):
         opened = open_base(base, source, source.place(("extends", number)), recipe.plugins)
         inner = named_from(base, name)
         yield inner, opened.text
