@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trainkit.cli import Session
 
 TEMPLATE = Path(__file__).parent / "template"
-LONGEST = 50  # characters of a name: it is part of the names of folders, modules and classes
+LONGEST = 40  # characters of a name: lines of the new code that it stands in are not too long
 _SUFFIX = ".jinja"
 _NORMAL = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 

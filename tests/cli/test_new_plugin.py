@@ -79,7 +79,7 @@ def test_quiet_says_nothing(capsys):
         ("-- --kind", "new-plugin: "),
         ("Netz\u00fc --kind model", "such as 'netz'"),
         ("\u96ea --kind model", "such as 'my-lab'"),
-        (f"{'x' * 51} --kind model", "a name of 51 characters is too long"),
+        (f"{'x' * 41} --kind model", "a name of 41 characters is too long; take at most 40"),
         ("trainkit --kind model", "a module named 'trainkit' is there already"),
         ("trainkit-schedules --kind schedule", "a module named 'trainkit_schedules' is there already"),
         ("numpy --kind data", "a module named 'numpy' is there already"),

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from trainkit.kinds import KINDS
-from trainkit.new_plugin import TEMPLATE, Names, names_of, render, write_project
+from trainkit.new_plugin import LONGEST, TEMPLATE, Names, names_of, render, write_project
 from trainkit.testing import contract_names
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "new-plugin.md").read_text(encoding="utf-8")
@@ -149,16 +149,13 @@ def test_the_guide_shows_what_is_made():
 
 
 @pytest.mark.parametrize("words", [["check"], ["format", "--check"]], ids=lambda words: words[0])
-def test_ruff_finds_nothing(made, tmp_path, words):
-    """Neither where names are long, as far as they may be."""
-    longest = names_of("l" * 30 + "-" + "m" * 19, "optimizer")
-    folders = [made / names.name for names in MADE]
-    if words[0] == "check":  # lines that grow with a name may be laid out anew
-        write_project(render(names_of("ab", "wrapper")), tmp_path / "ab")
-        folders.append(tmp_path / "ab")
-        assert len(longest.name) == 50
+@pytest.mark.parametrize("name", ["ab", "trainkit-triangle", f"{'l' * 20}-{'m' * 19}"])
+def test_ruff_finds_nothing_whatever_the_length_of_the_name(tmp_path, name, words):
+    assert 2 <= len(name) <= LONGEST
+    for kind in KINDS:
+        write_project(render(names_of(name, kind)), tmp_path / kind)
     ended = subprocess.run(
-        [sys.executable, "-m", "ruff", *words, "--no-cache", *map(str, folders)], capture_output=True, text=True
+        [sys.executable, "-m", "ruff", *words, "--no-cache", tmp_path], capture_output=True, text=True
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
