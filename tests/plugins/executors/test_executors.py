@@ -1,4 +1,4 @@
-"""Trials here and in processes: the same numbers, deaths that hurt nobody else, and nothing left behind."""
+"""Trials here and in processes, beyond the contracts of executors: numbers to the last bit, many workers, deaths."""
 
 from __future__ import annotations
 
@@ -152,37 +152,11 @@ def test_trials_are_the_same_here_and_in_processes(pool, tmp_path):
     assert all(same_weights(tmp_path / "serial" / str(n), tmp_path / "pool" / str(n)) for n in range(4))
 
 
-def test_both_are_executors():
-    assert isinstance(make("serial"), Executor)
-    assert isinstance(make("processes"), Executor)
-
-
 def test_threads_and_cores(tmp_path):
     with opened(make("processes"), tmp_path) as executor:
         assert executor.slots == len(os.sched_getaffinity(0))
     with opened(make("serial"), tmp_path) as executor:
         assert executor.slots == 1
-
-
-@pytest.mark.parametrize("name", ["serial", "processes"])
-def test_evaluations_are_told_and_answered_where_jobs_are_watched(name, shared, pool, tmp_path):
-    seen: list[tuple[int, float]] = []
-
-    def measured(job: Job, measured: Measured) -> str:
-        seen.append((job.trial, measured.trained))
-        return "too slow" if measured.trained >= 0.5 else ""
-
-    jobs = [Job(n, 0, text(), tmp_path / str(n), watched=n == 1) for n in range(2)]
-    if name == "processes":
-        shared.hear(measured)
-        rested = all_of(pool, jobs)
-    else:
-        with opened(make(name), tmp_path, measured=measured) as executor:
-            rested = all_of(executor, jobs)
-    assert (rested[0].status, rested[1].status) == ("done", "pruned")
-    assert rested[1].message == "pruned: too slow"
-    assert [trained for number, trained in seen if number == 1] == pytest.approx([1 / 6, 2 / 6, 3 / 6])
-    assert len([trained for number, trained in seen if number == 0]) == 6
 
 
 def test_what_workers_print_goes_to_the_runs_log(pool, tmp_path, capfd):
@@ -285,23 +259,19 @@ def test_plugins_that_workers_cannot_load_are_named(tmp_path):
 # ---------------------------------------------------------------- the end
 
 
-@pytest.mark.parametrize("name", ["serial", "processes"])
-def test_jobs_that_are_stopped_go_on_bit_for_bit(name, tmp_path):
-    settings = {"workers": 2} if name == "processes" else {}
-    jobs = [Job(n, 0, text(what="slow"), tmp_path / str(n)) for n in range(2 if settings else 1)]
+def test_all_workers_stop_and_their_jobs_go_on_bit_for_bit(tmp_path):
+    jobs = [Job(n, 0, text(what="slow"), tmp_path / str(n)) for n in range(2)]
     stops: list[Executor] = []
 
     def measured(job: Job, measured: Measured) -> str:
         stops[0].stop()
         return ""
 
-    with opened(make(name, **settings), tmp_path, measured=measured) as executor:
+    with opened(make("processes", workers=2), tmp_path, measured=measured) as executor:
         stops.append(executor)
         rested = all_of(executor, jobs)
-        began = pids(executor) if settings else []
     assert {outcome.status for outcome in rested.values()} == {"interrupted"}
     assert all(outcome.steps < 48 for outcome in rested.values())
-    assert not any(running(pid) for pid in began)
     with opened(make("serial"), tmp_path) as executor:
         again = all_of(executor, [*jobs, Job(9, 0, text(), tmp_path / "straight")])
     assert {outcome.status for outcome in again.values()} == {"done"}
