@@ -289,3 +289,11 @@ def test_where_comments_cannot_be_kept_the_meaning_is():
         tables["a"]["e"] = {"w": 5}
 
     assert tomllib.loads(edited(text, change)) == {"a": {"b": {"x": 1}, "d": {"z": 4}, "e": {"w": 5}}, "c": {"y": 2}}
+
+
+def test_a_text_in_which_nothing_changes_stays_to_the_last_byte():
+    files = sorted((Path(__file__).parents[2] / "recipes").rglob("*.toml"))
+    assert len(files) > 70
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        assert edited(text, lambda tables: None) == text

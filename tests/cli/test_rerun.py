@@ -114,3 +114,20 @@ def test_a_figure_of_a_metric_that_is_missing_is_no_problem_of_its_own(trainkit,
     )
     outcome = trainkit("validate", recipe)
     assert (outcome.code, outcome.err.count("\n")) == (3, 4)
+
+
+def test_data_is_found_from_the_data_folder_or_said_where_it_was_looked_for(trainkit, recipe, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    rows = "".join(f"{n % 7},{n % 3},{'ab'[n % 2]}\n" for n in range(60))
+    (tmp_path / "data" / "table.csv").write_text(f"x,y,label\n{rows}", encoding="utf-8")
+    table = 'data={ use = "csv", path = "data/table.csv", target = "label", batch_size = 16 }'
+    assert trainkit("run", recipe, table, "--run-dir", "a").code == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    lacking = trainkit("run", "../a/recipe.toml")
+    assert lacking.code == 2
+    assert f"there is no file {tmp_path / 'elsewhere' / 'data' / 'table.csv'}" in lacking.err
+    assert "relative paths start at TRAINKIT_DATA" in lacking.err
+    monkeypatch.setenv("TRAINKIT_DATA", str(tmp_path))
+    assert trainkit("run", "../a/recipe.toml", "--run-dir", "b").code == 0
+    assert weights(tmp_path / "elsewhere" / "b") == weights(tmp_path / "a")
