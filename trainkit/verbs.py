@@ -155,7 +155,8 @@ def _lock(session: Session) -> int:
         return 0
     for line in written.changed:
         session.show(f"note: {line}")
-    session.show(f"{len(bases)} bases and {len(distributions)} distributions locked in {written.file}")
+    count = f"{len(bases)} base{'' if len(bases) == 1 else 's'}"
+    session.show(f"{count} and {len(distributions)} distributions locked in {written.file}")
     return 0
 
 

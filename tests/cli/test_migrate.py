@@ -218,6 +218,17 @@ def test_a_newer_format_is_one_message(trainkit, recipe, tmp_path):
         parse_toml("recipe = 2\n", "recipe.toml")
 
 
+def test_a_newer_packaged_base_is_named_with_what_ships_it(trainkit, recipe_package, tmp_path):
+    recipe_package("trainkit_ahead", {"far": "recipe = 2\nfuture = 3\n"}, "4.1")
+    (tmp_path / "mine.toml").write_text('extends = "trainkit_ahead:far"\n', encoding="utf-8")
+    outcome = trainkit("run", "mine.toml")
+    assert outcome.code == 2
+    place, message = outcome.err.splitlines()[0].split(": ")
+    assert place == "trainkit_ahead:far:1"
+    assert message == "the recipe has format 2; this trainkit reads formats up to 1; trainkit-ahead 4.1 ships it"
+    assert outcome.err.endswith("\n1 problem; nothing was run.\n")
+
+
 # ------------------------------------------------------------ migrate
 
 

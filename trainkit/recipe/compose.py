@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from trainkit.manager import Plugins
 from trainkit.recipe.bases import open_base
 from trainkit.recipe.merge import Composed, spelled_out
 from trainkit.recipe.migrate import renewed
+from trainkit.recipe.needs import shipping
 from trainkit.recipe.overrides import apply_overrides, drop_keys
 from trainkit.recipe.packed import Pack, PackedOverride
 from trainkit.recipe.positions import Source
@@ -94,7 +96,14 @@ class _Composer:
         if name in self.shown:
             told = None
         self.shown.add(name)
-        return renewed(source, told)
+        try:
+            return renewed(source, told)
+        except RecipeError as error:
+            if not source.package:
+                raise
+            ships = " ".join(filter(None, shipping(source.package, self.plugins)))
+            told_by = [replace(problem, message=f"{problem.message}; {ships} ships it") for problem in error.problems]
+            raise RecipeError(told_by) from None
 
     def _open(self, base: str, source: Source, place: Place, chain: tuple[Source, ...]) -> Source:
         if len(chain) > MAX_DEPTH:
