@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -21,6 +21,9 @@ from trainkit.testing.build import made
 from trainkit.testing.contract import Contract
 from trainkit.testing.kept import once_for_each
 
+# A batch of as many samples as nothing else has, so that shapes do not fit by chance, and the core's own first one.
+TRIED = (11, 2)
+OF_ANY_DATA = "; or refuse such data: ask for data_spec, and raise DataError"
 # What the core takes for a refusal where it pushes the first samples through a run.
 REFUSALS = (RuntimeError, ValueError, IndexError, DataError)
 
@@ -33,11 +36,13 @@ class Case:
         name: as messages call it.
         spec: what is known of it.
         whole: whether inputs are stored as bytes, as pixels often are.
+        advice: for whoever takes any data, and fails on this.
     """
 
     name: str
     spec: DataSpec
     whole: bool = False
+    advice: str = ""
 
     def __str__(self) -> str:
         return self.name
@@ -99,7 +104,7 @@ CASES = (
     ),
 )
 
-Try = Callable[[Any, Case], object]
+Try = Callable[[Any, Case, int], object]
 
 
 class OnData(Contract):
@@ -116,7 +121,8 @@ Tried = list[tuple[Case, Exception | None]]
 
 def fitting(component: Component) -> list[Case]:
     """The kinds of data that a component takes: it can be built, and does not refuse the first samples."""
-    found = [case for case, refusal in tried(component) if refusal is None]
+    more = "" if "data_spec" in component.given else OF_ANY_DATA
+    found = [replace(case, advice=more) for case, refusal in tried(component) if refusal is None]
     refused = "; ".join(f"{case}: {refusal}" for case, refusal in tried(component))
     assert found, f"{component.kind} '{component.name}' takes none of the data that it is tried with: {refused}"
     return found
@@ -132,25 +138,27 @@ def _refusal(component: Component, case: Case) -> Exception | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            _TRIALS[component.kind](made(component, data_spec=case.spec), case)
+            for samples in TRIED:
+                _TRIALS[component.kind](made(component, data_spec=case.spec), case, samples)
         except (RecipeError, PluginDefect, *REFUSALS) as error:
             return error
     return None
 
 
-def _try_model(model: Any, case: Case) -> None:
+def _try_model(model: Any, case: Case, samples: int) -> None:
     with torch.no_grad():
-        model.eval()(case.inputs(2))
+        model.eval()(case.inputs(samples))
 
 
-def _try_augmentation(augmentation: Any, case: Case) -> None:
-    augmentation(case.batch(2), drawing(case.batch(2).index))
+def _try_augmentation(augmentation: Any, case: Case, samples: int) -> None:
+    batch = case.batch(samples)
+    augmentation(batch, drawing(batch.index))
 
 
 _TRIALS: dict[str, Try] = {
     "model": _try_model,
-    "loss": lambda loss, case: loss(case.outputs(2), case.targets(2)),
-    "metric": lambda metric, case: metric.update(case.outputs(2), case.targets(2)),
+    "loss": lambda loss, case, samples: loss(case.outputs(samples), case.targets(samples)),
+    "metric": lambda metric, case, samples: metric.update(case.outputs(samples), case.targets(samples)),
     "augmentation": _try_augmentation,
 }
 

@@ -63,11 +63,13 @@ class AugmentationContract(OnData):
                 before = _states()
                 found.append(augmentation(batch, drawing(batch.index)))
                 augmentation(case.batch(SAMPLES, 5), drawing(batch.index, seed=seed))
-                assert before == _states(), (
+                untouched = before == _states()
+                assert untouched, (
                     f"augmentation '{component.name}' on {case}: draws from a random generator of the process; take "
                     'every random number from draw("name", count)'
                 )
-            assert _same(*found), (
+            same = _same(*found)
+            assert same, (
                 f"augmentation '{component.name}' on {case}: the same batch and draw give another result; keep nothing "
                 "from one batch to the next"
             )
@@ -80,7 +82,8 @@ class AugmentationContract(OnData):
             moved = Batch(*(part[order] for part in batch))
             found = augmentation(moved, drawing(moved.index))
             expected = Batch(*(part[order] for part in augmentation(batch, drawing(batch.index))))
-            assert _same(found, expected), (
+            same = _same(found, expected)
+            assert same, (
                 f"augmentation '{component.name}' on {case}: a sample becomes another at another place; "
                 "choose by the numbers of draw, not by position"
             )
@@ -91,7 +94,8 @@ class AugmentationContract(OnData):
             batch = case.batch(SAMPLES)
             before = Batch(*(part.clone() for part in batch))
             augmentation(batch, drawing(batch.index))
-            assert _same(batch, before), (
+            same = _same(batch, before)
+            assert same, (
                 f"augmentation '{component.name}' on {case}: changes the given batch in place; work on a copy (clone)"
             )
 
@@ -107,7 +111,8 @@ class AugmentationContract(OnData):
                     "top of its module, no function within a function"
                 ) from error
             found, expected = (one(batch, drawing(batch.index)) for one in (sent, augmentation))
-            assert _same(found, expected), f"augmentation '{component.name}' on {case}: pickled it does something else"
+            same = _same(found, expected)
+            assert same, f"augmentation '{component.name}' on {case}: pickled it does something else"
 
     def test_runs_on_any_device_without_waiting(self, component: Component, cases: list[Case]) -> None:
         """It works where the batch is, and never waits for a value."""

@@ -18,7 +18,7 @@ from trainkit.feed.maker import Maker
 from trainkit.feed.pipeline import Plan, gather
 from trainkit.feed.resident import ResidentFeed
 from trainkit.seeding import seed_everything
-from trainkit.testing.build import made
+from trainkit.testing.build import made, surroundings
 from trainkit.testing.contract import Contract
 from trainkit.testing.kept import once_for_each
 
@@ -69,7 +69,8 @@ class DataContract(Contract):
     def test_same_seed_same_data(self, component: Component, data: Dataset) -> None:
         """Made twice with one seed, it has the same samples in the same order, bit for bit, and one fingerprint."""
         again = _made(component, 5)
-        assert _content(again) == _content(data), (
+        same = _content(again) == _content(data)
+        assert same, (
             f"data '{component.name}': other samples when it is made again; draw from the seed that the core gives, or "
             "from one of its settings"
         )
@@ -88,7 +89,8 @@ class DataContract(Contract):
             if setting.name.endswith("seed") and type(value := _value(component, setting)) is int:
                 others.append((f"'{setting.name}'", _made(component, 5, **{setting.name: value + 1})))
         for changed, other in others:
-            assert _content(other) == content or other.spec.fingerprint != found, (
+            told_apart = other.spec.fingerprint != found or _content(other) == content
+            assert told_apart, (
                 f"{what}: with another value of {changed} it has other samples and the same fingerprint; make it of "
                 "the arrays as they are split, with trainkit.fingerprint"
             )
@@ -191,7 +193,8 @@ class DataContract(Contract):
         train = len(data.splits["train"])
         val = len(data.splits["val"]) if "val" in data.splits else 0
         own = {"train": torch.arange(train)} | ({"val": torch.arange(train, train + val)} if val else {})
-        assert _content(data.recut(own)) == _content(data), f"{what} to the splits that it has gives other data"
+        same = _content(data.recut(own)) == _content(data)
+        assert same, f"{what} to the splits that it has gives other data"
         # The last samples validate now, and what validated trains.
         count = train + val
         other = {"train": torch.arange(count // 4, count), "val": torch.arange(count // 4)}
@@ -204,8 +207,8 @@ class DataContract(Contract):
                 assert torch.equal(cut.splits[name].targets, whole[part]), f"{what} gives other samples than asked for"
         others = set(data.splits) - {"train", "val"}
         for name in others:
-            same = name in cut.splits and len(cut.splits[name]) == len(data.splits[name])
-            assert same, f"{what} changes split '{name}'; only training and validation samples are cut anew"
+            kept = name in cut.splits and len(cut.splits[name]) == len(data.splits[name])
+            assert kept, f"{what} changes split '{name}'; only training and validation samples are cut anew"
 
 
 # ------------------------------------------------------------ what they share
@@ -217,6 +220,7 @@ def _held(component: Component) -> Dataset:
 
 
 def _made(component: Component, seed: int, **changes: Any) -> Dataset:
+    surroundings(component)  # which are found by making it, and remembered
     seed_everything(seed, "data")  # as the core does before it makes data
     dataset: Dataset = made(component, {**component.example, **changes} if changes else None, seed=seed)
     return dataset

@@ -46,6 +46,7 @@ class LossContract(OnData):
             assert abs(parts - whole) <= 1e-6 * abs(whole) + 1e-12, (
                 f"loss '{component.name}' on {case}: {len(SIZES)} batches make {parts:.9g}, together they are "
                 f"{whole:.9g}; give the mean over the batch, and where it is one over weights also weight(targets)"
+                f"{case.advice}"
             )
 
     def test_is_differentiable(self, component: Component, cases: list[Case]) -> None:
@@ -61,7 +62,7 @@ class LossContract(OnData):
             ahead, back = (float(loss(outputs.detach() + step * way, targets)) for step in (1e-5, -1e-5))
             slope, expected = (ahead - back) / 2e-5, float((gradient * way).sum())
             assert abs(slope - expected) <= 1e-5 * (abs(slope) + abs(expected)) + 1e-8, (
-                f"{what}: the gradient says that the loss rises by {expected:.6g}, it rises by {slope:.6g}"
+                f"{what}: the gradient says that the loss rises by {expected:.6g}, it rises by {slope:.6g}{case.advice}"
             )
 
     def test_is_finite_on_extremes(self, component: Component, cases: list[Case]) -> None:
@@ -72,8 +73,12 @@ class LossContract(OnData):
                 value = loss(outputs, case.targets(12))
                 (gradient,) = torch.autograd.grad(value, outputs)
                 what = f"loss '{component.name}' on {case}, outputs of {scale:g}"
-                assert value.isfinite(), f"{what}: gives {value.item()}; work with logarithms, as log_softmax does"
-                assert gradient.isfinite().all(), f"{what}: its gradient is not finite; mask before, not after, a log"
+                assert value.isfinite(), (
+                    f"{what}: gives {value.item()}; work with logarithms, as log_softmax does{case.advice}"
+                )
+                assert gradient.isfinite().all(), (
+                    f"{what}: its gradient is not finite; mask before, not after, a log{case.advice}"
+                )
 
     def test_remembers_nothing(self, component: Component, cases: list[Case]) -> None:
         """The same batch has the same loss whatever came before, an evaluation in inference mode included."""

@@ -53,7 +53,7 @@ class MetricContract(OnData):
                     found = figures(metric, pairs)
                     assert found == pytest.approx(whole, rel=1e-9, abs=1e-12), (
                         f"metric '{component.name}' on {case}: {whole} at once, {found} {what} {sizes}; gather sums "
-                        "and counts in update, and divide in compute"
+                        f"and counts in update, and divide in compute{case.advice}"
                     )
 
     def test_reset_forgets_everything(self, component: Component, cases: list[Case]) -> None:
@@ -98,7 +98,7 @@ class MetricContract(OnData):
             wrong = [name for name in perfect if (perfect[name] > drawn[name]) is not says]
             assert not wrong, (
                 f"{what} on {case}: {perfect} of perfect outputs, {drawn} of drawn ones: higher_is_better = {says} is "
-                "the other way round"
+                f"the other way round{case.advice}"
             )
 
     def test_leaves_its_arguments_alone(self, component: Component, cases: list[Case]) -> None:
