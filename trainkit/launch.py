@@ -333,11 +333,19 @@ def _trained(
 
 
 def _close(run: Run, report: Report, place: rundir.RunFolder, launch: Launch) -> None:
-    """Let listeners close; what fails here is said and does not change the result."""
-    try:
-        run.hook.trainkit_run_end(run=run, report=report)
-    except Exception as error:
-        blamed = launch.plugins.blame(error) or error
-        with contextlib.suppress(OSError):
-            place.log(f"after the run: {blamed}")
-        launch.say(f"warning: the run is over and its report stands, but {blamed}")
+    """Let listeners close, each of them; what fails here is said and does not change the result."""
+    hook, given = run.hook.trainkit_run_end, {"run": run, "report": report}
+    impls = hook.get_hookimpls()
+    closing: list[Callable[[], object]] = [
+        partial(impl.function, *(given[name] for name in impl.argnames)) for impl in reversed(impls)
+    ]
+    if any(impl.wrapper or impl.hookwrapper for impl in impls):  # they stand around all others
+        closing = [partial(hook, **given)]
+    for close in closing:
+        try:
+            close()
+        except Exception as error:
+            blamed = launch.plugins.blame(error) or error
+            with contextlib.suppress(OSError):
+                place.log(f"after the run: {blamed}")
+            launch.say(f"warning: the run is over and its report stands, but {blamed}")

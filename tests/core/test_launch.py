@@ -147,6 +147,19 @@ def test_an_error_after_the_run_is_said_and_changes_nothing(train, capsys):
     assert "trainkit_run_end" in (finished.folder / "log.txt").read_text(encoding="utf-8")
 
 
+def test_one_that_cannot_close_keeps_no_other_from_closing(train):
+    class Closing:
+        closed = 0
+
+        @hookimpl
+        def trainkit_run_end(self):
+            self.closed += 1
+
+    closing = Closing()
+    train(more='[[callback]]\nuse = "bad"\nhook = "run_end"\n', listeners=[closing])
+    assert closing.closed == 1
+
+
 def test_a_factory_that_raises_names_its_table_and_place(load, plugins, tmp_path):
     with pytest.raises(PluginDefect) as raised:
         launch(load("model={use='raises'}"), plugins, folder=tmp_path / "run")
