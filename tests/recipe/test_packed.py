@@ -7,13 +7,14 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 from trainkit.errors import Exit, RecipeError
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, fill_toml, load_recipe, origin_lines
+from trainkit.recipe.pack_drift import check_data
 from trainkit.recipe.pack_form import MAX_BASES, MAX_LINE, MAX_LISTED, MAX_PACK
 from trainkit.recipe.packed import Pack, PackedData, named_from, read_pack
 from trainkit.recipe.packing import make_pack
@@ -373,3 +374,65 @@ def test_packs_with_bytes_changed_end_in_one_message(layered: Pack, plugins: Plu
 def _whole(recipe: Recipe) -> None:
     assert fill_toml(recipe)
     assert origin_lines(recipe)
+
+
+# ------------------------------------------------------------ what has changed since
+
+
+class Spec(NamedTuple):
+    """What a data component may say."""
+
+    fingerprint: str
+    sizes: dict[str, int]
+
+
+def test_data_without_a_fingerprint_is_told_by_its_files(
+    here: Path, base: str, fake_plugins: Callable[..., Plugins], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainkit.recipe import pack_drift
+
+    (here / "r.toml").write_text(base, encoding="utf-8")
+    plugins = fake_plugins("trainkit_fake")
+    known = {"data.path": (3, "a" * 64)}
+    name = written(make_pack(load_recipe("r.toml", [], plugins), [], PackedData("", {"train": 9}, known)))
+    recipe = load_recipe(name, [], plugins)
+    assert recipe.pack is not None
+    for files in (known, {}):
+        monkeypatch.setattr(pack_drift, "files_of", lambda recipe: files)  # noqa: B023
+        check_data(recipe, recipe.pack, Spec("", {"train": 9}))
+    monkeypatch.setattr(pack_drift, "files_of", lambda recipe: {"data.path": (4, "b" * 64)})
+    with pytest.raises(RecipeError) as caught:
+        check_data(recipe, recipe.pack, Spec("", {"train": 8}))
+    (problem,) = caught.value.problems
+    assert problem.message == "the data is not the data that the pack was made beside"
+    assert problem.cure.splitlines() == [
+        "data.path: 4 bytes, SHA-256 bbbbbbbbbbbb; the pack: 3 bytes, SHA-256 aaaaaaaaaaaa",
+        "train 8 samples; the pack: train 9",
+        "get the same data, or go on with --accept-drift",
+    ]
+
+
+def test_a_new_setting_and_one_that_was_unset_are_no_change(layered: Pack, plugins: Plugins) -> None:
+    text = "\n".join(line for line in layered.filled.splitlines() if not line.startswith(("accumulate", "momentum")))
+    name = changed(layered, lambda body: body["filled"].update(text=text))
+    assert load_recipe(name, [], plugins).pack is not None
+
+
+def test_a_changed_default_names_both_values_and_the_way_back(layered: Pack, plugins: Plugins) -> None:
+    text = layered.filled.replace("accumulate = 1", "accumulate = 2")
+    name = changed(layered, lambda body: body["filled"].update(text=text))
+    message = refused(name, plugins)
+    assert "run.accumulate is 1 by default, and was 2 when the pack was made" in message
+    assert "to have it as it was: run.accumulate=2" in message
+    told: list[str] = []
+    assert load_recipe(name, [], plugins, told.append).tables["run"]["accumulate"] == 1
+    assert told == ["run.accumulate is 1 by default, and was 2 when the pack was made"]
+    assert load_recipe(name, ["run.accumulate=2"], plugins).tables["run"]["accumulate"] == 2
+
+
+def test_defaults_of_another_component_than_the_packs_are_no_change(layered: Pack, plugins: Plugins) -> None:
+    text = layered.filled.replace("nesterov = false", "nesterov = true")
+    assert text != layered.filled
+    name = changed(layered, lambda body: body["filled"].update(text=text))
+    assert "optimizer.nesterov is false by default" in refused(name, plugins)
+    assert load_recipe(name, ["optimizer.use=adamw"], plugins).pack is not None

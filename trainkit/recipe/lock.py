@@ -14,7 +14,7 @@ from trainkit.manager import Plugins
 from trainkit.recipe.compose import extended
 from trainkit.recipe.filled import Recipe
 from trainkit.recipe.merge import Composed
-from trainkit.recipe.needs import shipping
+from trainkit.recipe.needs import libraries, shipping
 from trainkit.recipe.positions import Source
 from trainkit.recipe.read import read_file
 from trainkit.recipe.sources import base_hashes, bases_of, lasting_name
@@ -117,8 +117,6 @@ def check_in_use(recipe: Recipe) -> None:
 
 def _in_use(recipe: Recipe) -> dict[str, str]:
     """Distributions in use: those of plugins, of libraries that components need, of shipped bases, of the core."""
-    import importlib.metadata
-
     versions = dict(plugin.recorded_version for plugin in recipe.plugins_in_use())
     composed = recipe.tables.composed
     for source in bases_of(composed).values():
@@ -126,11 +124,7 @@ def _in_use(recipe: Recipe) -> dict[str, str]:
             name, version = shipping(source.package, recipe.plugins)
             if version:
                 versions[name] = version
-    # A logger changes nothing of a run, and one that its library is missing for is left out.
-    parts = [component for component in recipe.components.values() if component.kind != "logger"]
-    libraries = {name for component in parts for name in component.libraries}
-    known = importlib.metadata.packages_distributions() if libraries else {}
-    for name in (*_CORE, *(distribution for library in libraries for distribution in known.get(library, ())[:1])):
+    for name in (*_CORE, *libraries(recipe)):
         if (found := _version(name)) is not None:
             versions[name] = found
     return {name: _public(version) for name, version in versions.items() if _VERSION.fullmatch(_public(version))}

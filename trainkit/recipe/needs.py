@@ -28,6 +28,20 @@ def in_use(plugins: Iterable[Plugin]) -> dict[str, str]:
     return {name: version for name, version in sorted(found.items()) if name != _OWN}
 
 
+def libraries(recipe: Recipe) -> dict[str, str]:
+    """The distributions of the optional libraries that a recipe's components need, with their versions.
+
+    Those of loggers are left out: a logger changes nothing of a run, which goes on without one that lacks its library.
+    """
+    import importlib.metadata
+
+    parts = [component for component in recipe.components.values() if component.kind != "logger"]
+    imported = sorted({name for component in parts for name in component.libraries})
+    known = importlib.metadata.packages_distributions() if imported else {}
+    names = [distribution for name in imported for distribution in known.get(name, ())[:1]]
+    return {name: importlib.metadata.version(name) for name in names}
+
+
 def shipping(package: str, plugins: Plugins) -> tuple[str, str]:
     """The distribution that ships the recipes of a package, and its version; the package itself where none is known.
 

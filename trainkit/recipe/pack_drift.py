@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trainkit.recipe.filled import Recipe
     from trainkit.recipe.packed import Pack
 
+_SPARED = ("python", "platform", "plugins")
 _ACCEPT = "go on with --accept-drift"
 
 
@@ -41,7 +42,7 @@ def changed_defaults(recipe: Recipe, pack: Pack) -> list[Problem]:
     for path in recipe.defaults:
         if marks.get(path) or not _same_component(recipe, before, path):
             continue
-        now, was = _value(recipe.tables, path), _value(before, path)
+        now, was = (_essence(_value(tables, path)) for tables in (recipe.tables, before))
         if was is None or now == was:
             continue  # what was unset is not written, and a setting may be new
         message = f"{dotted(path)} is {shown_value(now)} by default, and was {shown_value(was)} when the pack was made"
@@ -53,7 +54,7 @@ def changed_defaults(recipe: Recipe, pack: Pack) -> list[Problem]:
 def versions_changed(recipe: Recipe, pack: Pack) -> str:
     """One sentence on other versions than where the pack was made; empty if there are none."""
     now, was = here(recipe), pack.environment
-    pairs = {name: (was.get(name), now[name]) for name in ("trainkit", "torch", "numpy") if name in now}
+    pairs = {name: (was.get(name), version) for name, version in now.items() if name not in _SPARED}
     pairs |= {name: (was["plugins"].get(name), version) for name, version in now["plugins"].items()}
     lines = [f"{name} {version} ({shown(old)})" for name, (old, version) in pairs.items() if old and old != version]
     return f"other versions than where the pack was made (in brackets): {', '.join(lines)}" if lines else ""
@@ -70,7 +71,7 @@ def chosen_anew(recipe: Recipe, pack: Pack) -> str:
     if table["use"] != own.get("use"):
         return "data.use"
     for setting in component.settings:
-        if not is_path(setting.annotation) and table[setting.name] != own.get(setting.name):
+        if not is_path(setting.annotation) and _set(table[setting.name]) != _set(own.get(setting.name)):
             return f"data.{setting.name}"
     seeds = [t["seed"] if t["data"].get("seed") is None else t["data"]["seed"] for t in (recipe.tables, before)]
     return "seed" if "seed" in component.given and seeds[0] != seeds[1] else ""
@@ -121,6 +122,20 @@ def _filled(pack: Pack) -> dict[str, Any]:
     tables = parse_text(Source(f"{pack.name}/filled.toml", pack.filled))
     data = tables.get("data")
     return {"seed": 0, **tables, "data": data if isinstance(data, dict) else {}}
+
+
+def _essence(value: Any) -> Any:
+    """Of a table that names a component its name: the settings in it have defaults of their own."""
+    if isinstance(value, Mapping) and isinstance(value.get("use"), str):
+        return value["use"]
+    return [_essence(item) for item in value] if isinstance(value, list) else _set(value)
+
+
+def _set(value: Any) -> Any:
+    """A value without what is unset in it, which no file says."""
+    if isinstance(value, Mapping):
+        return {key: _set(item) for key, item in value.items() if item is not None}
+    return [_set(item) for item in value] if isinstance(value, list) else value
 
 
 def _same_component(recipe: Recipe, before: Mapping[str, Any], path: Path) -> bool:

@@ -17,7 +17,7 @@ from trainkit.recipe.bases import open_base
 from trainkit.recipe.compose import extended
 from trainkit.recipe.filled import Recipe
 from trainkit.recipe.migrate import renewed
-from trainkit.recipe.needs import in_use, with_least
+from trainkit.recipe.needs import in_use, libraries, with_least
 from trainkit.recipe.pack_form import check_form
 from trainkit.recipe.packed import Pack, PackedData, named_from
 from trainkit.recipe.paths import data_roots
@@ -45,7 +45,10 @@ def make_pack(recipe: Recipe, overrides: Sequence[str], data: PackedData) -> Pac
 
     root = recipe.tables.composed.sources[0]
     name, before = _own_name(root), root.pack.overrides if root.pack is not None else []
-    needs = with_least(recipe.tables["requires"], {"trainkit": __version__, **in_use(recipe.plugins_in_use())})
+    # Of a library that a component needs nobody knows which versions do: it must be there, another one is a note.
+    known = {"trainkit": __version__, **in_use(recipe.plugins_in_use())}
+    installed = known | {name: "" for name in libraries(recipe) if name not in known}
+    needs = with_least(recipe.tables["requires"], installed)
     texts: dict[str, str] = {}
     for base, text in _bases(root, name, recipe):
         if texts.setdefault(base, text) != text or base == name:
@@ -67,6 +70,7 @@ def here(recipe: Recipe) -> dict[str, Any]:
     for library in _LIBRARIES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # one that was built by hand has no metadata
             versions[library] = importlib.metadata.version(library)
+    versions |= libraries(recipe)
     plugins = dict(sorted(plugin.recorded_version for plugin in recipe.plugins_in_use()))
     return {**versions, "plugins": plugins}
 
