@@ -18,7 +18,7 @@ from trainkit import checkpoint
 from trainkit.arguments import VERBS, first_positional, make_parser, may_be_recipe, split_words
 from trainkit.cli import main
 from trainkit.clock import UNITS
-from trainkit.errors import TrainkitError
+from trainkit.errors import RecipeError, TrainkitError
 from trainkit.manager import Plugins
 from trainkit.recipe import json_schema, load_recipe, packaged_recipes, read
 from trainkit.recipe.compose import MAX_DEPTH, MAX_LAYERS
@@ -79,7 +79,10 @@ def test_a_recipe_in_the_docs_is_right(page, text, tmp_path):
             file.write_text(module, encoding="utf-8")
             joined.append(str(file))
     (tmp_path / "shown.toml").write_text(text, encoding="utf-8")
-    load_recipe(tmp_path / "shown.toml", [], Plugins(joined))
+    try:
+        load_recipe(tmp_path / "shown.toml", [], Plugins(joined))
+    except RecipeError as error:  # a plugin that a page is about is not installed: that, and nothing else, is wrong
+        assert all(problem.environment and "requires" in text for problem in error.problems), error
 
 
 def test_every_example_of_a_component_fits_the_schema(plugins):
