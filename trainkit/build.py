@@ -33,6 +33,7 @@ from trainkit.manager import Plugins
 from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, fill_toml, problem_at
+from trainkit.recipe.fixed import FixedTables
 from trainkit.run import Run
 from trainkit.seeding import seed_everything
 from trainkit.steps import ClosureStep, HookStep, eager_step, implemented
@@ -158,7 +159,7 @@ def prepare(
         manager.register(reactions, "trainkit reactions")
 
     run = Run(
-        recipe=tables,
+        recipe=FixedTables(tables),
         seed=seed,
         folder=folder,
         device=device,

@@ -82,7 +82,7 @@ class Tracer:
     @hookimpl(tryfirst=True)
     def trainkit_run_start(self, run: Run) -> None:
         """Make evaluations short."""
-        run.feed = ShortFeed(run.feed)  # type: ignore[assignment]
+        run.feed = ShortFeed(run.feed)
         self._continued = run.position > 0
 
     @hookimpl
@@ -98,7 +98,7 @@ class Tracer:
 
     def check(self) -> None:
         """Ask the plugins' modules once more what they say of the recipe, and note it."""
-        functions = [
+        functions: list[tuple[Any, Any]] = [
             (impl, impl.function)
             for plugin in self._recipe.plugins_in_use()
             for impl in hooks_of(plugin.module, plugin.name).hook.trainkit_check_recipe.get_hookimpls()

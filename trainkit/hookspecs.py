@@ -48,7 +48,7 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem] | None:
     of its own component. Nothing is built yet.
 
     Args:
-        recipe: the filled recipe as plain tables; not to be changed. ``trainkit.problem_at(recipe, "optimizer.lr",
+        recipe: the filled recipe as tables that cannot be changed. ``trainkit.problem_at(recipe, "optimizer.lr",
             message, cure)`` makes a problem that knows the file and line.
 
     Returns:
