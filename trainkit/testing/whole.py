@@ -132,7 +132,7 @@ class Seen:
         if run.step == self.stop:
             run.stop_reason = ASKED
 
-    @hookimpl(wrapper=True)
+    @hookimpl(wrapper=True, tryfirst=True)  # around all others
     def trainkit_evaluate(self, run: Run) -> Generator[None, Metrics, Metrics]:
         """Compare weights and buffers before and after."""
         before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
@@ -164,7 +164,7 @@ def again(component: Component) -> Whole:
     recipe = _for_a_contract(component, "a run of its example", lambda: _first(component)[0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
-        return _for_a_contract(component, "a second run of its example", lambda: _trained(recipe, path))
+        return _for_a_contract(component, "a second run of its example", lambda: trained(recipe, path))
 
 
 def interrupted(component: Component) -> Whole:
@@ -176,7 +176,7 @@ def interrupted(component: Component) -> Whole:
     recipe = _for_a_contract(component, "a run of its example", lambda: _first(component)[0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
-        return _for_a_contract(component, "a run that was stopped and continued", lambda: _in_parts(recipe, path))
+        return _for_a_contract(component, "a run that was stopped and continued", lambda: in_parts(recipe, path))
 
 
 def several_at_once(component: Component, updates: int) -> Whole:
@@ -188,7 +188,7 @@ def several_at_once(component: Component, updates: int) -> Whole:
     recipe = _for_a_contract(component, "a run of its example", lambda: _first(component)[0])
     what = "a run with several updates in a call"
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(build, "make_program", _grouping(updates)):
-        return _for_a_contract(component, what, lambda: _trained(recipe, Path(folder) / "run"))
+        return _for_a_contract(component, what, lambda: trained(recipe, Path(folder) / "run"))
 
 
 @functools.cache
@@ -201,7 +201,7 @@ def plain() -> Whole:
     """The run of the tiny recipe as it is now, with no component but its own."""
     recipe = recipe_from_text(tomli_w.dumps(TINY), "the tiny recipe", [], installed())
     with tempfile.TemporaryDirectory() as folder:
-        return _trained(recipe, Path(folder) / "run")
+        return trained(recipe, Path(folder) / "run")
 
 
 def _for_a_contract(component: Component, what: str, make: Callable[[], Made]) -> Made:
@@ -225,7 +225,7 @@ def _first(component: Component) -> tuple[Recipe, Whole]:
         try:
             recipe = _recipe(component, around)
             with tempfile.TemporaryDirectory() as folder:
-                return recipe, _trained(recipe, Path(folder) / "run")
+                return recipe, trained(recipe, Path(folder) / "run")
         except RecipeError as error:
             refused.append(error)
     raise refused[0]
@@ -246,18 +246,26 @@ def _recipe(component: Component, around: Surroundings) -> Recipe:
     return recipe_from_text(tomli_w.dumps(tables), name, [], plugins)
 
 
-def _in_parts(recipe: Recipe, path: Path) -> Whole:
-    for stop in STOPS:
-        whole = _trained(recipe, path, stop)
+def in_parts(recipe: Recipe, path: Path, stops: Sequence[int] = STOPS) -> Whole:
+    """Train in a new folder, with a stop after each of these updates that the run comes to.
+
+    Raises:
+        TrainkitError: if it fails.
+    """
+    for stop in stops:
+        whole = trained(recipe, path, stop)
         if whole.report.reason != ASKED:  # at its end, or where the recipe itself has it stop
             return whole
-    return _trained(recipe, path)
+    return trained(recipe, path)
 
 
-def _trained(recipe: Recipe, path: Path, stop: int | None = None) -> Whole:
+def trained(recipe: Recipe, path: Path, stop: int | None = None) -> Whole:
     """Train, or go on training, to the end or until ``stop`` updates are made.
 
     Nothing waits for the disk: nobody takes the power from a test, and it would take longer than all the rest.
+
+    Raises:
+        TrainkitError: if it fails.
     """
     seen = Seen(stop)
     printed = io.StringIO()

@@ -61,7 +61,7 @@ class OptimizerContract(InRunsContract):
 
     def test_leaves_frozen_parameters_alone(self, component: Component) -> None:
         """A parameter that needs no gradient keeps its bytes, has no state, and does not disturb the others."""
-        frozen = trained(component)[1].names[0]
+        frozen = network_names(component)[0]
         bench = Bench.of(component, frozen=(frozen,))
         before = bench.weights()
         bench.advance_until_it_moves()
@@ -128,9 +128,8 @@ class OptimizerContract(InRunsContract):
         for word in ("one_lr", "single_group"):
             if component.capabilities.get(word):
                 pytest.skip(f"it declares {word}: no recipe can give it groups with rates of their own")
-        full = Bench.of(component)
-        name = full.names[0]
-        scaled = Bench.of(component, scales={name: 1e-3})
+        first, name = network_names(component)[:2]
+        full, scaled = Bench.of(component), Bench.of(component, scales={name: 1e-3})
         start = full.weights()
         last = full.advance_until_it_moves(0, name)  # the way there is the same: nothing has moved
         scaled.advance(range(last + 1))
@@ -138,6 +137,11 @@ class OptimizerContract(InRunsContract):
         assert small < whole, (
             f"{said(component)}: with a thousandth of its rate '{name}' has moved by {small:g}, with all of it by "
             f"{whole:g}; read group['lr'] of each group"
+        )
+        whole, other = (movement(start, bench.weights(), first) for bench in (full, scaled))
+        assert other >= 0.1 * whole, (
+            f"{said(component)}: where '{name}' has a thousandth of the rate '{first}', in another group, has moved by "
+            f"{other:g} instead of {whole:g}; read group['lr'] of each group"
         )
 
     def test_follows_a_schedule(self, component: Component) -> None:
@@ -181,6 +185,11 @@ class OptimizerContract(InRunsContract):
 def said(component: Component) -> str:
     """How messages begin."""
     return f"{component.kind} '{component.name}'"
+
+
+def network_names(component: Component) -> list[str]:
+    """Those of the weights that the optimizer itself trains."""
+    return trained(component)[1].names
 
 
 @once_for_each

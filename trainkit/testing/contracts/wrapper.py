@@ -28,18 +28,16 @@ class WrapperContract(OptimizerContract):
         alone, bench = Bench.inside_alone(component), Bench.of(component)
         alone.advance(range(PATIENT))
         known = {name for state in alone.optimizer.state.values() for name in state}
-        met: set[str] = set()
         inside: Any = bench.inside
         step = inside.step
 
         def looking(*arguments: Any) -> Any:
-            met.update(name for state in inside.state.values() for name in state)
+            met = {name for state in inside.state.values() for name in state}
+            assert met <= known, (
+                f"the optimizer inside meets the wrapper's {', '.join(sorted(met - known))} in the state of a "
+                "parameter; name it in slots, and make the inner update by self.inner_step(closure)"
+            )
             return step(*arguments)
 
         inside.step = looking
         bench.advance(range(PATIENT))
-        foreign = sorted(met - known)
-        assert not foreign, (
-            f"{said(component)}: the optimizer inside meets the wrapper's {', '.join(foreign)} in the state "
-            "of a parameter; name it in slots, and make the inner update by self.inner_step(closure)"
-        )
