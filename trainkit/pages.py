@@ -136,7 +136,7 @@ def component_page(component: Component, owner: Plugin, docs: str, recipes: Sequ
     if component.exempt:
         parts += [
             "## Contracts that it does not keep",
-            f"[Testing]({docs}/testing.md) says what each demands.",
+            f"[Testing a plugin]({docs}/testing.md) says what each demands.",
             "\n".join(f"- `{name}`: {markdown(reason)}" for name, reason in component.exempt.items()),
         ]
     if recipes:
