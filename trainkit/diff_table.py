@@ -30,7 +30,7 @@ class Change:
     @property
     def change(self) -> float | None:
         """By how much two numbers differ; ``None`` where these are no numbers."""
-        numbers = [value for value in (self.a, self.b) if isinstance(value, int | float) and type(value) is not bool]
+        numbers = [value for value in (self.a, self.b) if type(value) is float or _is_whole(value)]
         return numbers[1] - numbers[0] if len(numbers) == 2 else None
 
 
@@ -132,5 +132,10 @@ def _shown(value: Any, part: str, digest: bool) -> str:
     return f"{value:.6g}" if part == "result" and isinstance(value, float) else shown_value(value)
 
 
+def _is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, of a size that no float overflows at."""
+    return type(value) is int and abs(value) < 2**63
+
+
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")
+    return text.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")

@@ -76,7 +76,7 @@ def write_pack(
     write_file(out, content)
     digest = pack.as_json()["sha256"]
     if as_json:
-        emit_json({"out": out, "bytes": len(content), "sha256": digest, **shown(pack)})
+        emit_json({"out": out, "bytes": len(content), "sha256": digest, **in_short(pack)})
     elif not quiet:
         say("\n".join([f"{out}: {len(content):,} bytes, SHA-256 {digest[:12]}", *_lines(pack)]))
     own = [plugin.name for plugin in recipe.plugins_in_use() if plugin.version == "not installed"]
@@ -84,7 +84,7 @@ def write_pack(
         say(f"note: a pack holds no code: whoever runs it needs the plugin that -p names here too: {', '.join(own)}")
 
 
-def shown(pack: Pack) -> dict[str, Any]:
+def in_short(pack: Pack) -> dict[str, Any]:
     """What a pack holds, in short."""
     return {
         "recipe": pack.recipe,

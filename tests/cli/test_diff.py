@@ -134,14 +134,24 @@ def test_a_run_that_goes_on_has_no_result_yet(trainkit, recipe, run):
     assert "\nresult: " not in outcome.out
 
 
+HUGE = "1" + "0" * 400
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", "[" * 100_000, '{"metrics": NaN}', '{"best": [1], "metrics": 3, "steps": {}}']
+    "text",
+    [
+        *("", "[]", "[" * 100_000, '{"metrics": NaN}', '{"best": [1], "metrics": 3, "steps": {}}'),
+        f'{{"metrics": {{"a\\nb|\\u202e": {HUGE}, "c": "x\\ny"}}, "steps": {HUGE}}}',
+    ],
 )
 def test_a_report_that_is_none_is_a_note(trainkit, run, recipe, text):
     Path(run("a"), "report.json").write_text(text)
-    outcome = trainkit("diff", "a", "a")
-    assert outcome.code == 0
-    assert "Traceback" not in outcome.err
+    Path(run("b"), "report.json").write_text('{"metrics": {"c": 1.5}, "steps": 2.5}')
+    for form in ([], ["--markdown"], ["--json"]):
+        outcome = trainkit("diff", "a", "b", *form)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "\u202e" not in outcome.out
+        assert not any(line.startswith("b|") for line in outcome.out.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -197,7 +207,8 @@ def test_unset_values_are_not_there():
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "by"), [(1, 3, 2), (1.5, 1.0, -0.5), (True, False, None), ("a", "b", None), (None, 1, None)]
+    ("a", "b", "by"),
+    [(1, 3, 2), (1.5, 1.0, -0.5), (True, False, None), ("a", "b", None), (None, 1, None), (10**400, 1.5, None)],
 )
 def test_numbers_have_a_difference(a, b, by):
     assert Change("x", a, b).change == by

@@ -20,7 +20,7 @@ from trainkit.recipe.read import parse, read_bytes
 from trainkit.recipe.text import shown
 
 SUFFIX = ".pack"
-_PACKAGED = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*:[^:]+")
+PACKAGED = re.compile(r"(?P<package>[A-Za-z][A-Za-z0-9_.-]*):(?P<name>[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*)")
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,11 @@ def named_from(base: str, name: str) -> str:
         base: what ``extends`` says.
         name: what the pack calls the recipe that says it.
     """
-    if _PACKAGED.fullmatch(base):
+    if PACKAGED.fullmatch(base):
         return base
-    if _PACKAGED.fullmatch(name):
-        package, _, within = name.partition(":")
-        return f"{package}:{posixpath.normpath(posixpath.join(posixpath.dirname(within), base.removesuffix('.toml')))}"
+    if (packaged := PACKAGED.fullmatch(name)) is not None:
+        folder = posixpath.dirname(packaged["name"])
+        return f"{packaged['package']}:{posixpath.normpath(posixpath.join(folder, base.removesuffix('.toml')))}"
     return posixpath.normpath(posixpath.join(posixpath.dirname(name), base))
 
 
