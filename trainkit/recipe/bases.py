@@ -10,12 +10,10 @@ from pathlib import Path as FilePath
 
 from trainkit.errors import Place, Problem, RecipeError
 from trainkit.manager import Plugins
-from trainkit.recipe.packed import SUFFIX, is_pack, read_pack
+from trainkit.recipe.packed import PACKAGED, SUFFIX, is_pack, read_pack
 from trainkit.recipe.positions import Source
 from trainkit.recipe.read import read_file, read_stdin
 from trainkit.recipe.text import did_you_mean, nearest, shown
-
-_PACKAGED = re.compile(r"(?P<package>[A-Za-z][A-Za-z0-9_.-]*):(?P<name>[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*)")
 
 
 def open_recipe(name: str, plugins: Plugins) -> Source:
@@ -31,7 +29,7 @@ def open_recipe(name: str, plugins: Plugins) -> Source:
         return read_pack(name).source() if is_pack(name) else read_file(file, name)
     except FileNotFoundError:
         pass
-    if _PACKAGED.fullmatch(name):
+    if PACKAGED.fullmatch(name):
         return _read_packaged(name, Place(name), plugins)
     ending = SUFFIX if is_pack(name) else ".toml"
     known = [_beside(name, found) for found in _files(file.parent, ending)]
@@ -53,7 +51,7 @@ def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Sour
     """
     if source.pack is not None:
         return source.pack.base(base, source, place)
-    if _PACKAGED.fullmatch(base):
+    if PACKAGED.fullmatch(base):
         return _read_packaged(base, place, plugins)
     folder = source.file.parent if source.file is not None else FilePath()
     said = f"extends: '{shown(base)}'"
@@ -80,7 +78,7 @@ def open_base(base: str, source: Source, place: Place, plugins: Plugins) -> Sour
 
 def is_packaged(name: str) -> bool:
     """Whether a name is of the form ``package:name``."""
-    return _PACKAGED.fullmatch(name) is not None
+    return PACKAGED.fullmatch(name) is not None
 
 
 def packaged_recipes(plugins: Plugins) -> list[str]:
@@ -90,7 +88,7 @@ def packaged_recipes(plugins: Plugins) -> list[str]:
 
 
 def _read_packaged(reference: str, place: Place, plugins: Plugins) -> Source:
-    match = _PACKAGED.fullmatch(reference)
+    match = PACKAGED.fullmatch(reference)
     if match is None:  # a base of a packaged recipe whose name could not be written as package:name
         cure = "give the file a name of letters, digits, - and _"
         raise RecipeError([Problem(place, f"'{shown(reference)}' is no name of a packaged recipe", cure)])
