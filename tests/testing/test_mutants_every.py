@@ -196,7 +196,7 @@ MUTANTS = [
     factory(
         "the_check_changes_nothing",
         part("trainkit_meddling"),
-        r"(?s)the check of a recipe with it goes wrong.*it changed the recipe.*schedule\.value",
+        r"(?s)the check of a recipe with it goes wrong.*hook trainkit_check_recipe: .*the recipe.*trainkit_meddling",
         part("trainkit_quiet"),
     ),
 ]

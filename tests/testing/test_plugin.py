@@ -18,7 +18,7 @@ import trainkit.testing.plugin
 from tests.testing.mutants import held_to
 from trainkit import Component, Schedule
 from trainkit.kinds import KINDS
-from trainkit.testing import ScheduleContract, contract_names
+from trainkit.testing import FactoryContract, ScheduleContract, contract_names
 from trainkit.testing.contract import contract_classes
 
 LAB = '''"""Schedules of one lab."""
@@ -114,7 +114,9 @@ def test_a_project_is_held_to_the_contracts_of_what_it_installs(
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     assert failed, done.stdout
     assert all("[schedule-bent]" in line for line in failed)
-    assert "AssertionError: schedule 'bent'" in done.stdout
+    assert "\nschedule 'bent': update " in done.stdout
+    assert "- contract gives_finite_numbers -" in done.stdout
+    assert "isfinite(value)," not in done.stdout  # the code of the contract
 
 
 class Heard:
@@ -219,6 +221,18 @@ def test_a_missing_library_is_named_with_what_installs_it(tmp_path: Path) -> Non
     outcome = held_to(ScheduleContract, "is_pure", lacking, tmp_path)
     assert outcome.word == "skipped"
     assert "needs no_such_library: pip install no-such" in outcome.text
+
+
+def test_what_a_component_raises_is_shown_with_its_line(tmp_path: Path) -> None:
+    def impossible() -> Schedule:
+        """Stay."""
+        raise RuntimeError("not today")
+
+    outcome = held_to(FactoryContract, "builds_from_its_example", Component("schedule", impossible), tmp_path)
+    assert outcome.failed
+    assert "raise RuntimeError" in outcome.text
+    assert "_pytest" not in outcome.text
+    assert "def test_builds_from_its_example" not in outcome.text
 
 
 def test_fixtures_train_in_a_moment(run_tiny: Any, tiny_recipe: Any, plugin_manager: Any) -> None:

@@ -68,10 +68,14 @@ def contract_names(kind: str) -> Mapping[str, str]:
     Returns:
         By name, such as ``is_pure``, what it demands in one line.
     """
+    return {name: demand for found in contract_classes([kind]) for name, demand in demands(found).items()}
+
+
+def demands(contract: type[Contract]) -> dict[str, str]:
+    """The contracts of one class by name, and what each demands in one line."""
     return {
         contract_of(name): (inspect.getdoc(test) or "").partition("\n")[0]
-        for found in contract_classes([kind])
-        for base in reversed(found.__mro__)
+        for base in reversed(contract.__mro__)
         for name, test in vars(base).items()
         if name.startswith("test_")
     }

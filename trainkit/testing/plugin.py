@@ -13,7 +13,7 @@ import pytest
 
 TYPE_CHECKING = False  # as above
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from typing import Any
 
     from trainkit.component import Component
@@ -178,6 +178,37 @@ def _marks(component: Component, name: str, builds: bool) -> list[pytest.MarkDec
 def _expected(reason: str, runs: bool = True) -> list[pytest.MarkDecorator]:
     """A failure is expected; a test that passes all the same fails, so that the exemption goes."""
     return [pytest.mark.xfail(reason=reason, strict=True, run=runs)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Show of a broken contract what it demands and what is wrong: its code says nothing to the component's author."""
+    report: Any = yield
+    held, base = getattr(item, "cls", None), _contract()
+    if report.failed and call.excinfo is not None and base is not None and held is not None and issubclass(held, base):
+        broken = call.excinfo.errisinstance(AssertionError) and _inside(call.excinfo.traceback[-1].path)
+        if broken and item.config.getoption("tbstyle", "auto") == "auto" and item.config.getoption("verbose", 0) < 2:
+            from trainkit.testing.contract import contract_of, demands
+
+            # What the component raised has its lines; of the contract there is what it says.
+            raised = call.excinfo.value.__cause__ is not None
+            shown = call.excinfo.getrepr(style="short" if raised else "value", chain=raised, tbfilter=_of_the_author)
+            name = contract_of(getattr(item, "originalname", item.name))
+            shown.addsection(f"contract {name}", demands(held).get(name, ""))
+            report.longrepr = shown
+    return report
+
+
+def _of_the_author(raised: pytest.ExceptionInfo[BaseException]) -> Any:
+    """The lines of a traceback that are neither pytest's nor ours; the last one in any case."""
+    ours = {"_pytest", "pluggy", "contextlib", "trainkit"}
+    lines = raised.traceback.filter(lambda line: line.frame.f_globals.get("__name__", "").partition(".")[0] not in ours)
+    return lines or raised.traceback[-1:]
+
+
+def _inside(path: object) -> bool:
+    """Whether a line of code is one of the contracts."""
+    return CONTRACTS.parent in Path(str(path)).parents
 
 
 # ------------------------------------------------------------ fixtures
