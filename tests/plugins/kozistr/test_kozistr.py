@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import inspect
-import json
 import re
 import subprocess
 import sys
@@ -15,16 +13,14 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import trainkit_kozistr
 from tests.plugins.conftest import closure_of, dense, digits, read, run_text
 from trainkit import MachineError, checkpoint
 from trainkit.component import Component
 from trainkit.errors import RecipeError
-from trainkit.hooking import has_hooks
 from trainkit.manager import Plugins
-from trainkit.snapshot import optimizer_state
 from trainkit_kozistr import facts
 from trainkit_kozistr.entries import entries
 
@@ -139,53 +135,6 @@ class Stub:
     device = torch.device("cpu")
 
 
-def saved(model: nn.Module, optimizer: Any) -> Any:
-    """What a checkpoint holds: JSON, contiguous tensors, state by name, groups, and what hooks give."""
-    tensors: dict[str, Tensor] = {}
-    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    loose = optimizer.trainkit_save() if has_hooks(optimizer) else None
-    parts = {"state": optimizer_state(optimizer), "groups": groups, "loose": loose}
-    plain = json.dumps({key: checkpoint.split_state(part, key, tensors) for key, part in parts.items()})
-    return plain, {key: value.contiguous().clone() for key, value in tensors.items()}, copy.deepcopy(model.state_dict())
-
-
-def loaded(model: nn.Module, optimizer: Any, given: Any) -> None:
-    plain, tensors, weights = given
-    parts = {key: checkpoint.join_state(part, tensors) for key, part in json.loads(plain).items()}
-    model.load_state_dict(weights)
-    for group, values in zip(optimizer.param_groups, parts["groups"], strict=True):
-        for key, value in values.items():
-            group[key] = tuple(value) if isinstance(group.get(key), tuple) else value
-        for key, parameter in zip(group["names"], group["params"], strict=True):
-            if key in parts["state"]:
-                optimizer.state[parameter] = parts["state"][key]
-    if parts["loose"] is not None:
-        optimizer.trainkit_restore(Stub(), parts["loose"])
-
-
-@needs_library
-@pytest.mark.parametrize("name", USABLE)
-def test_it_moves_every_parameter_and_resumes_exactly(name):
-    straight = model_of(name)
-    start = copy.deepcopy(straight)
-    optimizer = made(name, straight)
-    train(name, straight, optimizer, range(UPDATES))
-    for parameter, before in zip(straight.parameters(), start.parameters(), strict=True):
-        assert parameter.isfinite().all()
-        assert not torch.equal(parameter, before)
-
-    first = model_of(name)
-    optimizer = made(name, first)
-    train(name, first, optimizer, range(5))
-    held = saved(first, optimizer)
-    resumed = model_of(name)
-    optimizer = made(name, resumed)
-    loaded(resumed, optimizer, held)
-    train(name, resumed, optimizer, range(5, UPDATES))
-    for parameter, other in zip(straight.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(parameter, other)
-
-
 @needs_library
 def test_a_checkpoint_sets_no_attribute_but_those_that_are_saved():
     optimizer = made("stablespam", model_of("stablespam"))
@@ -271,24 +220,18 @@ def test_a_recipe_trains_with_it_and_its_checkpoints_hold_its_state(tmp_path, na
 
 
 @needs_library
-@pytest.mark.parametrize(
-    ("use", "changes"),
-    [
-        ("kozistr:soap", []),
-        ("kozistr:madgrad", []),
-        ("kozistr:normuon", ['optimizer.rest={use="kozistr:madgrad", lr=0.01}']),
-    ],
-)
-def test_an_interrupted_run_continues_bit_for_bit(tmp_path, use, changes):
+def test_a_run_with_two_optimizers_of_it_continues_bit_for_bit(tmp_path):
     shas = []
     for folder, stop, resume in (("straight", None, False), ("run", 5, False), ("run", None, True)):
-        changed = "run.save_every=1ba", "model={use='mlp', widths=[16]}", *changes
-        report, _ = run_text(tmp_path, text_of(use, 14), *changed, name=folder, stop=stop, resume=resume)
+        changed = "run.save_every=1ba", "model={use='mlp', widths=[16]}"
+        rest = 'optimizer.rest={use="kozistr:madgrad", lr=0.01}'
+        report, _ = run_text(
+            tmp_path, text_of("kozistr:normuon", 14), *changed, rest, name=folder, stop=stop, resume=resume
+        )
         shas.append(report.weights_sha256)
     assert shas[2] == shas[0] != shas[1]
     _, _, state = checkpoint.load_newest(tmp_path / "run" / "checkpoints")
-    where = "optimizer.rest" if changes else "optimizer"
-    assert (where in state["plugins"]) == (use != "kozistr:soap")
+    assert "optimizer.rest" in state["plugins"]
 
 
 @needs_library

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import trainkit_optimizers as ours
-from tests.plugins.conftest import assert_same, dense, digits, load, read, run_text, save, two_groups, whole
+from tests.plugins.conftest import assert_same, dense, digits, read, run_text, two_groups, whole
 from trainkit import checkpoint
 from trainkit.component import Component
 from trainkit.errors import RecipeError
@@ -151,20 +151,6 @@ def test_groups_keep_their_own_numbers_and_these_may_change(case):
     assert_near(one, other, 1e-6, 1e-6)
 
 
-@pytest.mark.parametrize("case", [*LAYERWISE, *OF_MATRICES, *WRAPPED, "sgdw", "lion"])
-def test_a_group_without_torchs_rule_has_its_own_rate_too(case):
-    one, other = model_of(case), model_of(case)
-    optimizer = make(case, two_groups(one, lr=1e-5))
-    assert optimizer.param_groups[0]["lr"] == 1e-5
-    assert optimizer.param_groups[1]["lr"] == settings_of(case)["lr"]
-    train(one, optimizer, range(1))
-    train(other, make(case, whole(other)), range(1))
-    (first, *rest), (wider, *others) = list(one.parameters()), list(other.parameters())
-    start = next(model_of(case).parameters())
-    assert 0 < (first - start).abs().max() < (wider - start).abs().max() / 10
-    assert all(torch.equal(a, b) for a, b in zip(rest, others, strict=True))
-
-
 # The published values of three updates: 0.5 (w0 - 1)^2 + 5 (w1 + 0.5)^2 from (0, 0), in float64.
 PUBLISHED: dict[str, tuple[str, dict[str, Any], list[list[float]]]] = {
     "lion": (
@@ -276,48 +262,6 @@ def test_the_defaults_of_rules_are_torchs(name):
     assert mine == {key: expected[key] for key in mine}
 
 
-@pytest.mark.parametrize("case", EVERY)
-def test_stopped_saved_loaded_and_gone_on_equals_straight_through(case):
-    straight, stopped, resumed = (model_of(case) for _ in range(3))
-    train(straight, make(case, whole(straight)), UPDATES)
-    first = make(case, whole(stopped))
-    train(stopped, first, range(13))
-    saved = save(first)
-    resumed.load_state_dict(stopped.state_dict())
-    # Groups in another order than the state was saved in: names alone say what is whose.
-    second = make(case, [{key: value[::-1] for key, value in group.items()} for group in whole(resumed)])
-    load(second, saved)
-    train(resumed, second, range(13, len(UPDATES)))
-    assert_same(straight, resumed)
-
-
-@pytest.mark.parametrize("case", EVERY)
-def test_frozen_parameters_and_missing_gradients_are_left_alone(case):
-    def forget(number: int, model: nn.Module, optimizer: Any) -> None:
-        (*_, last) = model.parameters()
-        if number % 3 == 1:
-            last.grad = None
-            before.append(last.detach().clone())
-
-    def compare(number: int, model: nn.Module, optimizer: Any) -> None:
-        forget(number, model, optimizer)
-        if number % 3 == 2:
-            (*_, last) = model.parameters()
-            assert torch.equal(before[-1], last)
-
-    before: list[Tensor] = []
-    model = model_of(case)
-    first = next(model.parameters()).requires_grad_(False)
-    optimizer = make(case, whole(model))
-    train(model, optimizer, range(9), compare)
-    assert torch.equal(first, next(model_of(case).parameters()))
-    assert not optimizer.state.get(first)
-    (*_, last) = model.parameters()
-    assert int(optimizer.state[last].get("step", 6)) == 6
-    assert not torch.equal(last, list(model_of(case).parameters())[-1])
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
-
-
 # torch works out the factors of these in the weights' own format, so that their rounding is not one update's.
 OWN_FORMAT = ("adafactor", "muon")
 FORMATS = [(case, torch.float64) for case in EVERY]
@@ -346,13 +290,6 @@ def test_another_number_format_makes_the_same_update_rounded(case, dtype):
         # Each rounding is relative to what is rounded: the weight before, the weight after, or the way between.
         allowed = relative * (was.abs() + expected.detach().abs()) + share * moved
         assert bool(((parameter.detach().float() - expected.detach()).abs() <= allowed).all())
-
-
-@pytest.mark.parametrize("case", EVERY)
-def test_bfloat16_weights_stay_finite(case):
-    model = model_of(case, torch.bfloat16)
-    train(model, make(case, whole(model)), UPDATES)
-    assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("case", RULES)
@@ -446,31 +383,6 @@ RATES = {
     "sgdw": 0.1,
     "adafactor": 1.0,
 }
-
-
-def ends(make: Callable[[list[dict[str, Any]]], Any], *sizes: int) -> Tensor:
-    """Where 12 numbers come to in matrices of these sizes, each with the same gradients in any of them."""
-    start = torch.linspace(-1, 1, 12, dtype=torch.float64)[:, None]
-    parts = [nn.Parameter(part.clone()) for part in start.split(sizes)]
-    optimizer = make([{"params": parts, "names": [f"part{number}" for number in range(len(parts))]}])
-    for number in range(10):
-        gradients = torch.sin(torch.arange(12, dtype=torch.float64) * (number + 1))[:, None].split(sizes)
-        for part, gradient in zip(parts, gradients, strict=True):
-            part.grad = gradient.clone()
-        optimizer.step()
-    return torch.cat([part.detach() for part in parts])
-
-
-@pytest.mark.parametrize("name", [name for name, part in COMPONENTS.items() if part.capabilities.get("elementwise")])
-@pytest.mark.parametrize("looking", [False, True], ids=["bare", "lookahead"])
-def test_what_is_elementwise_moves_a_number_alike_in_any_tensor(name, looking):
-    """Lookahead says the same of itself, around any of them."""
-
-    def make(groups: list[dict[str, Any]]) -> Any:
-        made = COMPONENTS[name].factory(groups, **COMPONENTS[name].example)
-        return ours.lookahead(made, k=3) if looking else made
-
-    torch.testing.assert_close(ends(make, 5, 7), ends(make, 12), rtol=1e-12, atol=0)
 
 
 def text_of(name: str) -> str:
