@@ -1,16 +1,41 @@
-"""Loggers that fail: what their hooks raise is said once, and the run goes on without them."""
+"""Loggers that fail: what they raise, or give that nobody can use, is said once, and the run goes on without them."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from trainkit import checkpoint
 from trainkit.manager import Plugins
+from trainkit.weights import not_finite
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CLOSING = "trainkit_run_end"  # called all the same: whoever failed may have files and threads to close
+
+
+def _look_at_state(state: Any) -> None:
+    """Raise what saving this state would."""
+    tensors: dict[str, Tensor] = {}
+    checkpoint.split_state(state, "state", tensors)
+    if bad := not_finite(tensors):
+        raise ValueError(f"'{bad}' is not finite")
+
+
+def _look_at_figures(figures: Any) -> None:
+    """Raise what writing these figures would."""
+    for value in figures.values():
+        float(value)
+
+
+_LOOKED_AT: Mapping[str, Callable[[Any], None]] = {
+    "trainkit_save": _look_at_state,
+    "trainkit_figures": _look_at_figures,
+}
 
 
 class Guard:
@@ -46,10 +71,13 @@ class Guard:
             if self._left_out(hook):
                 return None
             try:
-                return function(*given)
+                result = function(*given)
+                if result is not None and hook in _LOOKED_AT:
+                    _LOOKED_AT[hook](result)
             except (Exception, SystemExit) as error:
                 self._caught(error, hook)
                 return None
+            return result
 
         return call
 

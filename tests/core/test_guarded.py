@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from trainkit import Component, Metrics, hookimpl
+from trainkit import Component, Metrics, Run, hookimpl
+from trainkit.launch import launch
+from trainkit.recipe import load_recipe
 from trainkit.testing.build import plugins_of
-from trainkit.testing.tiny import TinyRun, run_tiny
+from trainkit.testing.tiny import TinyRun, run_tiny, write_tiny
 
 CALLS: list[str] = []
+GIVEN: dict[str, Any] = {"save, a set": {1, 2}, "save, not finite": torch.tensor(float("nan"))}
 
 
 class Failing:
     """Raises where it is told."""
-
-    stateless = True
 
     def __init__(self, hook: str) -> None:
         self.hook = hook
@@ -42,7 +44,7 @@ class Failing:
     @hookimpl
     def trainkit_figures(self) -> Metrics | None:
         self._call("figures")
-        return {"seen": 1.0}
+        return {"seen": "much" if self.hook == "figures, with a word" else 1.0}  # type: ignore[dict-item]
 
     @hookimpl(wrapper=True)
     def trainkit_evaluate(self) -> Generator[None, Metrics, Metrics]:
@@ -52,11 +54,12 @@ class Failing:
         return metrics
 
     @hookimpl
-    def trainkit_save(self) -> None:
+    def trainkit_save(self) -> dict[str, Any]:
         self._call("save")
+        return {"seen": GIVEN.get(self.hook, 3)}
 
     @hookimpl
-    def trainkit_restore(self) -> None:
+    def trainkit_restore(self, state: dict[str, Any]) -> None:
         self._call("restore")
 
     @hookimpl
@@ -75,6 +78,19 @@ def failing(*, hook: str) -> Failing:
 
 LOGGER = Component("logger", failing, example={"hook": "none"})
 HOOKS = ("run_start", "step_end", "step_end, and leaves", "figures", "evaluate, before", "evaluate, after", "save")
+HOOKS += ("figures, with a word", *GIVEN)
+
+
+LOST = {"logger": [{"use": "failing", "hook": "step_end"}]}
+
+
+class Stop:
+    """Ends the run after three updates."""
+
+    @hookimpl
+    def trainkit_step_end(self, run: Run) -> None:
+        if run.step == 3:
+            run.stop_reason = "the test asked for it"
 
 
 def train(folder: Path, hook: str) -> TinyRun:
@@ -120,3 +136,14 @@ def test_a_failing_evaluation_still_ends_the_run_through_a_logger_around_it(
     monkeypatch.setattr("trainkit.evaluate.measure", broken)
     with pytest.raises(Exception, match="no room for outputs"):
         train(tmp_path, "none")
+
+
+def test_a_run_that_lost_its_logger_can_be_continued(tmp_path: Path) -> None:
+    CALLS.clear()
+    recipe = load_recipe(write_tiny(tmp_path / "tiny.toml", LOST), [], plugins_of(LOGGER))
+    stopped = launch(recipe, recipe.plugins, folder=tmp_path / "run", listeners=[Stop()])
+    assert stopped.status == "stopped"
+    report = launch(recipe, recipe.plugins, folder=tmp_path / "run", resume=True)
+    assert (report.status, report.steps) == ("finished", 6)
+    assert CALLS.count("run_start") == 2  # it has another try
+    assert "restore" not in CALLS
