@@ -102,8 +102,8 @@ def test_notes_are_shown_where_they_are_asked_for(trainkit, recipe, monkeypatch)
 
     load = recipes.load_recipe
 
-    def noted(*args):
-        loaded = load(*args)
+    def noted(*args, **more):
+        loaded = load(*args, **more)
         loaded.notes.append("two bases set optimizer.lr")
         return loaded
 
