@@ -236,7 +236,7 @@ def mutant(test: str, made: type[Drawn], because: str) -> Mutant:
 MUTANTS = [
     mutant("refuses_spaces_with_a_cure", RefusesCurtly, 'refuses with "it takes no choices" and no cure'),
     mutant("keeps_within_the_space", ForgetsLimits, "is no point of the space 'limited'"),
-    mutant("asking_leaves_no_trace", CountsQuestions, "asked twice, it gave"),
+    mutant("asking_leaves_no_trace", CountsQuestions, "asked twice, it orders .* and then "),
     mutant("same_seed_same_study", DrawsAnew, "two searches with one seed differ"),
     mutant("another_seed_another_study", HasOneSeed, "the seed decides nothing"),
     mutant("draws_from_no_global_generator", DrawsFromAll, "the global generator of Python;"),

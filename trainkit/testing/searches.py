@@ -78,7 +78,7 @@ def exhausted(component: Component, space: str) -> tuple[Simulated, Any]:
 
 def searched(component: Component, searcher: Any, space: Space, **changes: Any) -> Simulated:
     """A search by a searcher of the component; ``changes`` are arguments of `simulate`."""
-    settings = {"trials": TRIALS, "space": space, "name": name_of(component), **changes}
+    settings = {"trials": TRIALS, "space": space, "name": name_of(component), "pure": False, **changes}
     return simulate(searcher, any_figure, **settings)
 
 

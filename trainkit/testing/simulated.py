@@ -73,6 +73,15 @@ class Simulated:
         return {s: sum(t.status == s for t in self.trials) for s in sorted({t.status for t in self.trials})}
 
 
+def shown(order: Order | None) -> str:
+    """An order in few words."""
+    if order is None:
+        return "nothing"
+    what = str(dict(order.point)) if order.trial is None else f"trial {order.trial} to go on"
+    begins = "" if order.parent is None else f" from trial {order.parent}"
+    return what + begins + ("" if order.until == 1 else f" until {order.until:g}")
+
+
 @dataclass
 class _Going:
     trial: Trial
@@ -134,7 +143,9 @@ def simulate(
         while len(going) < workers and (order := searcher.ask()) is not None:
             if pure:
                 again = searcher.ask()
-                assert again == order, f"{name}: asked twice, it gave {order} and then {again}; ask must change nothing"
+                assert again == order, (
+                    f"{name}: asked twice, it orders {shown(order)} and then {shown(again)}; ask must change nothing"
+                )
             assert 0 < order.until <= 1, f"{name}: an order's until is a share of the run, and {order.until} is none"
             if order.trial is None:
                 number = len(study.trials)
@@ -268,10 +279,10 @@ def replays(make: Callable[[], Searcher], study: Simulated, *, trials: int, spac
     for call in study.calls:
         if call.order is not None:
             asked = searcher.ask()
-            assert asked == call.order, f"told of what was, it asks for {asked} where it had asked for {call.order}"
+            assert asked == call.order, f"continued, it orders {shown(asked)}, and had ordered {shown(call.order)}"
         call.make(searcher)
     order = searcher.ask()
-    assert order is None or (order.trial is None and len(study.trials) == trials), f"it goes on with {order}"
+    assert order is None or (order.trial is None and len(study.trials) == trials), f"it orders {shown(order)}"
 
 
 def planned(searcher: Any) -> float:

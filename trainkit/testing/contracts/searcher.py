@@ -28,7 +28,7 @@ from trainkit.testing.searches import (
     searcher_of,
     study_of,
 )
-from trainkit.testing.simulated import Simulated, ToldAsWorst, simulate
+from trainkit.testing.simulated import Simulated, ToldAsWorst, shown, simulate
 from trainkit.testing.spaces import EMPTY, SPACES, any_figure
 from trainkit.trial import FAILURES, Objective, Order, Searcher, Trial
 
@@ -69,8 +69,10 @@ class SearcherContract(Contract):
     def test_asking_leaves_no_trace(self, component: Component, name: str) -> None:
         """Whoever asks once or many times gets the same orders: only took and tell change a searcher."""
         key, space = next(iter(accepted(component).items()))
-        seldom = searched(component, ToldAsWorst(searcher_of(component)), space, pure=False)
-        assert seldom.orders == study_of(component, key).orders, f"{name}: asking changes what it orders later"
+        for workers in (1, 3):
+            often = searched(component, ToldAsWorst(searcher_of(component)), space, workers=workers, pure=True)
+            seldom = study_of(component, key, workers)
+            assert often.orders == seldom.orders, f"{name}: asking changes what it orders later; only took and tell may"
 
     def test_same_seed_same_study(self, component: Component, name: str, space: Space) -> None:
         """Two searchers with one seed that are told the same order the same."""
@@ -170,11 +172,11 @@ class SearcherContract(Contract):
             def every(trial: Trial, status: str = status) -> str:
                 return status
 
-            half = searched(component, ToldAsWorst(searcher_of(component)), space, fails=some, pure=False)
+            half = searched(component, ToldAsWorst(searcher_of(component)), space, fails=some)
             assert len(half.trials) >= well // 2, (
                 f"{name}: when every second trial is {status} it begins {len(half.trials)} trials, else {well}"
             )
-            searched(component, ToldAsWorst(searcher_of(component)), space, fails=every, pure=False)
+            searched(component, ToldAsWorst(searcher_of(component)), space, fails=every)
 
     def test_goes_on_as_if_it_had_never_stopped(self, component: Component, name: str) -> None:
         """A new searcher that is told of a study's log without being asked orders what the study went on with."""
@@ -191,8 +193,8 @@ class SearcherContract(Contract):
             if call.order is not None:
                 asked: Order | None = searcher.ask()
                 assert asked == call.order, (
-                    f"{name}: continued after {half} calls it orders {asked}, and had ordered {call.order}; what it "
-                    "keeps must come from took and tell"
+                    f"{name}: continued after {half} calls it orders {shown(asked)}, and had ordered "
+                    f"{shown(call.order)}; what it keeps must come from took and tell"
                 )
             call.make(searcher)
 
@@ -234,7 +236,7 @@ class SearcherContract(Contract):
         told = copy.deepcopy(trial)
         searcher.tell(trial)
         searcher.ask()
-        assert order == before, f"{name}: it changed an order from {before} to {order}"
+        assert order == before, f"{name}: it changed an order from {shown(before)} to {shown(order)}"
         assert trial == told, f"{name}: it changed a trial that it was told of from {told} to {trial}"
 
     def test_prunes_with_a_reason(self, component: Component, name: str, space: Space) -> None:
