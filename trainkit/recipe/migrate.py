@@ -8,7 +8,6 @@ tables of a text alike.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 
 import tomli
@@ -82,6 +81,8 @@ def renewed_text(text: str, version: int) -> str:
 
 def difference(source: Source, text: str) -> str:
     """The unified diff from a recipe to its text in the newest format."""
+    import difflib
+
     before, after = (part.splitlines(keepends=True) for part in (source.text, text))
     name = shown(source.name)
     lines = difflib.unified_diff(
