@@ -82,7 +82,6 @@ def new_plugin(session: Session) -> int:
         say(f"{folder} has the {names.kind} '{names.component}', its recipe and its tests; next:")
         for command in (
             f"cd {shlex.quote(str(folder))}",
-            "python3 -m venv .venv && . .venv/bin/activate",
             'pip install -e ".[dev]"',
             "pytest --trainkit-contracts",
             f"trainkit {recipe}",
@@ -140,7 +139,7 @@ def refuse_taken(names: Names, known: Mapping[str, str]) -> None:
     owner = known.get(names.component)
     if owner is not None and owner != names.name:
         raise UsageError(
-            f"new-plugin: {owner} has {names.kind} '{names.component}' already, and recipes would have to say which one "
+            f"new-plugin: {owner} has {names.kind} '{names.component}' already, and recipes would have to say which "
             f"they mean; {cure}"
         )
 
