@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import os
-import platform
 from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any
@@ -64,6 +62,9 @@ def make_pack(recipe: Recipe, overrides: Sequence[str], data: PackedData) -> Pac
 
 def here(recipe: Recipe) -> dict[str, Any]:
     """The versions of this environment that a recipe's results can depend on; nothing is imported for it."""
+    import importlib.metadata
+    import platform
+
     from trainkit import __version__
 
     versions = {"trainkit": __version__, "python": platform.python_version(), "platform": platform.platform()}
