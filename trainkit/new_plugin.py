@@ -17,11 +17,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainkit.arguments import near
 from trainkit.catalogue import installed
 from trainkit.console import emit, emit_json, say
 from trainkit.errors import MachineError, UsageError
-from trainkit.kinds import KINDS
+from trainkit.listing import known_kind
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import here
 if TYPE_CHECKING:
@@ -67,9 +66,7 @@ def new_plugin(session: Session) -> int:
         raise UsageError(
             "new-plugin takes a name and a kind, such as: trainkit new-plugin trainkit-triangle --kind schedule"
         )
-    if args.kind not in KINDS:
-        raise UsageError(f"no kind named '{args.kind}'\n  {near(args.kind, KINDS)}kinds: {', '.join(KINDS)}")
-    names = names_of(args.name, args.kind)
+    names = names_of(args.name, known_kind(args.kind))
     table = session.plugins(whole=False).table(args.kind)
     refuse_taken(names, {name: found[0][0].distribution for name, found in table.items()})
     folder = Path(args.out or names.name)
@@ -177,11 +174,11 @@ def write_project(files: Mapping[str, bytes], folder: Path) -> None:
         UsageError: if something is there already.
         MachineError: if it cannot be written; what was written is removed.
     """
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        what = "is there already, and is not an empty folder"
-        raise UsageError(f"new-plugin: {folder} {what}; name another place with --out DIR")
     made: list[Path] = []
     try:
+        if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+            what = "is there already, and is not an empty folder"
+            raise UsageError(f"new-plugin: {folder} {what}; name another place with --out DIR")
         for name, content in files.items():
             path = folder / name
             for above in reversed([path.parent, *path.parent.parents]):

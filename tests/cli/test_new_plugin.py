@@ -174,6 +174,16 @@ def test_a_full_disk_leaves_nothing_behind(folder, capsys, monkeypatch, after):
     assert list(folder.rglob("*")) == [folder / "lab-x"]
 
 
+@pytest.mark.parametrize(
+    ("place", "why"), [("file/below", "Not a directory"), (f"{'x' * 300}/lab", "File name too long")]
+)
+def test_a_place_that_cannot_be_is_one_message(folder, capsys, place, why):
+    (folder / "file").write_text("mine")
+    assert main(["new-plugin", "lab-x", "--kind", "data", "--out", place]) == Exit.ENVIRONMENT
+    assert f"cannot be written: {why}" in capsys.readouterr().err
+    assert files_in(folder) == ["file"]
+
+
 # ------------------------------------------------------------ the template
 
 
