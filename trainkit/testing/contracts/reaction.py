@@ -8,10 +8,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from trainkit.clock import Clock
 from trainkit.component import Component
-from trainkit.protocols import Events, Reaction, Schedule
-from trainkit.testing.build import made
+from trainkit.instantiate import Builder
+from trainkit.protocols import Events, Reaction, Schedule, silent
+from trainkit.testing.build import path_of, recipe_of
 from trainkit.testing.in_runs import InRunsContract
+from trainkit.testing.kept import once_for_each
 
 T = 60
 START = 4  # updates of the warm-up
@@ -163,9 +166,17 @@ def _said(component: Component) -> str:
     return f"reaction '{component.name}'"
 
 
+@once_for_each
+def _builder(component: Component) -> Builder:
+    recipe = recipe_of(component)
+    builder = Builder(recipe, recipe.plugins, silent)
+    builder.clock = Clock(batches_per_epoch=3, samples_per_update=16, total_updates=T)
+    return builder
+
+
 def of(component: Component) -> Reaction:
-    """The reaction of the example."""
-    reaction: Reaction = made(component, updates=T)
+    """A new reaction of the example."""
+    reaction: Reaction = _builder(component).make(*path_of(component.kind))
     return reaction
 
 
