@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from trainkit.recipe import Recipe, load_recipe, parse_toml, toml_key
 from trainkit.rundir import check_links, read_text
 from trainkit.trial_results import results_of
 
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _ASIDE = ("command", "seed")  # of an environment: what the user typed, and what the recipe says
 
 
@@ -126,7 +128,16 @@ def _side(name: str, plugins: Plugins) -> Side:
 
 def _asked(recipe: Recipe) -> dict[str, Any]:
     """What belongs to the environment of a recipe: what must be installed, and what it extends."""
-    return {"requires": recipe.tables["requires"], "bases": recipe.tables.bases}
+    return {"requires": _by_name(recipe.tables["requires"]), "bases": recipe.tables.bases}
+
+
+def _by_name(requires: Any) -> dict[str, str]:
+    """Requirements by the name of their distribution; those of a recipe that was not checked may be anything."""
+    found = {}
+    for text in requires if isinstance(requires, list) else ():
+        name = _NAME.match(str(text))
+        found[name[0] if name else str(text)] = str(text)[name.end() if name else 0 :].strip() or "any"
+    return found
 
 
 def _folder(name: str, plugins: Plugins) -> Side:
@@ -146,7 +157,7 @@ def _folder(name: str, plugins: Plugins) -> Side:
         notes.append(f"its recipe is compared as it stands there, since it cannot be checked here: {why}")
     environment = _object(folder / "environment.json", notes)
     known = {key: value for key, value in environment.items() if key not in _ASIDE}
-    requires = tables.get("requires", [])
+    requires = _by_name(tables.get("requires"))
     report = _object(folder / "report.json", notes)
     return Side(name, kind, tables, {**known, "requires": requires}, results_of(kind, report) or None, notes)
 

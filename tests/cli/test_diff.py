@@ -182,6 +182,17 @@ def test_a_link_out_of_a_run_folder_is_refused(trainkit, run, tmp_path):
     assert "it is a link out of the run folder" in outcome.err
 
 
+def test_requirements_are_told_by_their_distribution(trainkit, recipe, tmp_path):
+    text = Path(recipe).read_text()
+    for name, requires in (("a", '["trainkit>=0", "torch"]'), ("b", '["numpy>=1", "trainkit>=0.0.1"]')):
+        (tmp_path / f"{name}.toml").write_text(f"requires = {requires}\n{text}", encoding="utf-8")
+    assert rows(trainkit("diff", "a.toml", "b.toml").out, "environment") == {
+        "requires.trainkit": ['">=0"', '">=0.0.1"'],
+        "requires.torch": ['"any"', "-"],
+        "requires.numpy": ["-", '">=1"'],
+    }
+
+
 # ------------------------------------------------------------ its parts
 
 
