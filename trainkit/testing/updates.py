@@ -172,6 +172,7 @@ class Bench:
             return self.optimizer.step()
 
     def _gradients(self, number: int) -> Tensor:
+        assert torch.is_grad_enabled(), "the closure is called without gradients; call it within torch.enable_grad()"
         self.optimizer.zero_grad()
         inputs = torch.randn(12, 6, generator=torch.Generator().manual_seed(number))
         outputs = self.model(inputs.to(next(self.model.parameters()).dtype) * (1 + number % 3))

@@ -14,10 +14,10 @@ from trainkit.component import Component
 from trainkit.hooking import has_hooks
 from trainkit.snapshot import optimizer_state, settings_of
 from trainkit.stateful import optimizers_in
+from trainkit.testing.ended import identical
 from trainkit.testing.in_runs import InRunsContract
 from trainkit.testing.kept import once_for_each
 from trainkit.testing.updates import PATIENT, Bench, movement
-from trainkit.testing.whole import identical
 
 
 class OptimizerContract(InRunsContract):
