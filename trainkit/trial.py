@@ -154,7 +154,8 @@ class Searcher(Protocol):
         Args:
             order: as `ask` gave it; the point may be another one.
             trial: the new trial, or the one that goes on. Its point may lie outside the space where the recipe's own
-                values do: ``space.holds(trial.point)`` says so.
+                values do: ``space.holds(trial.point)`` says so. One of an earlier study, whose results are told before
+                any other, is over already and has a number below 0.
         """
         ...
 

@@ -100,6 +100,11 @@ class LeavesAProcess(Here):
         CHILDREN.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
 
 
+class CannotBeClosed(Here):
+    def close(self) -> None:
+        raise RuntimeError("it has never been open")
+
+
 class SetsHandlers(Here):
     def open(self, site: Site) -> None:
         super().open(site)
@@ -180,6 +185,7 @@ MUTANTS = [
     mutant("stops_with_a_checkpoint", NeverStops, "asked to stop, it gave the job 'slow' as done"),
     mutant("knows_the_plugins_that_were_given", KnowsInstalledAlone, "a plugin given with -p was error: .*'act'"),
     mutant("leaves_no_process", LeavesAProcess, "closed, it leaves: .*time.sleep"),
+    mutant("leaves_no_process", CannotBeClosed, "while closing: RuntimeError: it has never been open"),
     mutant("leaves_signals_alone", SetsHandlers, "it has set a handler of SIGINT or SIGTERM"),
     mutant("prints_nothing", Prints, "it printed 'training trial 0"),
     Mutant(

@@ -186,6 +186,7 @@ def _carry_out(executor: Any, study: Path, story: Story) -> None:
         story.failed = phase, error
     try:
         executor.close()
+        story.rested["closing"] = []
     except Exception as error:
         story.failed = story.failed or ("closing", error)
 
