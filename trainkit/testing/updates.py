@@ -162,6 +162,9 @@ class Bench:
             seed(1000 + number)  # as a checkpoint would restore it
         closure = Closure(lambda: self._gradients(number), lambda: None)
         what = f"update {number} of {next(self.model.parameters()).dtype} weights"
+        without = [name for name, own in self.model.named_parameters() if name in self.lacking or not own.requires_grad]
+        if without:
+            what += f", where '{without[0]}' has no gradient (grad is None),"
         by_closure = self.by_closure
         if by_closure is None:
             by_closure = bool(self.component.capabilities.get("needs_closure"))
