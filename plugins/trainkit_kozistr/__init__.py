@@ -47,8 +47,21 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
             why, cure = refused
             message = f"[{key}] {use} {why}"
             problems.append(problem_at(recipe, f"{key}.use", message, cure or "choose another optimizer"))
+        if table.get("relative_step"):
+            problems += _without_schedule(recipe, f"[{key}] {use} works out its rate itself with relative_step = true")
         if warms and table.get("safeguard_warmup") is False:
             message = f'[{key}] {use} estimates its rate wrongly during warmup = "{recipe["schedule"]["warmup"]}"'
             cure = "write safeguard_warmup = true, or leave warmup out of [schedule]"
             problems.append(problem_at(recipe, "schedule.warmup", message, cure))
     return problems
+
+
+def _without_schedule(recipe: Mapping[str, Any], why: str) -> list[Problem]:
+    schedule, cure = recipe["schedule"], "write relative_step = false in [optimizer], or {}"
+    if schedule["use"].rpartition(":")[2] != "constant":
+        message = f"{why}, so that the schedule '{schedule['use']}' would change nothing"
+        return [problem_at(recipe, "schedule.use", message, cure.format('use = "constant" here'))]
+    if any(digit in "123456789" for digit in str(schedule["warmup"])):
+        message = f'{why}, so that warmup = "{schedule["warmup"]}" would change nothing'
+        return [problem_at(recipe, "schedule.warmup", message, cure.format("leave warmup out"))]
+    return []

@@ -250,6 +250,8 @@ def test_a_run_with_two_optimizers_of_it_continues_bit_for_bit(tmp_path):
         ("kozistr:dadaptadam", ['optimizer.group=[{match="*bias", lr=2.0}]'], "no group can have lr = 2"),
         ("kozistr:lbfgs", ["run.precision=float16"], "the loss scaler"),
         ("kozistr:asgd", ["schedule=cosine"], "sets its own learning rate"),
+        ("kozistr:adafactor", ["schedule=cosine"], "the schedule 'cosine' would change nothing"),
+        ("kozistr:adafactor", ["schedule.warmup=1ep"], 'warmup = "1ep" would change nothing'),
         ("kozistr:soap", ["optimizer.lr=0"], "lr must be"),
         ("kozistr:soap", ["optimizer.betas=[0.9]"], "betas must be"),
         ("kozistr:soap", ["run.compile=step"], "cannot be part of the compiled program"),
