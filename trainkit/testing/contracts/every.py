@@ -10,8 +10,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 from pydantic import ValidationError
@@ -28,7 +27,7 @@ from trainkit.settings import REQUIRED, Setting, show_value
 from trainkit.show import example_toml, show_component
 from trainkit.strict import Unsure, accepted, settings_model
 from trainkit.tables import table_of
-from trainkit.testing.build import MADE_UP, as_listed, made, made_from, path_of, recipe_of, surroundings
+from trainkit.testing.build import MADE_UP, as_listed, made_from, path_of, recipe_of, surroundings
 from trainkit.testing.contract import Contract, contract_names
 from trainkit.testing.importing import found_at_import
 from trainkit.testing.kept import once_for_each
@@ -158,26 +157,28 @@ class FactoryContract(Contract):
     """What comes of the factory, built as a recipe builds it."""
 
     @pytest.fixture(autouse=True)
-    def alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone(self, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
         """No network, nobody's data and caches: an example needs none of them, or is exempt with the reason."""
 
         def refuse(*args: Any, **kwargs: Any) -> NoReturn:
             raise OSError("contracts are held without a network")
 
+        empty = tmp_path_factory.getbasetemp() / "empty"  # one for all: nothing is written there
+        empty.mkdir(exist_ok=True)
         monkeypatch.setattr("socket.getaddrinfo", refuse)
         monkeypatch.setattr("socket.socket.connect", refuse)
         monkeypatch.setattr("time.sleep", lambda seconds: None)  # before another try
-        monkeypatch.setenv("TRAINKIT_DATA", str(tmp_path))
-        monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("TRAINKIT_DATA", str(empty))
+        monkeypatch.setenv("TRAINKIT_CACHE", str(empty / "cache"))
 
     def test_builds_from_its_example(self, component: Component) -> None:
         """A recipe with its example can be checked, and the component be built from it."""
         with _explained(component, "cannot be built from its example"):
-            made(component)
+            _build(component)
 
     def test_keeps_the_protocol_of_its_kind(self, component: Component) -> None:
         """What the factory returns has the methods of its kind's protocol, with their parameters."""
-        built = _built(component)
+        built = _build(component).built
         for name, promised in _methods(component.kind):
             mine = built if name == "__call__" else getattr(built, name, None)
             assert callable(mine), f"{_what(component)}: what it returns has no method {name}"
@@ -190,7 +191,7 @@ class FactoryContract(Contract):
 
     def test_its_hooks_are_hooks(self, component: Component) -> None:
         """Each ``trainkit_...`` of what it returns is a hook that exists, marked with ``@hookimpl``."""
-        built = _built(component)
+        built = _build(component).built
         owner = f"{_what(component)}: {type(built).__name__}"
         for name in dir(type(built)):
             if not name.startswith("trainkit_"):
@@ -203,24 +204,34 @@ class FactoryContract(Contract):
 
     def test_building_changes_no_setting(self, component: Component) -> None:
         """The factory leaves its defaults, its example and the recipe as they are."""
-        with _explained(component, "cannot be built from its example"):
-            recipe = recipe_of(component)
-            before = copy.deepcopy((dict(recipe.tables), _defaults(component)))
-            made_from(recipe, component, surroundings(component))
-        now = dict(recipe.tables), _defaults(component)
-        assert now == before, f"{_what(component)}: its factory changes a value that it is given; let it copy it first"
+        found = _build(component)
+        assert found.after == found.before, (
+            f"{_what(component)}: its factory changes a value that it is given; let it copy it first"
+        )
 
     def test_the_check_changes_nothing(self, component: Component) -> None:
         """A recipe that is checked stays what it is; ``trainkit_check_recipe`` gives problems alone."""
         with _explained(component, "the check of a recipe with it goes wrong"):
-            once, twice = recipe_of(component), recipe_of(component)
-        assert fill_toml(once) == fill_toml(twice), f"{_what(component)}: two checks of one recipe fill it differently"
+            first, again = _build(component).text, fill_toml(recipe_of(component))
+        assert first == again, f"{_what(component)}: two checks of one recipe fill it differently"
+
+
+class _Made(NamedTuple):
+    """What was built, and what there was to change before and after that."""
+
+    text: str
+    before: Any
+    built: Any
+    after: Any
 
 
 @once_for_each
-def _built(component: Component) -> Any:
-    """What its example makes; only looked at."""
-    return made(component)
+def _build(component: Component) -> _Made:
+    """Build the component's example; what is made of it is looked at, and stays as it is."""
+    recipe = recipe_of(component)
+    text, before = fill_toml(recipe), copy.deepcopy((dict(recipe.tables), _defaults(component)))
+    built = made_from(recipe, component, surroundings(component))
+    return _Made(text, before, built, (dict(recipe.tables), _defaults(component)))
 
 
 def _defaults(component: Component) -> Any:
