@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tests.testing.mutants import Mutant, held_to, lacking
 from trainkit import Component
 from trainkit.testing import Contract
+from trainkit.testing.contract import contract_classes
 
 
 class Colours(Contract):
@@ -66,3 +68,13 @@ def test_a_defect_counts_only_for_its_own_reason(tmp_path: Path) -> None:
 def test_a_contract_without_a_defect_is_named() -> None:
     assert lacking(Colours, []) == ["Colours: is_blue"]
     assert not lacking(Colours, [Mutant(Colours, "is_blue", _named("red"), _named("blue"), "")])
+
+
+def test_every_class_of_contracts_is_asked_for_its_defects() -> None:
+    asked = [
+        name
+        for file in Path(__file__).parent.glob("test_mutants_*.py")
+        for names in re.findall(r"assert not lacking\(\[?([\w, ]+?)\]?, MUTANTS\)", file.read_text(encoding="utf-8"))
+        for name in names.split(", ")
+    ]
+    assert sorted(asked) == sorted(one.__name__ for one in contract_classes())
