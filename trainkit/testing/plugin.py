@@ -135,7 +135,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         found = selected(metafunc.config, held.kind)
     name = contract_of(metafunc.function.__name__)
     parameters = _of_plugins(found, name) if held.once else _of_components(found, name, held.builds)
-    metafunc.parametrize("component", parameters)
+    # Of a class, so that the tests of one component follow each other: they share what is made of it, in one process.
+    metafunc.parametrize("component", parameters, scope="class")
 
 
 def _of_components(components: Iterable[Component], name: str, builds: bool) -> list[Any]:
