@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.testing.mutants import held_to
 from tests.testing.test_plugin import pytest_in
+from trainkit import Component, Schedule
 from trainkit.kinds import KINDS
-from trainkit.testing import contract_names
+from trainkit.testing import ScheduleContract, contract_names
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "testing.md").read_text(encoding="utf-8")
@@ -60,15 +62,15 @@ def test_its_code_runs_beside_the_contracts_of_the_plugin_of_the_docs(project: P
     assert "[callback-average] PASSED" in done.stdout
 
 
-def test_a_defect_is_shown_as_the_page_has_it(project: Path) -> None:
-    lab = project / "site" / "my_lab.py"
-    text = lab.read_text(encoding="utf-8")
-    bent = text.replace("p = min(t / T, 1.0)", 'p = min(t / T, 1.0) if 2 * t != T else float("nan")')
-    assert bent != text
-    lab.write_text(bent, encoding="utf-8")
-    done = pytest_in(project, "--trainkit-contracts", "-k", "schedule-triangle", PYTHONPATH=str(project / "site"))
-    assert done.returncode == 1
-    (shown,) = re.findall(r"```text\n(_.*?)```", PAGE, re.DOTALL)
-    for line in shown.splitlines():
-        assert line.strip("_- ") in done.stdout
-    assert "FAILED contracts/schedule.py::ScheduleContract::test_gives_finite_numbers[schedule-triangle]" in done.stdout
+def test_a_defect_is_shown_as_the_page_has_it(tmp_path: Path) -> None:
+    def triangle() -> Schedule:
+        """Rise and fall in straight lines."""
+        return lambda t, T, events=(): min(t / T, 1.0) if 2 * t != T else float("nan")
+
+    found = held_to(ScheduleContract, "gives_finite_numbers", Component("schedule", triangle), tmp_path)
+    (text,) = re.findall(r"```text\n(_.*?)```", PAGE, re.DOTALL)
+    title, *shown = text.splitlines()
+    assert title.strip("_ ") == "ScheduleContract.test_gives_finite_numbers[schedule-triangle]"
+    assert found.failed
+    for line in shown:
+        assert line.strip("- ") in found.text
