@@ -14,6 +14,7 @@ import pytest
 from trainkit.errors import Exit, Place, PluginDefect, Problem, RecipeError
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, load_recipe, named_tables, problem_at
+from trainkit.recipe.needs import with_least
 from trainkit.tables import COMPONENT_TABLES
 
 Load = Callable[..., Recipe]
@@ -170,6 +171,28 @@ def test_only_lacking_parts_make_it_a_matter_of_the_machine(load: Load, base: st
 def test_requirements_that_are_met(load: Load, base: str) -> None:
     recipe = load('requires = ["pluggy>=1", "PyTest", "nowhere; python_version < \'3\'"]\n' + base)
     assert len(recipe.tables["requires"]) == 3
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["python_version ~= 'abc'", "extras == 'a'", "dependency_groups == 'a'"],
+    ids=["compared", "extra", "group"],
+)
+def test_a_marker_that_cannot_be_read_is_one_problem(load: Load, base: str, marker: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(f'requires = ["pluggy>=1; {marker}"]\n' + base)
+    (problem,) = caught.value.problems
+    assert (problem.place.line, problem.environment) == (1, False)
+    assert "in a way that cannot be read" in problem.message
+    assert with_least([f"x; {marker}"], {"x": "1.0"}) == [f"x; {marker}", "x>=1.0"]
+
+
+def test_the_command_that_installs_carries_nothing_of_a_marker(load: Load, base: str) -> None:
+    marker = "python_version != \\\"3' ; touch PWNED ; '\\\""
+    with pytest.raises(RecipeError) as caught:
+        load(f'requires = ["nobody-has[b,a]>=1; {marker}"]\n' + base)
+    (problem,) = caught.value.problems
+    assert problem.cure == "install it with: pip install 'nobody-has[a,b]>=1'"
 
 
 def test_a_figure_of_a_metric_can_be_monitored(load: Load, base: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from trainkit.manager import Plugins
 from trainkit.plugin import Plugin
 from trainkit.recipe.filled import Recipe
+from trainkit.recipe.requires import applies
 
 _OWN = "trainkit"
 # Nothing older than what was installed is known to do; what pins or excludes versions stays as the user wrote it.
@@ -71,7 +72,7 @@ def with_least(written: Iterable[str], installed: Mapping[str, str]) -> list[str
     """
     if not installed:
         return list(written)
-    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
     from packaging.utils import canonicalize_name
     from packaging.version import InvalidVersion, Version
@@ -87,10 +88,10 @@ def with_least(written: Iterable[str], installed: Mapping[str, str]) -> list[str
     for text in written:
         try:
             requirement = Requirement(text)
-        except InvalidRequirement:
+            counts = applies(requirement)
+        except ValueError:  # which the check of the recipe tells
             found.append(text)
             continue
-        counts = requirement.marker is None or requirement.marker.evaluate()
         bound = least[by_name.pop(name)] if counts and (name := canonicalize_name(requirement.name)) in by_name else ""
         kept = [part for part in requirement.specifier if part.operator not in _LEAST]
         if bound and not any(part.operator in _EXACT for part in kept):

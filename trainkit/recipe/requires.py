@@ -29,10 +29,30 @@ def check_requires(composed: Composed) -> list[Problem]:
     if lacking:
         first, *others = lacking
         message = "".join([f"the recipe needs {first.said}", *(f"\n  and {other.said}" for other in others)])
-        command = "pip install " + " ".join(f"'{one.requirement}'" for one in lacking)
+        command = "pip install " + " ".join(_for_shell(one.requirement) for one in lacking)
         install = f"install {'them' if others else 'it'} with: {command}"
         problems.append(Problem(first.place, message, install, environment=True))
     return problems
+
+
+def applies(requirement: Requirement) -> bool:
+    """Whether a requirement is meant for this machine.
+
+    Raises:
+        ValueError: if its marker compares what cannot be compared, or asks for what is not known.
+    """
+    try:
+        return requirement.marker is None or requirement.marker.evaluate()
+    except KeyError as error:
+        raise ValueError(f"nothing is known of {error}") from None
+
+
+def _for_shell(requirement: Requirement) -> str:
+    """A requirement as a word of a command. Its marker holds here, and could carry a stranger's quotes and commands."""
+    import shlex
+
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    return shlex.quote(f"{requirement.name}{extras}{requirement.specifier}")
 
 
 class _Lacking(NamedTuple):
@@ -49,15 +69,20 @@ def _check(composed: Composed, number: int, text: str) -> Problem | _Lacking | N
     from packaging.requirements import InvalidRequirement, Requirement
 
     place = composed.place(("requires", number))
+    requirement, meant = None, False
     try:
         requirement = Requirement(text)
+        meant = applies(requirement)
     except InvalidRequirement:
-        requirement = None
+        pass
+    except ValueError as error:
+        said = f"requires: '{shown(text)}' says for which machines it is in a way that cannot be read"
+        return Problem(place, f"{said}: {shown(str(error))}", "leave out what follows ';'")
     if requirement is None or requirement.url:
         # A requirement with an address would have the user install whatever a stranger's recipe points to.
         message = f"requires: '{shown(text)}' is not a distribution with a version"
         return Problem(place, message, 'such as requires = ["trainkit-lion>=0.2"]')
-    if requirement.marker is not None and not requirement.marker.evaluate():
+    if not meant:
         return None
     try:
         version = importlib.metadata.version(requirement.name)
