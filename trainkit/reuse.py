@@ -11,6 +11,7 @@ from trainkit.errors import MachineError, RecipeError, UsageError
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, load_recipe
 from trainkit.recipe.bases import is_packaged, open_recipe
+from trainkit.recipe.check import components_named
 from trainkit.recipe.compose import compose, extended
 from trainkit.recipe.edit import with_top
 from trainkit.recipe.lock import Lock, lock_file, lock_of, read_lock
@@ -91,12 +92,12 @@ def _new_file(out: str, source: Source) -> Path:
 
 def _requires(name: str, source: Source, composed: Composed, derive: bool, plugins: Plugins, note: Say) -> list[str]:
     """The distributions that the new recipe needs: what supplies its components, and what ships what it extends."""
-    needed = {}
     try:
-        needed = in_use(load_recipe(name, [], plugins).plugins_in_use())
+        load_recipe(name, [], plugins)
     except RecipeError as error:  # it may be there to be completed, such as by the path of data
         for problem in error.problems:
             note(f"note: {problem}".split("\n", 1)[0])
+    needed = in_use([plugins.owner(component) for component in components_named(composed, plugins)])
     extends = [*bases_of(composed).values(), *([source] if derive else [])]
     for package in {base.package for base in extends if base.package} - {"trainkit"}:
         distribution, version = shipping(package, plugins)

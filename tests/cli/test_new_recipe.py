@@ -129,6 +129,14 @@ def test_a_recipe_that_is_not_whole_is_copied_and_says_what_it_lacks(trainkit, t
     assert trainkit("new-recipe", "--from", "half.toml", "-q").err == ""
 
 
+def test_a_recipe_that_is_not_whole_requires_what_it_names_all_the_same(trainkit, recipe, recipe_package, tmp_path):
+    whole = (tmp_path / recipe).read_text(encoding="utf-8").replace("lr = 0.1", "")
+    recipe_package("trainkit_down", {"half": f'{whole}[schedule]\nuse = "downhill"\n'}, "0.3", SCHEDULE)
+    outcome = trainkit("new-recipe", "--from", "trainkit_down:half")
+    assert "needs 'lr', which is missing" in outcome.err
+    assert tomllib.loads(outcome.out)["requires"] == ["trainkit-down>=0.3"]
+
+
 def test_nothing_is_written_over(trainkit, recipe, tmp_path):
     before = (tmp_path / recipe).read_bytes()
     for out in (recipe, "."):

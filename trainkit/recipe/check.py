@@ -82,6 +82,13 @@ def check_parts(composed: Composed, names: Collection[str], plugins: Plugins) ->
     return recipe
 
 
+def components_named(composed: Composed, plugins: Plugins) -> list[Component]:
+    """The components that a recipe names, also one that has problems; those that nobody supplies are left out."""
+    checker = _Checker(composed, plugins)
+    checker.tables()
+    return list(checker.components.values())
+
+
 @functools.cache
 def core_part(table: str) -> Part:
     """The settings of a table that are the core's own: ``run``, ``top``, what a kind's components share, ``also``."""
