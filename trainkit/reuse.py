@@ -125,13 +125,21 @@ def _from_folder(base: str, source: Source, folder: Path) -> str:
         return named_from(base, source.name)
     if source.file is None or is_packaged(base):
         return base
-    return Path(os.path.relpath(source.file.parent / base, folder)).as_posix()
+    return _seen_from(folder, source.file.parent / base)
+
+
+def _seen_from(folder: Path, file: Path) -> str:
+    """The path of a file from a folder; through links, after which ``..`` is another folder than the name says."""
+    path = Path(os.path.relpath(file, folder))
+    if os.path.realpath(folder / path) != os.path.realpath(file):
+        path = Path(os.path.relpath(os.path.join(os.path.realpath(file.parent), file.name), os.path.realpath(folder)))
+    return path.as_posix()
 
 
 def _derived(source: Source, composed: Composed, requires: list[str], folder: Path, plugins: Plugins) -> str:
     base = source.name
     if not source.package and source.file is not None:
-        base = Path(os.path.relpath(source.file, folder)).as_posix()
+        base = _seen_from(folder, source.file)
     head = {"recipe": FORMAT_VERSION, "extends": base, **({"requires": requires} if requires else {})}
     lines = [f"# Extends {_spoken(source, plugins)}; `trainkit fill` shows all that it stands for.", to_toml(head)]
     often: dict[str, list[str]] = {}

@@ -113,6 +113,17 @@ def test_bases_beside_a_file_are_found_from_the_new_place(trainkit, recipe, tmp_
     assert derived["out"] == "far/b.toml"
 
 
+def test_bases_are_found_from_a_folder_that_a_link_leads_to(trainkit, recipe, tmp_path):
+    (tmp_path / "mine.toml").write_text('extends = "small.toml"\n', encoding="utf-8")
+    (tmp_path / "far" / "off").mkdir(parents=True)
+    (tmp_path / "near").symlink_to("far/off")
+    (tmp_path / "here").symlink_to(".")
+    assert trainkit("new-recipe", "--from", "mine.toml", "--out", "near/a.toml").code == 0
+    assert trainkit("new-recipe", "--from", "here/mine.toml", "--derive", "--out", "near/b.toml").code == 0
+    assert trainkit("validate", "near/a.toml", "near/b.toml").code == 0
+    assert tomllib.loads((tmp_path / "near" / "a.toml").read_text(encoding="utf-8"))["extends"] == "../../small.toml"
+
+
 def test_what_its_bases_require_is_not_lost(trainkit, recipe, tmp_path):
     text = (tmp_path / recipe).read_text(encoding="utf-8")
     (tmp_path / recipe).write_text(f'requires = ["pluggy>=1"]\n{text}', encoding="utf-8")
