@@ -203,6 +203,21 @@ def test_a_lock_file_that_is_none(trainkit, recipe, tmp_path, text, said):
     assert outcome.err.endswith("1 problem; nothing was run.\n")
 
 
+@pytest.mark.parametrize("text", ["<<<<<<< HEAD\nlock = 1\n", "", "lock = 1\n", '[[package]]\nname = "x"\n'])
+def test_what_is_no_lock_file_is_not_written_over_and_the_cure_cures(trainkit, recipe, tmp_path, text):
+    file = tmp_path / "small.lock"
+    file.write_text(text, encoding="utf-8")
+    cure = "  if it is the lock file of this recipe, remove it and write it anew: trainkit lock small.toml\n"
+    for words in (("lock", recipe), ("validate", recipe, "--locked")):
+        outcome = trainkit(*words)
+        assert outcome.code == 2
+        assert cure in outcome.err
+        assert file.read_text(encoding="utf-8") == text
+    file.unlink()
+    assert trainkit("lock", recipe).code == 0
+    assert trainkit("validate", recipe, "--locked").code == 0
+
+
 def test_what_has_no_lock_file(trainkit):
     outcome = trainkit("lock", "trainkit:mlp_digits")
     assert outcome.code == 2

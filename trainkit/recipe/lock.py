@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -219,11 +219,15 @@ def read_lock(composed: Composed) -> Lock:
         RecipeError: if there is none, or it is of another form.
     """
     file, name = lock_file(composed), _shown_lock(composed)
+    # One that is not understood is never written over: it may be of another program, or lie in pieces after a merge.
+    anew = f"if it is the lock file of this recipe, remove it and write it anew: {_again(composed)}"
     try:
         tables = read_file(file, name).tables
     except FileNotFoundError:
         message = "there is no such lock file"
         raise RecipeError([Problem(Place(name), message, f"write it: {_again(composed)}")]) from None
+    except RecipeError as error:
+        raise RecipeError([replace(problem, cure=anew) for problem in error.problems]) from None
     version = tables.get("lock")
     if type(version) is int and version > FORMAT:
         message = f"the lock file has format {version}; this trainkit reads formats up to {FORMAT}"
@@ -232,8 +236,7 @@ def read_lock(composed: Composed) -> Lock:
     fits = zip(found, (_DIGEST, _SHIPPED, _VERSION), strict=True)
     right = version == FORMAT and all(_is_texts(table, form) for table, form in fits)
     if not right or not all(_NAME.fullmatch(name) or text.startswith(_FILES) for name, text in found[2].items()):
-        cure = f"write it anew: {_again(composed)}"
-        raise RecipeError([Problem(Place(name), "not a lock file that trainkit has written", cure)])
+        raise RecipeError([Problem(Place(name), "not a lock file that trainkit has written", anew)])
     return Lock(*found)
 
 
