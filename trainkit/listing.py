@@ -32,7 +32,7 @@ def show_list(plugins: Plugins, kind: str | None, as_json: bool) -> None:
     if kind == "recipes":
         _show_recipes(plugins, as_json)
         return
-    kinds = [known_kind(kind)] if kind else list(KINDS)
+    kinds = [known_kind(kind, "recipes")] if kind else list(KINDS)
     listed = [
         (name if len(same) == 1 else f"{plugin.package}:{name}", entry, plugin)
         for one in kinds
@@ -66,14 +66,18 @@ def _counted(rows: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]
     return shown
 
 
-def known_kind(kind: str) -> str:
+def known_kind(kind: str, *more: str) -> str:
     """The kind itself.
+
+    Args:
+        kind: what the user wrote.
+        more: words that may be meant as well.
 
     Raises:
         UsageError: if there is none of that name.
     """
     if kind not in KINDS:
-        raise UsageError(f"no kind named '{kind}'\n  {near(kind, KINDS)}kinds: {', '.join(KINDS)}")
+        raise UsageError(f"no kind named '{kind}'\n  {near(kind, [*KINDS, *more])}kinds: {', '.join(KINDS)}")
     return kind
 
 

@@ -164,6 +164,7 @@ def test_nothing_is_written_over(trainkit, recipe, tmp_path):
         (("--from", "trainkit:mlp_digit"), 2, "did you mean 'trainkit:mlp_digits'"),
         (("--from", "trainkit_of_nobody:x"), 3, "no package 'trainkit_of_nobody' is installed"),
         (("--from", "nothing.toml"), 2, "there is no such file"),
+        (("--from", "mlp_digits"), 2, "`trainkit list recipes` names those that are installed"),
         (("--from", "-"), 2, "name a recipe file"),
         (("--from", "a.pack"), 2, "name a recipe file"),
         (("--from", "trainkit:mlp_digits", "--out", "mine.txt"), 2, "a recipe's name ends in .toml"),
@@ -174,6 +175,14 @@ def test_what_cannot_be_done(trainkit, recipe, words, code, said):
     outcome = trainkit("new-recipe", *words)
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err
+
+
+def test_recipes_are_listed_and_a_slip_of_the_pen_finds_them(trainkit):
+    assert "trainkit:mlp_digits" in trainkit("list", "recipes").out.splitlines()
+    outcome = trainkit("list", "recipe")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "did you mean 'recipes'?" in outcome.err
+    assert "recipes" not in trainkit("describe", "recipe", "sgd").err
 
 
 def test_torch_is_not_imported_for_it():

@@ -33,7 +33,7 @@ def open_recipe(name: str, plugins: Plugins) -> Source:
         return _read_packaged(name, Place(name), plugins)
     ending = SUFFIX if is_pack(name) else ".toml"
     known = [_beside(name, found) for found in _files(file.parent, ending)]
-    cure = _near_file(name, known) + "`trainkit list` names the recipes that are installed"
+    cure = _near_file(name, known) + "`trainkit list recipes` names those that are installed"
     raise RecipeError([Problem(Place(name), "there is no such file", cure)])
 
 

@@ -110,7 +110,7 @@ def parse(
         ) from None
     source = Source(name, text.replace("\r\n", "\n"), file, package, pack=pack, within=within)
     if not source.text.strip():
-        raise _refused(name, "is empty", "`trainkit list` names the recipes that are installed; copy one to begin")
+        raise _refused(name, "is empty", "`trainkit list recipes` names those that are installed; copy one to begin")
     source.tables.update(parse_text(source))
     return source
 
