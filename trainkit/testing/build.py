@@ -35,9 +35,9 @@ SPEC = DataSpec(
     fingerprint="0" * 64,
 )
 _SIZES: dict[str, Any] = {"sizes": SPEC.sizes, "fingerprint": SPEC.fingerprint}
-IMAGES, PHOTOS, SCANS = (
+IMAGES, PHOTOS, SCANS, SERIES, VOLUMES = (
     DataSpec(shape, "classification", 3, SPEC.classes, SPEC.class_counts, **_SIZES)
-    for shape in ((3, 8, 8), (3, 32, 32), (1, 28, 28))
+    for shape in ((3, 8, 8), (3, 32, 32), (1, 28, 28), (2, 64), (1, 8, 8, 8))
 )
 NUMBERS = DataSpec((6,), "regression", 1, **_SIZES)
 BINARY = DataSpec((6,), "binary", 1, ("no", "yes"), (30, 30), **_SIZES)
@@ -64,9 +64,9 @@ _CONSTANT = {"schedule": {"use": "constant"}}
 _SINGLE = {"run": {**TINY["run"], "accumulate": 1, "duration": "1ep"}}
 
 
-def _of_images(spec: DataSpec) -> Surroundings:
-    data = {**TINY["data"], "features": list(spec.input_shape)}
-    return Surroundings({"data": data, "model": {"use": "convnet", "widths": [4]}}, spec)
+def _of(spec: DataSpec) -> Surroundings:
+    model = {"use": "convnet", "widths": [4]} if len(spec.input_shape) == 3 else {"use": "linear"}
+    return Surroundings({"data": {**TINY["data"], "features": list(spec.input_shape)}, "model": model}, spec)
 
 
 _OF_NUMBERS = {**TINY["data"], "task": "regression", "classes": 1}
@@ -81,11 +81,10 @@ SURROUNDINGS: tuple[Surroundings, ...] = (
     Surroundings({"model": {"use": "linear"}}),
     Surroundings(unit=2),
     Surroundings(matrices=True),
-    _of_images(IMAGES),
+    _of(IMAGES),
     Surroundings({"data": _OF_NUMBERS, "loss": {"use": "mse"}, "metric": []}, NUMBERS),
     Surroundings({"data": {**TINY["data"], "task": "binary"}, "loss": {"use": "binary"}}, BINARY),
-    _of_images(PHOTOS),
-    _of_images(SCANS),
+    *map(_of, (PHOTOS, SCANS, SERIES, VOLUMES)),
 )
 
 

@@ -36,19 +36,23 @@ class Case:
         name: as messages call it.
         spec: what is known of it.
         whole: whether inputs are stored as bytes, as pixels often are.
+        tokens: whether inputs are numbers of tokens, int64; there are two.
         advice: for whoever takes any data, and fails on this.
     """
 
     name: str
     spec: DataSpec
     whole: bool = False
+    tokens: bool = False
     advice: str = ""
 
     def __str__(self) -> str:
         return self.name
 
     def inputs(self, count: int, seed: int = 0) -> Tensor:
-        """Inputs as a model sees them, ``(count, ...)`` float32."""
+        """Inputs as a model sees them, ``(count, ...)`` float32, or int64 of tokens."""
+        if self.tokens:
+            return torch.randint(2, (count, *self.spec.input_shape), generator=_drawn(seed))
         return torch.randn(count, *self.spec.input_shape, generator=_drawn(seed))
 
     def stored(self, count: int, seed: int = 0) -> Tensor:
@@ -103,6 +107,12 @@ CASES = (
         DataSpec((6,), "regression", 2, target_mean=(3.0, -1.0), target_std=(2.0, 5.0)),
     ),
 )
+# Tried only with components that take none of these.
+RARE = (
+    Case("series of 2 channels", _classes((2, 64), 5)),
+    Case("volumes", _classes((1, 8, 8, 8), 5)),
+    Case("rows of token numbers", _classes((16,), 5), tokens=True),
+)
 
 Try = Callable[[Any, Case, int], object]
 
@@ -131,7 +141,10 @@ def fitting(component: Component) -> list[Case]:
 @once_for_each
 def tried(component: Component) -> Tried:
     """Each kind of data, and what the component raised that was built for it and given its first samples."""
-    return [(case, _refusal(component, case)) for case in CASES]
+    found = [(case, _refusal(component, case)) for case in CASES]
+    if all(refusal is not None for _, refusal in found):
+        found += [(case, _refusal(component, case)) for case in RARE]
+    return found
 
 
 def _refusal(component: Component, case: Case) -> Exception | None:
@@ -150,6 +163,11 @@ def _try_model(model: Any, case: Case, samples: int) -> None:
         model.eval()(case.inputs(samples))
 
 
+def _try_metric(metric: Any, case: Case, samples: int) -> None:
+    metric.reset()  # as the core does
+    metric.update(case.outputs(samples), case.targets(samples))
+
+
 def _try_augmentation(augmentation: Any, case: Case, samples: int) -> None:
     batch = case.batch(samples)
     augmentation(batch, drawing(batch.index))
@@ -158,7 +176,7 @@ def _try_augmentation(augmentation: Any, case: Case, samples: int) -> None:
 _TRIALS: dict[str, Try] = {
     "model": _try_model,
     "loss": lambda loss, case, samples: loss(case.outputs(samples), case.targets(samples)),
-    "metric": lambda metric, case, samples: metric.update(case.outputs(samples), case.targets(samples)),
+    "metric": _try_metric,
     "augmentation": _try_augmentation,
 }
 

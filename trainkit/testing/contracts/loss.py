@@ -118,7 +118,7 @@ class LossContract(OnData):
             exact = float(loss(half.float(), targets))
             assert abs(float(found) - exact) <= 1e-3 * abs(exact), (
                 f"{what}: {float(found)} of bfloat16 outputs, {exact} of the same numbers in float32; begin with "
-                "outputs.float()"
+                "outputs.float(), and make products of matrices where torch.autocast(device, enabled=False) holds"
             )
             double = loss(half.double(), targets).dtype
             assert double is torch.float64, f"{what}: {double} of float64 outputs; make tensors of the outputs' dtype"
