@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any, TextIO
 
+_MOST_BITS = 2048  # of a whole number; the fewest digits that Python can be told to stop at are 640
+
 
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person sees ``stream`` on a terminal that can move its cursor."""
@@ -41,7 +43,10 @@ def emit(text: str) -> None:
 
 
 def emit_json(value: Any) -> None:
-    """Write one JSON object to standard output; JSON has no NaN and no infinity, they become null."""
+    """Write one JSON object to standard output; JSON has no NaN and no infinity, they become null.
+
+    Whole numbers of thousands of digits, which Python refuses to write, become text.
+    """
     import json
 
     emit(json.dumps(_plain(value), indent=2, allow_nan=False))
@@ -121,6 +126,8 @@ def _plain(value: Any) -> Any:
     """Make what JSON can hold of what components hold."""
     if isinstance(value, float):
         return value if value - value == 0 else None
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return hex(value)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, dict):

@@ -18,6 +18,7 @@ from trainkit.recipe import Recipe, load_recipe, parse_toml, toml_key
 from trainkit.rundir import check_links, read_text
 from trainkit.trial_results import results_of
 
+MAX_DEPTH = 16  # of the tables and lists in a file of a run folder, which may be a stranger's
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _ASIDE = ("command", "seed")  # of an environment: what the user typed, and what the recipe says
 
@@ -174,7 +175,16 @@ def _object(file: Path, notes: list[str]) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        return object_in(read_text(file).encode())
+        found = object_in(read_text(file).encode())
+        if _deeper(found, MAX_DEPTH):
+            raise Unfit(f"it is nested more than {MAX_DEPTH} deep")
+        return found
     except (OSError, ValueError, Unfit) as error:
         notes.append(f"{file.name} cannot be read: {error}")
         return {}
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Whether a value is nested deeper."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth < 0 or any(_deeper(item, depth - 1) for item in inside if isinstance(item, dict | list))

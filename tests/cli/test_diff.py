@@ -154,6 +154,28 @@ def test_a_report_that_is_none_is_a_note(trainkit, run, recipe, text):
         assert not any(line.startswith("b|") for line in outcome.out.splitlines())
 
 
+@pytest.mark.parametrize("depth", [15, 17, 600, 900])
+def test_an_environment_of_any_depth_is_compared_or_is_a_note(trainkit, recipe, depth):
+    """Those of 600 and 900 were a defect: JSON is read deeper than it is shown."""
+    for name in "ab":
+        Path(name).mkdir()
+        Path(name, "recipe.toml").write_text(Path(recipe).read_text())
+        Path(name, "environment.json").write_text(f'{{"torch": {"[" * depth}"{name}"{"]" * depth}}}')
+    for form in ([], ["--markdown"], ["--json"]):
+        outcome = trainkit("diff", "a", "b", *form)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert ("environment.json cannot be read: it is nested more than 16 deep" in outcome.out) == (depth > 15)
+    assert len(outcome.json["environment"]["changed"]) == (depth == 15)
+
+
+def test_whole_numbers_that_python_does_not_print_are_text_in_json(trainkit, recipe):
+    Path("a").mkdir()
+    Path("a", "recipe.toml").write_text(f"accumulate = 0x{'f' * 9000}\n{Path(recipe).read_text()}")
+    found = trainkit("diff", recipe, "a", "--json").json["recipe"]["changed"]
+    assert {"key": "accumulate", "a": None, "b": f"0x{'f' * 9000}"} in found
+    assert "a very long integer" in trainkit("diff", recipe, "a").out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
