@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from trainkit.console import aligned
 from trainkit.recipe import shown, shown_value
 
 _ABSENT = "-"
+_MARKS = re.compile(r"[\\`*~\[\]<>|&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # a _ within a word stands for itself
 _LONG = 12  # characters of a SHA-256 that are shown
 
 
@@ -138,4 +140,5 @@ def _is_whole(value: Any) -> bool:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")
+    """Text that no Markdown reads as anything else: no picture, link, table cell or emphasis of a stranger's."""
+    return _MARKS.sub(r"\\\g<0>", text.replace("\n", " "))

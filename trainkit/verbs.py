@@ -344,6 +344,8 @@ def _diff(session: Session) -> int:
     words = session.args.words
     if len(words) != 2:
         raise usage_error(f"diff takes two recipes, packs or folders, got: {', '.join(words) or 'none'}")
+    if session.json and session.args.markdown:
+        raise usage_error("diff writes --json or --markdown, not both")
     found = diff(words[0], words[1], session.plugins(whole=False))
     if session.json:
         emit_json(found.as_dict())

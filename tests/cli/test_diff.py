@@ -98,6 +98,20 @@ def test_markdown(trainkit, recipe, other):
     assert lines[:3] == ["- A recipe small.toml", "- B recipe other.toml", ""]
     assert "## recipe" in lines
     assert "| optimizer.lr | 0.1 | 0.01 | -0.09 |" in lines
+    assert "| metric\\[top_k\\].k | - | 2 |  |" in lines
+
+
+def test_markdown_shows_what_a_stranger_wrote_and_draws_none_of_it(trainkit, recipe):
+    texts = {"a": r"![x](http://x/y.png) *b* _c_ `d` <img>", "b": r"a|b \| &lt; [l](x) __e__ ~~f~~ snake_case"}
+    for name, text in texts.items():
+        Path(name).mkdir()
+        Path(name, "recipe.toml").write_text(Path(recipe).read_text())
+        Path(name, "environment.json").write_text(json.dumps({"torch": text}))
+    row = next(line for line in trainkit("diff", "a", "b", "--markdown").out.splitlines() if "torch" in line)
+    assert row == (
+        r'| torch | "!\[x\](http://x/y.png) \*b\* \_c\_ \`d\` \<img\>" '
+        r'| "a\|b \\\\\| \&lt; \[l\](x) \_\_e\_\_ \~\~f\~\~ snake_case" |  |'
+    )
 
 
 def test_other_versions_and_bases_are_the_environment(trainkit, other, run, recipe):
@@ -192,6 +206,12 @@ def test_what_cannot_be_compared_is_one_message(trainkit, recipe, tmp_path, word
     outcome = trainkit("diff", *words)
     assert (outcome.code, outcome.out) == (code, "")
     assert said in outcome.err
+
+
+def test_one_form_is_written(trainkit, recipe):
+    outcome = trainkit("diff", recipe, recipe, "--markdown", "--json")
+    assert outcome.code == 2
+    assert outcome.json["error"] == "diff writes --json or --markdown, not both"
 
 
 def test_a_link_out_of_a_run_folder_is_refused(trainkit, run, tmp_path):
