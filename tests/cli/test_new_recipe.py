@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -84,6 +85,26 @@ def test_a_recipe_that_extends_it_is_short_and_right(trainkit, shipped):
     )
     Path("mine.toml").write_text(outcome.out, encoding="utf-8")
     assert trainkit("fill", "mine.toml").out == trainkit("fill", "trainkit_down:deep/down").out
+
+
+def test_a_recipe_whose_base_went_with_its_package_says_what_to_install(trainkit, shipped, recipe, tmp_path):
+    trainkit("new-recipe", "--from", "trainkit_down:deep/down", "--derive", "--out", "mine.toml")
+    (tmp_path / "ours.toml").write_text('extends = ["mine.toml", "nowhere.toml"]\n', encoding="utf-8")
+    for part in (tmp_path / "site").glob("trainkit_down*"):
+        shutil.rmtree(part)
+    del sys.modules["trainkit_down"]
+    outcome = trainkit("run", "mine.toml")
+    assert outcome.code == 3
+    assert outcome.err.splitlines() == [
+        "mine.toml:4: the recipe needs 'trainkit-down>=0.3', which is not installed",
+        '    requires = ["trainkit-down>=0.3"]',
+        "  install it with: pip install 'trainkit-down>=0.3'",
+        "1 problem; nothing was run.",
+    ]
+    outcome = trainkit("validate", "ours.toml")
+    assert (outcome.code, outcome.err.count("pip install")) == (2, 1)
+    assert "'nowhere.toml' does not exist" in outcome.err
+    assert outcome.err.endswith("2 problems; nothing was run.\n")
 
 
 def test_every_recipe_of_ours_can_be_copied_and_extended():

@@ -16,6 +16,7 @@ from trainkit.recipe.needs import shipping
 from trainkit.recipe.overrides import apply_overrides, drop_keys
 from trainkit.recipe.packed import Pack, PackedOverride
 from trainkit.recipe.positions import Source
+from trainkit.recipe.requires import check_requires
 from trainkit.recipe.text import shown, shown_value
 
 MAX_DEPTH = 8
@@ -41,7 +42,10 @@ def compose(
         RecipeError: if a base is missing, cannot be read, extends itself, or has a newer format.
     """
     composer = _Composer(plugins, show)
-    composed = composer.layers(source, ())
+    try:
+        composed = composer.layers(source, ())
+    except RecipeError as error:
+        raise RecipeError(_with_command(error.problems, source, composer.opened)) from None
     composed.sources = [source, *composer.opened]
     problems = composer.problems
     if source.pack is not None:
@@ -49,6 +53,26 @@ def compose(
         composed.put(PackedOverride("", source.pack.name), {"requires": source.pack.requires})
         problems += apply_overrides(composed, source.pack.overrides, partial(PackedOverride, name=source.pack.name))
     return composed, problems + apply_overrides(composed, overrides)
+
+
+def _with_command(problems: list[Problem], source: Source, opened: Sequence[Source]) -> list[Problem]:
+    """What keeps a recipe from being put together; of packages that are not installed, ``requires`` knows the command.
+
+    Args:
+        problems: what is wrong.
+        source: the recipe.
+        opened: its bases that could be read.
+    """
+    if not any(problem.environment for problem in problems):
+        return problems
+    for text in (source, *reversed(opened)):
+        if "requires" in text.tables:
+            composed = Composed(source.name)
+            composed.put(text, {"requires": text.tables["requires"]})
+            if lacking := [problem for problem in check_requires(composed) if problem.environment]:
+                return [*(problem for problem in problems if not problem.environment), *lacking]
+            break  # it counts more than those of the others
+    return problems
 
 
 def _idle_bases(pack: Pack, opened: Sequence[Source]) -> list[Problem]:
