@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainkit.errors import MachineError, RecipeError, UsageError
+from trainkit.errors import MachineError, Problem, RecipeError, UsageError
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, load_recipe
 from trainkit.recipe.bases import is_packaged, open_recipe
@@ -191,8 +191,8 @@ def _changed(before: Lock, now: Lock) -> list[str]:
     lines = []
     for what, had, has in (("base", before.bases, now.bases), ("", before.distributions, now.distributions)):
         for name in sorted(had.keys() | has.keys()):
-            was, value = (table.get(name, "not locked")[:12] for table in (had, has))
             if had.get(name) != has.get(name):
+                was, value = (table.get(name, "not locked")[: 12 if what else None] for table in (had, has))
                 lines.append(shown(f"{what} {name}: {value}, was {was}".strip(), 200))
     return lines
 
@@ -223,12 +223,18 @@ def renew(name: str, write: bool, plugins: Plugins) -> Renewed:
         plugins: the plugins of this process.
 
     Raises:
-        RecipeError: if there is no such recipe, or it has a newer format.
+        RecipeError: if there is no such recipe, or it has a newer format, or none that is a number.
         UsageError: if it is to be written and lies in no file of the user's.
         MachineError: if it cannot be written.
     """
     source = open_recipe(name, plugins)
     before = format_of(source)
+    written = source.tables.get("recipe", before)
+    if type(written) is not int or written != before:
+        message = f"the recipe has format {shown_value(written)}, which is none"
+        raise RecipeError(
+            [Problem(source.place(("recipe",)), message, f"formats are integers from 1 to {FORMAT_VERSION}")]
+        )
     diff = difference(source, text := renewed_text(source.text, before)) if before < FORMAT_VERSION else ""
     if write and (source.package or source.pack is not None or source.file is None):
         copy = f": trainkit new-recipe --from {shown(name)} --out FILE copies it" if source.package else ""

@@ -146,6 +146,12 @@ def test_distributions_are_held_to_their_versions(trainkit, recipe, recipe_packa
     assert trainkit("lock", *words).code == 0
     recipe_package("trainkit_downhill", {}, "0.4+cuda", CODE)
     assert trainkit("validate", *words, "--locked").code == 0
+    recipe_package("trainkit_downhill", {}, "0.5.dev20260101", CODE)
+    assert "note: trainkit-downhill: 0.5.dev20260101, was 0.4\n" in trainkit("lock", *words).err
+    recipe_package("trainkit_downhill", {}, "0.5.dev20260102", CODE)
+    assert "note: trainkit-downhill: 0.5.dev20260102, was 0.5.dev20260101\n" in trainkit("lock", *words).err
+    recipe_package("trainkit_downhill", {}, "0.4", CODE)
+    trainkit("lock", *words)
     recipe_package("trainkit_downhill", {}, "0.5", CODE)
     outcome = trainkit("validate", *words, "--locked")
     assert outcome.code == 3

@@ -196,6 +196,10 @@ def test_what_is_no_format_is_a_problem_of_the_recipe(trainkit, old):
         outcome = trainkit("validate", "old.toml")
         assert outcome.code == 2
         assert outcome.err.startswith("old.toml:2: recipe must be an integer from 1 to 3")
+        for words in (("migrate", "old.toml"), ("migrate", "old.toml", "--write")):
+            outcome = trainkit(*words)
+            assert (outcome.code, outcome.out) == (2, "")
+            assert outcome.err.startswith(f"old.toml:2: the recipe has format {written}, which is none\n")
 
 
 # ------------------------------------------------------------ newer
