@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,29 @@ import torch
 from torch import Tensor, nn
 
 from tests.testing.mutants import held_to
-from trainkit import Component, DataError, Dataset, DataSpec, Metric, Split, fingerprint
-from trainkit.testing import Contract, DataContract, FactoryContract, MetricContract, ModelContract
+from trainkit import (
+    Component,
+    DataError,
+    Dataset,
+    DataSpec,
+    Metric,
+    Objective,
+    Order,
+    Point,
+    Space,
+    Split,
+    Trial,
+    fingerprint,
+)
+from trainkit.testing import (
+    Contract,
+    DataContract,
+    FactoryContract,
+    MetricContract,
+    ModelContract,
+    SearcherContract,
+    simulate,
+)
 
 # ------------------------------------------------------------ data
 
@@ -178,6 +201,44 @@ def top(data_spec: DataSpec, /) -> Metric:
     return Top(min(5, data_spec.outputs))
 
 
+# ------------------------------------------------------------ searchers
+
+
+class Insisting:
+    """Goes at once on with a trial that rests before its end."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed, self.taken, self.resting = seed, 0, dict[int, Point]()
+
+    def begin(self, space: Space, objectives: Sequence[Objective], trials: int) -> None:
+        self.space = space
+
+    def ask(self) -> Order | None:
+        for number, point in self.resting.items():
+            return Order(point, trial=number)
+        source = random.Random(f"{self.seed} {self.taken}")
+        points = (self.space.at([source.random() for _ in range(len(self.space))]) for _ in range(100))
+        return next((Order(point) for point in points if self.space.allows(point)), None)
+
+    def took(self, order: Order, trial: Trial) -> None:
+        self.taken += 1
+        self.resting.pop(trial.number, None)
+
+    def tell(self, trial: Trial) -> None:
+        if trial.status == "paused":
+            self.resting[trial.number] = trial.point
+
+
+def insisting(seed: int, /) -> Insisting:
+    """Search at random."""
+    return Insisting(seed)
+
+
+def test_a_search_that_never_ends_is_said_to() -> None:
+    with pytest.raises(AssertionError, match=r"the searcher: after .* calls it orders on"):
+        simulate(Insisting(1), lambda point, share: share, trials=2, fails=lambda trial: "paused")
+
+
 _SERIES, _VOLUMES = model(Waves, 2, lanes=False), model(Waves, 4, lanes=False)
 _WORDS = model(Words, 1, lanes=False)
 HONEST: list[tuple[type[Contract], str, Component]] = [
@@ -193,6 +254,7 @@ HONEST: list[tuple[type[Contract], str, Component]] = [
     (ModelContract, "fits_the_data", _WORDS),
     (ModelContract, "evaluation_looks_at_each_sample_alone", _WORDS),
     (ModelContract, "computes_in_the_dtype_it_is_given", _WORDS),
+    (SearcherContract, "trials_that_fail_stop_nothing", Component("searcher", insisting)),
     (MetricContract, "says_which_way_is_good", Component("metric", top, capabilities={"higher_is_better": True})),
 ]
 

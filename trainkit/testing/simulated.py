@@ -170,6 +170,7 @@ def simulate(
                 f"{name}: trial {trial.number} is trained to {trial.trained:g} and was to go on to {order.until:g}"
             )
             trial.status = "running"
+            assert len(study.calls) <= 8 * trials * evaluations, f"{name}: after {len(study.calls)} calls it orders on"
             study.calls.append(Call("took", copy.deepcopy(trial), order))
             searcher.took(order, trial)
             going.append(_Going(trial, order.until, None))
