@@ -15,6 +15,7 @@ import torch
 
 from trainkit.component import Component
 from trainkit.ensembler import Member
+from trainkit.errors import TrainkitError
 from trainkit.testing.contract import Contract
 from trainkit.testing.ensembles import (
     accepted,
@@ -74,7 +75,10 @@ class EnsemblerContract(Contract):
     def test_one_member_is_itself(self, component: Component, name: str, tasks: list[str]) -> None:
         """An ensemble of one member predicts what that member does, also when it was stored."""
         for task in tasks:
-            ensembler = fit(component, task, [0])
+            try:
+                ensembler = fit(component, task, [0])
+            except TrainkitError as error:
+                raise AssertionError(f"{name}: refuses a single member of the task {task}: {error}") from error
             with torch.no_grad():
                 alone = meant(ensembler.members()[0].module(samples(task)[0][TRAINED:]), task)
             for made in (ensembler, opened(component, ensembler)):
