@@ -103,7 +103,7 @@ def test_an_argument_that_the_hook_lacks_is_an_error_that_names_it():
         @hookimpl
         def trainkit_epoch_start(self, batch: Any) -> None: ...
 
-    with pytest.raises(PluginError, match=r"callback\.0 .*'batch'"):
+    with pytest.raises(PluginError, match=r"callback\.0: .*'batch'"):
         run_hook_manager(Defaults(), [], {"callback.0": Wrong()})
 
 

@@ -27,7 +27,7 @@ from trainkit.fit import check_fit, samples_of, use_channels_last
 from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
 from trainkit.guarded import guard_loggers
-from trainkit.hooking import has_hooks, run_hook_manager
+from trainkit.hooking import join, run_hook_manager
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
@@ -150,11 +150,10 @@ def prepare(
     callbacks = {recipe.components[path].name: part for path, part in made.items() if path[0] == "callback"}
     reactions = make_reactions(builder)
     built |= {f"listener.{i}": listener for i, listener in enumerate(listeners)}
-    manager = run_hook_manager(Defaults(), recipe.plugins_in_use(), built)
+    manager = run_hook_manager(Defaults(), recipe.plugins_in_use(), built, plugins.plugins)
     guard_loggers(manager, built, plugins, say)
     manager.register(GroupDefaults(recipe), "trainkit groups")
-    if has_hooks(model):
-        manager.register(model, "model")
+    join(manager, model, "model", plugins.plugins)
     if reactions.watches:
         manager.register(reactions, "trainkit reactions")
 
@@ -181,8 +180,7 @@ def prepare(
         run.hook.trainkit_prepare_model(run=run, model=model)
         run.optimizer = make_optimizer(builder, run, model)
         for label, part in builder.optimizers.items():
-            if has_hooks(part):
-                manager.register(part, label)
+            join(manager, part, label, plugins.plugins)
     run.bases = [
         {key: copy.deepcopy(value) for key, value in group.items() if key not in ("params", "names")}
         for group in run.optimizer.param_groups

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ class Asked:
             manager.check_pending()
         except pluggy.PluginValidationError as error:
             self._manager = new_hook_manager()  # nothing of it is left for the next
-            raise PluginError(unknown_hook(manager, error)) from error
+            raise PluginError(wrong_hook(manager, error)) from error
         self._module = module
         return manager
 
@@ -104,13 +105,16 @@ def has_hooks(built: object) -> bool:
     return any(name.startswith("trainkit_") for name in dir(type(built)))
 
 
-def run_hook_manager(defaults: object, modules: Iterable[Plugin], built: Mapping[str, object]) -> pluggy.PluginManager:
+def run_hook_manager(
+    defaults: object, modules: Iterable[Plugin], built: Mapping[str, object], known: Sequence[Plugin] = ()
+) -> pluggy.PluginManager:
     """Make the hook manager of one run.
 
     Args:
         defaults: the core's own implementations, asked after all others.
         modules: plugins that the recipe uses; their module-level hooks join.
         built: built objects by label, in the order in which their hooks are to be called.
+        known: the plugins that may have supplied an object, for the message.
 
     Raises:
         PluginError: if an object implements a hook that does not exist, or asks for arguments it does not have.
@@ -122,16 +126,25 @@ def run_hook_manager(defaults: object, modules: Iterable[Plugin], built: Mapping
             manager.register(plugin.module, plugin.name)
     # pluggy calls what was registered last first.
     for label, thing in reversed(list(built.items())):
-        if has_hooks(thing):
-            try:
-                manager.register(thing, label)
-            except pluggy.PluginValidationError as error:
-                raise PluginError(f"{label} ({type(thing).__module__}): {' '.join(str(error).split())}") from error
+        join(manager, thing, label, known)
+    return manager
+
+
+def join(manager: pluggy.PluginManager, thing: object, label: str, known: Sequence[Plugin] = ()) -> None:
+    """Let the hooks of an object that a component built be called, if it has any.
+
+    Raises:
+        PluginError: as `run_hook_manager`.
+    """
+    if not has_hooks(thing):
+        return
     try:
+        manager.register(thing, label)
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        raise PluginError(unknown_hook(manager, error)) from error
-    return manager
+        package = type(thing).__module__.partition(".")[0]
+        owner = next((str(plugin) for plugin in known if plugin.package == package), type(thing).__module__)
+        raise PluginError(f"{owner}: {label}: {wrong_hook(manager, error)}") from error
 
 
 def tell_each(
@@ -155,13 +168,23 @@ def tell_each(
             failed(error)
 
 
-def unknown_hook(manager: pluggy.PluginManager, error: pluggy.PluginValidationError) -> str:
-    """What is wrong with hooks that a manager refused, in one line: a misspelt name, or what pluggy says."""
+def wrong_hook(manager: pluggy.PluginManager, error: pluggy.PluginValidationError) -> str:
+    """What is wrong with hooks that a manager refused, in one line with file and line: a name, or an argument."""
     import difflib
 
-    specs = hook_names()
-    for name in manager.hook.__dict__:
-        if name.startswith("trainkit_") and name not in specs:
+    specs = {name: list(inspect.signature(vars(hookspecs)[name]).parameters) for name in hook_names()}
+    for name in dir(error.plugin):
+        if not name.startswith("trainkit_") or manager.parse_hookimpl_opts(error.plugin, name) is None:
+            continue
+        function = getattr(error.plugin, name)
+        code = inspect.unwrap(function).__code__
+        at = f"{code.co_filename}:{code.co_firstlineno}"
+        if name not in specs:
             near = difflib.get_close_matches(name, specs, 1)
-            return f"no hook named '{name}'" + (f"; did you mean '{near[0]}'?" if near else "")
+            cure = f"did you mean '{near[0]}'?" if near else "`trainkit hooks` lists all"
+            return f"no hook named '{name}'; {cure} ({at})"
+        asked = [one.name for one in inspect.signature(function).parameters.values() if one.default is one.empty]
+        if unknown := [one for one in asked if one not in specs[name]]:
+            can_ask = ", ".join(specs[name]) or "nothing"
+            return f"hook {name} has no argument '{unknown[0]}'; it may ask for: {can_ask} ({at})"
     return " ".join(str(error).split())

@@ -126,15 +126,27 @@ def _guard(plugin: Plugin, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except (Exception, SystemExit) as error:
+        import os
         import traceback
+        from pathlib import Path
 
+        own = str(Path(__file__).parent) + os.sep  # what the core refuses was written by the plugin that called it
         frames = traceback.extract_tb(error.__traceback__)
-        outside = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+        outside = [
+            frame for frame in frames if "importlib" not in frame.filename and not frame.filename.startswith(own)
+        ]
         at = f" at {outside[-1].filename}:{outside[-1].lineno}" if outside else ""
         if isinstance(error, SyntaxError) and error.filename:
             at = f" at {error.filename}:{error.lineno}"
         first = (str(error) or "no message").strip()
-        raise PluginError(f"{plugin} cannot be used: {type(error).__name__}: {first}{at}") from error
+        raise PluginError(f"{plugin} cannot be used: {type(error).__name__}: {first}{at}{_cure(plugin)}") from error
+
+
+def _cure(plugin: Plugin) -> str:
+    """What whoever has installed a broken plugin can do about it; one of one's own is to be mended."""
+    if plugin.version == "not installed" or plugin.distribution == "trainkit":
+        return ""
+    return f"; pip install --upgrade {plugin.distribution} may mend it, --without {plugin.name} leaves it out"
 
 
 def load_plugin(plugin: Plugin, asked: Asked | None = None) -> None:
@@ -146,6 +158,7 @@ def load_plugin(plugin: Plugin, asked: Asked | None = None) -> None:
     if plugin.module is not None:
         return
     import importlib
+    import inspect
 
     from trainkit.component import Component
     from trainkit.hooking import Asked
@@ -155,18 +168,24 @@ def load_plugin(plugin: Plugin, asked: Asked | None = None) -> None:
     try:
         manager = (asked or Asked()).only(module, plugin.name)
     except PluginError as error:
-        raise PluginError(f"{plugin} cannot be used: {error}") from error
+        raise PluginError(f"{plugin} cannot be used: {error}{_cure(plugin)}") from error
+
+    def refused(what: str, place: str = "") -> PluginError:
+        code = inspect.unwrap(module.trainkit_components).__code__
+        at = place or f"{code.co_filename}:{code.co_firstlineno}"
+        return PluginError(f"{plugin} cannot be used: {what} at {at}{_cure(plugin)}")
+
     listed: list[Any] = []
     for part in _guard(plugin, manager.hook.trainkit_components):
         if not isinstance(part, list | tuple):
-            raise PluginError(f"{plugin} cannot be used: trainkit_components gave {part!r}, not a list of Component")
+            raise refused(f"trainkit_components gave {part!r}, not a list of Component")
         listed.extend(part)
     seen: set[tuple[str, str]] = set()
     for component in listed:
         if not isinstance(component, Component):
-            raise PluginError(f"{plugin} cannot be used: trainkit_components gave {component!r}, not a Component")
+            raise refused(f"trainkit_components gave {component!r}, not a Component")
         if (component.kind, component.name) in seen:
-            raise PluginError(f"{plugin} cannot be used: it lists {component.kind} '{component.name}' twice")
+            raise refused(f"it lists {component.kind} '{component.name}' twice, the second", component.origin)
         seen.add((component.kind, component.name))
     plugin.module = module
     plugin.components = [replace_plugin(component, plugin.name) for component in listed]

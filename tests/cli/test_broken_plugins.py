@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,7 @@ BROKEN = {
     ),
     "unknown_argument": (
         plugin("[]", "@hookimpl\ndef trainkit_epoch_end(run, metric):\n    pass\n"),
-        "Argument(s) {'metric'}",
+        "hook trainkit_epoch_end has no argument 'metric'; it may ask for: run, metrics",
     ),
     "unannotated": (
         plugin("[Component('callback', loose)]", "def loose(*, size=1):\n    '''Do nothing.'''\n"),
@@ -65,11 +67,51 @@ def test_a_broken_plugin_is_one_warning_and_a_line_of_the_table(trainkit, distri
     (warning,) = listed.err.splitlines()
     assert warning.startswith(f"warning: plugin '{module}' ({name} 1.2) cannot be used: ")
     assert reason in warning
+    assert re.search(rf"{module}\.py:\d+", warning), "the line is the plugin's, not the core's that refused it"
+    assert f"trainkit{os.sep}component.py" not in warning
+    assert warning.endswith(f"; pip install --upgrade {name} may mend it, --without {module} leaves it out")
     table = trainkit("plugins")
     (line,) = [line for line in table.out.splitlines() if line.startswith(module)]
     assert reason in line
     assert table.err == ""
     assert trainkit("validate", recipe).code == 0
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [
+        ("trainkit_step_edn(self)", "no hook named 'trainkit_step_edn'; did you mean 'trainkit_step_end'?"),
+        ("trainkit_step_end(self, out)", "hook trainkit_step_end has no argument 'out'; it may ask for: run, result"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("kind", "given", "base", "made"),
+    [
+        ("callback", "", "object", ""),
+        ("model", "data_spec, /", "torch.nn.Flatten", ""),
+        ("optimizer", "params, /, *, lr: float = 0.1", "torch.optim.SGD", "params, lr"),
+    ],
+)
+def test_a_wrong_hook_of_what_is_built_is_named(trainkit, distribution, recipe, kind, given, base, made, hook, said):
+    lines = [
+        f"def odd({given}):",
+        "    'Odd.'",
+        "    import torch",
+        f"    class Odd({base}):",
+        "        @hookimpl",
+        f"        def {hook}:",
+        "            pass",
+        f"    return Odd({made})",
+    ]
+    module = f"wrong_hook_of_{kind}"
+    distribution(module, plugin(f"[Component('{kind}', odd)]", *lines))
+    table = "callback=[{ use = 'odd' }]" if kind == "callback" else f"{kind}={{ use = 'odd' }}"
+    outcome = trainkit(recipe, table, "-q")
+    assert outcome.code == 3, outcome.err
+    assert outcome.err.startswith(f"trainkit: plugin '{module}' ({module.replace('_', '-')} 1.2): ")
+    assert said in outcome.err
+    assert f"{module}.py:7)" in outcome.err
+    assert "Traceback" not in outcome.err
 
 
 def test_an_error_of_a_plugin_names_file_and_line(trainkit, distribution):
