@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from trainkit.errors import Exit, RecipeError
+from trainkit.errors import Exit, RecipeError, UsageError
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, fill_toml, load_recipe, origin_lines
 from trainkit.recipe.pack_drift import check_data
-from trainkit.recipe.pack_form import MAX_BASES, MAX_LINE, MAX_LISTED, MAX_PACK
+from trainkit.recipe.pack_form import MAX_BASES, MAX_FILLED, MAX_LINE, MAX_LISTED, MAX_PACK
 from trainkit.recipe.packed import Pack, PackedData, named_from, read_pack
 from trainkit.recipe.packing import make_pack
 
@@ -202,7 +202,12 @@ def test_a_pack_of_a_newer_format_asks_for_a_newer_trainkit(layered: Pack, plugi
         (lambda body: body["recipe"].update(text=1), "the text of the recipe is 1, not text"),
         (lambda body: body["recipe"].update(text="\ud800"), "not text"),
         (lambda body: body.update(overrides=["x"] * (MAX_LISTED + 1)), f"at most {MAX_LISTED} texts"),
-        (lambda body: body.update(overrides=["=" * MAX_LINE] * 5), "more than the 16,384 characters"),
+        (lambda body: body.update(overrides=["=" * MAX_LINE] * 5), "'overrides' has more than the 16,384 characters"),
+        (lambda body: body.update(requires=["a" * MAX_LINE] * 5), "'requires' has more than the 16,384 characters"),
+        (
+            lambda body: body["filled"].update(text="\n" * (MAX_FILLED + 1)),
+            "the filled recipe has more than the 262,144",
+        ),
         (lambda body: body.update(overrides=[1]), "the item of overrides is 1"),
         (lambda body: body.update(requires="trainkit"), "requires must be a list"),
         (lambda body: body["environment"].update(python=3), "version of 'python' is 3"),
@@ -284,7 +289,13 @@ def test_requirements_of_a_pack_are_one_problem_and_come_alone(layered: Pack, pl
     assert caught.value.exit_code is Exit.ENVIRONMENT
     (problem,) = caught.value.problems
     assert problem.place.origin == "x.pack"
-    assert "pip install 'trainkit-of-nobody>=2' 'another-of-nobody'" in problem.cure
+    assert "pip install 'trainkit-of-nobody>=2' another-of-nobody" in problem.cure
+
+
+def test_a_requirement_of_a_thousand_brackets_is_one_problem(layered: Pack, plugins: Plugins) -> None:
+    text = f"x; {'(' * 1500}os_name == 'a'{')' * 1500}"
+    message = refused(changed(layered, lambda body: body.update(requires=[text])), plugins)
+    assert "is not a distribution with a version" in message
 
 
 def test_a_pack_that_is_not_there_names_the_nearest_one(layered: Pack, plugins: Plugins) -> None:
@@ -295,12 +306,21 @@ def test_a_pack_that_is_not_there_names_the_nearest_one(layered: Pack, plugins: 
 
 
 def test_a_recipe_too_large_for_a_pack_is_refused_when_it_is_made(here: Path, base: str, plugins: Plugins) -> None:
-    from trainkit.errors import UsageError
-
     (here / "r.toml").write_text(base, encoding="utf-8")
     recipe = load_recipe("r.toml", [], plugins)
     with pytest.raises(UsageError, match=r"r\.toml: it cannot be packed: .* more than the 16,384 characters"):
         make_pack(recipe, ["seed=1" + " " * 4000] * 5, PackedData())
+
+
+def test_a_recipe_that_could_not_be_read_again_is_not_packed(here: Path, base: str, plugins: Plugins) -> None:
+    steps = json.dumps([f"{number}ba" for number in range(1, 1961)])
+    table = f'[schedule]\nuse = "steps"\nmilestones = {steps}\n'
+    (here / "r.toml").write_text(base.partition("[schedule]")[0] + table, encoding="utf-8")
+    recipe = load_recipe("r.toml", ["run.duration=3000ba"], plugins)
+    with pytest.raises(
+        UsageError, match=r"r\.toml: it cannot be packed: with all defaults it has more than 2000 values"
+    ):
+        make_pack(recipe, [], PackedData())
 
 
 # ------------------------------------------------------------ any pack at all

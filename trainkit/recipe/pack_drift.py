@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.errors import Problem, RecipeError
 from trainkit.recipe.packing import files_of, here
-from trainkit.recipe.positions import Source
-from trainkit.recipe.read import parse_text
 from trainkit.recipe.text import Path, dotted, lookup, shown, shown_value
 from trainkit.settings import is_path
 
@@ -119,9 +117,8 @@ def _sizes(sizes: Mapping[str, int]) -> str:
 
 
 def _filled(pack: Pack) -> dict[str, Any]:
-    tables = parse_text(Source(f"{pack.name}/filled.toml", pack.filled))
-    data = tables.get("data")
-    return {"seed": 0, **tables, "data": data if isinstance(data, dict) else {}}
+    data = pack.before.get("data")
+    return {"seed": 0, **pack.before, "data": data if isinstance(data, dict) else {}}
 
 
 def _essence(value: Any) -> Any:

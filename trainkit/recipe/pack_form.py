@@ -14,7 +14,8 @@ MAX_PACK = 4 * 1024**2  # bytes
 MAX_BASES = 64
 MAX_LISTED = 200  # overrides, requirements, versions, splits, files
 MAX_LINE = 4096  # characters of one of these
-MAX_OVERRIDES = 16 * 1024  # characters of all
+MAX_TOLD = 16 * 1024  # characters of all overrides, and of all requirements: messages show them
+MAX_FILLED = 256 * 1024  # characters of the filled recipe, which has more to say than a recipe
 MAX_NAME = 200  # characters
 _KEYS = {"pack", "recipe", "bases", "overrides", "requires", "environment", "data", "filled", "sha256"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -33,11 +34,13 @@ def check_form(body: Mapping[str, Any]) -> None:
     _text(body["recipe"], "the recipe", "name")
     _name(body["recipe"]["name"])
     _text(body["filled"], "the filled recipe")
+    if len(body["filled"]["text"]) > MAX_FILLED:
+        raise Unfit(f"the filled recipe has more than the {MAX_FILLED:,} characters that it may have")
     for name, table in _few(body["bases"], "bases", MAX_BASES).items():
         _text(table, f"base '{cut(_name(name))}'")
-    if sum(map(len, _lines(body["overrides"], "overrides"))) > MAX_OVERRIDES:
-        raise Unfit(f"overrides have more than the {MAX_OVERRIDES:,} characters that they may have")
-    _lines(body["requires"], "requires")
+    for what in ("overrides", "requires"):
+        if sum(map(len, _lines(body[what], what))) > MAX_TOLD:
+            raise Unfit(f"'{what}' has more than the {MAX_TOLD:,} characters that it may have")
     environment = _few(body["environment"], "environment")
     for table in ({**environment, "plugins": ""}, _few(environment.get("plugins"), "plugins")):
         _each(table, _line, "version")

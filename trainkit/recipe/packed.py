@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import posixpath
@@ -16,7 +17,7 @@ from trainkit.files import Unfit
 from trainkit.forms import cut, object_in
 from trainkit.recipe.pack_form import FORMAT, MAX_PACK, check_form
 from trainkit.recipe.positions import LONGEST_LINE, Source
-from trainkit.recipe.read import parse, read_bytes
+from trainkit.recipe.read import parse, parse_text, read_bytes
 from trainkit.recipe.text import shown
 
 SUFFIX = ".pack"
@@ -70,6 +71,15 @@ class Pack:
     filled: str
     name: str = ""
     tell: Callable[[str], None] | None = None
+
+    @functools.cached_property
+    def before(self) -> dict[str, Any]:
+        """The recipe with all defaults as they were where the pack was made.
+
+        Raises:
+            RecipeError: if it is not TOML.
+        """
+        return parse_text(Source(f"{self.name}/filled.toml", self.filled))
 
     def source(self) -> Source:
         """The recipe.

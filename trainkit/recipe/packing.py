@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
-from trainkit.errors import UsageError
+from trainkit.errors import RecipeError, UsageError
 from trainkit.files import Unfit
 from trainkit.recipe.bases import open_base
 from trainkit.recipe.compose import extended
@@ -55,8 +55,12 @@ def make_pack(recipe: Recipe, overrides: Sequence[str], data: PackedData) -> Pac
     try:
         pack.as_bytes()
         check_form(pack.as_json())
+        pack.before  # noqa: B018 - with its defaults it may have more values than can be read again
     except Unfit as error:
         raise UsageError(f"{recipe.path}: it cannot be packed: {error}") from None
+    except RecipeError as error:
+        what = f"with all defaults it {error.problems[0].message}"
+        raise UsageError(f"{recipe.path}: it cannot be packed: {what}") from None
     return pack
 
 

@@ -73,8 +73,8 @@ def _check(composed: Composed, number: int, text: str) -> Problem | _Lacking | N
     try:
         requirement = Requirement(text)
         meant = applies(requirement)
-    except InvalidRequirement:
-        pass
+    except (InvalidRequirement, RecursionError):  # thousands of brackets
+        requirement = None
     except ValueError as error:
         said = f"requires: '{shown(text)}' says for which machines it is in a way that cannot be read"
         return Problem(place, f"{said}: {shown(str(error))}", "leave out what follows ';'")
