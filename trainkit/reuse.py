@@ -17,7 +17,7 @@ from trainkit.recipe.edit import with_top
 from trainkit.recipe.lock import Lock, lock_file, lock_of, read_lock
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.migrate import difference, format_of, renewed_text
-from trainkit.recipe.needs import in_use, shipping, with_least
+from trainkit.recipe.needs import in_use, shipped_by, shipping, with_least
 from trainkit.recipe.packed import is_pack, named_from
 from trainkit.recipe.positions import Source
 from trainkit.recipe.sources import bases_of
@@ -93,11 +93,11 @@ def _new_file(out: str, source: Source) -> Path:
 def _requires(name: str, source: Source, composed: Composed, derive: bool, plugins: Plugins, note: Say) -> list[str]:
     """The distributions that the new recipe needs: what supplies its components, and what ships what it extends."""
     try:
-        load_recipe(name, [], plugins)
+        needed = in_use(load_recipe(name, [], plugins).plugins_in_use())
     except RecipeError as error:  # it may be there to be completed, such as by the path of data
         for problem in error.problems:
             note(f"note: {problem}".split("\n", 1)[0])
-    needed = in_use([plugins.owner(component) for component in components_named(composed, plugins)])
+        needed = in_use([plugins.owner(component) for component in components_named(composed, plugins)])
     extends = [*bases_of(composed).values(), *([source] if derive else [])]
     for package in {base.package for base in extends if base.package} - {"trainkit"}:
         distribution, version = shipping(package, plugins)
@@ -261,4 +261,4 @@ def renew(name: str, write: bool, plugins: Plugins) -> Renewed:
 
 def _spoken(source: Source, plugins: Plugins) -> str:
     name = shown(source.name)
-    return f"{name} of {' '.join(filter(None, shipping(source.package, plugins)))}" if source.package else name
+    return f"{name} of {shipped_by(source.package, plugins)}" if source.package else name

@@ -12,7 +12,7 @@ from trainkit.manager import Plugins
 from trainkit.recipe.bases import open_base
 from trainkit.recipe.merge import Composed, spelled_out
 from trainkit.recipe.migrate import renewed
-from trainkit.recipe.needs import shipping
+from trainkit.recipe.needs import shipped_by
 from trainkit.recipe.overrides import apply_overrides, drop_keys
 from trainkit.recipe.packed import Pack, PackedOverride
 from trainkit.recipe.positions import Source
@@ -125,7 +125,7 @@ class _Composer:
         except RecipeError as error:
             if not source.package:
                 raise
-            ships = " ".join(filter(None, shipping(source.package, self.plugins)))
+            ships = shipped_by(source.package, self.plugins)
             told_by = [replace(problem, message=f"{problem.message}; {ships} ships it") for problem in error.problems]
             raise RecipeError(told_by) from None
 

@@ -14,7 +14,7 @@ from trainkit.manager import Plugins
 from trainkit.recipe.compose import extended
 from trainkit.recipe.filled import Recipe
 from trainkit.recipe.merge import Composed
-from trainkit.recipe.needs import libraries, shipping
+from trainkit.recipe.needs import libraries, shipped_by, shipping
 from trainkit.recipe.positions import Source
 from trainkit.recipe.read import read_file
 from trainkit.recipe.sources import base_hashes, bases_of, lasting_name
@@ -63,7 +63,7 @@ def lock_of(recipe: Recipe) -> Lock:
     shipped = {}
     for source in bases_of(composed).values():
         if source.package:
-            shipped[lasting_name(source, composed)] = _spoken(source, plugins)
+            shipped[lasting_name(source, composed)] = shipped_by(source.package, plugins)
     return Lock(base_hashes(composed), shipped, dict(sorted(_in_use(recipe).items())))
 
 
@@ -144,10 +144,6 @@ def _public(version: str) -> str:
     return version if version.startswith(_FILES) else version.partition("+")[0]
 
 
-def _spoken(source: Source, plugins: Plugins) -> str:
-    return " ".join(filter(None, shipping(source.package, plugins)))
-
-
 # ------------------------------------------------------------ comparing
 
 
@@ -164,7 +160,7 @@ def _bases(composed: Composed, lock: Lock, plugins: Plugins, told: set[str]) -> 
             continue
         message = f"the base '{shown(name)}' is not the one that was locked"
         cure = f"its SHA-256 is {now[name]}\nlocked is      {lock.bases[name]}\n"
-        was, ships = lock.shipped.get(name, ""), _spoken(source, plugins) if source.package else ""
+        was, ships = lock.shipped.get(name, ""), shipped_by(source.package, plugins) if source.package else ""
         distribution, _, version = was.rpartition(" ")
         if other := bool(ships and distribution and was != ships):
             told.add(distribution)

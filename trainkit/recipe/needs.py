@@ -63,6 +63,11 @@ def shipping(package: str, plugins: Plugins) -> tuple[str, str]:
     return (names[0], importlib.metadata.version(names[0])) if names else (package, "")
 
 
+def shipped_by(package: str, plugins: Plugins) -> str:
+    """What `shipping` finds, as it is said: ``trainkit-lion 0.2``, or the name alone."""
+    return " ".join(filter(None, shipping(package, plugins)))
+
+
 def with_least(written: Iterable[str], installed: Mapping[str, str]) -> list[str]:
     """Requirements that name each installed distribution, with its version as the least that will do.
 
