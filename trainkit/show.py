@@ -225,7 +225,10 @@ def find_component(plugins: Plugins, names: Sequence[str], verb: str) -> Compone
         raise UsageError(f"several plugins have a {kind} named '{name}'; write one of {choices}")
     known = list(plugins.components(kind))
     broken = "".join(f"\n  {plugin.error}" for plugin in plugins.broken)
-    raise UsageError(f"no {kind} named '{name}'\n  {near(name, known)}installed: {', '.join(known) or 'none'}{broken}")
+    from trainkit.recipe.find import installed_names
+
+    shown = installed_names(plugins, kind)
+    raise UsageError(f"no {kind} named '{name}'\n  {near(name, known)}installed: {shown}{broken}")
 
 
 def _setting(setting: Setting) -> dict[str, Any]:

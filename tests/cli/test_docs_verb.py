@@ -126,6 +126,15 @@ def test_what_is_not_there_is_one_message(words, said, capsys):
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["docs"], ["describe"], ["describe", "--source"]], ids=" ".join)
+def test_a_name_that_is_not_there_is_no_list_of_all_that_bridges_bring(words, capsys):
+    assert main([*words, "optimizer", "adamww"]) == 2
+    said = capsys.readouterr().err
+    assert "did you mean 'adamw'?" in said
+    assert " of kozistr:..." in said
+    assert said.count("kozistr") == 1
+
+
 def test_a_cache_folder_that_cannot_be_written_is_one_message(tmp_path, monkeypatch, capsys):
     (tmp_path / "cache").write_text("a file", encoding="utf-8")
     monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path / "cache"))
