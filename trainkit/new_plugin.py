@@ -60,6 +60,8 @@ def new_plugin(session: Session) -> int:
     """
     args = session.args
     if args.template:
+        if args.name or args.kind or args.out:
+            raise UsageError("new-plugin: --template prints where the template lies, and makes nothing: write it alone")
         emit_json({"template": str(TEMPLATE)}) if session.json else emit(str(TEMPLATE))
         return 0
     if not args.name or not args.kind:

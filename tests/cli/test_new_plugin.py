@@ -71,6 +71,7 @@ def test_quiet_says_nothing(capsys):
     [
         ("lab", "takes a name and a kind"),
         ("--kind schedule", "takes a name and a kind"),
+        ("lab --kind loss --template", "--template prints where the template lies, and makes nothing: write it alone"),
         ("lab --kind shedule", "did you mean 'schedule'?  kinds: data, "),
         ("3d-nets --kind model", "the first a letter, with hyphens between them, such as 'plugin-3d-nets'"),
         ("trainkit-3d --kind model", "a component named '3d'"),
