@@ -16,7 +16,7 @@ from trainkit.recipe.compose import compose, extended
 from trainkit.recipe.edit import with_top
 from trainkit.recipe.lock import Lock, lock_file, lock_of, read_lock
 from trainkit.recipe.merge import Composed
-from trainkit.recipe.migrate import difference, format_of, renewed_text
+from trainkit.recipe.migrate import difference, format_of, how_to_write, renewed_text
 from trainkit.recipe.needs import in_use, shipped_by, shipping, with_least
 from trainkit.recipe.packed import is_pack, named_from
 from trainkit.recipe.positions import Source
@@ -204,12 +204,14 @@ class Renewed:
     Args:
         before: the format that it has.
         diff: what changes, as a unified diff; empty where nothing does.
+        cure: how to write the file so; empty where it lies in no file of the user's.
         older: bases that have an older format too.
         out: the file that was written; ``None`` if none was.
     """
 
     before: int
     diff: str
+    cure: str
     older: list[str]
     out: Path | None
 
@@ -236,7 +238,8 @@ def renew(name: str, write: bool, plugins: Plugins) -> Renewed:
             [Problem(source.place(("recipe",)), message, f"formats are integers from 1 to {FORMAT_VERSION}")]
         )
     diff = difference(source, text := renewed_text(source.text, before)) if before < FORMAT_VERSION else ""
-    if write and (source.package or source.pack is not None or source.file is None):
+    cure = how_to_write(source)
+    if write and not cure:
         copy = f": trainkit new-recipe --from {shown(name)} --out FILE copies it" if source.package else ""
         raise UsageError(f"--write: {shown(name)} lies in no recipe file of yours{copy}")
     older = []
@@ -246,7 +249,7 @@ def renew(name: str, write: bool, plugins: Plugins) -> Renewed:
     except RecipeError:
         pass  # a base that is missing is not what was asked for
     if not write or not diff or source.file is None:
-        return Renewed(before, diff, older, None)
+        return Renewed(before, diff, cure, older, None)
     file = Path(os.path.realpath(source.file))
     try:
         mode = file.stat().st_mode
@@ -256,7 +259,7 @@ def renew(name: str, write: bool, plugins: Plugins) -> Renewed:
         file.chmod(mode)
     except OSError as error:
         raise MachineError(f"{name}: cannot be written: {error.strerror}") from error
-    return Renewed(before, diff, older, Path(name))
+    return Renewed(before, diff, cure, older, Path(name))
 
 
 def _spoken(source: Source, plugins: Plugins) -> str:

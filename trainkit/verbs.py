@@ -172,8 +172,8 @@ def _migrate(session: Session) -> int:
         return 0
     if found.diff:
         emit(found.diff)
-        cure = f"to write it so: trainkit migrate {name} --write"
-        session.show(cure if found.out is None else f"written to {found.out}")
+        if said := found.cure if found.out is None else f"written to {found.out}":
+            session.show(said)
     else:
         session.show(f"{name} has format {FORMAT_VERSION}, the newest: there is nothing to change")
     for base in found.older:

@@ -270,6 +270,24 @@ def test_migrate_as_json_and_with_older_bases(trainkit, old, tmp_path):
     assert trainkit("migrate", "old.toml", "--json").json["diff"] == DIFF
 
 
+def test_where_nothing_can_be_written_no_command_says_so(trainkit, old, recipe_package):
+    recipe_package("trainkit_behind", {"old": OLD})
+    outcome = trainkit("migrate", "trainkit_behind:old")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == DIFF.replace("old.toml", "trainkit_behind:old")
+    assert trainkit("migrate", "trainkit_behind:old", "--write").code == 2
+
+
+@pytest.mark.parametrize("wrong", ["run = 3\n", 'optimizer = "sgd"\n', "run = []\noptimizer = 1.5\n"])
+def test_what_was_no_recipe_in_its_own_format_is_told_by_the_check(trainkit, old, wrong):
+    old.write_text(wrong, encoding="utf-8")
+    assert trainkit("migrate", "old.toml").code == 0
+    outcome = trainkit("validate", "old.toml")
+    assert outcome.code == 2
+    assert "old.toml (as format 3):2: [" in outcome.err
+    assert "must be a table" in outcome.err or "is one table" in outcome.err
+
+
 def test_a_recipe_that_lies_in_no_file_of_ones_own_is_not_written(trainkit):
     outcome = trainkit("migrate", "trainkit:mlp_digits", "--write")
     assert outcome.code == 2

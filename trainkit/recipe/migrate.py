@@ -7,6 +7,7 @@ tables of a text alike.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 
@@ -60,7 +61,7 @@ def renewed(source: Source, tell: Callable[[str], None] | None = None) -> Source
     if tell is not None:
         tell(
             f"note: {source.name} has format {version}, and is read as format {FORMAT_VERSION}:\n"
-            f"{difference(source, text)}{_cure(source)}"
+            f"{difference(source, text)}{how_to_write(source)}"
         )
     # Problems name lines of the text that is shown; the difference has both.
     name = f"{source.name} (as format {FORMAT_VERSION})"
@@ -75,7 +76,10 @@ def renewed_text(text: str, version: int) -> str:
         version: the format that it has.
     """
     for step in range(version, FORMAT_VERSION):
-        text = edited(text, STEPS[step])
+        change = STEPS[step]
+        # A table that is a number, or the like, is no recipe of any format, which the check tells with its line.
+        with contextlib.suppress(AttributeError, LookupError, TypeError, ValueError):
+            text = edited(text, change)
     return with_top(text, {"recipe": FORMAT_VERSION})
 
 
@@ -91,7 +95,8 @@ def difference(source: Source, text: str) -> str:
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
 
 
-def _cure(source: Source) -> str:
+def how_to_write(source: Source) -> str:
+    """The command that writes a recipe in the newest format; nothing for one that lies in no file of the user's."""
     if source.file is None or source.package or source.pack is not None:
         return ""
     return f"to write it so: trainkit migrate {shown(source.name)} --write"
