@@ -420,6 +420,8 @@ def test_data_without_a_fingerprint_is_told_by_its_files(
     for files in (known, {}):
         monkeypatch.setattr(pack_drift, "files_of", lambda recipe: files)  # noqa: B023
         check_data(recipe, recipe.pack, Spec("", {"train": 9}))
+        with pytest.raises(RecipeError, match="train 8 samples; the pack: train 9"):
+            check_data(recipe, recipe.pack, Spec("", {"train": 8}))
     monkeypatch.setattr(pack_drift, "files_of", lambda recipe: {"data.path": (4, "b" * 64)})
     with pytest.raises(RecipeError) as caught:
         check_data(recipe, recipe.pack, Spec("", {"train": 8}))
@@ -436,6 +438,42 @@ def test_a_new_setting_and_one_that_was_unset_are_no_change(layered: Pack, plugi
     text = "\n".join(line for line in layered.filled.splitlines() if not line.startswith(("accumulate", "momentum")))
     name = changed(layered, lambda body: body["filled"].update(text=text))
     assert load_recipe(name, [], plugins).pack is not None
+
+
+def test_data_is_compared_though_its_component_has_a_new_setting(layered: Pack, plugins: Plugins) -> None:
+    """It was taken for a choice of the user's, so that other data went unsaid."""
+    text = "\n".join(line for line in layered.filled.splitlines() if not line.startswith("classes"))
+    assert text != layered.filled.rstrip("\n")
+    name = changed(layered, lambda body: body["filled"].update(text=text))
+    recipe = load_recipe(name, [], plugins)
+    assert recipe.pack is not None
+    with pytest.raises(RecipeError, match="the data is not the data that the pack was made beside"):
+        check_data(recipe, recipe.pack, Spec("c" * 64, {"train": 10}))
+    for words in (['data.classes=["a"]'], ['data={use="digits",classes=["a"]}']):
+        chosen = load_recipe(name, words, plugins)
+        assert chosen.notes == [
+            "data.classes is not that of the pack, so that the data is not compared with the pack's"
+        ]
+        assert chosen.pack is not None
+        check_data(chosen, chosen.pack, Spec("c" * 64, {"train": 10}))
+
+
+@pytest.mark.parametrize(
+    ("was", "way_back"),
+    [
+        ('"$(touch x)"', """'model.norm="$(touch x)"'"""),
+        ("\"'; touch x; '\"", """'model.norm="'"'"'; touch x; '"'"'"'"""),
+        (f'"{"a" * 200}"', "model.norm=VALUE, with what 'filled' in the pack has"),
+        (r'"\u001b[31m"', "model.norm=VALUE, with what 'filled' in the pack has"),
+        (f"0x{'f' * 9000}", "model.norm=VALUE, with what 'filled' in the pack has"),
+    ],
+)
+def test_the_way_back_to_a_default_is_what_a_shell_takes_for_a_value(
+    layered: Pack, plugins: Plugins, was: str, way_back: str
+) -> None:
+    text = layered.filled.replace('norm = "batch"', f"norm = {was}")
+    message = refused(changed(layered, lambda body: body["filled"].update(text=text)), plugins)
+    assert f"to have it as it was: {way_back}; to take it as it is" in message
 
 
 def test_a_changed_default_names_both_values_and_the_way_back(layered: Pack, plugins: Plugins) -> None:

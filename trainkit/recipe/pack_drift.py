@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainkit.errors import Problem, RecipeError
 from trainkit.recipe.packing import files_of, here
+from trainkit.recipe.positions import Override
 from trainkit.recipe.text import Path, dotted, lookup, shown, shown_value
-from trainkit.settings import is_path
+from trainkit.settings import is_path, show_value
 
 if TYPE_CHECKING:
     from trainkit.dataset import DataSpec
@@ -44,9 +47,18 @@ def changed_defaults(recipe: Recipe, pack: Pack) -> list[Problem]:
         if was is None or now == was:
             continue  # what was unset is not written, and a setting may be new
         message = f"{dotted(path)} is {shown_value(now)} by default, and was {shown_value(was)} when the pack was made"
-        cure = f"to have it as it was: {dotted(path)}={shown_value(was)}; to take it as it is, {_ACCEPT}"
+        cure = f"to have it as it was: {_written(path, was)}; to take it as it is, {_ACCEPT}"
         found.append(Problem(recipe.tables.place(path), message, cure))
     return found
+
+
+def _written(path: Path, value: Any) -> str:
+    """What a shell takes as the value of a key, whatever a stranger's pack has there."""
+    text = shown_value(value)
+    with contextlib.suppress(ValueError):  # of a number that Python refuses to print
+        if text == show_value(value):  # not cut, and without signs that no terminal may be sent
+            return shlex.quote(f"{dotted(path)}={text}")
+    return f"{dotted(path)}=VALUE, with what 'filled' in the pack has"
 
 
 def versions_changed(recipe: Recipe, pack: Pack) -> str:
@@ -69,10 +81,18 @@ def chosen_anew(recipe: Recipe, pack: Pack) -> str:
     if table["use"] != own.get("use"):
         return "data.use"
     for setting in component.settings:
-        if not is_path(setting.annotation) and _set(table[setting.name]) != _set(own.get(setting.name)):
+        if is_path(setting.annotation) or _set(table[setting.name]) == _set(own.get(setting.name)):
+            continue
+        if setting.name in own or _of_the_user(recipe, ("data", setting.name)):  # else a setting that is new
             return f"data.{setting.name}"
     seeds = [t["seed"] if t["data"].get("seed") is None else t["data"]["seed"] for t in (recipe.tables, before)]
     return "seed" if "seed" in component.given and seeds[0] != seeds[1] else ""
+
+
+def _of_the_user(recipe: Recipe, path: Path) -> bool:
+    """Whether the command line set a key, or one inside it."""
+    marks = recipe.tables.composed.marks
+    return any(key[: len(path)] == path and isinstance(found[-1].origin, Override) for key, found in marks.items())
 
 
 def check_data(recipe: Recipe, pack: Pack, spec: DataSpec) -> None:
@@ -93,9 +113,10 @@ def check_data(recipe: Recipe, pack: Pack, spec: DataSpec) -> None:
         return
     files = files_of(recipe)
     lines = [f"{key}: {_file(files[key])}; the pack: {_file(was.files[key])}" for key in _other(files, was.files)]
-    if not lines and not (was.fingerprint and spec.fingerprint):
+    other_sizes = bool(was.sizes) and dict(spec.sizes) != dict(was.sizes)
+    if not lines and not other_sizes and not (was.fingerprint and spec.fingerprint):
         return  # neither says more
-    if dict(spec.sizes) != dict(was.sizes):
+    if other_sizes:
         lines.append(f"{_sizes(spec.sizes)} samples; the pack: {_sizes(was.sizes)}")
     message = "the data is not the data that the pack was made beside"
     if was.fingerprint and spec.fingerprint:
