@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -163,6 +164,22 @@ def test_distributions_are_held_to_their_versions(trainkit, recipe, recipe_packa
     assert "trainkit-downhill 0.4 is locked, and it is not installed" in outcome.err
 
 
+def test_a_base_that_went_with_its_package_is_asked_for_in_the_version_that_was_locked(trainkit, mine, tmp_path):
+    trainkit("lock", mine)
+    for part in (tmp_path / "site").glob("trainkit_shipping*"):
+        shutil.rmtree(part)
+    del sys.modules["trainkit_shipping"]
+    for verb in ("run", "validate"):
+        outcome = trainkit(verb, mine, "--locked")
+        assert outcome.code == 3
+        assert outcome.err.splitlines() == [
+            "lab/mine.lock: trainkit-shipping 1.2 is locked, and it is not installed",
+            "  install what was locked: pip install 'trainkit-shipping==1.2'",
+            "  or lock what is there: trainkit lock lab/mine.toml",
+            "1 problem; nothing was run.",
+        ]
+
+
 def test_what_was_not_locked_is_not_used(trainkit, recipe, recipe_package):
     recipe_package("trainkit_downhill", {}, "0.4", CODE)
     trainkit("lock", recipe)
@@ -177,7 +194,7 @@ def test_a_module_of_ones_own_is_held_to_its_files(trainkit, recipe, tmp_path):
     words = (recipe, "schedule=downhill", "-p", "_own_part.py")
     assert trainkit("lock", *words).code == 0
     assert trainkit("validate", *words, "--locked").code == 0
-    del __import__("sys").modules["_own_part"]
+    del sys.modules["_own_part"]
     (tmp_path / "_own_part.py").write_text(CODE + "# changed\n", encoding="utf-8")
     outcome = trainkit("validate", *words, "--locked")
     assert outcome.code == 2

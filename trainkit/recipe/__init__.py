@@ -12,7 +12,7 @@ from trainkit.recipe.bases import open_recipe, packaged_recipes
 from trainkit.recipe.check import check_parts, check_recipe
 from trainkit.recipe.compose import compose
 from trainkit.recipe.filled import FilledTables, Origin, Recipe, named_tables, problem_at
-from trainkit.recipe.lock import check_in_use, check_locked
+from trainkit.recipe.lock import check_in_use, check_installed, check_locked
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.migrate import renewed
 from trainkit.recipe.own import base_point
@@ -80,7 +80,12 @@ def load_recipe(
         PluginDefect: if a plugin fails while it checks the recipe.
     """
     opened = open_recipe(str(source), plugins)
-    composed, problems = compose(opened, overrides, plugins, show)
+    try:
+        composed, problems = compose(opened, overrides, plugins, show)
+    except RecipeError as error:
+        if locked and any(problem.environment for problem in error.problems):
+            check_installed(opened)  # which knows the versions
+        raise
     if locked:
         check_locked(composed, plugins)
     if opened.pack is None:

@@ -96,6 +96,17 @@ def check_locked(composed: Composed, plugins: Plugins) -> None:
         raise RecipeError(problems)
 
 
+def check_installed(source: Source) -> None:
+    """Hold what is installed to the lock file of a recipe that cannot be put together, as a base went with its package.
+
+    Raises:
+        RecipeError: with one problem for all distributions that are not those of the lock file.
+    """
+    composed = Composed(source.name, sources=[source])
+    if problems := [*_installed(composed, read_lock(composed), set())]:
+        raise RecipeError(problems)
+
+
 def check_in_use(recipe: Recipe) -> None:
     """Hold what a checked recipe uses to its lock file.
 
