@@ -58,6 +58,19 @@ def test_paths_that_lead_out_are_a_problem_with_its_line(place, capsys, path):
 
 
 @pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/nothing/$(touch x)/a.csv", "command line: 'data.path=/nothing/$(touch x)/a.csv'\n"),
+        (f"/nothing/{'a' * 90}.csv", f"command line: data.path=/nothing/{'a' * 90}.csv\n"),
+    ],
+    ids=lambda value: value[:12],
+)
+def test_what_is_to_be_typed_instead_is_one_word_for_a_shell(place, capsys, path, words):
+    code, err = answer(capsys, path)
+    assert (code, words in err) == (2, True), err
+
+
+@pytest.mark.parametrize(
     ("path", "reason"),
     [
         ("pipe.csv", 'must be a file or folder, and "pipe.csv" is a pipe'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
@@ -104,8 +105,9 @@ def _check(key: Path, origin: Origin, written: str, start: FilePath) -> Iterator
         return
     if not any(_lies_in(target, root) for root in roots):
         message = f"{name} leads out of the folders that a recipe may read, to {shown(target)}"
-        words = f'search.warm_start=["{shown(target)}"]' if "warm_start" in key else f"{dotted(key)}={shown(target)}"
-        cure = f"name it on the command line: {words}\nor add its folder to TRAINKIT_DATA"
+        whole = shown(target, len(target) * 8)  # a path that was cut is another one
+        words = f'search.warm_start=["{whole}"]' if "warm_start" in key else f"{dotted(key)}={whole}"
+        cure = f"name it on the command line: {shlex.quote(words)}\nor add its folder to TRAINKIT_DATA"
         yield Problem(origin.place(key), message, cure)
     elif mode and (kind := kind_of(mode)) not in ("", "a folder"):
         yield Problem(origin.place(key), f"{name} must be a file or folder, and {shown_value(written)} is {kind}")
