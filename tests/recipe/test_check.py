@@ -187,6 +187,12 @@ def test_a_marker_that_cannot_be_read_is_one_problem(load: Load, base: str, mark
     assert with_least([f"x; {marker}"], {"x": "1.0"}) == [f"x; {marker}", "x>=1.0"]
 
 
+def test_a_version_of_thousands_of_digits_is_one_problem(load: Load, base: str) -> None:
+    for text in ("pluggy>=" + "1" * 5000, "nobody-has>=" + "1" * 5000):
+        with pytest.raises(RecipeError, match="is not a distribution with a version"):
+            load(f'requires = ["{text}"]\n' + base)
+
+
 def test_the_command_that_installs_carries_nothing_of_a_marker(load: Load, base: str) -> None:
     marker = "python_version != \\\"3' ; touch PWNED ; '\\\""
     with pytest.raises(RecipeError) as caught:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 
+# Nobody needs more, and a version of thousands of digits is more than Python reads.
+_LONGEST = 1000
+
+
 def check_requires(composed: Composed) -> list[Problem]:
     """Say which required distributions are missing or of another version, with one command that installs them."""
     written: Any = composed.tables.get("requires", [])
@@ -71,8 +75,8 @@ def _check(composed: Composed, number: int, text: str) -> Problem | _Lacking | N
     place = composed.place(("requires", number))
     requirement, meant = None, False
     try:
-        requirement = Requirement(text)
-        meant = applies(requirement)
+        requirement = Requirement(text) if len(text) <= _LONGEST else None
+        meant = requirement is not None and applies(requirement)
     except (InvalidRequirement, RecursionError):  # thousands of brackets
         requirement = None
     except ValueError as error:
