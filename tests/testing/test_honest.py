@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import random
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +24,18 @@ from trainkit import (
     Objective,
     Order,
     Point,
+    Run,
     Space,
     Split,
     Trial,
     fingerprint,
+    hookimpl,
 )
 from trainkit.testing import (
     Contract,
     DataContract,
     FactoryContract,
+    LoggerContract,
     MetricContract,
     ModelContract,
     SearcherContract,
@@ -239,6 +244,44 @@ def test_a_search_that_never_ends_is_said_to() -> None:
         simulate(Insisting(1), lambda point, share: share, trials=2, fails=lambda trial: "paused")
 
 
+# ------------------------------------------------------------ loggers
+
+
+class Configured:
+    """Has a library that makes a folder for its settings, and a thread that writes and is joined in the end."""
+
+    stateless = True
+
+    def __init__(self) -> None:
+        self.steps: queue.Queue[int] = queue.Queue()
+
+    def write(self, file: Path) -> None:
+        with file.open("a", encoding="utf-8") as opened:
+            while step := self.steps.get():
+                opened.write(f"{step}\n")
+
+    @hookimpl
+    def trainkit_run_start(self, run: Run) -> None:
+        (Path.home() / ".config" / "library").mkdir(parents=True, exist_ok=True)
+        self.thread = threading.Thread(target=self.write, args=(run.folder / "steps.txt",))
+        self.thread.start()
+
+    @hookimpl
+    def trainkit_step_end(self, run: Run) -> None:
+        self.steps.put(run.step)
+
+    @hookimpl
+    def trainkit_run_end(self) -> None:
+        self.steps.put(0)
+        self.thread.join()
+
+
+def configured() -> Configured:
+    """Write by a thread."""
+    return Configured()
+
+
+_CONFIGURED = Component("logger", configured)
 _SERIES, _VOLUMES = model(Waves, 2, lanes=False), model(Waves, 4, lanes=False)
 _WORDS = model(Words, 1, lanes=False)
 HONEST: list[tuple[type[Contract], str, Component]] = [
@@ -255,6 +298,9 @@ HONEST: list[tuple[type[Contract], str, Component]] = [
     (ModelContract, "evaluation_looks_at_each_sample_alone", _WORDS),
     (ModelContract, "computes_in_the_dtype_it_is_given", _WORDS),
     (SearcherContract, "trials_that_fail_stop_nothing", Component("searcher", insisting)),
+    (LoggerContract, "writes_into_the_run_folder", _CONFIGURED),
+    (LoggerContract, "closes_what_it_opens", _CONFIGURED),
+    (LoggerContract, "may_fail", _CONFIGURED),
     (MetricContract, "says_which_way_is_good", Component("metric", top, capabilities={"higher_is_better": True})),
 ]
 

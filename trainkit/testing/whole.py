@@ -67,8 +67,8 @@ def again(component: Component) -> Whole:
         return _for_a_contract(component, "a second run of its example", lambda: trained(recipe, path))
 
 
-def interrupted(component: Component) -> Whole:
-    """The same run, stopped several times and continued.
+def interrupted(component: Component, stops: Sequence[int] = STOPS) -> Whole:
+    """The same run, stopped after each of these updates and continued.
 
     Raises:
         AssertionError: if it fails, in words.
@@ -76,7 +76,7 @@ def interrupted(component: Component) -> Whole:
     recipe = _for_a_contract(component, "a run of its example", lambda: _first(component)[0])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run"
-        return _for_a_contract(component, "a run that was stopped and continued", lambda: in_parts(recipe, path))
+        return _for_a_contract(component, "a run that was stopped and continued", lambda: in_parts(recipe, path, stops))
 
 
 def several_at_once(component: Component, updates: int) -> Whole:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from trainkit.component import Component
-from trainkit.errors import TrainkitError
 from trainkit.hooking import hook_names
-from trainkit.testing.build import made, plugins_of
+from trainkit.testing.build import made
 from trainkit.testing.contract import Contract
-from trainkit.testing.tiny import TinyRun, run_tiny, table_of
-from trainkit.testing.whole import interrupted, straight
+from trainkit.testing.ended import Whole
+from trainkit.testing.kept import once_for_each
+from trainkit.testing.whole import again, interrupted, straight, untouched
 
 PLANTED = "planted by the contract"
 # Whoever implements one of them decides something of the run.
 DECIDING = ("trainkit_parameter_groups", "trainkit_train_step", "trainkit_loss", "trainkit_stop_reason")
+STOPS = (1, 3)  # within an epoch, and at its end
 OPEN_FILES = Path("/proc/self/fd")  # of Linux; elsewhere nobody says what is open
 
 
@@ -31,9 +36,9 @@ class LoggerContract(Contract):
 
     kind = "logger"
 
-    def test_changes_nothing(self, component: Component, tmp_path: Path) -> None:
+    def test_changes_nothing(self, component: Component) -> None:
         """The run with it has the figures and weights of the run without it, bit for bit."""
-        plain, run = _trained(component, tmp_path, False), _trained(component, tmp_path, True)
+        plain, run = untouched(), watched(component).run
         assert run.report.weights_sha256 == plain.report.weights_sha256, (
             f"logger '{component.name}': the run ends with other weights than without it; a logger draws no random "
             "numbers, and changes neither model nor optimizer"
@@ -51,66 +56,98 @@ class LoggerContract(Contract):
             f"logger '{component.name}' implements {', '.join(decides)}; a component that does is a callback"
         )
 
-    def test_may_fail(self, component: Component, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_may_fail(self, component: Component, monkeypatch: pytest.MonkeyPatch) -> None:
         """The run ends as without it where every hook of it fails, after it has done what it does."""
-        plain = _trained(component, tmp_path, False)
+        watched(component)
         kind = type(made(component))
         for name in hook_names():
             if (hook := getattr(kind, name, None)) is not None:
                 monkeypatch.setattr(kind, name, _failing(hook))
         what = f"logger '{component.name}': where it fails the run"
         try:
-            run = _trained(component, tmp_path, True)
-        except TrainkitError as error:
-            raise AssertionError(f"{what} fails too: {error}") from error
-        assert run.report.status == "finished", f"{what} ends as {run.report.status}: {run.report.reason}"
-        assert run.report.weights_sha256 == plain.report.weights_sha256, f"{what} has other weights in the end"
+            report = again(component).report
+        except AssertionError as error:
+            raise AssertionError(f"{what} fails too: {error.__cause__}") from error
+        assert report.status == "finished", f"{what} ends as {report.status}: {report.reason}"
+        assert report.weights_sha256 == untouched().report.weights_sha256, f"{what} has other weights in the end"
 
-    def test_closes_what_it_opens(self, component: Component, tmp_path: Path) -> None:
+    def test_closes_what_it_opens(self, component: Component) -> None:
         """After the run it has no thread, process or file open."""
-        before, files = set(threading.enumerate()), _open_files()
-        _trained(component, tmp_path, True)
-        threads = [thread.name for thread in threading.enumerate() if thread not in before]
+        seen = watched(component)
         what, cure = f"logger '{component.name}'", "close it in trainkit_run_end"
-        assert not threads, f"{what}: a thread goes on after the run ({', '.join(threads)}); {cure}"
-        children = multiprocessing.active_children()
-        assert not children, f"{what}: a process goes on after the run ({children[0].name}); {cure}"
-        left = [file for file in _open_files() - files if file.startswith(str(tmp_path))]
-        assert not left, f"{what}: {Path(left[0]).name} is still open after the run; {cure}"
+        assert not seen.threads, f"{what}: a thread goes on after the run ({', '.join(seen.threads)}); {cure}"
+        assert not seen.processes, f"{what}: a process goes on after the run ({', '.join(seen.processes)}); {cure}"
+        assert not seen.open, f"{what}: {', '.join(seen.open)} is still open after the run; {cure}"
 
-    def test_writes_into_the_run_folder(
-        self, component: Component, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_writes_into_the_run_folder(self, component: Component) -> None:
         """No file appears but in the run folder: not where the program was started, nor in the home folder."""
-        started, home = tmp_path / "started", tmp_path / "home"
-        for folder in (started, home):
-            folder.mkdir()
-        monkeypatch.chdir(started)
-        monkeypatch.setenv("HOME", str(home))
-        run = _trained(component, tmp_path, True)
-        left = [path for folder in (started, home) for path in folder.rglob("*") if ".cache" not in path.parts]
-        assert not left, (
-            f"logger '{component.name}' leaves {', '.join(path.name for path in left)} where the program was started; "
-            f"files go into run.folder ({run.folder.name})"
+        strewn = watched(component).strewn
+        assert not strewn, (
+            f"logger '{component.name}' leaves {', '.join(strewn)} where the program was started, or in the home "
+            "folder; files go into run.folder"
         )
 
     def test_a_continued_run_goes_on_with_it(self, component: Component) -> None:
         """A run that is stopped and continued is the one that was not, also in what the logger adds to its lines."""
-        whole = straight(component)
+        whole = watched(component).run
         assert not whole.seen.mute, (
             f"logger '{component.name}' sees the training, and does not say what it keeps: implement trainkit_save and "
             "trainkit_restore, or say stateless = True"
         )
-        different = whole.difference(interrupted(component))
+        different = whole.difference(interrupted(component, STOPS))
         assert not different, (
             f"logger '{component.name}', in a run in one go and in one that was stopped and continued: {different}; "
             "save what it keeps in trainkit_save, and take it back in trainkit_restore"
         )
 
 
-def _trained(component: Component, folder: Path, named: bool) -> TinyRun:
-    """The tiny run with the logger, or without."""
-    return run_tiny(folder, {"logger": [table_of(component)] if named else []}, plugins_of(component))
+@dataclass(frozen=True)
+class Watched:
+    """A run with a logger, and what the logger has left.
+
+    Args:
+        run: the run, in one go.
+        threads: that go on, by name.
+        processes: that go on, by name.
+        open: files that are open, by name.
+        strewn: files where the program was started and in the home folder, by name.
+    """
+
+    run: Whole
+    threads: list[str]
+    processes: list[str]
+    open: list[str]
+    strewn: list[str]
+
+
+@once_for_each
+def watched(component: Component) -> Watched:
+    """The run of the logger's example, made once for all contracts."""
+    untouched()
+    with tempfile.TemporaryDirectory() as place:
+        folder, started, home = (Path(place, name) for name in ("runs", "started", "home"))
+        for one in (folder, started, home):
+            one.mkdir()
+        with (
+            contextlib.chdir(started),
+            mock.patch.dict(os.environ, {"HOME": str(home)}),
+            mock.patch.object(tempfile, "tempdir", str(folder)),
+        ):
+            threads, files = set(threading.enumerate()), _open_files()
+            run = straight(component)
+            left = [Path(file.removesuffix(" (deleted)")).name for file in _open_files() - files if place in file]
+            return Watched(
+                run,
+                [thread.name for thread in threading.enumerate() if thread not in threads],
+                [child.name for child in multiprocessing.active_children()],
+                sorted(left),
+                [path.name for at in (started, home) for path in at.rglob("*") if _strewn(path)],
+            )
+
+
+def _strewn(path: Path) -> bool:
+    """Whether this is a file to complain of: libraries make empty folders where they look for settings, and caches."""
+    return path.is_file() and ".cache" not in path.parts
 
 
 def _failing(hook: Callable[..., Any]) -> Callable[..., Any]:
