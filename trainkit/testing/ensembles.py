@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from trainkit.recipe import Recipe
 from trainkit.testing.build import path_of, recipe_of
 from trainkit.testing.kept import once_for_each
 from trainkit.testing.members import TASKS, TRAINED, TinyWorkshop, copied, samples, tiny_members, validation_of
+from trainkit.testing.searches import global_generators
 
 
 @once_for_each
@@ -114,6 +117,50 @@ def accepted(component: Component) -> list[str]:
 def fitted(component: Component, task: str) -> Any:
     """A fitted ensembler of a task that all contracts share: they predict with it, and change nothing."""
     return fit(component, task)
+
+
+@dataclass(frozen=True)
+class Again:
+    """A fit that was watched.
+
+    Args:
+        given: what the fitted ensembler predicts.
+        changes: what fitting did to members and samples.
+        drawn: the generators that everybody shares from which it drew.
+    """
+
+    given: Tensor
+    changes: list[str]
+    drawn: list[str]
+
+
+@once_for_each
+def fitted_again(component: Component, task: str) -> Again:
+    """Fit once more, and watch it."""
+    generators = global_generators()
+    with tempfile.TemporaryDirectory() as folder:
+        ensembler, members, refused = gathered(component, Path(folder), task)
+        if ensembler is None:
+            raise refused[-1]
+        validation = validation_of(members, task)
+        parts = (validation.outputs, validation.targets, validation.held_out, validation.index)
+        kept = [part.clone() for part in parts]
+        states = copy.deepcopy([member.module.state_dict() for member in members])
+        for member in members:
+            ensembler.add(member)
+        with reproducibly():
+            ensembler.fit(validation)
+    changes = []
+    for state, member in zip(states, members, strict=True):
+        now = member.module.state_dict()
+        if state.keys() != now.keys() or not all(torch.equal(state[key], value) for key, value in now.items()):
+            changes.append(f"changed the weights of {member.name}")
+        if any(part.training for part in member.module.modules()):
+            changes.append(f"left {member.name} in training mode")
+    if not all(map(torch.equal, kept, parts)):
+        changes.append("changed the samples")
+    given = given_by(ensembler, task)
+    return Again(given, changes, [which for which, state in global_generators().items() if state != generators[which]])
 
 
 def given_by(ensembler: Any, task: str, rows: slice = slice(None), what: str = "predict") -> Tensor:

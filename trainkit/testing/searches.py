@@ -68,6 +68,19 @@ def study_of(component: Component, space: str, workers: int = 1, fails: bool = F
     return searched(component, searcher, SPACES[space], workers=workers, fails=failing if fails else lambda trial: None)
 
 
+def counts(component: Component, space: str) -> tuple[int, ...]:
+    """How many workers search a space: of the first that a searcher accepts also several."""
+    return (1, 3) if space == next(iter(accepted(component))) else (1,)
+
+
+@once_for_each
+def once_more(component: Component) -> tuple[Simulated, list[str]]:
+    """A search of the first space by three workers, as `study_of` has it, and the shared generators it drew from."""
+    before = global_generators()
+    study = searched(component, searcher_of(component), next(iter(accepted(component).values())), workers=3)
+    return study, [which for which, state in global_generators().items() if state != before[which]]
+
+
 @once_for_each
 def exhausted(component: Component, space: str) -> tuple[Simulated, Any]:
     """A search of a space for twice as many trials, and why it ended."""

@@ -21,9 +21,10 @@ from trainkit.testing.searches import (
     TRIALS,
     accepted,
     begun,
+    counts,
     exhausted,
-    global_generators,
     name_of,
+    once_more,
     refusal,
     searched,
     searcher_of,
@@ -65,7 +66,7 @@ class SearcherContract(Contract):
     def test_keeps_within_the_space(self, component: Component, name: str) -> None:
         """Each point has just the settings that count there, each within its range, and meets the constraints."""
         for key, space in accepted(component).items():
-            for workers in (1, 3):
+            for workers in counts(component, key):
                 for trial in study_of(component, key, workers).trials:
                     assert space.holds(trial.point), f"{name}: {dict(trial.point)} is no point of the space '{key}'"
 
@@ -77,29 +78,30 @@ class SearcherContract(Contract):
             seldom = study_of(component, key, workers)
             assert often.orders == seldom.orders, f"{name}: asking changes what it orders later; only took and tell may"
 
-    def test_same_seed_same_study(self, component: Component, name: str, space: Space) -> None:
+    def test_same_seed_same_study(self, component: Component, name: str) -> None:
         """Two searchers with one seed that are told the same order the same."""
-        one, other = (searched(component, searcher_of(component), space, workers=3).orders for _ in range(2))
-        assert one == other, (
+        one, other = study_of(component, next(iter(accepted(component))), 3), once_more(component)[0]
+        assert one.orders == other.orders, (
             f"{name}: two searches with one seed differ; draw from the generator of (seed, trial) alone"
         )
 
     def test_another_seed_another_study(self, component: Component, name: str, space: Space) -> None:
         """With another seed other points are tried."""
-        one, other = (searched(component, searcher_of(component, seed), space) for seed in (3, 4))
+        one, other = (
+            study_of(component, next(iter(accepted(component)))),
+            searched(component, searcher_of(component, 4), space),
+        )
         assert one.points != other.points, f"{name}: the seed decides nothing; its factory may ask for seed before /"
 
-    def test_draws_from_no_global_generator(self, component: Component, name: str, space: Space) -> None:
+    def test_draws_from_no_global_generator(self, component: Component, name: str) -> None:
         """No number is taken from the generators of Python, NumPy and torch that everybody shares."""
-        before = global_generators()
-        searched(component, searcher_of(component), space)
-        drawn = [which for which, state in global_generators().items() if state != before[which]]
+        drawn = once_more(component)[1]
         assert not drawn, f"{name}: it draws from the global generator of {', '.join(drawn)}; seed one of its own"
 
     def test_trains_a_trial_to_its_end(self, component: Component, name: str) -> None:
         """Where no trial fails, one at least is done that may be the search's best."""
         for key in accepted(component):
-            for workers in (1, 3):
+            for workers in counts(component, key):
                 study = study_of(component, key, workers)
                 assert any(trial.status == "done" and trial.final for trial in study.trials), (
                     f"{name}: in the space '{key}' no trial is trained to its end, of {study.statuses()}"
