@@ -6,17 +6,19 @@ torch is imported where the data is looked at.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit.console import emit_json, say, write_file
-from trainkit.errors import UsageError
+from trainkit.console import emit_json, say
+from trainkit.errors import MachineError, UsageError
 from trainkit.instantiate import Builder
 from trainkit.recipe import Recipe
 from trainkit.recipe.pack_drift import versions_changed
 from trainkit.recipe.packed import SUFFIX, Pack, PackedData
 from trainkit.recipe.packing import files_of, make_pack
+from trainkit.rundir import write_atomically
 
 if TYPE_CHECKING:
     from trainkit.protocols import Progress
@@ -30,13 +32,17 @@ def out_file(given: str | None, source: str) -> str:
         source: the recipe, as the user named it.
 
     Raises:
-        UsageError: if it has another ending, is or has no folder, or is not named where the recipe is a pack itself.
+        UsageError: if it has another ending, is a folder or lies in none, or is not named where the recipe is a pack
+            itself or a file is there, which may be somebody else's.
     """
     if given is None:
         if source.endswith(SUFFIX):
             raise UsageError(f"{source}: it is a pack; name the new one with --out FILE{SUFFIX}")
         stem = "recipe" if source == "-" else Path(source.rpartition(":")[2]).stem
         given = f"{stem}{SUFFIX}"
+        if os.path.lexists(given):
+            again = shlex.quote(given)
+            raise UsageError(f"{given}: there is a file already; write it anew with --out {again}, or name another one")
     if Path(given).suffix != SUFFIX:
         raise UsageError(f"--out {given}: write a name that ends in {SUFFIX}, by which a pack is known")
     if os.path.isdir(given):
@@ -70,10 +76,17 @@ def write_pack(
         out: the file.
         as_json: write one JSON object to standard output.
         quiet: show nothing.
+
+    Raises:
+        UsageError: if it is more than a pack may hold.
+        MachineError: if it cannot be written; what was there before still is.
     """
     pack = make_pack(recipe, overrides, data)
     content = pack.as_bytes()
-    write_file(out, content)
+    try:
+        write_atomically(Path(out), content)
+    except OSError as error:
+        raise MachineError(f"{out}: cannot be written: {error.strerror}") from error
     digest = pack.as_json()["sha256"]
     if as_json:
         emit_json({"out": out, "bytes": len(content), "sha256": digest, **in_short(pack)})

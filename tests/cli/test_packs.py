@@ -138,6 +138,29 @@ def test_a_wrong_command_is_one_message_and_nothing_is_written(trainkit, recipe,
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_a_pack_that_is_there_is_written_over_where_it_is_named_alone(trainkit, recipe, tmp_path, monkeypatch):
+    assert trainkit("pack", recipe, "--no-data").code == 0
+    file = tmp_path / "small.pack"
+    before = file.read_bytes()
+    outcome = trainkit("pack", recipe, "seed=5", "--no-data")
+    assert outcome.code == 2
+    assert "small.pack: there is a file already; write it anew with --out small.pack, or name" in outcome.err
+    assert file.read_bytes() == before
+
+    def full(number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        outcome = trainkit("pack", recipe, "seed=5", "--no-data", "--out", "small.pack")
+    assert outcome.code == 3
+    assert "small.pack: cannot be written: No space left on device" in outcome.err
+    assert file.read_bytes() == before
+    assert trainkit("pack", recipe, "seed=5", "--no-data", "--out", "small.pack").code == 0
+    assert json.loads(file.read_text())["overrides"] == ["seed=5"]
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
 def test_an_altered_pack_is_one_message(trainkit, derived):
     trainkit("pack", derived, "--no-data")
     file = Path("mine.pack")
