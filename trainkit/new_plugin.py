@@ -132,6 +132,8 @@ def refuse_taken(names: Names, known: Mapping[str, str]) -> None:
         raise UsageError(f"new-plugin: a module named '{names.package}' is there already, and would be hidden; {cure}")
     if keyword.iskeyword(names.component) or keyword.issoftkeyword(names.component):
         raise UsageError(f"new-plugin: '{names.component}' is a word of Python, and no function can be it; {cure}")
+    if names.component.startswith("test"):  # its own tests import it
+        raise UsageError(f"new-plugin: pytest would take a function named '{names.component}' for a test; {cure}")
     used = _used(names.kind)
     if clash := [name for name in (names.component, names.class_name) if name in used or hasattr(builtins, name)]:
         raise UsageError(f"new-plugin: '{clash[0]}' is a name that the plugin's own code uses; {cure}")
@@ -235,6 +237,8 @@ def _used(kind: str) -> set[str]:
         for node in ast.walk(ast.parse(content)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 used.add(node.name)
+                if isinstance(node, ast.FunctionDef) and node.name.startswith("test"):  # what it asks for by name
+                    used |= {argument.arg for argument in node.args.args}
             elif isinstance(node, ast.alias):
                 used.add((node.asname or node.name).partition(".")[0])
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -91,6 +91,8 @@ def test_quiet_says_nothing(capsys):
         ("trainkit-loss --kind loss", "'loss' is a name that the plugin's own code uses"),
         ("trainkit-component --kind loss", "'Component' is a name that the plugin's own code uses"),
         ("trainkit-for-events --kind reaction", "'for_events' is a name that the plugin's own code uses"),
+        ("trainkit-run-tiny --kind schedule", "'run_tiny' is a name that the plugin's own code uses"),
+        ("trainkit-test-time --kind ensembler", "pytest would take a function named 'test_time' for a test; take "),
         ("trainkit-adamw --kind optimizer", "trainkit has optimizer 'adamw' already"),
     ],
 )
