@@ -194,7 +194,8 @@ def write_project(files: Mapping[str, bytes], folder: Path) -> None:
     except OSError as error:
         for path in reversed(made):
             _remove(path)
-        raise MachineError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
+        why = f"cannot be written: {error.strerror}; name another place with --out DIR"
+        raise MachineError(f"{error.filename or folder}: {why}") from error
 
 
 def _remove(path: Path) -> None:

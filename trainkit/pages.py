@@ -98,7 +98,8 @@ def write_page(component: Component, plugins: Plugins) -> Path:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MachineError(f"{file.parent}: cannot be made: {error.strerror}") from error
+        cure = "set TRAINKIT_CACHE to a folder that can be written"
+        raise MachineError(f"{file.parent}: cannot be made: {error.strerror}\n  {cure}") from error
     write_file(str(file), component_page(component, owner, quote(docs.as_posix(), safe="/:")))
     return file
 

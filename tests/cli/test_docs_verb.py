@@ -139,7 +139,9 @@ def test_a_cache_folder_that_cannot_be_written_is_one_message(tmp_path, monkeypa
     (tmp_path / "cache").write_text("a file", encoding="utf-8")
     monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path / "cache"))
     assert main(["docs", "optimizer", "sgd"]) == 3
-    assert "cannot be made" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "cannot be made" in said
+    assert "\n  set TRAINKIT_CACHE to a folder that can be written\n" in said
 
 
 def test_pages_that_are_not_installed_are_one_message(tmp_path, monkeypatch, capsys):

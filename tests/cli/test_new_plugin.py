@@ -183,7 +183,7 @@ def test_a_full_disk_leaves_nothing_behind(folder, capsys, monkeypatch, after):
 def test_a_place_that_cannot_be_is_one_message(folder, capsys, place, why):
     (folder / "file").write_text("mine")
     assert main(["new-plugin", "lab-x", "--kind", "data", "--out", place]) == Exit.ENVIRONMENT
-    assert f"cannot be written: {why}" in capsys.readouterr().err
+    assert f"cannot be written: {why}; name another place with --out DIR" in capsys.readouterr().err
     assert files_in(folder) == ["file"]
 
 
