@@ -74,3 +74,4 @@ def test_a_defect_is_shown_as_the_page_has_it(tmp_path: Path) -> None:
     assert found.failed
     for line in shown:
         assert line.strip("- ") in found.text
+    assert len(found.text.splitlines()) == len(shown)  # no more than that: not what was compared

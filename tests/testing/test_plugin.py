@@ -212,6 +212,42 @@ def test_a_module_takes_a_contract_by_hand(tmp_path: Path) -> None:
     assert outcomes["TestMade::test_is_pure"] == "passed"
 
 
+STEADY = (
+    "from trainkit import Component, Schedule\n"
+    "from trainkit.testing import OptimizerContract, ScheduleContract\n"
+    "def steady() -> Schedule:\n"
+    "    '''Stay.'''\n"
+    "    return lambda t, T, events=(): 1.0\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ("class TestIt(ScheduleContract):\n    pass\n", "TestIt has no component; write component = Component(...) in"),
+        (
+            "class TestIt(ScheduleContract):\n    component = steady\n",
+            "TestIt.component is an object of function; write component = Component('schedule', FACTORY), or a fixture",
+        ),
+        (
+            "class TestIt(OptimizerContract):\n    component = Component('schedule', steady)\n",
+            "TestIt is a contract of kind optimizer, and its component is schedule 'steady'; derive it from the",
+        ),
+    ],
+    ids=["none", "a function", "of another kind"],
+)
+def test_a_contract_by_hand_that_holds_nothing_says_so_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], held: str, said: str
+) -> None:
+    name = f"test_by_hand_{len(said)}.py"  # of its own: modules are kept by name
+    (tmp_path / name).write_text(STEADY + held, encoding="utf-8")
+    code, outcomes = run_here(tmp_path)
+    assert (code, outcomes) == (pytest.ExitCode.INTERRUPTED, {})
+    shown = capfd.readouterr().out
+    assert said in shown
+    assert "plugin.py" not in shown  # no traceback
+
+
 def test_a_missing_library_is_named_with_what_installs_it(tmp_path: Path) -> None:
     def steady() -> Schedule:
         """Stay."""
