@@ -100,8 +100,8 @@ def _requires(name: str, source: Source, composed: Composed, derive: bool, plugi
         needed = in_use([plugins.owner(component) for component in components_named(composed, plugins)])
     extends = [*bases_of(composed).values(), *([source] if derive else [])]
     for package in {base.package for base in extends if base.package} - {"trainkit"}:
-        distribution, version = shipping(package, plugins)
-        needed[distribution] = version
+        if (found := shipping(package, plugins)) is not None:
+            needed[found[0]] = found[1]
     written = composed.tables.get("requires", [])
     return with_least(written if isinstance(written, list) else [], dict(sorted(needed.items())))
 
@@ -264,4 +264,5 @@ def renew(name: str, write: bool, plugins: Plugins) -> Renewed:
 
 def _spoken(source: Source, plugins: Plugins) -> str:
     name = shown(source.name)
-    return f"{name} of {shipped_by(source.package, plugins)}" if source.package else name
+    ships = shipped_by(source.package, plugins) if source.package else ""
+    return f"{name} of {ships}" if ships else name

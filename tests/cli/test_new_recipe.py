@@ -107,6 +107,25 @@ def test_a_recipe_whose_base_went_with_its_package_says_what_to_install(trainkit
     assert outcome.err.endswith("2 problems; nothing was run.\n")
 
 
+@pytest.mark.parametrize("joined", [(), ("-p", "./trainkit_folder")], ids=["on the path", "named with -p"])
+def test_what_ships_recipes_and_is_not_installed_is_not_required(trainkit, recipe, tmp_path, monkeypatch, joined):
+    # Requiring it by name would have the user install whatever has that name elsewhere.
+    folder = tmp_path / "trainkit_folder" / "recipes"
+    folder.mkdir(parents=True)
+    shutil.copy(tmp_path / recipe, folder / "whole.toml")
+    (folder.parent / "__init__.py").write_text("def trainkit_components(): return []\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    for derive in ((), ("--derive",)):
+        made = trainkit("new-recipe", "--from", "trainkit_folder:whole", "--json", *derive, *joined).json
+        assert (made["requires"], "requires" in tomllib.loads(made["recipe"])) == ([], False)
+        assert made["recipe"].partition("trainkit_folder:whole")[2].startswith((".\n", ";"))
+    Path("mine.toml").write_text('extends = "trainkit_folder:whole"\n', encoding="utf-8")
+    assert trainkit("lock", "mine.toml", *joined).code == 0
+    assert tomllib.loads(Path("mine.lock").read_text(encoding="utf-8"))["shipped"] == {}
+    assert trainkit("validate", "mine.toml", "--locked", *joined).code == 0
+    monkeypatch.delitem(sys.modules, "trainkit_folder", raising=False)
+
+
 def test_every_recipe_of_ours_can_be_copied_and_extended():
     plugins = Plugins()
     for name in packaged_recipes(plugins):

@@ -123,9 +123,9 @@ class _Composer:
         try:
             return renewed(source, told)
         except RecipeError as error:
-            if not source.package:
+            ships = shipped_by(source.package, self.plugins) if source.package else ""
+            if not ships:
                 raise
-            ships = shipped_by(source.package, self.plugins)
             told_by = [replace(problem, message=f"{problem.message}; {ships} ships it") for problem in error.problems]
             raise RecipeError(told_by) from None
 

@@ -62,8 +62,9 @@ def lock_of(recipe: Recipe) -> Lock:
     composed, plugins = recipe.tables.composed, recipe.plugins
     shipped = {}
     for source in bases_of(composed).values():
-        if source.package:
-            shipped[lasting_name(source, composed)] = shipped_by(source.package, plugins)
+        # One whose version is none can be neither installed nor read again.
+        if source.package and _SHIPPED.fullmatch(ships := shipped_by(source.package, plugins)):
+            shipped[lasting_name(source, composed)] = ships
     return Lock(base_hashes(composed), shipped, dict(sorted(_in_use(recipe).items())))
 
 
@@ -131,13 +132,11 @@ def _in_use(recipe: Recipe) -> dict[str, str]:
     versions = dict(plugin.recorded_version for plugin in recipe.plugins_in_use())
     composed = recipe.tables.composed
     for source in bases_of(composed).values():
-        if source.package:
-            name, version = shipping(source.package, recipe.plugins)
-            if version:
-                versions[name] = version
+        if source.package and (found := shipping(source.package, recipe.plugins)) is not None:
+            versions[found[0]] = found[1]
     for name in (*_CORE, *libraries(recipe)):
-        if (found := _version(name)) is not None:
-            versions[name] = found
+        if (version := _version(name)) is not None:
+            versions[name] = version
     return {name: _public(version) for name, version in versions.items() if _VERSION.fullmatch(_public(version))}
 
 

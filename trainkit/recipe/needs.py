@@ -10,6 +10,7 @@ from trainkit.recipe.filled import Recipe
 from trainkit.recipe.requires import applies
 
 _OWN = "trainkit"
+_NOT_INSTALLED = "not installed"  # the version of what joined with -p
 # Nothing older than what was installed is known to do; what pins or excludes versions stays as the user wrote it.
 _LEAST = (">=", ">")
 _EXACT = ("==", "===")
@@ -25,7 +26,7 @@ def requirements(recipe: Recipe) -> list[str]:
 
 def in_use(plugins: Iterable[Plugin]) -> dict[str, str]:
     """The distributions of plugins with their versions, trainkit's own apart, in the order of their names."""
-    found = {plugin.distribution: plugin.version for plugin in plugins if plugin.version != "not installed"}
+    found = {plugin.distribution: plugin.version for plugin in plugins if plugin.version != _NOT_INSTALLED}
     return {name: version for name, version in sorted(found.items()) if name != _OWN}
 
 
@@ -43,8 +44,8 @@ def libraries(recipe: Recipe) -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def shipping(package: str, plugins: Plugins) -> tuple[str, str]:
-    """The distribution that ships the recipes of a package, and its version; the package itself where none is known.
+def shipping(package: str, plugins: Plugins) -> tuple[str, str] | None:
+    """The distribution that ships the recipes of a package, and its version; nothing if it is not installed.
 
     Args:
         package: as in ``package:name``.
@@ -56,16 +57,16 @@ def shipping(package: str, plugins: Plugins) -> tuple[str, str]:
         return _OWN, __version__
     for plugin in plugins.plugins:
         if package in (plugin.package, plugin.distribution):
-            return plugin.distribution, plugin.version
+            return (plugin.distribution, plugin.version) if plugin.version != _NOT_INSTALLED else None
     import importlib.metadata
 
     names = importlib.metadata.packages_distributions().get(package, [])
-    return (names[0], importlib.metadata.version(names[0])) if names else (package, "")
+    return (names[0], importlib.metadata.version(names[0])) if names else None
 
 
 def shipped_by(package: str, plugins: Plugins) -> str:
-    """What `shipping` finds, as it is said: ``trainkit-lion 0.2``, or the name alone."""
-    return " ".join(filter(None, shipping(package, plugins)))
+    """What `shipping` finds, as it is said: ``trainkit-lion 0.2``; empty where it finds nothing."""
+    return " ".join(shipping(package, plugins) or ())
 
 
 def with_least(written: Iterable[str], installed: Mapping[str, str]) -> list[str]:
