@@ -217,6 +217,13 @@ def test_what_cannot_be_done(trainkit, recipe, words, code, said):
     assert said in outcome.err
 
 
+def test_what_cannot_be_named_is_not_listed(trainkit, recipe_package):
+    recipe_package("trainkit_named", {"deep/a-b_1": "seed = 1\n", "with blank": "seed = 1\n", "v1.5": "seed = 1\n"})
+    listed = [name for name in trainkit("list", "recipes").out.splitlines() if name.startswith("trainkit_named")]
+    assert listed == ["trainkit_named:deep/a-b_1"]
+    assert "installed recipes: trainkit_named:deep/a-b_1\n" in trainkit("validate", "trainkit_named:none").err
+
+
 def test_recipes_are_listed_and_a_slip_of_the_pen_finds_them(trainkit):
     assert "trainkit:mlp_digits" in trainkit("list", "recipes").out.splitlines()
     outcome = trainkit("list", "recipe")

@@ -148,13 +148,17 @@ def _folder(package: str) -> FilePath | None:
 
 
 def _shipped(package: str) -> dict[str, FilePath]:
-    """The files of a package's recipes by name, which has the folders below ``recipes`` in it."""
+    """The files of a package's recipes by name, which has the folders below ``recipes`` in it.
+
+    One with a name that ``package:name`` cannot say is none of them.
+    """
     folder = _folder(package)
     if folder is None:
         return {}
     # Those of the folder itself first.
     files = sorted(folder.rglob("*.toml"), key=lambda file: (len(file.relative_to(folder).parts), file))
-    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+    named = {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+    return {name: file for name, file in named.items() if PACKAGED.fullmatch(f"{package}:{name}")}
 
 
 def _files(folder: FilePath, ending: str) -> list[str]:
