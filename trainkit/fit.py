@@ -11,6 +11,8 @@ from torch.nn.parameter import is_lazy
 from trainkit.dataset import Dataset
 from trainkit.errors import DataError, RecipeError
 from trainkit.recipe import Recipe, problem_at
+from trainkit.recipe.text import shown
+from trainkit.returned import defect
 from trainkit.run import Run
 
 SAMPLES = 2
@@ -88,6 +90,7 @@ def check_fit(run: Run, dataset: Dataset, recipe: Recipe) -> None:
 
     Raises:
         RecipeError: at the table of whichever refuses, with the shapes.
+        PluginDefect: if the loss is no scalar; it names the loss's plugin.
     """
     folding = run.folding
     if folding is None:
@@ -114,7 +117,11 @@ def _push_through(run: Run, dataset: Dataset, recipe: Recipe) -> None:
             outputs = run.model(inputs)
             table, name = "loss", recipe.components[("loss",)].name
             given = f"outputs {_shape(outputs)} and targets {_shape(targets)} of data '{data}'"
-            run.loss(outputs, targets)
+            loss = run.loss(outputs, targets)
+            if not isinstance(loss, Tensor) or loss.dim():
+                gave = f"a tensor of shape {_shape(loss)}" if isinstance(loss, Tensor) else shown(repr(loss))
+                wrong = f"it gave {gave}, not a tensor without dimensions"
+                raise defect(recipe.plugins, recipe.components[("loss",)], f"computing [loss] {name}", wrong)
             for number, metric in enumerate(run.metrics.values()):
                 table, name = f"metric.{number}", recipe.components[("metric", number)].name
                 metric.reset()

@@ -14,7 +14,7 @@ from trainkit.errors import DataError, PluginDefect, RecipeError, TrainkitError
 from trainkit.manager import Plugins
 from trainkit.protocols import Phase, Progress
 from trainkit.recipe import Recipe, data_roots, problem_at
-from trainkit.returned import wrong_object
+from trainkit.returned import defect, wrong_object
 from trainkit.settings import Nested, duration_limits, durations_inside, find_nested, is_duration, is_path, is_tuple
 from trainkit.tables import OF_SEVERAL_RUNS
 
@@ -85,12 +85,7 @@ class Builder:
                 f"{owner} while building {what}: {type(error).__name__}: {error}"
             ) from error
         if wrong := wrong_object(component, built):
-            owner = self.plugins.owner(component)
-            raise PluginDefect(
-                f"{owner} while building {what}: {wrong}\n"
-                f"  its factory is at {component.origin}\n"
-                f"  this is a defect of {owner.distribution}"
-            )
+            raise defect(self.plugins, component, f"building {what}", wrong)
         return built
 
     def _value(self, annotation: Any, value: Any, path: TablePath, given: dict[str, Any]) -> Any:

@@ -10,6 +10,8 @@ from typing import Any
 from trainkit.component import Component
 from trainkit.dataset import Dataset
 from trainkit.ensembler import Ensembler
+from trainkit.errors import PluginDefect
+from trainkit.manager import Plugins
 from trainkit.protocols import Metric, Optimizer, Reaction
 from trainkit.trial import Searcher
 
@@ -47,6 +49,21 @@ _EXPECTED: Mapping[str, tuple[str, Callable[[object], bool]]] = {
 }
 
 
+# By kind: how many arguments the function takes that a factory returns.
+_ARGUMENTS: Mapping[str, int] = {"augmentation": 2, "loss": 2, "schedule": 3}
+
+
+def takes(function: Callable[..., Any], count: int) -> bool:
+    """Whether a function can be called with so many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # it is written in another language
+        pass
+    return True
+
+
 def wrong_object(component: Component, built: Any) -> str:
     """What is wrong with the object that a component's factory has returned; ``""`` where nothing is.
 
@@ -58,6 +75,26 @@ def wrong_object(component: Component, built: Any) -> str:
     if inspect.isclass(built):
         return f"the factory gave the class {built.__name__} itself, not {expected}; it must return an object of it"
     if fits(built):
-        return ""
+        count = _ARGUMENTS.get(component.kind)
+        if count is None or takes(built, count):
+            return ""
+        return f"the factory gave a function of {inspect.signature(built)}, not {expected}"
     shown = "nothing (None)" if built is None else f"an object of {type(built).__name__}"
     return f"the factory gave {shown}, not {expected}" + ("; does it end without return?" if built is None else "")
+
+
+def defect(plugins: Plugins, component: Component, doing: str, wrong: str) -> PluginDefect:
+    """What to raise where a component of a plugin is not what its kind says.
+
+    Args:
+        plugins: the plugins that supply it.
+        component: the component.
+        doing: what the core was doing, such as ``building [loss] mine``.
+        wrong: what is wrong, such as ``the factory gave nothing``.
+    """
+    owner = plugins.owner(component)
+    return PluginDefect(
+        f"{owner} while {doing}: {wrong}\n"
+        f"  its factory is at {component.origin}\n"
+        f"  this is a defect of {owner.distribution}"
+    )

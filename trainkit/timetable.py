@@ -10,6 +10,8 @@ from trainkit.instantiate import Builder, TablePath, dotted
 from trainkit.protocols import Schedule
 from trainkit.reactions import Reactions, Watch
 from trainkit.recipe import problem_at
+from trainkit.recipe.text import shown
+from trainkit.returned import defect
 from trainkit.run import Run, ScheduledValue
 from trainkit.scheduled import product, rising, warmed_up
 from trainkit.settings import Between, number_limits
@@ -87,16 +89,29 @@ def whole_schedule(builder: Builder, path: TablePath, reactions: Reactions) -> S
         at = (*path, "warmup" if warmup else "cooldown")
         raise RecipeError([problem_at(builder.tables, at, message, "shorten it, or lengthen the run")])
     begin = 0 if table["warmup_mode"] == "overlay" else warmup
-    body = _checked(builder, path, total - begin - cooldown)
-    others = [
-        _checked(builder, (*path, "multiply", i), total - begin - cooldown) for i in range(len(table["multiply"]))
-    ]
+    length = total - begin - cooldown
+    body = _of_numbers(builder, path, length)
+    others = [_of_numbers(builder, (*path, "multiply", i), length) for i in range(len(table["multiply"]))]
     if others:
         body = product([body, *others])
     for watch in reactions.watches:
         body = watch.reacting(body, begin)
     rise = rising(warmup, table["warmup_start"], table["warmup_shape"])
     return warmed_up(body, warmup, rise, table["warmup_mode"] == "overlay", cooldown)
+
+
+def _of_numbers(builder: Builder, path: TablePath, length: int) -> Schedule:
+    """Build a schedule, and see that its first value is a number.
+
+    Raises:
+        PluginDefect: naming its plugin, if it is none.
+    """
+    schedule: Schedule = _checked(builder, path, length)
+    if length > 0 and not hasattr(value := schedule(0, length), "__float__"):
+        wrong = f"its value at update 0 of {length} is {shown(repr(value))}, not a number"
+        component = builder.recipe.components[path]
+        raise defect(builder.plugins, component, f"building [{dotted(path)}] {component.name}", wrong)
+    return schedule
 
 
 def _checked(builder: Builder, path: TablePath, length: int) -> Any:

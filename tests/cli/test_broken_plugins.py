@@ -298,6 +298,28 @@ def test_a_factory_that_gives_a_wrong_object_is_named(trainkit, distribution, re
     assert not list((tmp_path / "runs").glob("*/checkpoints"))
 
 
+# What the functions of a factory give by mistake, once they are called.
+GIVES = {
+    "schedule": ("lambda t, T, events=(): 'high'", "of 8 is 'high', not a number"),
+    "arguments": ("lambda t: 1.0", "the factory gave a function of (t), not a function of (t, T, events)"),
+    "loss": ("lambda outputs, targets: 3.0", "it gave 3.0, not a tensor without dimensions"),
+    "shape": ("lambda outputs, targets: outputs", "it gave a tensor of shape (2, "),
+}
+
+
+@pytest.mark.parametrize("what", GIVES)
+def test_a_function_that_gives_a_wrong_value_is_named_before_the_first_update(trainkit, distribution, recipe, what):
+    value, said = GIVES[what]
+    kind = "loss" if what in ("loss", "shape") else "schedule"
+    module = f"gives_value_{what}"
+    distribution(module, plugin(f"[Component('{kind}', odd)]", f"def odd():\n    '''Odd.'''\n    return {value}\n"))
+    outcome = trainkit(recipe, f"{kind}={{ use = 'odd' }}", "-q")
+    assert outcome.code == 1, outcome.err
+    assert f"plugin '{module}' ({module.replace('_', '-')} 1.2) while " in outcome.err
+    assert said in outcome.err
+    assert f"{module}.py:3" in outcome.err
+
+
 CHANGES = [
     "recipe['optimizer']['lr'] = 0.7",
     "recipe['run'].pop('threads')",

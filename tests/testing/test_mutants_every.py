@@ -187,7 +187,7 @@ MUTANTS = [
     factory(
         "keeps_the_protocol_of_its_kind",
         Component("schedule", without_events),
-        r"cannot be called: it is written \(t, T\)",
+        r"the factory gave a function of \(t, T\), not a function of \(t, T, events\)",
     ),
     factory("its_hooks_are_hooks", callback(Unmarked), "Unmarked.trainkit_step_end is never called", callback(Marked)),
     factory("its_hooks_are_hooks", callback(Misspelt), "trainkit_step_ends is no hook", callback(Marked)),

@@ -23,6 +23,7 @@ from trainkit.protocols import Augmentation, Loss, Metric, Optimizer, Reaction, 
 from trainkit.recipe import fill_toml
 from trainkit.recipe.schema import component_schema
 from trainkit.recipe.values import plain
+from trainkit.returned import takes
 from trainkit.settings import REQUIRED, Setting, show_value
 from trainkit.show import example_toml, show_component
 from trainkit.strict import Unsure, accepted, settings_model
@@ -178,7 +179,8 @@ class FactoryContract(Contract):
 
     def test_keeps_the_protocol_of_its_kind(self, component: Component) -> None:
         """What the factory returns has the methods of its kind's protocol, with their parameters."""
-        built = _build(component).built
+        with _explained(component, "does not keep the protocol of its kind"):
+            built = _build(component).built
         for name, promised in _methods(component.kind):
             mine = built if name == "__call__" else getattr(built, name, None)
             assert callable(mine), f"{_what(component)}: what it returns has no method {name}"
@@ -187,7 +189,7 @@ class FactoryContract(Contract):
             needed = [p for p in parameters if p.default is inspect.Parameter.empty or p.name in always]
             for given in (needed, parameters):
                 shown = f"{name}({', '.join(parameter.name for parameter in given)})"
-                assert _takes(mine, len(given)), f"{_what(component)}: {shown} cannot be called: {_signature(mine)}"
+                assert takes(mine, len(given)), f"{_what(component)}: {shown} cannot be called: {_signature(mine)}"
 
     def test_its_hooks_are_hooks(self, component: Component) -> None:
         """Each ``trainkit_...`` of what it returns is a hook that exists, marked with ``@hookimpl``."""
@@ -264,17 +266,6 @@ def _methods(kind: str) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name, method in vars(PROTOCOLS.get(kind, object)).items():
         if inspect.isfunction(method) and (name == "__call__" or not name.startswith("_")):
             yield name, method
-
-
-def _takes(method: Callable[..., Any], count: int) -> bool:
-    """Whether a method can be called with so many values."""
-    try:
-        inspect.signature(method).bind(*range(count))
-    except TypeError:
-        return False
-    except ValueError:  # it is written in another language
-        pass
-    return True
 
 
 def _signature(method: Callable[..., Any]) -> str:
