@@ -107,7 +107,7 @@ def _of_numbers(builder: Builder, path: TablePath, length: int) -> Schedule:
         PluginDefect: naming its plugin, if it is none.
     """
     schedule: Schedule = _checked(builder, path, length)
-    if length > 0 and not hasattr(value := schedule(0, length), "__float__"):
+    if length > 0 and not hasattr(value := schedule(0, length, ()), "__float__"):
         wrong = f"its value at update 0 of {length} is {shown(repr(value))}, not a number"
         component = builder.recipe.components[path]
         raise defect(builder.plugins, component, f"building [{dotted(path)}] {component.name}", wrong)
