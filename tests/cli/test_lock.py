@@ -186,7 +186,12 @@ def test_what_was_not_locked_is_not_used(trainkit, recipe, recipe_package):
     assert trainkit("validate", recipe, "--locked").code == 0
     outcome = trainkit("validate", recipe, "schedule=downhill", "--locked")
     assert outcome.code == 2
-    assert "small.lock: trainkit-downhill 0.4 is in use, and not locked" in outcome.err
+    assert outcome.err.splitlines()[:2] == [
+        "small.lock: trainkit-downhill 0.4 is in use, and not locked",
+        "  lock what is there, with the same key=value and -p: trainkit lock small.toml",
+    ]
+    assert trainkit("lock", recipe, "schedule=downhill").code == 0
+    assert trainkit("validate", recipe, "schedule=downhill", "--locked").code == 0
 
 
 def test_a_module_of_ones_own_is_held_to_its_files(trainkit, recipe, tmp_path):

@@ -124,7 +124,8 @@ def check_in_use(recipe: Recipe) -> None:
             said.append(f"the files of {name} have changed: {version}, locked is {locked[name]}")
     if said:
         place = Place(_shown_lock(composed))
-        raise RecipeError([Problem(place, "\n  ".join(said), f"lock what is there: {_again(composed)}")])
+        cure = f"lock what is there, with the same key=value and -p: {_again(composed)}"
+        raise RecipeError([Problem(place, "\n  ".join(said), cure)])
 
 
 def _in_use(recipe: Recipe) -> dict[str, str]:
