@@ -93,6 +93,15 @@ class Looking(Squares):
         return found if found > 0 else found * 0
 
 
+class Curt(Squares):
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        try:
+            outputs.sum().item()
+        except RuntimeError:
+            raise RuntimeError from None
+        return super().__call__(outputs, targets)
+
+
 class OnCpu(Squares):
     def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return super().each(outputs, targets) * torch.ones(len(outputs))
@@ -134,6 +143,7 @@ MUTANTS = [
         ("sloped_is_the_gradient_of_each", loss(Steep), "gives other gradients than those of each"),
         ("weighs_batches_by_their_targets", loss(Constant), "1.0 and 1.0 of two batches, and 1.0 of both"),
         ("gives_each_lane_its_own_loss", loss(Looking), "torch.vmap: .*declare lanes: False"),
+        ("gives_each_lane_its_own_loss", loss(Curt), "torch.vmap: no message; declare lanes: False"),
         ("compiles_as_declared", loss(Looking, compiles=True), "declares compiles, and cannot be traced"),
         ("runs_on_any_device_without_waiting", loss(OnCpu), "does not work on a device whose values it cannot see"),
     )

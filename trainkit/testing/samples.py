@@ -198,6 +198,11 @@ def drawing(index: Tensor, seed: int = 0, epoch: int = 0) -> Draw:
     return Chance(seed, epoch, index).draw(0, 0, len(index))
 
 
+def said(error: BaseException) -> str:
+    """The first line of what an exception says."""
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
 @contextmanager
 def on_any_device(what: str) -> Iterator[None]:
     """Explain what is raised on torch's device ``meta``, whose tensors have a place and a shape, and no values.
@@ -207,8 +212,7 @@ def on_any_device(what: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, NotImplementedError) as error:
-        said = (str(error).splitlines() or ["no message"])[0]
         raise AssertionError(
-            f"{what} does not work on a device whose values it cannot see: {said}; put new tensors where the given "
-            "ones are (new_zeros, device=x.device, register_buffer), and leave .item(), bool() and masks alone"
+            f"{what} does not work on a device whose values it cannot see: {said(error)}; put new tensors where the "
+            "given ones are (new_zeros, device=x.device, register_buffer), and leave .item(), bool() and masks alone"
         ) from error

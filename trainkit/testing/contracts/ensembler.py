@@ -31,6 +31,7 @@ from trainkit.testing.ensembles import (
     stored,
 )
 from trainkit.testing.members import SAMPLES, TASKS, TRAINED, samples, validation_of
+from trainkit.testing.samples import said
 
 CLOSE = 1e-3  # of probabilities, and of numbers, that are of the size of 1: fits go on until they hardly change
 
@@ -198,8 +199,7 @@ class EnsemblerContract(Contract):
             try:
                 program = make_fx(predict, tracing_mode="fake", _allow_non_fake_inputs=True)(inputs[:SAMPLES])
             except Exception as error:
-                why = str(error).partition("\n")[0]
-                raise AssertionError(f"{name}: predict is not of torch's operations alone: {why}") from error
+                raise AssertionError(f"{name}: predict is not of torch's operations alone: {said(error)}") from error
             off = float((program(inputs[TRAINED:]) - given_by(ensembler, task)).abs().max())
         assert off <= 1e-5, f"{name}: traced with one batch, predict gives another answer for the next, {off:.2g} off"
 

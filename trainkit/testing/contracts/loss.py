@@ -12,7 +12,7 @@ from trainkit.component import Component
 from trainkit.evaluate import loss_weight
 from trainkit.protocols import Loss
 from trainkit.testing.build import made
-from trainkit.testing.samples import Case, OnData, on_any_device, refuses_in_words
+from trainkit.testing.samples import Case, OnData, on_any_device, refuses_in_words, said
 
 SIZES = [1, 7, 4]  # of uneven batches
 
@@ -190,8 +190,7 @@ class LossContract(OnData):
             try:
                 found = vmap(loss, in_dims=(0, None))(outputs, targets)
             except RuntimeError as error:
-                said = str(error).splitlines()[0]
-                raise AssertionError(f"{what}: torch.vmap: {said}; declare lanes: False, or mend it") from error
+                raise AssertionError(f"{what}: torch.vmap: {said(error)}; declare lanes: False, or mend it") from error
             assert torch.allclose(found, alone, rtol=1e-5, atol=1e-7), (
                 f"{what}: {found.tolist()} as lanes, {alone.tolist()} one after another; declare lanes: "
                 "False, or mend it"
@@ -208,9 +207,8 @@ class LossContract(OnData):
         try:
             found = compiled(outputs, targets)
         except Exception as error:  # torch has many, and no common base of them
-            said = (str(error).strip().splitlines() or ["no message"])[0]
             raise AssertionError(
-                f"loss '{component.name}' declares compiles, and cannot be traced as one graph: {said}"
+                f"loss '{component.name}' declares compiles, and cannot be traced as one graph: {said(error)}"
             ) from error
         assert torch.allclose(found, loss(outputs, targets)), (
             f"loss '{component.name}': compiled it gives another value"

@@ -16,7 +16,7 @@ from trainkit.component import Component
 from trainkit.protocols import Metric
 from trainkit.tally import put_back, state_of
 from trainkit.testing.build import made
-from trainkit.testing.samples import Case, OnData, on_any_device, refuses_in_words
+from trainkit.testing.samples import Case, OnData, on_any_device, refuses_in_words, said
 
 SAMPLES = 24
 Figures = dict[str, float]
@@ -126,7 +126,7 @@ class MetricContract(OnData):
                     found = as_figures(metric.compute())
                 except RuntimeError as error:
                     raise AssertionError(
-                        f"metric '{component.name}' on {case}: {str(error).splitlines()[0]}; add without changing in "
+                        f"metric '{component.name}' on {case}: {said(error)}; add without changing in "
                         "place (total = total + x)"
                     ) from error
                 assert found == pytest.approx(whole, rel=1e-12), f"metric '{component.name}' on {case}: another figure"

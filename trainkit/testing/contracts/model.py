@@ -12,7 +12,7 @@ from trainkit.checkpoint import from_safetensors, load_weights, to_safetensors, 
 from trainkit.component import Component
 from trainkit.seeding import seed_everything
 from trainkit.testing.build import made
-from trainkit.testing.samples import Case, OnData, on_any_device, refuses_in_words
+from trainkit.testing.samples import Case, OnData, on_any_device, refuses_in_words, said
 
 SAMPLES = 8
 DRAWS = 12  # batches in which a gradient may reach a parameter: a model may leave out layers by chance
@@ -153,8 +153,7 @@ class ModelContract(OnData):
             try:
                 stacked = vmap(run)(params, buffers)
             except (RuntimeError, NotImplementedError) as error:
-                said = (str(error).splitlines() or ["no message"])[0]
-                raise AssertionError(f"{what}: cannot be stacked: {said}; {cure}") from error
+                raise AssertionError(f"{what}: cannot be stacked: {said(error)}; {cure}") from error
             alone = torch.stack([model(inputs) for model in models])
             assert torch.allclose(stacked, alone, rtol=1e-7, atol=1e-9), f"{what}: other outputs as lanes; {cure}"
             for name, buffer in buffers.items():
@@ -175,8 +174,7 @@ class ModelContract(OnData):
         try:
             found = compiled(inputs)
         except Exception as error:  # torch has many, and no common base of them
-            said = (str(error).strip().splitlines() or ["no message"])[0]
-            raise AssertionError(f"{what}, and cannot be traced as one graph: {said}") from error
+            raise AssertionError(f"{what}, and cannot be traced as one graph: {said(error)}") from error
         assert torch.allclose(found, model(inputs), rtol=1e-5, atol=1e-6), f"{what}, and gives other outputs compiled"
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         compiled(cases[0].inputs(SAMPLES, 1))
