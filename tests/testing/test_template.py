@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import re
 import subprocess
@@ -188,6 +189,21 @@ def test_copier_asks_for_the_same_names_and_kinds():
     for wrong in ("Lab", "3d", "lab_x", "a--b", "-a", "a-", ""):
         with pytest.raises(ValueError, match="lower-case letters and digits"):
             run_copy(str(TEMPLATE), "nowhere", {"name": wrong, "kind": "data"}, quiet=True, pretend=True, defaults=True)
+
+
+@pytest.mark.parametrize("name", ["trainkit-3d", "trainkit-test-time", "test-x", "x" * 41, "trainkit-lambda"])
+def test_copier_refuses_names_that_would_make_no_working_project(name):
+    from copier import run_copy
+
+    with pytest.raises(ValueError, match="Validation error for question 'name'"):
+        run_copy(str(TEMPLATE), "nowhere", {"name": name, "kind": "data"}, quiet=True, pretend=True, defaults=True)
+
+
+def test_copier_knows_the_words_of_python():
+    validator = yaml.safe_load((TEMPLATE / "copier.yml").read_text(encoding="utf-8"))["name"]["validator"]
+    words = set(re.findall(r"'([a-z]+)'", validator[validator.index("['and'") :]))
+    assert {word for word in (*keyword.kwlist, *keyword.softkwlist) if word.isalpha() and word.islower()} <= words
+    assert f"length > {LONGEST} " in validator
 
 
 def test_a_wheel_of_it_is_whole(made, tmp_path):
