@@ -77,9 +77,14 @@ CALLS = {
     "import_module": {
         "trainkit/plugin.py": "entry points and -p, which are installed or named by the user",
         "trainkit/__init__.py": "the homes of public names, which are written there",
+        "trainkit/testing/__init__.py": "the homes of public names, which are written there",
+        "trainkit/testing/contract.py": "the modules of contracts, by the names of kinds",
     },
     "torch.load": {"trainkit/foreign.py": "import-weights, weights_only, in a process apart"},
-    "pickle": {},
+    "pickle": {
+        "trainkit/testing/contracts/augmentation.py": "what was just pickled there",
+        "trainkit/testing/contracts/data.py": "what was just pickled there",
+    },
     "marshal": {},
     "shelve": {},
     "dill": {},
@@ -91,6 +96,7 @@ CALLS = {
         "trainkit/bench.py": "starts trainkit itself, without a shell",
         "trainkit/compiler.py": "starts trainkit itself, without a shell",
         "trainkit/import_weights.py": "starts the process apart, without a shell",
+        "trainkit/testing/importing.py": "imports the plugin under test in a process of its own, without a shell",
         "trainkit/verify_resume.py": "starts trainkit itself, without a shell",
     },
     "Popen": {
