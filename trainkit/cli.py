@@ -165,7 +165,9 @@ class Session:
         if self.args.verb in ("preview", "verify-resume", "bench", "hooks") and not recipe.tables.keys().isdisjoint(
             OF_SEVERAL_RUNS
         ):
+            pack = recipe.pack
             recipe = trial_recipe(recipe, {})  # what it says of several runs is nothing to look at in one
+            recipe.pack = pack
         return recipe
 
     def _told_of_changes(self) -> Callable[[str], None] | None:

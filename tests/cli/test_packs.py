@@ -28,6 +28,15 @@ def trainkit_components():
     return [Component("optimizer", plodder)]
 """
 TABLE = "a,b,y\n" + "".join(f"{n % 7},{n % 3},{n % 2}\n" for n in range(60))
+SEARCH = """\
+[search]
+use = "random"
+trials = 2
+objective = "val.loss"
+executor = "serial"
+[search.space]
+"optimizer.lr" = { low = 0.01, high = 0.1 }
+"""
 
 
 @pytest.fixture
@@ -289,26 +298,20 @@ def test_data_that_cannot_be_read_cannot_be_packed(trainkit, table, tmp_path):
     assert trainkit("pack", table, "--no-data", "-q") == (0, "", "")
 
 
-def test_preview_warns_of_other_data(trainkit, table, elsewhere):
+@pytest.mark.parametrize("verb", [["preview"], ["hooks", "--trace"]])
+@pytest.mark.parametrize("tables", ["", SEARCH])
+def test_verbs_that_look_at_one_run_warn_of_other_data_once(trainkit, table, elsewhere, tmp_path, verb, tables):
+    file = tmp_path / table
+    file.write_text(file.read_text() + tables, encoding="utf-8")
     trainkit("pack", table)
     folder = elsewhere("table.pack")
     (folder / "table.csv").write_text(TABLE.replace("6,", "5,"), encoding="utf-8")
-    outcome = trainkit("preview", "table.pack")
+    outcome = trainkit(*verb, "table.pack")
     assert outcome.code == 0
-    assert "warning: the data is not the data that the pack was made beside" in outcome.err
+    assert outcome.err.count("warning: the data is not the data that the pack was made beside") == 1
 
 
 # ------------------------------------------------------------ several runs
-
-SEARCH = """\
-[search]
-use = "random"
-trials = 2
-objective = "val.loss"
-executor = "serial"
-[search.space]
-"optimizer.lr" = { low = 0.01, high = 0.1 }
-"""
 
 
 def test_a_search_and_its_ensemble_run_from_a_pack(trainkit, table, elsewhere, tmp_path):

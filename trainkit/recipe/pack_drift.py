@@ -32,7 +32,9 @@ def meet(pack: Pack, problems: list[Problem]) -> None:
         raise RecipeError(problems)
     for problem in problems:
         assert pack.tell is not None
-        pack.tell(problem.message)
+        if problem.message not in pack.told:  # some verbs build the data more than once
+            pack.told.add(problem.message)
+            pack.tell(problem.message)
 
 
 def changed_defaults(recipe: Recipe, pack: Pack) -> list[Problem]:

@@ -59,6 +59,7 @@ class Pack:
         filled: the recipe with all defaults, as it was filled where the pack was made.
         name: the pack, as the user named it.
         tell: told what has changed since; if not given, that is a problem.
+        told: what it was told.
     """
 
     recipe: str
@@ -71,6 +72,7 @@ class Pack:
     filled: str
     name: str = ""
     tell: Callable[[str], None] | None = None
+    told: set[str] = field(default_factory=set)
 
     @functools.cached_property
     def before(self) -> dict[str, Any]:
