@@ -27,7 +27,7 @@ from trainkit.fit import check_fit, samples_of, use_channels_last
 from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
 from trainkit.guarded import guard_loggers
-from trainkit.hooking import join, run_hook_manager
+from trainkit.hooking import join, run_hook_manager, wrong_answer
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
@@ -237,6 +237,8 @@ def _in_layout(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 def make_optimizer(builder: Builder, run: Run, model: nn.Module) -> Any:
     """Group the parameters, build the optimizer and its wrappers; each rate is scaled as the recipe says."""
     groups: list[dict[str, Any]] = run.hook.trainkit_parameter_groups(run=run, model=model)
+    if not isinstance(groups, list) or not all(isinstance(group, dict) and "params" in group for group in groups):
+        raise wrong_answer(run.hook.trainkit_parameter_groups, repr(groups)[:80], "a list of groups with params")
     factor = batch_factor(builder.tables["optimizer"], run.clock.samples_per_update)
     optimizer: Any = make_parts(builder, groups, model, factor)
     for number in range(len(builder.tables["optimizer"]["wrap"])):

@@ -81,7 +81,7 @@ class Display:
         """Show the figures of each validation."""
         trained = time.monotonic() - self._mark
         figures = yield
-        if split == "val" and self.run is not None:
+        if split == "val" and self.run is not None and isinstance(figures, Mapping):  # else the recorder refuses them
             self._line(run, {f"{split}.{name}": value for name, value in figures.items()}, trained)
         self._mark, self._mark_position = time.monotonic(), run.position
         return figures

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 from trainkit import hookspecs
-from trainkit.errors import PluginError
+from trainkit.errors import PluginDefect, PluginError
 
 if TYPE_CHECKING:
     from pluggy import HookimplOpts, HookspecOpts
@@ -145,6 +145,35 @@ def join(manager: pluggy.PluginManager, thing: object, label: str, known: Sequen
         package = type(thing).__module__.partition(".")[0]
         owner = next((str(plugin) for plugin in known if plugin.package == package), type(thing).__module__)
         raise PluginError(f"{owner}: {label}: {wrong_hook(manager, error)}") from error
+
+
+def wrong_answer(caller: pluggy.HookCaller, gave: str, expected: str) -> PluginDefect:
+    """What to raise where a hook has given what its spec does not say.
+
+    Args:
+        caller: the hook.
+        gave: what it gave, as text.
+        expected: what it should have given, such as ``a tensor``.
+    """
+    # The core's own answers last; pluggy keeps them in the opposite order of their calls.
+    asked = [impl for impl in reversed(caller.get_hookimpls()) if not _of_the_core(impl)]
+    who = ", ".join(f"{impl.plugin_name} of {_owner(impl)}" for impl in asked) or "trainkit"
+    places = [f"{impl.function.__code__.co_filename}:{impl.function.__code__.co_firstlineno}" for impl in asked]
+    where = f"\n  its hook is at {', '.join(places)}" if places else ""
+    return PluginDefect(f"{who} in hook {caller.name}: gave {gave}, not {expected}{where}")
+
+
+def _of_the_core(impl: pluggy.HookImpl) -> bool:
+    return str(impl.function.__module__).partition(".")[0] == "trainkit"
+
+
+def _owner(impl: pluggy.HookImpl) -> str:
+    """The distribution that a hook comes from, with its version."""
+    from importlib.metadata import entry_points
+
+    package = str(impl.function.__module__).partition(".")[0]
+    found = [one.dist for one in entry_points(group="trainkit") if one.module.partition(".")[0] == package and one.dist]
+    return f"{found[0].name} {found[0].version}" if found else f"{package} (not installed)"
 
 
 def tell_each(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from trainkit.hooking import wrong_answer
 from trainkit.protocols import StepProgram
 from trainkit.recipe import Recipe
 from trainkit.recorder import Recorder
@@ -130,6 +131,8 @@ def do_what_is_due(run: Run, recorder: Recorder) -> bool:
     # before a signal, after which the run would be continued.
     reason = hook.trainkit_stop_reason(run=run, metrics=recorder.newest) if evaluated or ended else None
     if reason is not None:
+        if not isinstance(reason, str):
+            raise wrong_answer(hook.trainkit_stop_reason, repr(reason)[:80], "the reason in words, or None")
         run.stop_reason, run.interrupted = reason, False
     if ended:
         run.epoch, run.batch_in_epoch = run.epoch + 1, 0

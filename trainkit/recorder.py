@@ -10,6 +10,7 @@ from typing import Any
 
 from trainkit import checkpoint, snapshot
 from trainkit.errors import NotFinite, PluginDefect
+from trainkit.hooking import wrong_answer
 from trainkit.run import Metrics, Run
 from trainkit.rundir import RunFolder, plain_number, write_atomically
 from trainkit.saving import Saver
@@ -149,6 +150,8 @@ class Recorder:
     def evaluate(self, split: str) -> Metrics:
         """Measure a split and write its line; its figures with the split before their names."""
         figures = self.run.hook.trainkit_evaluate(run=self.run, split=split)
+        if not isinstance(figures, Mapping):
+            raise wrong_answer(self.run.hook.trainkit_evaluate, repr(figures)[:80], "figures by name")
         # A plugin's figure may be a tensor or a number of numpy's.
         return self.write(split, {name: float(value) for name, value in figures.items()}, {})
 

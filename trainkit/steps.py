@@ -11,6 +11,7 @@ from torch import Tensor
 from trainkit.chain import chained
 from trainkit.errors import NotFinite, RunError
 from trainkit.evaluate import loss_weight
+from trainkit.hooking import wrong_answer
 from trainkit.run import Batch, Run, StepResult
 from trainkit.scheduled import set_values
 
@@ -33,7 +34,11 @@ def training_loss(run: Run) -> Callable[[Tensor, Batch], Tensor]:
 
     def owned(outputs: Tensor, batch: Batch) -> Tensor:
         value = hook(run=run, outputs=outputs, batch=batch)
-        return loss(outputs, batch.targets) if value is None else value
+        if value is None:
+            return loss(outputs, batch.targets)
+        if not isinstance(value, Tensor):
+            raise wrong_answer(run.hook.trainkit_loss, repr(value), "a tensor")
+        return value
 
     return owned
 

@@ -320,6 +320,29 @@ def test_a_function_that_gives_a_wrong_value_is_named_before_the_first_update(tr
     assert f"{module}.py:3" in outcome.err
 
 
+# What a hook gives by mistake.
+ANSWERS = {
+    "loss": ("outputs, batch", "3.0", "gave 3.0, not a tensor"),
+    "evaluate": ("split", "0.5", "gave 0.5, not figures by name"),
+    "parameter_groups": ("model", "[model]", "not a list of groups with params"),
+    "stop_reason": ("metrics", "7", "gave 7, not the reason in words, or None"),
+}
+
+
+@pytest.mark.parametrize("hook", ANSWERS)
+def test_a_hook_that_gives_a_wrong_object_is_named(trainkit, distribution, recipe, hook):
+    arguments, value, said = ANSWERS[hook]
+    module = f"answers_{hook}"
+    code = RAISING.format(hook=hook).replace("(self)", f"(self, {arguments})")
+    distribution(module, code.replace("raise KeyError('nothing there')", f"return {value}"))
+    outcome = trainkit(recipe, "callback=[{ use = 'raising' }]", "-q")
+    assert outcome.code == 1, outcome.err
+    assert f"callback.0.raising of {module.replace('_', '-')} 1.2 in hook trainkit_{hook}: gave " in outcome.err
+    assert said in outcome.err
+    assert "its hook is at " in outcome.err
+    assert f"{module}.py:4" in outcome.err
+
+
 CHANGES = [
     "recipe['optimizer']['lr'] = 0.7",
     "recipe['run'].pop('threads')",
