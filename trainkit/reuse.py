@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,7 +241,7 @@ def renew(name: str, write: bool, plugins: Plugins) -> Renewed:
     diff = difference(source, text := renewed_text(source.text, before)) if before < FORMAT_VERSION else ""
     cure = how_to_write(source)
     if write and not cure:
-        copy = f": trainkit new-recipe --from {shown(name)} --out FILE copies it" if source.package else ""
+        copy = f": trainkit new-recipe --from {shown(shlex.quote(name))} --out FILE copies it" if source.package else ""
         raise UsageError(f"--write: {shown(name)} lies in no recipe file of yours{copy}")
     older = []
     try:

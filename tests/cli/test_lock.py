@@ -259,3 +259,16 @@ def test_validate_holds_each_recipe_to_its_own_lock(trainkit, mine, tmp_path):
     outcome = trainkit("validate", mine, "second.toml", "--locked")
     assert (outcome.code, outcome.out) == (2, "lab/mine.toml: no problems\n")
     assert "second.lock: there is no such lock file" in outcome.err
+
+
+def test_a_command_that_is_proposed_can_be_typed_whatever_the_recipe_is_called(trainkit, tmp_path):
+    (tmp_path / "my recipe.toml").write_text('extends = "trainkit:mlp_digits"\n', encoding="utf-8")
+    outcome = trainkit("validate", "my recipe.toml", "--locked")
+    assert outcome.code == 2
+    assert "trainkit lock 'my recipe.toml'" in outcome.err
+    assert trainkit("lock", "my recipe.toml").code == 0
+    assert (
+        (tmp_path / "my recipe.lock")
+        .read_text(encoding="utf-8")
+        .startswith("# Written by `trainkit lock 'my recipe.toml'`;")
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
@@ -52,7 +53,9 @@ class Lock:
         Args:
             name: the recipe as its user calls it.
         """
-        head = f"# Written by `trainkit lock {shown(name)}`; --locked refuses what is not as it was then.\n"
+        head = (
+            f"# Written by `trainkit lock {shown(shlex.quote(name))}`; --locked refuses what is not as it was then.\n"
+        )
         tables = {"bases": self.bases, "shipped": self.shipped, "distributions": self.distributions}
         return head + to_toml({"lock": FORMAT, **{key: dict(table) for key, table in tables.items()}})
 
@@ -79,7 +82,7 @@ def lock_file(composed: Composed) -> FilePath:
         cure = "it holds its bases itself and is held to their SHA-256: leave --locked out"
         raise RecipeError([Problem(Place(own.name), "a pack has no lock file", cure)])
     if own.package:
-        cure = f"lock one of your own that extends it: trainkit new-recipe --from {shown(own.name)} --derive --out FILE"
+        cure = f"lock one of your own that extends it: trainkit new-recipe --from {shown(shlex.quote(own.name))} --derive --out FILE"
         raise RecipeError([Problem(Place(own.name), "a packaged recipe has no lock file", cure)])
     if own.file is None:
         raise RecipeError([Problem(Place(own.name), "has no lock file", "name a recipe file")])
@@ -213,7 +216,7 @@ def _place(base: Source, composed: Composed) -> Place:
 
 
 def _again(composed: Composed) -> str:
-    return f"trainkit lock {shown(composed.name)}"
+    return f"trainkit lock {shown(shlex.quote(composed.name))}"
 
 
 # ------------------------------------------------------------ reading

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping
 
 import tomli
@@ -99,4 +100,4 @@ def how_to_write(source: Source) -> str:
     """The command that writes a recipe in the newest format; nothing for one that lies in no file of the user's."""
     if source.file is None or source.package or source.pack is not None:
         return ""
-    return f"to write it so: trainkit migrate {shown(source.name)} --write"
+    return f"to write it so: trainkit migrate {shown(shlex.quote(source.name))} --write"

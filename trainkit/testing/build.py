@@ -111,7 +111,7 @@ def as_listed(component: Component) -> tuple[Plugins, Component]:
     return plugins, next((part for part in namesakes if part is component), namesakes[0])
 
 
-MADE_UP = "of a test,"  # in place of a distribution, of components that no plugin lists
+MADE_UP = "a test"  # in place of a distribution, of components that no plugin lists
 _HELD: dict[int, tuple[Component, Plugins]] = {}  # with the component, so that no other gets its number
 
 
