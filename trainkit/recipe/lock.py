@@ -82,7 +82,8 @@ def lock_file(composed: Composed) -> FilePath:
         cure = "it holds its bases itself and is held to their SHA-256: leave --locked out"
         raise RecipeError([Problem(Place(own.name), "a pack has no lock file", cure)])
     if own.package:
-        cure = f"lock one of your own that extends it: trainkit new-recipe --from {shown(shlex.quote(own.name))} --derive --out FILE"
+        again = f"trainkit new-recipe --from {shown(shlex.quote(own.name))} --derive --out FILE"
+        cure = f"lock one of your own that extends it: {again}"
         raise RecipeError([Problem(Place(own.name), "a packaged recipe has no lock file", cure)])
     if own.file is None:
         raise RecipeError([Problem(Place(own.name), "has no lock file", "name a recipe file")])
