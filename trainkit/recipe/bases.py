@@ -16,6 +16,9 @@ from trainkit.recipe.read import read_file, read_stdin
 from trainkit.recipe.text import did_you_mean, nearest, shown
 
 
+_MOST_NAMED = 12  # recipes in a message
+
+
 def open_recipe(name: str, plugins: Plugins) -> Source:
     """Read the recipe that a user named: a file, a pack, ``package:name``, or ``-`` for standard input.
 
@@ -108,7 +111,7 @@ def _read_packaged(reference: str, place: Place, plugins: Plugins) -> Source:
             )
             raise RecipeError([Problem(place, message, cure, environment=True)])
         same = [f"{package}:{other}" for other in _shipped(package)]
-        some = ", ".join(same) if same else "`trainkit list recipes` names them"
+        some = ", ".join(same) if 0 < len(same) <= _MOST_NAMED else "`trainkit list recipes` names them"
         cure = did_you_mean(reference, [*same, *known]) + f"installed recipes: {some}"
         raise RecipeError([Problem(place, message, cure)])
     try:
