@@ -23,7 +23,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common import by_command, in_own_process, interleave, keep_imports, ratios, spread, used
@@ -167,17 +167,20 @@ def timed(make: Callable[..., Callable[[], object]], updates: int, *arguments: o
     return time.process_time() - begun
 
 
-def compare(name: str, members: int, rounds: int, epochs: tuple[int, int], updates: int) -> str:
-    """The table of one case."""
+COLUMNS = {False: "lanes", True: "lanes, compiled"}
+
+
+def compare(name: str, members: int, rounds: int, epochs: tuple[int, int], updates: int, modes: Sequence[bool]) -> str:
+    """The table of one case; ``modes`` says whether lanes are compiled, not, or both are timed."""
     with contextlib.ExitStack() as stack:
         own = functools.partial(in_own_process, stack)
         contenders: dict[str, Callable[[], float]] = {}
         for length in epochs:
             contenders[f"loop {length}"] = own(by_hand, name, length)
-            for compiled in (False, True):
+            for compiled in modes:
                 contenders[f"lanes {compiled} {length}"] = own(by_trainkit, name, length, members, compiled)
         contenders["loop alone"] = own(timed, raw_update, updates, name)
-        for compiled in (False, True):
+        for compiled in modes:
             contenders[f"lanes {compiled} alone"] = own(timed, stacked_update, updates, name, members, compiled)
         interleave(contenders, 1)  # imports, caches, programs
         seconds = interleave(contenders, rounds)
@@ -185,16 +188,15 @@ def compare(name: str, members: int, rounds: int, epochs: tuple[int, int], updat
     lines = [
         f"### {name}: {members} members, epochs of {CASES[name]['updates']} updates",
         "",
-        "| x one member by the plain loop: median [min to max] | lanes | lanes, compiled |",
-        "|---|---|---|",
+        f"| x one member by the plain loop: median [min to max] | {' | '.join(COLUMNS[mode] for mode in modes)} |",
+        f"|---|{'---|' * len(modes)}",
     ]
 
     def row(label: str, of: Callable[[str], list[float]]) -> str:
         base = of("loop")
         if min(base) <= 0:  # the clock of CPU time has steps of a hundredth of a second
-            return f"| {label} | too short to tell | too short to tell |"
-        cells = [spread(ratios(of(f"lanes {c}"), base)) for c in (False, True)]
-        return f"| {label} | {cells[0]} | {cells[1]} |"
+            return f"| {label} |{' too short to tell |' * len(modes)}"
+        return f"| {label} | {' | '.join(spread(ratios(of(f'lanes {mode}'), base)) for mode in modes)} |"
 
     def after(who: str) -> list[float]:
         return [a - b for a, b in zip(seconds[f"{who} {many}"], seconds[f"{who} {few}"], strict=True)]
@@ -215,7 +217,7 @@ def compare(name: str, members: int, rounds: int, epochs: tuple[int, int], updat
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few epochs once, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="few epochs once, nothing compiled, to see that it works")
     parser.add_argument("--case", choices=list(CASES), action="append", help="only this one")
     parser.add_argument("--members", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=7)
@@ -223,7 +225,8 @@ def main() -> None:
     for name in options.case or (["digits"] if options.quick else CASES):
         epochs = CASES[name]["epochs"]
         rounds, length, updates = (1, (1, 2), 20) if options.quick else (options.rounds, epochs, 2000)
-        print(compare(name, options.members, rounds, length, updates), flush=True)  # type: ignore[arg-type]
+        modes = (False,) if options.quick else (False, True)  # compiling takes a minute
+        print(compare(name, options.members, rounds, length, updates, modes), flush=True)  # type: ignore[arg-type]
         print()
 
 

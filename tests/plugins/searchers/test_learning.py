@@ -168,7 +168,12 @@ def test_searchers_that_learn_find_a_smooth_valley_better_than_random_search(mak
     assert wins >= 9
 
 
-def test_the_gaussian_process_finds_the_valley_in_few_trials_and_goes_on_as_if_it_had_never_stopped(caplog):
+def test_the_gaussian_process_finds_the_valley_in_few_trials_and_goes_on_as_if_it_had_never_stopped():
+    records: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = records.append  # type: ignore[method-assign]
+    logging.getLogger().addHandler(listener)
+
     def make():
         searcher = searchers.bayesian(0, model="gp", startup=6)
         searcher.begin(SPACE, LOSS, 16)
@@ -183,7 +188,8 @@ def test_the_gaussian_process_finds_the_valley_in_few_trials_and_goes_on_as_if_i
         if call.order is not None:
             assert again.ask() == call.order
         call.make(again)
-    assert not caplog.records
+    logging.getLogger().removeHandler(listener)
+    assert not records
 
 
 # ---------------------------------------------------------------- failures
