@@ -79,8 +79,12 @@ def wrong_object(component: Component, built: Any) -> str:
         if count is None or takes(built, count):
             return ""
         return f"the factory gave a function of {inspect.signature(built)}, not {expected}"
-    shown = "nothing (None)" if built is None else f"an object of {type(built).__name__}"
-    return f"the factory gave {shown}, not {expected}" + ("; does it end without return?" if built is None else "")
+    if built is None:
+        return f"the factory gave nothing (None), not {expected}; does it end without return?"
+    names = expected.partition(": ")[2].split(", ")
+    lacks = [name for name in names if name and not hasattr(built, name)]
+    some = f"; it lacks {', '.join(lacks)}" if 0 < len(lacks) < len(names) else ""
+    return f"the factory gave an object of {type(built).__name__}, not {expected}{some}"
 
 
 def defect(plugins: Plugins, component: Component, doing: str, wrong: str) -> PluginDefect:

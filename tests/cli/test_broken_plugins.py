@@ -268,6 +268,10 @@ WRONG = {
     ),
     "metric": ("abs", "not a trainkit.Metric: higher_is_better, reset, update, compute"),
     "optimizer": ("dict()", "an object of dict, not a trainkit.Optimizer"),
+    "reaction": (
+        "type('Half', (), {'observe': abs, 'react': abs})()",
+        "not a trainkit.Reaction: observe, react, describe, save, restore; it lacks describe, save, restore",
+    ),
     "callback": ("None", "nothing (None), not an object with hooks"),
     "searcher": ("print", "not a trainkit.Searcher: begin, ask, took, tell"),
     "ensembler": ("list", "the class list itself, not a trainkit.Ensembler"),
@@ -282,9 +286,11 @@ def test_a_factory_that_gives_a_wrong_object_is_named(trainkit, distribution, re
     distribution(
         module, plugin(f"[Component('{kind}', odd)]", f"def odd({given}):\n    '''Odd.'''\n    return {value}\n")
     )
-    table = {"metric": "metric=[{ use = 'odd' }]", "callback": "callback=[{ use = 'odd' }]"}.get(
-        kind, f"{kind}.use=odd"
-    )
+    table = {
+        "metric": "metric=[{ use = 'odd' }]",
+        "callback": "callback=[{ use = 'odd' }]",
+        "reaction": "schedule.react=[{ use = 'odd', monitor = 'val.loss' }]",
+    }.get(kind, f"{kind}.use=odd")
     more = ["search.space={ 'optimizer.lr' = { low = 0.1, high = 0.2 } }"] if kind == "searcher" else []
     if kind in ("searcher", "ensembler"):
         table = f"{ {'searcher': 'search', 'ensembler': 'ensemble'}[kind] }={{ use = 'odd' }}"

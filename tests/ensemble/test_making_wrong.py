@@ -78,7 +78,10 @@ def test_an_ensembler_that_fails_is_named(tmp_path: Path, making: Making, wrong:
 
 
 def test_what_is_no_ensembler_is_said(tmp_path: Path, making: Making) -> None:
-    with pytest.raises(PluginDefect, match="gave object, which lacks gather, add, fit, predict, members, state"):
+    with pytest.raises(
+        PluginDefect,
+        match=r"gave an object of object, not a trainkit\.Ensembler: gather, add, fit, predict, members, state",
+    ):
         making(tmp_path / "e", "ensemble=lacking")
     assert not (tmp_path / "e").exists()
 

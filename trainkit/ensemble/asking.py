@@ -21,20 +21,12 @@ class Asking:
         recipe: the recipe whose ``[ensemble]`` it is.
         plugins: the plugins of this process.
         ensembler: the ensembler.
-
-    Raises:
-        PluginDefect: if it is none.
     """
 
-    def __init__(self, recipe: Recipe, plugins: Plugins, ensembler: Any) -> None:
+    def __init__(self, recipe: Recipe, plugins: Plugins, ensembler: Ensembler) -> None:
         self.plugins = plugins
         self.component = recipe.components["ensemble",]
         self.name = f"[ensemble] {self.component.name}"
-        if not isinstance(ensembler, Ensembler):
-            lacks = [name for name in _METHODS if not callable(getattr(ensembler, name, None))]
-            raise self._defect(
-                f"building {self.name}", f"gave {type(ensembler).__name__}, which lacks {', '.join(lacks)}"
-            )
         self.ensembler = ensembler
 
     def gather(self, workshop: Workshop) -> list[Member]:
@@ -94,9 +86,6 @@ class Asking:
 
     def _defect(self, what: str, said: str) -> PluginDefect:
         return PluginDefect(f"{self.plugins.owner(self.component)} in {what}: {said}")
-
-
-_METHODS = ("gather", "add", "fit", "predict", "members", "state", "load_state")
 
 
 def _is_list(value: Any) -> bool:
