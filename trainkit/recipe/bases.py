@@ -15,7 +15,6 @@ from trainkit.recipe.positions import Source
 from trainkit.recipe.read import read_file, read_stdin
 from trainkit.recipe.text import did_you_mean, nearest, shown
 
-
 _MOST_NAMED = 12  # recipes in a message
 
 
