@@ -135,6 +135,8 @@ def run_here(folder: Path, *words: str) -> tuple[int, dict[str, str]]:
     heard = Heard()
     (folder / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n", encoding="utf-8")
     settings = ["-p", "no:cacheprovider", "-s", f"--rootdir={folder}", "-c", str(folder / "pytest.ini")]
+    # It looks for garbage five times when it ends, through all that the outer pytest has collected too: seconds.
+    settings += ["-p", "no:unraisableexception"]
     with mock.patch.dict(os.environ, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}):
         code = pytest.main([str(folder), *settings, *words], plugins=[trainkit.testing.plugin, heard])
     return int(code), heard.outcomes
