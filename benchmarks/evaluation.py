@@ -132,11 +132,11 @@ def a_round(make: Callable[..., Callable[[], Any]], times: int, *arguments: Any)
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two rounds of few samples, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="one round of few samples, to see that it works")
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--depths", type=int, nargs="+", default=[], help="else 8 and 20, with --quick 8 alone")
     options = parser.parse_args()
-    rounds = options.rounds or (2 if options.quick else 9)
+    rounds = options.rounds or (1 if options.quick else 9)
     batches = 2 if options.quick else 10
     for depth in options.depths or ([8] if options.quick else [8, 20]):
         works: dict[str, tuple[Any, ...]] = {

@@ -116,12 +116,12 @@ def our_round(updates: int, depth: int, device: str, more: str) -> float:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two rounds of two updates, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="one round of two updates, to see that it works")
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--depths", type=int, nargs="+", default=[], help="else 8 and 20, with --quick 8 alone")
     options = parser.parse_args()
     updates = 2 if options.quick else 5
-    rounds = options.rounds or (2 if options.quick else 11)
+    rounds = options.rounds or (1 if options.quick else 11)
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     depths = options.depths or ([8] if options.quick else [8, 20])
     for depth, device in itertools.product(depths, devices):

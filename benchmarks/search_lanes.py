@@ -150,8 +150,8 @@ def first_compiled(case: dict[str, Any], trials: int) -> float:
         shutil.rmtree(cache)
 
 
-def compare(name: str, trials: int, rounds: int, firsts_too: bool) -> str:
-    """The table of one case; with or without the row of a process that has compiled nothing."""
+def compare(name: str, trials: int, rounds: int, compiles: bool) -> str:
+    """The table of one case; with or without the rows of lanes that are compiled."""
     case = CASES[name]
     lanes = '{ use = "lanes" }'
     with contextlib.ExitStack() as stack:
@@ -159,13 +159,14 @@ def compare(name: str, trials: int, rounds: int, firsts_too: bool) -> str:
             "Optuna, loop by hand": in_own_process(stack, by_hand, case, trials),
             'executor = "serial"': in_own_process(stack, by_trainkit, case, trials, '{ use = "serial" }', False),
             'executor = "lanes"': in_own_process(stack, by_trainkit, case, trials, lanes, False),
-            'executor = "lanes", compiled': in_own_process(stack, by_trainkit, case, trials, lanes, True),
             'executor = "auto"': in_own_process(stack, by_trainkit, case, trials, '{ use = "auto" }', False),
         }
+        if compiles:
+            contenders['executor = "lanes", compiled'] = in_own_process(stack, by_trainkit, case, trials, lanes, True)
         interleave(contenders, 1)  # imports, caches
         seconds = interleave(contenders, rounds)
     firsts = []
-    for _ in range(min(rounds, 3) if firsts_too else 0):
+    for _ in range(min(rounds, 3) if compiles else 0):
         with contextlib.ExitStack() as stack:
             firsts.append(in_own_process(stack, first_compiled, case, trials)())
     lines = [
@@ -186,7 +187,7 @@ def compare(name: str, trials: int, rounds: int, firsts_too: bool) -> str:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few trials once, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="few trials once, nothing compiled, to see that it works")
     parser.add_argument("--case", choices=list(CASES), action="append", help="only this one")
     parser.add_argument("--trials", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
