@@ -1,6 +1,7 @@
-"""The command line: one command from its words to its exit code, and the verbs that look at a recipe.
+"""The command line: one command from its words to its exit code.
 
-Each verb imports what it needs. Those that train are in `trainkit.training`, the others in `trainkit.verbs`.
+Verbs that train are in `trainkit.training`, those that look at recipes or carry them elsewhere in
+`trainkit.recipe_verbs`, the others in `trainkit.verbs`. Each imports what it needs.
 """
 
 from __future__ import annotations
@@ -18,16 +19,23 @@ from trainkit.arguments import (
     split_words,
     usage_error,
 )
-from trainkit.console import emit, emit_json, prepare_streams, say
+from trainkit.console import emit, prepare_streams, say
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import for ``--help``
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from trainkit.errors import Problem
+    from trainkit.display import Display
     from trainkit.manager import Plugins
     from trainkit.plugin import Plugin
     from trainkit.recipe import Recipe
+
+
+_TRAINING = ("run", "resume")
+_OF_RECIPES = (
+    *("validate", "fill", "preview", "verify-resume", "bench"),
+    *("new-recipe", "lock", "migrate", "pack", "diff"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,11 +110,10 @@ class Session:
             emit(make_parser(verb).format_help())
             return 0
         self.args = make_parser(verb).parse_intermixed_args(rest)
-        act: Callable[[], int] | None = getattr(self, f"_{verb.replace('-', '_')}", None)
-        if act is not None:
-            return act()
-        if verb in ("run", "resume"):
+        if verb in _TRAINING:
             from trainkit.training import ACTS
+        elif verb in _OF_RECIPES:
+            from trainkit.recipe_verbs import ACTS
         else:
             from trainkit.verbs import ACTS
         return ACTS[verb](self)
@@ -141,6 +148,13 @@ class Session:
         if whole or not plugins.remembered:
             plugins.load()
         return plugins
+
+    def display(self) -> Display:
+        """Shows how far something long has come; with ``with``, once all it needs is imported."""
+        from trainkit.display import Display
+
+        self.imported()
+        return Display(-1 if self.args.quiet else 0)
 
     # ------------------------------------------------------------ recipes
 
@@ -186,104 +200,6 @@ class Session:
         if self.args.verbose:
             for note in recipe.notes:
                 say(f"note: {note}")
-
-    def _validate(self) -> int:
-        from trainkit.errors import RecipeError
-        from trainkit.recipe import load_recipe
-
-        sources, overrides = split_words(self.args.words)
-        if not sources:
-            raise usage_error("validate takes one recipe or more")
-        plugins = self.plugins(whole=False)
-        problems: list[Problem] = []
-        for source in sources:
-            try:
-                recipe = load_recipe(source, overrides, plugins, show=self.show, locked=self.args.locked)
-                if recipe.search is not None:
-                    from trainkit.search.ready import check_searcher
-
-                    check_searcher(recipe)
-                if "ensemble" in recipe.tables:
-                    from trainkit.ensemble.ready import check_ensembler
-
-                    check_ensembler(recipe)
-            except RecipeError as error:
-                problems.extend(error.problems)
-            else:
-                self.show_notes(recipe)
-                if not self.json and not self.args.quiet:
-                    emit(f"{source}: no problems")
-        if problems:
-            raise RecipeError(problems)
-        if self.json:
-            emit_json({"problems": []})
-        return 0
-
-    def _fill(self) -> int:
-        from trainkit.recipe import fill_toml, origin_lines
-
-        recipe = self.recipe()
-        if self.json:
-            emit_json({"origin": origin_lines(recipe)} if self.args.origin else {"recipe": recipe.tables})
-        else:
-            emit("\n".join(origin_lines(recipe)) if self.args.origin else fill_toml(recipe))
-        return 0
-
-    def _preview(self) -> int:
-        from pathlib import Path
-
-        from trainkit.preview_plot import check_plot, draw_preview
-
-        plot = Path(self.args.plot) if self.args.plot else None
-        if plot is not None:
-            check_plot(plot)
-        recipe = self.recipe()
-        assert self.loaded is not None
-        from trainkit.display import Display
-        from trainkit.preview import preview
-        from trainkit.run_text import preview_lines
-
-        self.imported()
-
-        display = Display(-1 if self.args.quiet else 0)
-        try:
-            metrics = Path(self.args.metrics) if self.args.metrics else None
-            made = preview(recipe, self.loaded, self.args.at, metrics, display.progress)
-        finally:
-            display.close()
-        if plot is not None:
-            draw_preview(made.run, plot, f"{Path(str(recipe.path)).stem}: {made.run.total_updates} updates")
-        if self.json:
-            emit_json(made.as_dict())
-            return 0
-        emit("\n".join(preview_lines(made.run, made.times, made.values)))
-        if not self.args.quiet:
-            for fault in made.lint:
-                say(f"warning: {fault}")
-            if plot is not None:
-                say(f"picture written to {plot}")
-        return 0
-
-    def _verify_resume(self) -> int:
-        from trainkit.verify_resume import CHANGES, verify
-
-        recipe = self.recipe(CHANGES)
-        from trainkit.display import Display
-
-        self.imported()
-
-        if self.args.updates < 0:
-            raise usage_error(f"--updates {self.args.updates}: write the length of the trial in updates")
-        display = Display(-1 if self.args.quiet else 0)
-        try:
-            verdict = verify(recipe, self.args.p, self.args.without, self.args.updates, display.progress)
-        finally:
-            display.close()
-        if self.json:
-            emit_json(verdict.as_dict())
-        else:
-            emit("\n".join(verdict.lines()))
-        return 0 if verdict.equal else 1
 
 
 def _warn(plugin: Plugin) -> None:

@@ -115,6 +115,12 @@ class Display:
             self._work_shown = time.monotonic()
             self._say(f"{text}  {done}/{total}")
 
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Take the bars away; called again without harm."""
         self._end_work()

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from trainkit.console import emit_json, emit_table
 from trainkit.dataset import Batch
 from trainkit.errors import printable
 from trainkit.hooking import hook_names, hooks_of
@@ -172,6 +173,20 @@ def trace(recipe: Recipe, plugins: Plugins, progress: Progress) -> list[Call]:
                 resume=resume,
             )
     return tracer.calls
+
+
+def show_calls(calls: Sequence[Call], as_json: bool) -> None:
+    """Print the calls: a table, or one object."""
+    if as_json:
+        emit_json({"calls": [dataclasses.asdict(call) for call in calls]})
+        return
+    rows = []
+    for call in calls:
+        asked = ", ".join(f"{name}={value}" for name, value in call.arguments.items())
+        who = f"{call.by} ({call.plugin})" if call.plugin else call.by
+        answer = f"around: {call.answer}" if call.around else call.answer
+        rows.append((str(call.update), f"{call.hook}({asked})", who, answer))
+    emit_table(("update", "hook", "who", "answer"), rows)
 
 
 def short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Verbs that leave no run behind: on what is installed, on other programs' weights, on finished runs.
+"""Verbs on what is installed, on other programs' weights, and on finished runs.
 
 As in `trainkit.cli`, each imports what it needs, so that none waits for what another needs.
 """
@@ -6,7 +6,7 @@ As in `trainkit.cli`, each imports what it needs, so that none waits for what an
 from __future__ import annotations
 
 from trainkit.arguments import STUDY_ENSEMBLE, STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
-from trainkit.console import emit, emit_json, emit_table, say, write_file
+from trainkit.console import emit, emit_json, say, write_file
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def _docs(session: Session) -> int:
 
 def _hooks(session: Session) -> int:
     if session.args.trace:
+        session.args.words.insert(0, session.args.trace)
         return _trace(session)
     if session.args.words:
         raise usage_error(
@@ -59,35 +60,16 @@ def _hooks(session: Session) -> int:
 
 
 def _trace(session: Session) -> int:
-    import dataclasses
-
     from trainkit.signals import Signals
 
-    session.args.words.insert(0, session.args.trace)
     with Signals(session.whole_process) as signals, signals.at_once("while it looked; nothing was written"):
-        from trainkit.hook_trace import CHANGES, trace
+        from trainkit.hook_trace import CHANGES, show_calls, trace
 
         recipe = session.recipe(CHANGES)
         assert session.loaded is not None
-        from trainkit.display import Display
-
-        session.imported()
-        display = Display(-1 if session.args.quiet else 0)
-        try:
+        with session.display() as display:
             calls = trace(recipe, session.loaded, display.progress)
-        finally:
-            display.close()
-    if session.json:
-        emit_json({"calls": [dataclasses.asdict(call) for call in calls]})
-        return 0
-    rows = []
-    for call in calls:
-        asked = ", ".join(f"{name}={value}" for name, value in call.arguments.items())
-        who = f"{call.by} ({call.plugin})" if call.plugin else call.by
-        rows.append(
-            (str(call.update), f"{call.hook}({asked})", who, f"around: {call.answer}" if call.around else call.answer)
-        )
-    emit_table(("update", "hook", "who", "answer"), rows)
+    show_calls(calls, session.json)
     return 0
 
 
@@ -129,58 +111,6 @@ def _schema(session: Session) -> int:
     return 0
 
 
-def _new_recipe(session: Session) -> int:
-    from trainkit.reuse import new_recipe
-
-    args = session.args
-    made = new_recipe(args.source, args.out, args.derive, session.plugins(whole=False), session.show)
-    if session.json:
-        emit_json({"recipe": made.text, "requires": made.requires, "out": None if made.out is None else str(made.out)})
-    elif made.out is None:
-        emit(made.text)
-    else:
-        session.show(f"recipe written to {made.out}; trainkit validate {made.out} checks it, trainkit run runs it")
-    return 0
-
-
-def _lock(session: Session) -> int:
-    from trainkit.reuse import write_lock
-
-    recipe = session.recipe()
-    written = write_lock(recipe)
-    bases, distributions = written.lock.bases, written.lock.distributions
-    if session.json:
-        facts = {"bases": bases, "distributions": distributions, "changed": written.changed}
-        emit_json({"lock": str(written.file), **facts})
-        return 0
-    for line in written.changed:
-        session.show(f"note: {line}")
-    count = f"{len(bases)} base{'' if len(bases) == 1 else 's'}"
-    session.show(f"{count} and {len(distributions)} distributions locked in {written.file}")
-    return 0
-
-
-def _migrate(session: Session) -> int:
-    from trainkit.reuse import renew
-    from trainkit.tables import FORMAT_VERSION
-
-    name = session.args.recipe
-    found = renew(name, session.args.write, session.plugins(whole=False))
-    if session.json:
-        facts = {"from": found.before, "to": FORMAT_VERSION, "diff": found.diff, "older_bases": found.older}
-        emit_json({"recipe": name, **facts, "written": found.out is not None})
-        return 0
-    if found.diff:
-        emit(found.diff)
-        if said := found.cure if found.out is None else f"written to {found.out}":
-            session.show(said)
-    else:
-        session.show(f"{name} has format {FORMAT_VERSION}, the newest: there is nothing to change")
-    for base in found.older:
-        session.show(f"note: its base {base} has an older format too")
-    return 0
-
-
 # ------------------------------------------------------------ weights of others
 
 
@@ -215,20 +145,13 @@ def _folder_to_measure(text: str) -> Path:
 
 def _evaluate(session: Session) -> int:
     folder, plugins = _folder_to_measure(session.args.run), session.plugins(whole=False)
-    from trainkit.display import Display
-
     if holds_ensemble(folder):
         from trainkit.ensemble.inference import evaluate_ensemble as evaluate_run
     else:
         from trainkit.finished import evaluate_run
 
-    session.imported()
-
-    display = Display(-1 if session.args.quiet else 0)
-    try:
+    with session.display() as display:
         metrics = evaluate_run(folder, session.args.split, plugins, display.progress)
-    finally:
-        display.close()
     if session.json:
         emit_json({"run": session.args.run, "split": session.args.split, "metrics": metrics})
     else:
@@ -241,20 +164,13 @@ def _predict(session: Session) -> int:
     from trainkit.predictions import check_out, write_predictions
 
     check_out(session.args.out)
-    from trainkit.display import Display
-
     if holds_ensemble(folder):
         from trainkit.ensemble.inference import predict_ensemble as predict_run
     else:
         from trainkit.finished import predict_run
 
-    session.imported()
-
-    display = Display(-1 if session.args.quiet else 0)
-    try:
+    with session.display() as display:
         arrays = predict_run(folder, session.args.split, plugins, display.progress)
-    finally:
-        display.close()
     write_predictions(arrays, session.args.run, session.args.split, session.args.out, session.json)
     return 0
 
@@ -262,22 +178,16 @@ def _predict(session: Session) -> int:
 def _export(session: Session) -> int:
     args = session.args
     folder, plugins = _folder_to_measure(args.run), session.plugins(whole=False)
-    from trainkit.display import Display
     from trainkit.export.command import check_batch, check_out, export, show_exported
 
     batch, out = check_batch(args.batch), check_out(args.out)
-    session.imported()
-
-    display = Display(-1 if args.quiet else 0)
-    try:
+    with session.display() as display:
         made = export(
             *(folder, out, batch, plugins),
             is_ensemble=holds_ensemble(folder),
             progress=display.progress,
-            say=lambda text: None if args.quiet else say(text),
+            say=session.show,
         )
-    finally:
-        display.close()
     show_exported(args.run, made, session.json)
     return 0
 
@@ -308,78 +218,9 @@ def _report(session: Session) -> int:
         from trainkit.search.table import show_study as show
 
     session.imported()
-    show(folder, plugins, args.top, session.json, lambda text: None if args.quiet else say(f"note: {text}"))
+    show(folder, plugins, args.top, session.json, lambda text: session.show(f"note: {text}"))
     if not session.json and (folder / STUDY_LOG).is_file() and holds_ensemble(folder / STUDY_ENSEMBLE):
         emit(f"\nits ensemble: trainkit report {folder / STUDY_ENSEMBLE}")
-    return 0
-
-
-# ------------------------------------------------------------ recipes that travel
-
-
-def _pack(session: Session) -> int:
-    args = session.args
-    recipe = session.recipe()
-    sources, overrides = split_words(args.words)
-    from trainkit.pack import look_at_data, out_file, write_pack
-    from trainkit.recipe.packed import PackedData
-
-    out, data = out_file(args.out, sources[0]), PackedData()
-    if not args.no_data:
-        from trainkit.display import Display
-
-        session.imported()
-        display = Display(-1 if args.quiet else 0)
-        try:
-            data = look_at_data(recipe, display.progress)
-        finally:
-            display.close()
-    write_pack(recipe, overrides, data, out, session.json, args.quiet)
-    return 0
-
-
-def _diff(session: Session) -> int:
-    from trainkit.diff import diff
-
-    words = session.args.words
-    if len(words) != 2:
-        raise usage_error(f"diff takes two recipes, packs or folders, got: {', '.join(words) or 'none'}")
-    if session.json and session.args.markdown:
-        raise usage_error("diff writes --json or --markdown, not both")
-    found = diff(words[0], words[1], session.plugins(whole=False))
-    if session.json:
-        emit_json(found.as_dict())
-    else:
-        emit("\n".join(found.markdown() if session.args.markdown else found.lines()))
-    return 0
-
-
-# ------------------------------------------------------------ a recipe timed
-
-
-def _bench(session: Session) -> int:
-    from trainkit.bench import CHANGES, bench
-    from trainkit.signals import Signals
-
-    args = session.args
-    for option, least in (("updates", 0), ("rounds", 1)):
-        if (given := getattr(args, option)) < least:
-            raise usage_error(f"--{option} {given}: write a whole number, at least 1")
-    with Signals(session.whole_process) as signals, signals.at_once("while it measured; nothing was written"):
-        recipe = session.recipe(CHANGES)
-        from trainkit.display import Display
-
-        session.imported()
-
-        display = Display(-1 if args.quiet else 0)
-        try:
-            found = bench(recipe, args.p, args.without, args.updates, args.rounds, display.progress)
-        finally:
-            display.close()
-    if session.json:
-        emit_json(found.as_dict())
-    else:
-        emit("\n".join(found.lines()))
     return 0
 
 
@@ -389,13 +230,7 @@ ACTS: Mapping[str, Callable[[Session], int]] = {
     "docs": _docs,
     "hooks": _hooks,
     "plugins": _plugins,
-    "new-recipe": _new_recipe,
-    "lock": _lock,
-    "migrate": _migrate,
     "schema": _schema,
-    "pack": _pack,
-    "diff": _diff,
-    "bench": _bench,
     "new-plugin": _new_plugin,
     "doctor": _doctor,
     "import-weights": _import_weights,
