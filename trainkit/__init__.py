@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from trainkit.space import Limit as Limit
     from trainkit.space import Point as Point
     from trainkit.space import Space as Space
+    from trainkit.thinned import Thinned as Thinned
     from trainkit.trial import Objective as Objective
     from trainkit.trial import Order as Order
     from trainkit.trial import Record as Record
@@ -162,6 +163,7 @@ _MODULES = {
     ),
     "signals": ("Stopper",),
     "space": ("Dimension", "Limit", "Point", "Space"),
+    "thinned": ("Thinned",),
     "trial": ("Objective", "Order", "Record", "Rung", "Searcher", "Study", "Trial"),
     "trial_run": ("Datasets", "open_plugins", "run_job"),
     "work": ("Executor", "Job", "Measured", "Outcome", "Site"),
@@ -237,6 +239,7 @@ __all__ = [
     "StepResult",
     "Stopper",
     "Study",
+    "Thinned",
     "Together",
     "TrainkitError",
     "Trial",

@@ -112,6 +112,7 @@ _SPLITS = ("train", "val", "test")
 STUDY_LOG = "study.jsonl"  # the folder that has it holds a study
 STUDY_ENSEMBLE = "ensemble"  # in a study: the folder of the ensemble of its trials
 ENSEMBLE = "ensemble.json"  # the folder that has it holds an ensemble that predicts
+REPEATS = "repeats.json"  # the folder that has it holds runs of one recipe: {"over": "seed", "runs": ["seed-17", ...]}
 
 
 def help_text() -> str:

@@ -1,7 +1,8 @@
 """The command line: one command from its words to its exit code.
 
 Verbs that train are in `trainkit.training`, those that look at recipes or carry them elsewhere in
-`trainkit.recipe_verbs`, the others in `trainkit.verbs`. Each imports what it needs.
+`trainkit.recipe_verbs`, those on folders of runs in `trainkit.run_verbs`, the others in `trainkit.verbs`. Each imports
+what it needs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _OF_RECIPES = (
     *("validate", "fill", "preview", "verify-resume", "bench"),
     *("new-recipe", "lock", "migrate", "pack", "diff"),
 )
+_ON_RUNS = ("report", "ensemble", "evaluate", "predict", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,6 +116,8 @@ class Session:
             from trainkit.training import ACTS
         elif verb in _OF_RECIPES:
             from trainkit.recipe_verbs import ACTS
+        elif verb in _ON_RUNS:
+            from trainkit.run_verbs import ACTS
         else:
             from trainkit.verbs import ACTS
         return ACTS[verb](self)

@@ -8,17 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainkit.arguments import STUDY_LOG, holds_ensemble
 from trainkit.diff_table import Change, Diff, Part
-from trainkit.errors import RecipeError, UsageError
-from trainkit.files import Unfit
-from trainkit.forms import object_in
+from trainkit.errors import RecipeError
 from trainkit.manager import Plugins
-from trainkit.recipe import Recipe, load_recipe, parse_toml, toml_key
-from trainkit.rundir import check_links, read_text
+from trainkit.recipe import Recipe, load_recipe, toml_key
+from trainkit.results import read_result
 from trainkit.trial_results import results_of
 
-MAX_DEPTH = 16  # of the tables and lists in a file of a run folder, which may be a stranger's
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _ASIDE = ("command", "seed")  # of an environment: what the user typed, and what the recipe says
 
@@ -142,49 +138,16 @@ def _by_name(requires: Any) -> dict[str, str]:
 
 
 def _folder(name: str, plugins: Plugins) -> Side:
-    folder = Path(name)
-    file = folder / "recipe.toml"
-    if not file.is_file():
-        raise UsageError(f"{name}: it holds no run, study or ensemble (there is no {file}); name one that 'run' made")
-    check_links(folder)
-    kind = "study" if (folder / STUDY_LOG).is_file() else "ensemble" if holds_ensemble(folder) else "run"
-    notes: list[str] = []
+    found = read_result(Path(name))
+    notes = list(found.notes)
     try:
-        recipe = load_recipe(file, [], plugins)
+        recipe = load_recipe(found.folder / "recipe.toml", [], plugins)
         tables: Mapping[str, Any] = recipe.tables
     except RecipeError as error:
-        tables = parse_toml(_text(file), str(file))
+        tables = found.tables
         why = error.problems[0].message.splitlines()[0]
         notes.append(f"its recipe is compared as it stands there, since it cannot be checked here: {why}")
-    environment = _object(folder / "environment.json", notes)
-    known = {key: value for key, value in environment.items() if key not in _ASIDE}
+    known = {key: value for key, value in found.environment.items() if key not in _ASIDE}
     requires = _by_name(tables.get("requires"))
-    report = _object(folder / "report.json", notes)
-    return Side(name, kind, tables, {**known, "requires": requires}, results_of(kind, report) or None, notes)
-
-
-def _text(file: Path) -> str:
-    try:
-        return read_text(file)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: cannot be read: {error}") from error
-
-
-def _object(file: Path, notes: list[str]) -> dict[str, Any]:
-    """What a JSON file of a run folder holds; nothing where there is none, as while a run goes on."""
-    if not file.exists():
-        return {}
-    try:
-        found = object_in(read_text(file).encode())
-        if _deeper(found, MAX_DEPTH):
-            raise Unfit(f"it is nested more than {MAX_DEPTH} deep")
-        return found
-    except (OSError, ValueError, Unfit) as error:
-        notes.append(f"{file.name} cannot be read: {error}")
-        return {}
-
-
-def _deeper(value: Any, depth: int) -> bool:
-    """Whether a value is nested deeper."""
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth < 0 or any(_deeper(item, depth - 1) for item in inside if isinstance(item, dict | list))
+    result = results_of(found.kind, found.report) or None
+    return Side(name, found.kind, tables, {**known, "requires": requires}, result, notes)

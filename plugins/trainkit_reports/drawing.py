@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainkit import Report, Run, hookimpl
+from trainkit import Report, Run, Thinned, hookimpl
 from trainkit_reports.paper import page as new_page
 from trainkit_reports.paper import plain
 
 MOST_PANELS = 4  # loss and three metrics; more would be too small to read
-MOST_BUNCHES = 2048  # more points than the picture has columns
-Point = tuple[float, float]
 COLOURS = {"train": "tab:blue", "val": "tab:orange"}
 
 
@@ -24,44 +22,6 @@ class Curves:
     def trainkit_run_end(self, run: Run, report: Report) -> None:
         if run.history:
             draw(run.history, list(run.metrics), run.folder / "curves.png", run.folder.name)
-
-
-class Curve:
-    """Points of a curve, thinned out once there are more than a picture can show.
-
-    Neighbours are put together, as many as it takes; of each such bunch the lowest and the highest stay, so that no
-    spike is lost. Up to `MOST_BUNCHES` points stay as they are.
-    """
-
-    def __init__(self) -> None:
-        self.last = 0.0
-        self._bunches: list[list[Point]] = []  # the lowest and the highest of each; one where they are the same
-        self._size = 1
-        self._in_last = 0
-
-    def add(self, x: float, y: float) -> None:
-        """Take in the next point."""
-        self.last = y
-        if self._bunches and self._in_last < self._size:
-            self._bunches[-1] = _extremes([*self._bunches[-1], (x, y)])
-            self._in_last += 1
-            return
-        if len(self._bunches) == MOST_BUNCHES:
-            pairs = zip(self._bunches[::2], self._bunches[1::2], strict=True)
-            self._bunches = [_extremes(one + other) for one, other in pairs]
-            self._size *= 2
-        self._bunches.append([(x, y)])
-        self._in_last = 1
-
-    @property
-    def points(self) -> list[Point]:
-        """What is to be drawn, from left to right."""
-        return [point for bunch in self._bunches for point in bunch]
-
-
-def _extremes(points: list[Point]) -> list[Point]:
-    low, high = min(points, key=lambda point: point[1]), max(points, key=lambda point: point[1])
-    return sorted({low, high})
 
 
 def draw(history: Iterable[Mapping[str, Any]], metrics: Sequence[str], path: Path, title: str) -> None:
@@ -76,8 +36,8 @@ def draw(history: Iterable[Mapping[str, Any]], metrics: Sequence[str], path: Pat
     import matplotlib
 
     figures = ["loss", *metrics][:MOST_PANELS]
-    curves: defaultdict[tuple[str, str], Curve] = defaultdict(Curve)  # by split and figure
-    rates: defaultdict[str, Curve] = defaultdict(Curve)
+    curves: defaultdict[tuple[str, str], Thinned] = defaultdict(Thinned)  # by split and figure
+    rates: defaultdict[str, Thinned] = defaultdict(Thinned)
     for line in history:
         for figure in figures:
             if (value := line.get(figure)) is not None:
@@ -93,8 +53,8 @@ def draw(history: Iterable[Mapping[str, Any]], metrics: Sequence[str], path: Pat
 
 def _draw(
     figures: Sequence[str],
-    curves: Mapping[tuple[str, str], Curve],
-    rates: Mapping[str, Curve],
+    curves: Mapping[tuple[str, str], Thinned],
+    rates: Mapping[str, Thinned],
     path: Path,
     title: str,
 ) -> None:
@@ -109,7 +69,7 @@ def _draw(
                 marker = "o" if len(points) < 60 else None
                 axes.plot(*zip(*points, strict=True), color=colour, label=split, marker=marker, markersize=3)
         if "test" in drawn:
-            value = drawn["test"].last
+            value = drawn["test"].last[-1]
             axes.axhline(value, color="tab:green", linestyle=":", label=f"test {value:.4g}")
         heights = [y for curve in drawn.values() for _, y in curve.points]
         if figure == "loss" and heights and min(heights) > 0 and max(heights) > 20 * min(heights):
@@ -123,8 +83,8 @@ def _draw(
     page.savefig(path, dpi=110)
 
 
-def _learning_rate(axes: Any, rates: Mapping[str, Curve]) -> None:
-    drawn: list[list[Point]] = []
+def _learning_rate(axes: Any, rates: Mapping[str, Thinned]) -> None:
+    drawn: list[Any] = []
     for label in sorted(rates):
         points = rates[label].points
         if points not in drawn:  # groups that share one rate are one curve

@@ -5,12 +5,13 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainkit_reports import drawing
-from trainkit_reports.drawing import MOST_BUNCHES, Curve, draw
+from trainkit import Thinned
+from trainkit.thinned import MOST_BUNCHES
+from trainkit_reports.drawing import draw
 
 
-def curve_of(heights: list[float]) -> Curve:
-    curve = Curve()
+def curve_of(heights: list[float], most: int = MOST_BUNCHES) -> Thinned:
+    curve = Thinned(most)
     for x, y in enumerate(heights):
         curve.add(x, y)
     return curve
@@ -35,17 +36,12 @@ def test_a_million_points_are_thinned_out_and_no_spike_is_lost():
 @settings(deadline=None, max_examples=50)
 @given(heights=st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=100))
 def test_lowest_and_highest_stay_whatever_comes(heights):
-    before = drawing.MOST_BUNCHES
-    drawing.MOST_BUNCHES = 4
-    try:
-        curve = curve_of(heights)
-        drawn = [y for _, y in curve.points]
-        assert (min(drawn), max(drawn)) == (min(heights), max(heights))
-        assert len(drawn) <= 8
-        assert curve.last == heights[-1]
-        assert {(x, y) for x, y in curve.points} <= set(enumerate(heights))
-    finally:
-        drawing.MOST_BUNCHES = before
+    curve = curve_of(heights, most=4)
+    drawn = [y for _, y in curve.points]
+    assert (min(drawn), max(drawn)) == (min(heights), max(heights))
+    assert len(drawn) <= 8
+    assert curve.last == (len(heights) - 1, heights[-1])
+    assert {(x, y) for x, y in curve.points} <= set(enumerate(heights))
 
 
 def test_lines_are_gone_through_once_and_figures_that_are_not_there_left_out(tmp_path):

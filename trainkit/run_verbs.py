@@ -1,0 +1,116 @@
+"""Verbs on the folders of runs, studies and ensembles.
+
+As in `trainkit.cli`, each imports what it needs, so that none waits for what another needs.
+"""
+
+from __future__ import annotations
+
+from trainkit.arguments import STUDY_ENSEMBLE, STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
+from trainkit.console import emit, emit_json
+
+TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from trainkit.cli import Session
+
+
+def _folder_to_measure(text: str) -> Path:
+    """The run or ensemble folder that a word names; of a study, the run folder of its winner."""
+    folder = run_folder(text)
+    if not (folder / STUDY_LOG).is_file():
+        return folder
+    from trainkit.search.ending import winner_folder
+
+    return winner_folder(folder)
+
+
+def _evaluate(session: Session) -> int:
+    folder, plugins = _folder_to_measure(session.args.run), session.plugins(whole=False)
+    if holds_ensemble(folder):
+        from trainkit.ensemble.inference import evaluate_ensemble as evaluate_run
+    else:
+        from trainkit.finished import evaluate_run
+
+    with session.display() as display:
+        metrics = evaluate_run(folder, session.args.split, plugins, display.progress)
+    if session.json:
+        emit_json({"run": session.args.run, "split": session.args.split, "metrics": metrics})
+    else:
+        emit("\n".join(f"{session.args.split}.{name} {value:.6g}" for name, value in metrics.items()))
+    return 0
+
+
+def _predict(session: Session) -> int:
+    folder, plugins = _folder_to_measure(session.args.run), session.plugins(whole=False)
+    from trainkit.predictions import check_out, write_predictions
+
+    check_out(session.args.out)
+    if holds_ensemble(folder):
+        from trainkit.ensemble.inference import predict_ensemble as predict_run
+    else:
+        from trainkit.finished import predict_run
+
+    with session.display() as display:
+        arrays = predict_run(folder, session.args.split, plugins, display.progress)
+    write_predictions(arrays, session.args.run, session.args.split, session.args.out, session.json)
+    return 0
+
+
+def _export(session: Session) -> int:
+    args = session.args
+    folder, plugins = _folder_to_measure(args.run), session.plugins(whole=False)
+    from trainkit.export.command import check_batch, check_out, export, show_exported
+
+    batch, out = check_batch(args.batch), check_out(args.out)
+    with session.display() as display:
+        made = export(
+            *(folder, out, batch, plugins),
+            is_ensemble=holds_ensemble(folder),
+            progress=display.progress,
+            say=session.show,
+        )
+    show_exported(args.run, made, session.json)
+    return 0
+
+
+def _ensemble(session: Session) -> int:
+    from trainkit.signals import Signals
+
+    runs, settings = split_words(session.args.words)
+    if not runs:
+        raise usage_error("ensemble takes one run folder or more, and any number of key=value")
+    with Signals(session.whole_process) as signals:
+        with signals.at_once(importing=True):
+            folders, plugins = [run_folder(text) for text in runs], session.plugins(whole=False)
+            from trainkit.ensemble.given import ensemble_of_runs
+
+            session.imported()
+        return ensemble_of_runs(folders, settings, plugins, session.args, signals, session.command)
+
+
+def _report(session: Session) -> int:
+    args = session.args
+    if args.top < 1:
+        raise usage_error(f"--top {args.top}: write a whole number, at least 1")
+    folder, plugins = run_folder(args.study), session.plugins(whole=False)
+    if holds_ensemble(folder):
+        from trainkit.ensemble.table import show_ensemble as show
+    else:
+        from trainkit.search.table import show_study as show
+
+    session.imported()
+    show(folder, plugins, args.top, session.json, lambda text: session.show(f"note: {text}"))
+    if not session.json and (folder / STUDY_LOG).is_file() and holds_ensemble(folder / STUDY_ENSEMBLE):
+        emit(f"\nits ensemble: trainkit report {folder / STUDY_ENSEMBLE}")
+    return 0
+
+
+ACTS: Mapping[str, Callable[[Session], int]] = {
+    "report": _report,
+    "ensemble": _ensemble,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "export": _export,
+}
