@@ -22,6 +22,7 @@ from trainkit.page.blocks import (
     Text,
     Timeline,
 )
+from trainkit.page.render import render
 
 __all__ = [
     "Bars",
@@ -42,4 +43,5 @@ __all__ = [
     "Table",
     "Text",
     "Timeline",
+    "render",
 ]
