@@ -1,1 +1,58 @@
-// scatter
+// Points in a plane, by group.
+
+const REACH = 30; // CSS pixels within which a point is hovered over
+
+class ScatterFigure extends Plane {
+  constructor(host, figure) {
+    super(host, figure.title, { height: 320 });
+    this.figure = figure;
+    const keys = legend(figure.points.map(([, , , group]) => [group, "points"]));
+    if (keys) host.append(keys);
+    if (figure.one_in > 1) host.append(make("p", { class: "small" }, `Shown: every ${figure.one_in}th point.`));
+  }
+
+  view(zoom) {
+    const { figure } = this;
+    this.points = figure.points.filter(([x, y, , group]) => fits(x, y) && x !== null && y !== null && !own.hidden.has(group))
+      .filter(([x, y]) => !(figure.logX && x <= 0) && !(figure.logY && y <= 0));
+    return { x: this.side(0, figure.logX, figure.ticksX, figure.x, zoom.x), y: this.side(1, figure.logY, figure.ticksY, figure.y, zoom.y) };
+  }
+
+  side(number, log, named, label, range) {
+    const values = [...this.points.map((point) => point[number]), ...named.map(([at]) => at)];
+    const side = around(values, log, 0.06);
+    if (named.length) Object.assign(side, { lo: side.lo - 0.3, hi: side.hi + 0.3, ticks: named });
+    return { ...zoomed(side, range), label };
+  }
+
+  paint(layer, sx, sy) {
+    const joined = this.figure.path ? data.names.indexOf(this.figure.path) : -1;
+    const on = this.points.filter(([, , , group]) => joined >= 0 && group === joined);
+    if (on.length) layer.append(painted(shape("path", { class: "line", d: path(on.map(([x]) => x), on.map(([, y]) => y), sx, sy) }), joined));
+    for (const [x, y, , group] of this.points) {
+      layer.append(painted(shape("circle", { class: "point", cx: sx.at(x).toFixed(1), cy: sy.at(y).toFixed(1), r: group === joined && group >= 0 ? 5 : 4 }), group < 0 ? 0 : group));
+    }
+  }
+
+  near(px, py, sx, sy) {
+    let best = null;
+    for (const [x, y, text, group] of this.points) {
+      const place = [sx.at(x), sy.at(y)];
+      const far = this.cursor === null ? Math.hypot(place[0] - px, place[1] - py) : Math.abs(place[0] - px);
+      if (far < (best?.far ?? (this.cursor === null ? REACH : Infinity))) best = { far, place, x, y, text, group };
+    }
+    if (!best) return null;
+    const { figure } = this;
+    const named = (ticks, value) => ticks.find(([at]) => Math.abs(at - value) < 0.5)?.[1] ?? short(value);
+    const rows = [{ text: figure.x || "x", value: named(figure.ticksX, best.x) }, { text: figure.y || "y", value: named(figure.ticksY, best.y) }];
+    const marks = [shape("circle", { class: "ring", cx: best.place[0], cy: best.place[1], r: 8 })];
+    return { title: best.text || (best.group >= 0 ? data.names[best.group] : ""), rows, marks };
+  }
+
+  step(sign) { // from point to point, from left to right
+    const places = this.points.map(([x]) => this.sx.at(x)).sort((one, other) => one - other);
+    const at = this.cursor ?? (sign > 0 ? -Infinity : Infinity);
+    const next = sign > 0 ? places.find((place) => place > at + 0.01) : places.findLast((place) => place < at - 0.01);
+    this.cursor = next ?? this.cursor;
+  }
+}
