@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 # In the order of a user's day; `--help` and docs/command-line.md show the same.
 VERBS = {
-    "run": ("RECIPE [key=value ...]", "train, search or make an ensemble as the recipe says; a bare recipe means run"),
+    "run": (
+        "RECIPE [key=value ...] [--seeds N] [--folds N]",
+        "train, search or make an ensemble as the recipe says; a bare recipe means run",
+    ),
     "validate": ("RECIPE ... [key=value ...]", "find every problem of recipes, run nothing"),
     "fill": ("RECIPE [key=value ...]", "print the recipe with all defaults, as TOML"),
     "preview": (
@@ -49,7 +52,14 @@ VERBS = {
     "migrate": ("RECIPE [--write]", "show what the newest format changes in an older recipe, or write it so"),
     "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
     "diff": ("A B [--markdown]", "what differs between two recipes, packs, runs, studies or ensembles"),
-    "report": ("STUDY [--top N]", "show what a search or ensemble has come to; a search also while it runs"),
+    "compare": (
+        "RUN ... [--plot FILE] [--html FILE] [--require FIGURE>=NUMBER]",
+        "runs beside each other: tables, a figure, a page, and whether differences are real",
+    ),
+    "report": (
+        "RUN [--html FILE] [--watch]",
+        "show what a run, search or ensemble has come to, in words or as a page; also while it goes on",
+    ),
     "ensemble": (
         "RUN ... [--use NAME] [key=value ...] [--out DIR]",
         "make one model of finished runs, of checkpoints, or of the trials of a search",
@@ -66,6 +76,9 @@ VERBS = {
 }
 OPTIONS = {
     "--run-dir DIR": "(run) the run folder; default: a new one under TRAINKIT_RUNS, else under runs",
+    "--seeds N": "(run) the same with N seeds, counted on from the recipe's, or with those of a list: 3,7,11",
+    "--folds N": "(run) the same N times, each time with another part of the samples held out; with --seeds every pair",
+    "--executor NAME": "(run) where the runs of --seeds and --folds are trained; default: as if each were made alone",
     "--resume": "(run) continue the run in --run-dir; where there is none, begin it",
     "--fresh": "(run) begin anew in --run-dir; the run that it holds is kept aside, in .old-1",
     "--extend TIME": "(resume) make the run longer by 20ep, or 0.5dur: half as long again; schedules keep their plan",
@@ -73,12 +86,14 @@ OPTIONS = {
     "--smoke": "(run) two updates, one evaluation, one save and load, in seconds",
     "--profile": "(run, resume) show afterwards where the time of an update went",
     "--at TIMES": "(preview) times to show, such as 0,137,2ep,0.5dur; a bare number counts updates",
-    "--plot FILE": "(preview) draw the values over the whole run: .png, .svg or .pdf",
+    "--plot FILE": "(preview, compare) draw the values over the whole run: .png, .svg or .pdf",
     "--metrics FILE": "(preview) play the figures of a metrics.jsonl, or of JSON, through the reactions",
     "--updates N": "(verify-resume, bench) length of the trial, or of a round; default: a dozen, or about a second",
     "--rounds R": "(bench) how often each contender is timed; default: 7",
     "--use NAME": "(ensemble) the ensembler; default: greedy; key=value are its settings",
     "--out DIR": "(ensemble) the ensemble folder; default: a new one under TRAINKIT_RUNS, else under runs",
+    "--html FILE": "(report, compare) write a page that opens in any browser, without a network",
+    "--watch": "(report) make the page anew while the run goes on; without --html it is report.html in its folder",
     "--top N": "(report) how many of the best trials, or members, are listed; default: 10",
     "--plugins": "(list) the installed plugins, their kinds of component, and their state, as `plugins` does",
     "--source": "(describe) print the code of the factory instead",
@@ -89,7 +104,10 @@ OPTIONS = {
     "--write": "(migrate) write the file in the newest format; comments stay",
     "--origin": "(fill) show where each value comes from instead",
     "--no-data": "(pack) do not look at the data: nobody is told later that it is other data",
-    "--markdown": "(diff) write the tables as Markdown",
+    "--by AXIS": "(compare) what curves are drawn against: epoch (the default), step or time",
+    "--metric NAME": "(compare) a figure to show, such as val.accuracy; may be repeated; default: those of validation",
+    "--require TEXT": '(compare) such as "val.accuracy>=0.98": else the exit code is 1; may be repeated',
+    "--markdown": "(diff, compare) write the tables as Markdown",
     "--batch SIZE": "(export) samples of each call; default: dynamic, any number",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
     "--kind KIND": "(new-plugin) what its component is, such as schedule; `trainkit list` shows every kind",
@@ -104,8 +122,23 @@ OPTIONS = {
     "-h, --help": "show this text, or with a verb what it takes",
 }
 _TAKES_VALUE = (
+    *("--by", "--metric", "--require"),
+    *("--seeds", "--folds", "--executor"),
     *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
-    *("--trace", "--at", "--plot", "--metrics", "--split", "--out", "--key", "--use", "--batch", "--kind", "--from"),
+    *(
+        "--trace",
+        "--at",
+        "--plot",
+        "--metrics",
+        "--split",
+        "--out",
+        "--html",
+        "--key",
+        "--use",
+        "--batch",
+        "--kind",
+        "--from",
+    ),
 )
 LOCKABLE = ("run", "validate", "fill", "preview", "verify-resume", "bench")
 _SPLITS = ("train", "val", "test")
@@ -155,6 +188,9 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("--locked", action="store_true", help=_help("--locked"))
     if verb == "run":
         parser.add_argument("--run-dir", metavar="DIR", help=_help("--run-dir DIR"))
+        parser.add_argument("--seeds", metavar="N", help=_help("--seeds N"))
+        parser.add_argument("--folds", metavar="N", help=_help("--folds N"))
+        parser.add_argument("--executor", metavar="NAME", help=_help("--executor NAME"))
         parser.add_argument("--resume", action="store_true", help=_help("--resume"))
         parser.add_argument("--fresh", action="store_true", help=_help("--fresh"))
         parser.add_argument("--smoke", action="store_true", help=_help("--smoke"))
@@ -174,6 +210,14 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("--no-data", action="store_true", help=_help("--no-data"))
     elif verb == "diff":
         parser.add_argument("words", nargs="*", metavar="A B", help="recipes, packs; run, study or ensemble folders")
+        parser.add_argument("--markdown", action="store_true", help=_help("--markdown"))
+    elif verb == "compare":
+        parser.add_argument("runs", nargs="*", metavar="RUN", help="run, study or ensemble folders")
+        parser.add_argument("--by", choices=("epoch", "step", "time"), default="epoch", help=_help("--by AXIS"))
+        parser.add_argument("--metric", action="append", default=[], metavar="NAME", help=_help("--metric NAME"))
+        parser.add_argument("--require", action="append", default=[], metavar="TEXT", help=_help("--require TEXT"))
+        parser.add_argument("--plot", metavar="FILE", help="draw the figure: .png, .svg or .pdf")
+        parser.add_argument("--html", metavar="FILE", help=_help("--html FILE"))
         parser.add_argument("--markdown", action="store_true", help=_help("--markdown"))
     elif verb == "preview":
         parser.add_argument("--at", metavar="TIMES", help=_help("--at TIMES"))
@@ -200,7 +244,12 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("recipe", metavar="RECIPE", help="recipe file, or package:name")
         parser.add_argument("--write", action="store_true", help=_help("--write"))
     elif verb == "report":
-        parser.add_argument("study", metavar="STUDY", help="study or ensemble folder")
+        parser.add_argument("run", metavar="RUN", help="run, study or ensemble folder")
+        parser.add_argument("--html", metavar="FILE", help=_help("--html FILE"))
+        parser.add_argument("--watch", action="store_true", help=_help("--watch"))
+        parser.add_argument(
+            "--split", choices=_SPLITS, help="of a run: whose predictions are shown; default on a page: val"
+        )
         parser.add_argument("--top", type=int, default=10, metavar="N", help=_help("--top N"))
     elif verb == "ensemble":
         parser.add_argument(

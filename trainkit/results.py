@@ -126,12 +126,17 @@ def lines_of(folder: Path) -> Iterator[Mapping[str, Any]]:
         return
     with os.fdopen(number, encoding="utf-8", errors="replace") as file:
         while text := file.readline(_LONGEST_LINE):
-            try:
-                line = json.loads(text) if text.endswith("\n") else None
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(line, dict) and _is_line(line):
+            if (line := line_in(text)) is not None:
                 yield line
+
+
+def line_in(text: str) -> Mapping[str, Any] | None:
+    """What a line of ``metrics.jsonl`` holds; ``None`` if it is not whole, or of no form that runs write."""
+    try:
+        line = json.loads(text) if text.endswith("\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and _is_line(line) else None
 
 
 def _is_line(line: Mapping[str, Any]) -> bool:
@@ -154,8 +159,13 @@ def curves_of(lines: Iterable[Mapping[str, Any]], most: int = 2048) -> dict[str,
     """
     found: defaultdict[str, Thinned] = defaultdict(lambda: Thinned(most))
     for line in lines:
-        for key, value in line.items():
-            if key not in AXES and key != "split" and _is_number(value):
-                name = key if "/" in key else f"{line['split']}.{key}"
-                found[name].add(*(float(line[axis]) for axis in AXES), float(value))
+        for name, value in values_in(line):
+            found[name].add(*(float(line[axis]) for axis in AXES), value)
     return dict(found)
+
+
+def values_in(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What a line measured, by the names that `curves_of` gives; what is not finite is left out."""
+    for key, value in line.items():
+        if key not in AXES and key != "split" and _is_number(value):
+            yield key if "/" in key else f"{line['split']}.{key}", float(value)

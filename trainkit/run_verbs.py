@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainkit.cli import Session
+    from trainkit.manager import Plugins
 
 
 def _folder_to_measure(text: str) -> Path:
@@ -94,7 +95,21 @@ def _report(session: Session) -> int:
     args = session.args
     if args.top < 1:
         raise usage_error(f"--top {args.top}: write a whole number, at least 1")
-    folder, plugins = run_folder(args.study), session.plugins(whole=False)
+    folder = run_folder(args.run)
+    from trainkit.report.command import check_page
+    from trainkit.results import kind_of
+
+    check_page(args.html)
+    kind = kind_of(folder)
+    if kind == "repeats":
+        raise usage_error(f"{args.run}: it holds several runs of one recipe: trainkit compare {args.run} shows them")
+    plugins = session.plugins(whole=False)
+    if kind == "run":
+        return _report_run(session, folder, plugins)
+    if args.split:
+        raise usage_error(
+            f"--split {args.split} is for runs, and {args.run} holds {'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+        )
     if holds_ensemble(folder):
         from trainkit.ensemble.table import show_ensemble as show
     else:
@@ -107,7 +122,36 @@ def _report(session: Session) -> int:
     return 0
 
 
+def _report_run(session: Session, folder: Path, plugins: Plugins) -> int:
+    from trainkit.report.command import report_run
+    from trainkit.report.watch import make_way, watch
+
+    args = session.args
+    if args.watch and session.whole_process:
+        make_way()
+    with session.display() as display:
+        report_run(
+            folder,
+            plugins,
+            name=args.run,
+            html=args.html,
+            split=args.split,
+            live=watch if args.watch else None,
+            progress=display.progress,
+            as_json=session.json,
+            say=session.show,
+        )
+    return 0
+
+
+def _compare(session: Session) -> int:
+    from trainkit.compare.command import compare
+
+    return compare(session.args.runs, session.args, session.plugins(whole=False), session.show)
+
+
 ACTS: Mapping[str, Callable[[Session], int]] = {
+    "compare": _compare,
     "report": _report,
     "ensemble": _ensemble,
     "evaluate": _evaluate,

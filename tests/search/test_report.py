@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 from tests.search.conftest import Searching
 from trainkit.cli import main
+from trainkit.errors import UsageError
+from trainkit.manager import Plugins
 from trainkit.search.log import NAME
 from trainkit.search.naming import point_text, short_names, value_text
-from trainkit.search.table import rows
+from trainkit.search.table import rows, show_study
 from trainkit.space import Dimension, Space
 from trainkit.trial import Objective, Record, Study, Trial
 
@@ -196,8 +198,8 @@ def test_findings_that_nobody_wrote_are_found_out_anew(
 
 
 def test_what_is_no_study_is_said(searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["report", str(searched / "trials/0000/run-0")]) == 2
-    assert "not single runs" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="no study"):
+        show_study(searched / "trials/0000/run-0", Plugins(), 10, False, print)
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert main(["report", str(searched), "--top", "0"]) == 2
     assert "--top 0" in capsys.readouterr().err

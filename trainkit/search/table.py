@@ -55,9 +55,7 @@ def show_study(folder: Path, plugins: Plugins, top: int, as_json: bool, say: Cal
         MachineError: if its log cannot be read.
     """
     if not is_study(folder):
-        raise UsageError(
-            f"{folder}: no study (no study.jsonl); report shows what a search has come to, not single runs"
-        )
+        raise UsageError(f"{folder}: no study (no study.jsonl)")
     ledger = read_ledger(folder)
     study, status, reason = ledger.study, *_status(folder, ledger)
     if not study.findings:

@@ -1,0 +1,1 @@
+"""Reports: what a run has come to, in words and as a page."""

@@ -1,0 +1,53 @@
+"""The report of a run that has just ended: written while its model is still there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainkit.report.run_page import RunPage
+from trainkit.rundir import write_atomically
+
+if TYPE_CHECKING:
+    from trainkit.run import Report, Run
+
+NAME = "report.html"
+
+
+def write_report(run: Run, report: Report, split: str | None = "auto") -> Path:
+    """Write ``report.html`` into the folder of a run that has ended: call it in ``trainkit_run_end``, when all is safe.
+
+    The model predicts a split once more, for what a report shows of it, unless the run failed or was interrupted.
+
+    Args:
+        run: the run.
+        report: how it ended.
+        split: the split that is looked at; ``auto``: validation, else test, else training; none of it if ``None``.
+
+    Returns:
+        The file.
+    """
+    from trainkit.report.look import look_at
+    from trainkit.report.open import split_of
+    from trainkit.signals import CutShort
+
+    sizes = run.feed.spec.sizes
+    split = split_of(sizes) if split == "auto" else split
+    look, why = None, ""
+    if report.status not in ("finished", "stopped"):
+        why = (
+            f"the run {report.status}: trainkit report {run.folder} --html FILE shows what its last checkpoint predicts"
+        )
+        why = why.replace("the run interrupted", "the run was interrupted")
+    elif split is not None and split not in sizes:
+        why = f"the data has no split '{split}'; it has {', '.join(sizes)}"
+    elif split is not None:
+        try:
+            look = look_at(run, split)
+        except CutShort:
+            why = f"a signal came: trainkit report {run.folder} --html FILE shows what the model predicts"
+    page = RunPage(run.folder, {name: metric.higher_is_better for name, metric in run.metrics.items()})
+    page.update()
+    file = run.folder / NAME
+    write_atomically(file, page.html(look, why), durable=False)
+    return file
