@@ -5,7 +5,15 @@ As in `trainkit.cli`, each imports what it needs; torch is imported when a run i
 
 from __future__ import annotations
 
-from trainkit.arguments import STUDY_ENSEMBLE, STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
+from trainkit.arguments import (
+    REPEATS,
+    STUDY_ENSEMBLE,
+    STUDY_LOG,
+    holds_ensemble,
+    run_folder,
+    split_words,
+    usage_error,
+)
 from trainkit.console import emit_json
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
@@ -31,6 +39,9 @@ def _run(session: Session) -> int:
         raise usage_error(f"--fresh begins a run anew, which {other} does not: name one of them")
     if session.args.resume and session.args.smoke:
         raise usage_error("--smoke leaves nothing behind that --resume could continue: name one of them")
+    several = session.args.seeds is not None or session.args.folds is not None
+    if session.args.executor is not None and not several:
+        raise usage_error("--executor says where the runs of --seeds and --folds are trained, and there is one run")
     from trainkit.signals import Signals
 
     with Signals(session.whole_process) as signals:
@@ -38,7 +49,9 @@ def _run(session: Session) -> int:
             recipe = session.recipe()
         folder = Path(session.args.run_dir) if session.args.run_dir else None
         if folder is not None and session.args.resume:
-            _check_kind(folder, recipe)
+            _check_kind(folder, recipe, several)
+        if several:
+            return _repeat(session, recipe, folder, session.args.resume, signals)
         return _train(session, recipe, folder, session.args.resume, signals)
 
 
@@ -53,14 +66,16 @@ def _resume(session: Session) -> int:
         with signals.at_once(importing=True):
             folder, plugins = run_folder(runs[0]), session.plugins(whole=False)
             folder = _study_of(folder) or folder  # the ensemble of a study goes on with it
-            if (what := _of_several_runs(folder)) is not None:
+            if repeated := (folder / REPEATS).is_file():
+                recipe = _recipe_of_repeats(session, folder, overrides, plugins)
+            elif (what := _of_several_runs(folder)) is not None:
                 recipe = _recipe_of_several_runs(session, folder, overrides, plugins, *what)
             else:
                 from trainkit.resuming import recipe_of
 
                 recipe = recipe_of(folder, overrides, plugins, session.args.extend or "", session.show)
             session.show_notes(recipe)
-        return _train(session, recipe, folder, True, signals)
+        return (_repeat if repeated else _train)(session, recipe, folder, True, signals)
 
 
 def _study_of(folder: Path) -> Path | None:
@@ -76,8 +91,19 @@ def _of_several_runs(folder: Path) -> tuple[str, str] | None:
     return ("an ensemble", "ensemble") if holds_ensemble(folder) else None
 
 
-def _check_kind(folder: Path, recipe: Recipe) -> None:
-    """Hold that a run does not go on where a study or an ensemble lies, nor an ensemble alone where it is a study's."""
+def _check_kind(folder: Path, recipe: Recipe, several: bool) -> None:
+    """Hold that a run does not go on where a study or an ensemble lies, nor an ensemble alone where it is a study's.
+
+    Nor does one run go on where several of one recipe lie, nor they where one lies.
+    """
+    if (folder / REPEATS).is_file() != several and (folder / "recipe.toml").is_file():
+        if several:
+            raise usage_error(
+                f"{folder}: it holds no runs of --seeds or --folds; name another folder, or leave them out"
+            )
+        raise usage_error(
+            f"{folder}: it holds several runs of one recipe; to go on with them: trainkit resume {folder}"
+        )
     if (study := _study_of(folder)) is not None:
         raise usage_error(f"{folder}: it holds the ensemble of a study, which goes on with it: trainkit resume {study}")
     what, table = _of_several_runs(folder) or ("", "")
@@ -97,6 +123,33 @@ def _recipe_of_several_runs(
     if table not in recipe.tables:
         raise usage_error(f"{folder / 'recipe.toml'}: it has no [{table}], and the folder holds {what}")
     return recipe
+
+
+def _recipe_of_repeats(session: Session, folder: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
+    from trainkit.recipe import load_recipe
+
+    file = folder / "recipe.toml"
+    if session.args.extend:
+        raise usage_error(
+            f"--extend is for a run; for more runs: trainkit run {file} --seeds N --run-dir {folder} --resume"
+        )
+    return load_recipe(file, overrides, plugins, show=session.show)
+
+
+def _repeat(session: Session, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:
+    assert session.loaded is not None
+    with signals.at_once(importing=True):
+        if recipe.pack is not None:
+            from trainkit.pack import begin
+            from trainkit.protocols import silent
+
+            begin(recipe, recipe.pack, silent, session.args.quiet)
+        from trainkit.repeats.command import first_of, repeat
+
+        session.imported()
+    if getattr(session.args, "smoke", False):
+        return _train(session, first_of(recipe, session.args), None, False, signals)
+    return repeat(recipe, session.loaded, folder, session.args, signals, session.command, resume)
 
 
 def _train(session: Session, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:

@@ -27,6 +27,8 @@ class Job:
         timeout: seconds that this job may take; 0 for no limit.
         accept_drift: whether a run goes on although versions or device have changed since it was saved.
         named: what messages call it where it is no trial, such as ``member 3``.
+        command: what made the run, for its ``environment.json``; ``""``: that it is a trial or member, and which.
+        test: whether the run is measured on the test samples at its end, as one that is made alone.
     """
 
     trial: int
@@ -40,6 +42,8 @@ class Job:
     timeout: float = 0.0
     accept_drift: bool = False
     named: str = ""
+    command: str = ""
+    test: bool = False
 
     @property
     def name(self) -> str:

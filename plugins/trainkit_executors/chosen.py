@@ -81,6 +81,8 @@ def choose(speed: LaneSpeed, available: int) -> tuple[str, str]:
     if gain > MARGIN and gain >= (available if pays else 1.0):
         return "lanes", f"{alone}, and {1e3 * speed.together:.3g} ms as one of {speed.lanes}"
     no_lanes = f"lanes cannot be: {speed.obstacle}" if speed.obstacle else f"{alone}, and lanes save too little"
+    if speed.lanes < 2 and not speed.obstacle:  # one at a time was asked for, or memory has room for no more
+        no_lanes = alone
     if speed.together:
         no_lanes = f"{alone}, and {1e3 * speed.together:.3g} ms as one of {speed.lanes}"
     if pays:

@@ -1,0 +1,69 @@
+"""The folder of the runs of one recipe: one writer, and the names of what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainkit.arguments import REPEATS
+from trainkit.aside import holds_a_run, put_aside
+from trainkit.errors import MachineError, UsageError
+from trainkit.files import links_out
+from trainkit.repeats.plan import Plan, plan_from
+from trainkit.rundir import read_text, write_atomically
+from trainkit.search.locked import REPORT, LockedFolder
+
+FILES = (REPEATS, "recipe.toml", "environment.json", REPORT)
+
+
+def read_plan(folder: Path) -> Plan:
+    """Which runs a folder holds, as its ``repeats.json`` says.
+
+    Raises:
+        UsageError: if it does not say.
+    """
+    file = folder / REPEATS
+    try:
+        return plan_from(read_text(file), str(file))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be read: {error}") from error
+
+
+class RepeatsFolder(LockedFolder):
+    """A locked folder of repeats: with ``fresh``, what it holds is put aside when others begin."""
+
+    HOLDS = "repeats"
+    INSIDE = ()
+    EARLY = FILES
+
+    _clear = True  # whether what the folder holds need not be put aside
+    before = Plan()  # the runs that it holds already
+
+    def _look(self, names: set[str], resume: bool, fresh: bool) -> bool:
+        path = self.path
+        if resume and REPEATS in names:
+            self.before = read_plan(path)
+            for link, target in links_out(path, *(repeat.name for repeat in self.before.repeats)):
+                raise MachineError(f"{link}: it is a link out of the folder, to {target}; remove it")
+            if "recipe.toml" in names:
+                return True
+        early = {name for name in names if name.startswith(".")} | set(FILES)
+        if fresh and names and (REPEATS in names or holds_a_run(path, FILES)):
+            self._clear = False
+        elif names - (early if resume else set()):
+            raise self._refused(resume, REPEATS in names, f" (no {REPEATS})")
+        return False
+
+    def _counts(self) -> bool:
+        made = any((self.path / repeat.name).is_dir() for repeat in self.before.repeats)
+        return made or self.continues or not self._clear
+
+    def begin(self, plan: Plan, recipe_toml: str, environment: Mapping[str, Any]) -> None:
+        """Write which runs there are to be, then what they are runs of; what is here of others is put aside."""
+        if not self._clear:
+            self.aside, self._clear = put_aside(self.path), True
+        (self.path / REPORT).unlink(missing_ok=True)
+        self.before = plan
+        write_atomically(self.path / REPEATS, plan.as_json())
+        self.describe(recipe_toml, environment)

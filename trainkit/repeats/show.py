@@ -1,0 +1,88 @@
+"""What a person sees of the runs of one recipe: a line for each that has come to rest, and how all of them ended."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+from trainkit.console import is_terminal, say
+from trainkit.display import Bar, Display
+from trainkit.errors import printable
+from trainkit.run_text import clock_text
+
+_FIGURES = 4  # of a run, on its line
+_SIGN_OF_LIFE_S = 5.0  # between two lines of what runs have measured so far
+_LONGEST = 200  # of the reason why a run has failed, in characters
+
+
+class RepeatsDisplay:
+    """Shows the runs of one recipe on standard error.
+
+    Args:
+        level: -1 shows nothing, 0 the runs, 1 notes too.
+        terminal: whether a bar can be drawn; found out if not given.
+    """
+
+    def __init__(self, level: int = 0, terminal: bool | None = None) -> None:
+        self.level = level
+        self.terminal = is_terminal(sys.stderr) if terminal is None else terminal
+        self._bar: Bar | None = None
+        self._work = Display(level, terminal=self.terminal)
+        self._over = self._total = 0
+        self._words = ""
+        self._shown = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        if self.level < 0:
+            return
+        if self._bar is not None:
+            self._bar.say(printable(text))
+        else:
+            say(printable(text))
+
+    def begin(self, over: int, total: int) -> None:
+        """Show how many of the runs are over, from here on."""
+        self._over, self._total = over, total
+        if over:
+            self.say(f"{over} of {total} runs are over already")
+        if self.level >= 0 and self.terminal and over < total:
+            self._bar = Bar(lambda: (self._over, self._total, f"runs  {self._words}".rstrip()))
+
+    def measured(self, name: str, trained: float, figures: Mapping[str, float]) -> None:
+        """Show what a run that goes on has measured: on the bar, or in a line now and then."""
+        self._words = f"{name} at {100 * trained:.0f} %  {_text(figures)}"
+        if not self.terminal and time.monotonic() - self._shown > _SIGN_OF_LIFE_S:
+            self.say(self._words)
+            self._shown = time.monotonic()
+
+    def rested(self, name: str, status: str, figures: Mapping[str, float], seconds: float) -> None:
+        """Show a run that has ended."""
+        self._over += 1
+        self._words, self._shown = "", time.monotonic()
+        self.say("  ".join(part for part in (name, status, _text(figures), clock_text(seconds)) if part))
+
+    def failed(self, name: str, status: str, message: str) -> None:
+        """Show a run that has failed."""
+        self._over += 1
+        first = (message.splitlines() or [""])[0]
+        self.say(f"{name}  failed ({status}): {first[:_LONGEST]}")
+
+    def close(self) -> None:
+        """Take the bar away; called again without harm."""
+        self._work.close()
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def summarise(self, lines: Sequence[str]) -> None:
+        """Show how all ended."""
+        self.close()
+        if lines:
+            self.say("\n".join(lines))
+
+
+def _text(figures: Mapping[str, float]) -> str:
+    wanted = [(name, value) for name, value in figures.items() if name.startswith(("val.", "test."))]
+    return "  ".join(f"{name} {value:.5g}" for name, value in wanted[:_FIGURES])
