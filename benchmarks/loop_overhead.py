@@ -157,7 +157,7 @@ def main() -> None:
         if options.updates not in (0, updates):
             continue
         if options.quick:
-            epochs = max(1, epochs // 4)
+            epochs = max(1, epochs // 20)
         contenders = {"raw": raw(epochs, updates), "raw, log and checkpoint by hand": raw(epochs, updates, True)}
         contenders["trainkit, everything on"] = ours(epochs, updates)
         if options.compile:
@@ -174,7 +174,7 @@ def main() -> None:
             from peers import installed
 
             contenders |= installed(epochs, updates, BATCH)
-        compare(updates, epochs, options.rounds or (7 if options.quick else 9), contenders)
+        compare(updates, epochs, options.rounds or (2 if options.quick else 9), contenders)
 
 
 if __name__ == "__main__":

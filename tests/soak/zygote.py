@@ -14,15 +14,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).parents[2]
 
 
 class Zygote:
-    """The process, seen from outside."""
+    """The process, seen from outside; within another one that is open, that one's."""
+
+    _open: ClassVar[list[Zygote]] = []
 
     def __enter__(self) -> Zygote:
+        if self._open:
+            return self._open[0]
+        self._open.append(self)
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.soak.zygote"],
@@ -36,6 +41,9 @@ class Zygote:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self not in self._open:
+            return
+        self._open.remove(self)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
