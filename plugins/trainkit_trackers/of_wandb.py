@@ -1,0 +1,86 @@
+"""Offline runs of Weights & Biases."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from trainkit import Report, Run
+from trainkit_trackers.following import Line, Tracker, figures_of, settings_of
+from trainkit_trackers.sent import group_of, noted, replacing
+
+FILE = "wandb.json"
+# Runs of this process that go on: all share one service, which the last of them ends.
+_open: weakref.WeakSet[OfWandb] = weakref.WeakSet()
+
+
+class OfWandb(Tracker):
+    """See `trainkit_trackers.wandb`.
+
+    Args:
+        project: which project the run belongs to.
+    """
+
+    def __init__(self, project: str) -> None:
+        super().__init__("wandb")
+        self.project = project
+        self._run: Any = None
+
+    def open(self, run: Run) -> None:
+        """Begin to record; a run that is continued goes on under its own name."""
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # offline means that nothing is sent
+        import wandb
+
+        file = run.folder / FILE
+        name = noted(file).get("run")
+        if not isinstance(name, str):
+            name = secrets.token_hex(4)
+            with replacing(file) as text:
+                text.write(json.dumps({"project": self.project, "run": name}) + "\n")
+        group = group_of(run.folder)
+        quiet = wandb.Settings(
+            mode="offline",
+            console="off",
+            silent=True,
+            disable_git=True,
+            disable_code=True,
+            save_code=False,
+            x_disable_meta=True,
+            x_disable_stats=True,
+        )
+        _open.add(self)
+        self._run = wandb.init(
+            project=self.project,
+            id=name,
+            name=run.folder.name if group is None else run.folder.absolute().relative_to(group).as_posix(),
+            group=None if group is None else group.name,
+            resume="allow",
+            reinit="create_new",
+            dir=str(run.folder.absolute()),
+            config=settings_of(run.recipe),
+            settings=quiet,
+        )
+        # Steps of its own count calls; ours are updates, and a run that is continued may come by the same one again.
+        self._run.define_metric("*", step_metric="step")
+
+    def hand_on(self, lines: Sequence[Line]) -> None:
+        """Record the figures."""
+        for line in lines:
+            self._run.log({"step": line["step"], "epoch": line["epoch"], **figures_of(line)})
+
+    def close(self, report: Report) -> None:
+        """End the record, and the service where no other run needs it."""
+        import wandb
+
+        _open.discard(self)
+        try:
+            if self._run is not None:
+                self._run.finish(exit_code=0 if report.status in ("finished", "stopped") else 1)
+        finally:
+            self._run = None
+            if not _open and wandb.run is None:
+                wandb.teardown()
