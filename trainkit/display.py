@@ -51,6 +51,7 @@ class Display:
         self._evaluated_at = -1
         self._seen = 0  # lines of the run's history
         self._train_loss: float | None = None
+        self._over = False  # what is measured from here on is nobody's progress
 
     # ------------------------------------------------------------ hooks
 
@@ -61,7 +62,7 @@ class Display:
         self.run, self.folder = run, run.folder
         self._started = self._mark = time.monotonic()
         self._mark_position = run.position
-        self._seen, self._train_loss = 0, None
+        self._seen, self._train_loss, self._over = 0, None, False
         for line in self._new_lines(run):  # of a run that is continued
             self._compare(run, {f"{line['split']}.{name}": value for name, value in line.items()})
         if self.level < 0:
@@ -81,7 +82,8 @@ class Display:
         """Show the figures of each validation."""
         trained = time.monotonic() - self._mark
         figures = yield
-        if split == "val" and self.run is not None and isinstance(figures, Mapping):  # else the recorder refuses them
+        shown = split == "val" and self.run is not None and not self._over
+        if shown and isinstance(figures, Mapping):  # else the recorder refuses them
             self._line(run, {f"{split}.{name}": value for name, value in figures.items()}, trained)
         self._mark, self._mark_position = time.monotonic(), run.position
         return figures
@@ -96,6 +98,7 @@ class Display:
     @hookimpl(tryfirst=True)
     def trainkit_run_end(self, run: Run, report: Report) -> None:
         """Take the bar away."""
+        self._over = True
         self.close()
 
     # ------------------------------------------------------------ called by the command line
@@ -147,7 +150,7 @@ class Display:
         )
         lines = [head + best + ("  " + figures if figures else "")]
         if kept and self.folder is not None:
-            paths = [self.folder / name for name in ("report.json", "curves.png")]
+            paths = [self.folder / name for name in ("report.json", "report.html", "curves.png")]
             lines.append("  " + "  ".join(str(path) for path in paths if path.exists()))
             lines.append(f"  next: trainkit {'resume' if report.status == 'interrupted' else 'evaluate'} {self.folder}")
         self._say("\n".join(lines))

@@ -196,10 +196,23 @@ def _train(session: Session, recipe: Recipe, folder: Path | None, resume: bool, 
     display.summarise(report, kept=not smoke)
     if session.args.profile:
         display.show_profile(report)
+        if display.folder is not None and not smoke:
+            _keep_profile(display.folder, {"seconds": report.seconds, "parts": display.profile()})
     if session.json:
         more = {"profile": display.profile()} if session.args.profile else {}
         emit_json({**report.as_dict(), "folder": session.folder, **more})
     return {"interrupted": Exit.STOPPED, "failed": Exit.FAILED}.get(report.status, Exit.DONE)
+
+
+def _keep_profile(folder: Path, profile: Mapping[str, object]) -> None:
+    """Write down what was measured, for the run's page; a disk that is full is no failure of the run."""
+    import contextlib
+    import json
+
+    from trainkit.rundir import PROFILE, write_atomically
+
+    with contextlib.suppress(OSError):
+        write_atomically(folder / PROFILE, json.dumps(profile, indent=2) + "\n", durable=False)
 
 
 def _search(session: Session, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 NAME = "report.html"
 
 
-def write_report(run: Run, report: Report, split: str | None = "auto") -> Path:
+def write_run_page(run: Run, report: Report, split: str = "auto") -> Path:
     """Write ``report.html`` into the folder of a run that has ended: call it in ``trainkit_run_end``, when all is safe.
 
     The model predicts a split once more, for what a report shows of it, unless the run failed or was interrupted.
@@ -22,7 +22,7 @@ def write_report(run: Run, report: Report, split: str | None = "auto") -> Path:
     Args:
         run: the run.
         report: how it ended.
-        split: the split that is looked at; ``auto``: validation, else test, else training; none of it if ``None``.
+        split: the split that is looked at; ``auto``: validation, else test, else training; ``none``: no evaluation.
 
     Returns:
         The file.
@@ -34,19 +34,23 @@ def write_report(run: Run, report: Report, split: str | None = "auto") -> Path:
     sizes = run.feed.spec.sizes
     split = split_of(sizes) if split == "auto" else split
     look, why = None, ""
-    if report.status not in ("finished", "stopped"):
+    if split == "none":
+        why = f"trainkit report {run.folder} --html FILE shows what the model predicts"
+    elif report.status not in ("finished", "stopped"):
         why = (
             f"the run {report.status}: trainkit report {run.folder} --html FILE shows what its last checkpoint predicts"
         )
         why = why.replace("the run interrupted", "the run was interrupted")
-    elif split is not None and split not in sizes:
+    elif split not in sizes:
         why = f"the data has no split '{split}'; it has {', '.join(sizes)}"
-    elif split is not None:
+    else:
         try:
             look = look_at(run, split)
         except CutShort:
             why = f"a signal came: trainkit report {run.folder} --html FILE shows what the model predicts"
     page = RunPage(run.folder, {name: metric.higher_is_better for name, metric in run.metrics.items()})
+    if run.profile:
+        page.profile = {label: {"calls": part.calls, "seconds": part.seconds} for label, part in run.profile.items()}
     page.update()
     file = run.folder / NAME
     write_atomically(file, page.html(look, why), durable=False)

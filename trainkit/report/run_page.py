@@ -15,12 +15,12 @@ from trainkit.report.state import RUNNING
 from trainkit.report.summary import Row, Summary, samples_per_update, short_name, summarise
 from trainkit.results import Result, read_object, read_result
 from trainkit.run_text import clock_text
-from trainkit.rundir import read_text
+from trainkit.rundir import PROFILE, read_text
 
 if TYPE_CHECKING:
     from trainkit.report.look import Look
 
-PROFILE = "profile.json"  # what `run --profile` measured
+EMPTY: Mapping[str, Any] = {}
 _TONES = {"failed": "bad", "interrupted": "note", "stopped": "note"}
 _LOG_LINES = 200
 _LONGEST_TEXT = 200_000
@@ -40,6 +40,7 @@ class RunPage:
         self.higher = higher
         self.name = name
         self.seen = Followed(folder)
+        self.profile: Mapping[str, Any] | None = None  # what `--profile` measured; the folder's own if not given
 
     def update(self) -> bool:
         """Read what is new; whether there was anything."""
@@ -59,15 +60,21 @@ class RunPage:
             reload: seconds after which it reads itself anew.
         """
         result, summary = self.read()
-        sections = run_sections(result, self.seen, summary, look, why_not)
+        parts = read_object(self.folder / PROFILE, result.notes).get("parts") if self.profile is None else self.profile
+        sections = run_sections(result, self.seen, summary, look, why_not, parts if isinstance(parts, dict) else {})
         told = f"{result.folder}  {summary.status}  {time.strftime('%Y-%m-%d %H:%M:%S')}"
         return render(short_name(result), sections, told, reload)
 
 
 def run_sections(
-    result: Result, seen: Followed, summary: Summary, look: Look | None = None, why_not: str = ""
+    result: Result,
+    seen: Followed,
+    summary: Summary,
+    look: Look | None = None,
+    why_not: str = "",
+    profile: Mapping[str, Any] = EMPTY,
 ) -> list[Section]:
-    """The parts of a run's page; see `RunPage.html`."""
+    """The parts of a run's page; see `RunPage.html`. ``profile``: seconds and calls by part, where they were measured."""
     made: list[Section | None] = [
         _head(result, summary, look),
         figure_section(seen, summary),
@@ -80,7 +87,12 @@ def run_sections(
         made += look_sections(look)
     elif why_not:
         made.append(Section("Predictions", [Text(why_not, "note")]))
-    made += [_time(result, seen, summary), other_section(result, seen, summary), _origin(result), _recipe(result)]
+    made += [
+        _time(result, seen, summary, profile),
+        other_section(result, seen, summary),
+        _origin(result),
+        _recipe(result),
+    ]
     return [section for section in made if section is not None]
 
 
@@ -144,14 +156,14 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, int | float) else "-"
 
 
-def _time(result: Result, seen: Followed, summary: Summary) -> Section:
+def _time(result: Result, seen: Followed, summary: Summary, profile: Mapping[str, Any]) -> Section:
     blocks: list[Block] = []
     if summary.times:
         names, spent = list(summary.times), list(summary.times.values())
         blocks.append(Bars("where the time went", names, spent, unit="seconds"))
     if (pace := pace_block(seen, samples_per_update(result))) is not None:
         blocks.append(pace)
-    if (table := _profile(result)) is not None:
+    if (table := _profile(profile)) is not None:
         blocks.append(table)
     elif summary.status != RUNNING:
         blocks.append(
@@ -160,14 +172,11 @@ def _time(result: Result, seen: Followed, summary: Summary) -> Section:
     return Section("Time", blocks or [Text("No time has been taken yet.", "note")])
 
 
-def _profile(result: Result) -> Table | None:
+def _profile(profile: Mapping[str, Any]) -> Table | None:
     """The table of `run --profile`, where it was asked for."""
-    found = read_object(result.folder / PROFILE, result.notes).get("parts")
-    if not isinstance(found, dict):
-        return None
     rows = [
         (label, part["calls"], part["seconds"])
-        for label, part in found.items()
+        for label, part in profile.items()
         if isinstance(part, dict) and all(isinstance(part.get(key), int | float) for key in ("calls", "seconds"))
     ]
     rows.sort(key=lambda row: -row[2])
