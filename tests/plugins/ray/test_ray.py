@@ -223,22 +223,24 @@ def test_no_room_no_cluster_and_no_client(opened: Any, monkeypatch: pytest.Monke
 
 
 def test_a_node_that_dies_costs_its_job_and_another_takes_its_place(
-    own_cluster: Any, opened: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    cluster: Any, opened: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    extra = own_cluster.add_node(num_cpus=4, object_store_memory=80 << 20)
+    extra = cluster.add_node(num_cpus=4, object_store_memory=80 << 20)
     (tmp_path / "hold").touch()
     executor = opened(workers=1, cpus=3)  # the new node alone has room
     executor.submit(job(tmp_path, 0))
     pid_of(executor, tmp_path / "0000")
-    own_cluster.remove_node(extra, allow_graceful=False)
+    cluster.remove_node(extra, allow_graceful=False)
     assert rest(executor, 1)[0].status == "killed"
     (tmp_path / "hold").unlink()
     executor.submit(job(tmp_path, 0))
     assert not executor.wait(0.5)  # no node has room now; the job waits for one
     capfd.readouterr()
-    own_cluster.add_node(num_cpus=4, object_store_memory=80 << 20)
+    other = cluster.add_node(num_cpus=4, object_store_memory=80 << 20)
     assert rest(executor, 1)[0].status == "done"
     printed = capfd.readouterr()
+    executor.close()
+    cluster.remove_node(other)
     assert "raylet" not in printed.out + printed.err
 
 
