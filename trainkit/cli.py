@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 _TRAINING = ("run", "resume")
 _OF_RECIPES = (
-    *("validate", "fill", "preview", "verify-resume", "bench"),
+    *("validate", "fill", "preview", "verify-resume", "bench", "probe"),
     *("new-recipe", "lock", "migrate", "pack", "diff"),
 )
-_ON_RUNS = ("report", "ensemble", "evaluate", "predict", "export")
+_ON_RUNS = ("compare", "report", "ensemble", "evaluate", "predict", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -180,7 +180,7 @@ class Session:
             locked=getattr(self.args, "locked", False),
         )
         self.show_notes(recipe)
-        if self.args.verb in ("preview", "verify-resume", "bench", "hooks") and not recipe.tables.keys().isdisjoint(
+        if self.args.verb in ("preview", "verify-resume", "bench", "probe", "hooks") and not recipe.tables.keys().isdisjoint(
             OF_SEVERAL_RUNS
         ):
             pack = recipe.pack

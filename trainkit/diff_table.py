@@ -102,14 +102,14 @@ class Diff:
 
     def markdown(self) -> Iterator[str]:
         """As Markdown."""
-        yield from (f"- {' '.join(map(_escaped, row))}" for row in self._sides())
+        yield from (f"- {' '.join(map(escaped, row))}" for row in self._sides())
         for name, part in self.parts.items():
             yield from ("", f"## {name}", "", self._count(part))
             if part.changed:
                 yield from ("", "| | A | B | |", "| --- | --- | --- | --- |")
-                yield from (f"| {' | '.join(map(_escaped, _cells(change, name)))} |" for change in part.changed)
+                yield from (f"| {' | '.join(map(escaped, _cells(change, name)))} |" for change in part.changed)
         yield from ([""] if self.notes else [])
-        yield from (f"- {_escaped(text)}" for text in self.notes)
+        yield from (f"- {escaped(text)}" for text in self.notes)
 
     def _sides(self) -> list[tuple[str, str, str]]:
         return [(letter, kind, name) for letter, kind, name in zip("AB", self.kinds, self.names, strict=True)]
@@ -139,6 +139,6 @@ def _is_whole(value: Any) -> bool:
     return type(value) is int and abs(value) < 2**63
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Text that no Markdown reads as anything else: no picture, link, table cell or emphasis of a stranger's."""
     return _MARKS.sub(r"\\\g<0>", text.replace("\n", " "))

@@ -55,7 +55,7 @@ def _draw(run: Run, file: Path, title: str) -> None:
     for value in run.schedules:
         kinds.setdefault(value.label.rpartition("/")[0] or value.label, []).append(value)
     page = Figure(figsize=(8, 0.8 + 2.6 * len(kinds)), layout="constrained")
-    page.suptitle(_plain(title))
+    page.suptitle(plain(title))
     panels = page.subplots(len(kinds), 1, squeeze=False, sharex=True)[:, 0]
     total = run.total_updates
     stride = max(1, total // PLOT_POINTS)
@@ -69,15 +69,15 @@ def _draw(run: Run, file: Path, title: str) -> None:
             points = [float(value.at(t, run.schedule_updates, run.events)) for t in times]
             if points not in drawn:  # groups that share their values are one curve
                 drawn.append(points)
-                axes.step(times, points, where="post", label=_plain(value.label))
+                axes.step(times, points, where="post", label=plain(value.label))
         if len(drawn) == 1:  # the panel's name says what it is
             axes.lines[0].set_label("_")
         named: set[str] = set()
         for at, event in run.events:
-            label = "_" if event in named else _plain(event)  # one line of each sort is in the legend
+            label = "_" if event in named else plain(event)  # one line of each sort is in the legend
             named.add(event)
             axes.axvline(at, color=colours[event], linestyle=":", linewidth=1.2, label=label)
-        axes.set_ylabel("learning rate" if kind == "lr" else _plain(kind))
+        axes.set_ylabel("learning rate" if kind == "lr" else plain(kind))
         axes.grid(alpha=0.3)
         low, high = min(map(min, drawn)), max(map(max, drawn))
         # From zero up, unless that would flatten values that hardly differ, such as a momentum's.
@@ -93,7 +93,7 @@ def _draw(run: Run, file: Path, title: str) -> None:
         raise MachineError(f"{file}: cannot be written: {error.strerror}") from error
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A name as it is: no formula, and no mark that would turn or move other text."""
     return "".join(character if character.isprintable() else "?" for character in text).replace("$", r"\$")
 

@@ -116,10 +116,22 @@ def _report(session: Session) -> int:
         from trainkit.search.table import show_study as show
 
     session.imported()
-    show(folder, plugins, args.top, session.json, lambda text: session.show(f"note: {text}"))
+    page = _whole_page(session, folder, plugins) if args.html or args.watch else None
+    show(folder, plugins, args.top, session.json, lambda text: session.show(f"note: {text}"), page)
     if not session.json and (folder / STUDY_LOG).is_file() and holds_ensemble(folder / STUDY_ENSEMBLE):
         emit(f"\nits ensemble: trainkit report {folder / STUDY_ENSEMBLE}")
     return 0
+
+
+def _whole_page(session: Session, folder: Path, plugins: Plugins) -> Path:
+    """Write the page of a study or an ensemble, and follow it where that is asked for; return where it lies."""
+    from trainkit.report.watch import make_way, watch
+    from trainkit.report.whole import write_page
+
+    args = session.args
+    if args.watch and session.whole_process:
+        make_way()
+    return write_page(folder, plugins, args.html, watch if args.watch else None, session.show)
 
 
 def _report_run(session: Session, folder: Path, plugins: Plugins) -> int:

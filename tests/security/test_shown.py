@@ -76,6 +76,6 @@ def test_filled_recipes_hold_escapes_that_read_back():
 
 
 def test_pictures_hold_names_as_they_are():
-    from trainkit.preview_plot import _plain
+    from trainkit.preview_plot import plain
 
-    assert _plain("$\\frac{1}{2}$ \u202ex\x1b") == "\\$\\frac{1}{2}\\$ ?x?"
+    assert plain("$\\frac{1}{2}$ \u202ex\x1b") == "\\$\\frac{1}{2}\\$ ?x?"

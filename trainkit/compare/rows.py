@@ -1,0 +1,208 @@
+"""From runs to rows: those of one recipe, which differ in seed or fold alone, are one; and how rows are called."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainkit.compare.entries import Entry, is_figure
+from trainkit.errors import TrainkitError
+from trainkit.evidence import Spread, spread
+from trainkit.manager import Plugins
+
+BEST, GAP = "best ", "gap "  # before the name of a figure: its best value so far, and what training samples have ahead
+SECONDS, SPEED = "seconds", "updates/s"
+_SPLITS = ("val", "test", "train")
+_LOWER = ("loss", "nll", "brier", "ece", "mse", "rmse", "mae", "error")  # what every run or ensemble measures
+_CUT = re.compile(r"[-_.= ]+(seed|fold)?[-_.= ]*$")
+
+
+@dataclass
+class Row:
+    """All runs of one recipe.
+
+    Args:
+        name: how tables and legends call it.
+        entries: the runs, each seed and fold once.
+        higher: by figure whether a higher value is a better one; without those of which nobody knows.
+        notes: what a reader should know.
+    """
+
+    name: str
+    entries: list[Entry]
+    higher: Mapping[str, bool] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def counted(self) -> list[Entry]:
+        """The runs that its figures are of: those that are done; where none is, all."""
+        return [entry for entry in self.entries if entry.done] or self.entries
+
+    @property
+    def folds(self) -> int:
+        """Into how many parts samples were cut, where the runs are of several of them; else 0."""
+        kept = self.counted
+        return kept[0].folds if len({entry.fold for entry in kept}) > 1 else 0
+
+    @property
+    def over(self) -> str:
+        """How many runs its figures are of, in words."""
+        kept = self.counted
+        seeds, folds = (len({getattr(entry, name) for entry in kept}) for name in ("seed", "fold"))
+        if len(kept) != seeds * folds:
+            return f"{len(kept)} runs"
+        if folds == 1:
+            return f"{seeds} seeds" if seeds > 1 else "1 seed"
+        return f"{folds} folds" if seeds == 1 else f"{seeds} seeds x {folds} folds"
+
+    @property
+    def status(self) -> str:
+        """How its runs ended."""
+        unlike = [entry for entry in self.entries if not entry.done]
+        if len(self.entries) == 1 or not unlike:
+            return self.entries[0].status if unlike else "finished"
+        return f"{len(self.entries) - len(unlike)} of {len(self.entries)} finished"
+
+    def by_pair(self, figure: str) -> dict[tuple[Any, Any], float]:
+        """A figure by seed and fold; of runs that have it, where it is finite."""
+        found = {(entry.seed, entry.fold): value_of(entry, figure, self.higher) for entry in self.counted}
+        return {pair: value for pair, value in found.items() if value is not None and math.isfinite(value)}
+
+    def spread(self, figure: str) -> Spread | None:
+        """A figure over its runs; nothing where none has it."""
+        values = list(self.by_pair(figure).values())
+        return spread(values, self.folds) if values else None
+
+
+def value_of(entry: Entry, figure: str, higher: Mapping[str, bool]) -> float | None:
+    """A figure of a run: ``val.loss`` at its end, ``best val.loss``, ``gap val.loss``, ``seconds``, ``updates/s``."""
+    if figure == SECONDS:
+        return entry.seconds
+    if figure == SPEED:
+        return entry.steps / entry.seconds if entry.steps and entry.seconds else None
+    if figure.startswith(BEST):
+        return _best(entry, figure.removeprefix(BEST), higher)
+    if figure.startswith(GAP):
+        name = figure.removeprefix(GAP)
+        ours = entry.last.get(name)
+        theirs = entry.last.get(f"train.{name.partition('.')[2]}")
+        if ours is None or theirs is None or name not in higher:
+            return None
+        return theirs - ours if higher[name] else ours - theirs
+    return entry.last.get(figure)
+
+
+def _best(entry: Entry, name: str, higher: Mapping[str, bool]) -> float | None:
+    if name not in higher:
+        return None
+    values = [point[-1] for point in entry.curves[name].points] if name in entry.curves else []
+    if name in entry.last:
+        values.append(entry.last[name])
+    values = [value for value in values if is_figure(value) and math.isfinite(value)]
+    return (max if higher[name] else min)(values, default=None)
+
+
+def make_rows(entries: Sequence[Entry], plugins: Plugins) -> list[Row]:
+    """Put runs of one recipe into one row, in the order in which they were named.
+
+    Args:
+        entries: the runs.
+        plugins: know of metrics which way is better.
+    """
+    together: dict[str, list[Entry]] = {}
+    for entry in entries:
+        together.setdefault(entry.recipe_key, []).append(entry)
+    higher = _directions(entries, plugins)
+    names = _names([_name(group) for group in together.values()])
+    rows = []
+    for name, group in zip(names, together.values(), strict=True):
+        kept, notes = _each_once(group)
+        notes += [f"{entry.name}: {note}" if len(kept) > 1 else note for entry in kept for note in entry.notes]
+        row = Row(name, kept, higher, notes)
+        if (lost := len(kept) - len(row.counted)) > 0:
+            row.notes.append(f"its figures are those of the {len(row.counted)} that finished: {lost} did not")
+        rows.append(row)
+    return rows
+
+
+def _each_once(group: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """Each seed and fold once: the same run made twice is no second sample."""
+    kept: dict[tuple[Any, Any], Entry] = {}
+    notes = []
+    for entry in group:
+        pair = (entry.seed, entry.fold)
+        if pair not in kept:
+            kept[pair] = entry
+            continue
+        first = kept[pair]
+        if entry.done and not first.done:
+            kept[pair], first, entry = entry, entry, first
+        notes.append(f"{entry.name} has the recipe and the seed of {first.name}, and is not counted again")
+    return list(kept.values()), notes
+
+
+def _directions(entries: Iterable[Entry], plugins: Plugins) -> dict[str, bool]:
+    """By figure whether higher is better, as the metrics' plugins say."""
+    entries = list(entries)
+    names = {name.partition(".")[2] for entry in entries for name in entry.last if name.partition(".")[0] in _SPLITS}
+    uses: dict[str, bool | None] = {}
+    for entry in entries:
+        metrics = entry.tables.get("metric")
+        for table in metrics if isinstance(metrics, list) else ():
+            use = table.get("use") if isinstance(table, Mapping) else None
+            if isinstance(use, str) and use not in uses:
+                uses[use] = _asked(use, plugins)
+    found: dict[str, bool] = {}
+    for name in names:
+        known = False if name in _LOWER else True if name == "accuracy" else None
+        for use, says in uses.items():
+            bare = use.rpartition(":")[2]
+            if says is not None and (name == bare or name.startswith((f"{bare}.", f"{bare}_"))):
+                known = says
+        if known is not None:
+            found |= {f"{split}.{name}": known for split in _SPLITS}
+    return found
+
+
+def _asked(use: str, plugins: Plugins) -> bool | None:
+    try:
+        for component in plugins.find("metric", use):
+            says = component.capabilities.get("higher_is_better")
+            if isinstance(says, bool):
+                return says
+    except TrainkitError:  # a plugin that cannot be imported here: the metric's figures are shown all the same
+        pass
+    return None
+
+
+def _name(group: Sequence[Entry]) -> str:
+    """What the user would call some runs: their folder, or what the names of their folders have in common."""
+    folders = {entry.within for entry in group}
+    if len(folders) == 1 and (folder := folders.pop()):
+        return folder
+    names = [entry.name for entry in group]
+    if len(names) == 1:
+        return names[0]
+    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    # No number is cut in the middle: what runs 10 to 12 have in common is no 1.
+    shared = _CUT.sub("", "".join(letters[0] for letters in alike).rstrip("0123456789"))
+    return shared if len(os.path.basename(shared)) > 1 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _names(long: Sequence[str]) -> list[str]:
+    """Names without the folders that all have in common, each another one."""
+    parts = [os.path.normpath(name).split(os.sep) for name in long]
+    shared = 0
+    while all(len(part) > shared + 1 and part[shared] == parts[0][shared] for part in parts):
+        shared += 1
+    names: list[str] = []
+    for part in parts:
+        name = os.sep.join(part[shared:])
+        again = sum(name == other or other.startswith(f"{name} (") for other in names)
+        names.append(f"{name} ({again + 1})" if again else name)
+    return names

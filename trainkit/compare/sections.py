@@ -1,0 +1,172 @@
+"""The page of a comparison: tables to sort, curves to look into, what is proven, and the recipes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trainkit.compare.bands import band_of
+from trainkit.compare.comparison import Comparison
+from trainkit.compare.differ import cell, headers
+from trainkit.compare.plot import RATE
+from trainkit.compare.rows import GAP, Row
+from trainkit.compare.table import LEVEL_TEXT, names_of, over_text, pair_table, rounded
+from trainkit.console import write_file
+from trainkit.errors import MachineError
+from trainkit.page import Bars, Block, Cell, Code, Curves, Line, Section, Table, Text, render
+from trainkit.recipe import to_toml
+
+_POINTS = 40_000  # of all curves together, about: a page stays below 2 MB
+_LEAST = 64
+_MOST_RECIPES = 12
+_MOST_RATES = 6  # other scheduled values
+
+
+def write_page(found: Comparison, file: Path, by: str = "epoch") -> None:
+    """Write the page, one file that needs no network.
+
+    Args:
+        found: the comparison.
+        file: where to.
+        by: what curves are drawn against at first: ``epoch``, ``step`` or ``time``.
+
+    Raises:
+        MachineError: if it cannot be written.
+    """
+    if file.is_dir():
+        raise MachineError(f"{file}: cannot be written: it is a folder; name a file in it")
+    text = render(f"Comparison of {names_of(found.rows)}", sections_of(found, file.parent, by), _subtitle(found))
+    write_file(str(file), text)
+
+
+def sections_of(found: Comparison, beside: Path | None = None, by: str = "epoch") -> list[Section]:
+    """What the page is made of.
+
+    Args:
+        found: the comparison.
+        beside: the folder of the page, from which it leads to the runs' own pages.
+        by: the axis that comes first.
+    """
+    made = [Section("Result", list(_result(found, beside)))]
+    if blocks := list(_evidence(found)):
+        made.append(Section("Evidence", blocks))
+    named = list(dict.fromkeys(name for row in found.rows for entry in row.entries for name in entry.curves))
+    figures = [name for name in found.figures if name in named]
+    rest = [name for name in named if "/" not in name and name not in figures and not name.startswith("train.")]
+    groups = {
+        "Curves": figures,
+        "Other figures": rest,
+        "On training samples": [name for name in named if name.startswith("train.")],
+        "Schedules as run": _scheduled(named),
+    }
+    drawn = sum(map(len, groups.values())) * len(found.rows)
+    most = max(_LEAST, _POINTS // max(1, drawn))
+    for title, names in groups.items():
+        curves = [block for name in names if (block := _curves(found.rows, name, by, most)) is not None]
+        if curves:
+            made.append(Section(title, curves))
+    made.append(Section("Recipes", list(_recipes(found))))
+    return made
+
+
+def _subtitle(found: Comparison) -> str:
+    runs = sum(len(row.entries) for row in found.rows)
+    return f"{runs} run{'s' * (runs != 1)} of {len(found.rows)} recipe{'s' * (len(found.rows) != 1)}"
+
+
+def _result(found: Comparison, beside: Path | None) -> Iterator[Block]:
+    for answer in found.answers:
+        says = "met" if answer.met else "not met"
+        yield Text(f"Required: {answer.requirement.text}: {says}. {answer.words}", "good" if answer.met else "bad")
+    spreads = [name for name in found.columns if any((s := row.spread(name)) and s.n > 1 for row in found.rows)]
+    head, lines = ["run", "of", *headers(list(found.differing))], []
+    for name in found.columns:
+        head += [name, f"sd of {name}"] if name in spreads and name in found.figures else [name]
+    ended = any(row.status != "finished" for row in found.rows)
+    for place, row in enumerate(found.rows):
+        line: list[Cell] = [row.name, row.over, *(_setting(values[place]) for values in found.differing.values())]
+        for name in found.columns:
+            s = row.spread(name)
+            line.append(None if s is None else rounded(s.mean))
+            if name in spreads and name in found.figures:
+                line.append(None if s is None or s.sd is None else rounded(s.sd))
+        lines.append([*line, *([row.status] * ended)])
+    links = [_link(row, beside) for row in found.rows]
+    names = [row.name for row in found.rows]
+    yield Table([*head, *(["status"] * ended)], lines, links=links if any(links) else (), colours=names)
+    if found.gap:
+        figure = found.gap.removeprefix(GAP)
+        yield Text(f"The gap says by how much {figure} is worse than the same figure on training samples: overfitting.")
+    for note in found.notes:
+        yield Text(note, "note")
+
+
+def _setting(value: object) -> Cell:
+    return value if isinstance(value, int | float) else cell(value)
+
+
+def _link(row: Row, beside: Path | None) -> str:
+    """The way to the page of a row's run, or of the folder of its runs, where there is one."""
+    entry = row.entries[0]
+    folder = Path(entry.within) if entry.within else entry.folder
+    file = folder / "report.html"
+    if beside is None or not file.is_file():
+        return ""
+    try:
+        return Path(os.path.relpath(file.resolve(), beside.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return ""
+
+
+def _evidence(found: Comparison) -> Iterator[Block]:
+    for name in found.figures:
+        spreads = [(row.name, s) for row in found.rows if (s := row.spread(name)) is not None and s.low is not None]
+        if spreads:
+            yield Bars(
+                f"{name}: means, with their {LEVEL_TEXT} intervals",
+                [row for row, _ in spreads],
+                [s.mean for _, s in spreads],
+                [s.low for _, s in spreads if s.low is not None],
+                [s.high for _, s in spreads if s.high is not None],
+                name,
+            )
+    if found.tests:
+        yield Text(
+            f"Differences of runs with the same {over_text(found)}: a paired t test, and its p value beside all others "
+            "after Holm. Runs of other seeds on the same samples say what chance in training does; what other samples "
+            "would do, folds say."
+        )
+        for test in found.tests:
+            if test.real:
+                yield Text(f"{test.figure}: {test.one.name} and {test.other.name}: {test.words}", "good")
+        head, lines = pair_table(found, every=True)
+        yield Table(head, lines, "Differences in pairs")
+
+
+def _scheduled(names: Sequence[str]) -> list[str]:
+    others = [name for name in names if "/" in name and name != RATE]
+    return [*([RATE] if RATE in names else []), *others[:_MOST_RATES]]
+
+
+def _curves(rows: Sequence[Row], name: str, by: str, most: int) -> Curves | None:
+    lines = []
+    for row in rows:
+        band = band_of(row, name, most)
+        if band is not None:
+            axes = [by, *(axis for axis in ("epoch", "step", "time") if axis != by)]
+            lines.append(Line(band.name, {axis: band.x[axis] for axis in axes}, band.y, band.low, band.high))
+    if not lines:
+        return None
+    scheduled = "/" in name
+    return Curves("learning rate" if name == RATE else name, lines, unit=name, smooth=not scheduled, log=name == RATE)
+
+
+def _recipes(found: Comparison) -> Iterator[Block]:
+    if found.differing:
+        rows = [[key, *(_setting(value) for value in values)] for key, values in found.differing.items()]
+        yield Table(["setting", *(row.name for row in found.rows)], rows, "What differs")
+    else:
+        yield Text("They have one recipe." if len(found.rows) == 1 else "Their recipes do not differ in any setting.")
+    for row in found.rows[:_MOST_RECIPES]:
+        yield Code(to_toml(row.entries[0].tables), f"Recipe of {row.entries[0].name}")
