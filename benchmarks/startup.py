@@ -100,7 +100,7 @@ def main() -> None:
     rounds = options.rounds or (1 if options.quick else 11)
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in COMMANDS}
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(-1, rounds + 1):
+        for number in range(0 if options.quick else -1, rounds + 1):
             for name, command in COMMANDS.items():
                 found = measure(name, command, Path(folder))
                 if number > 0:
