@@ -78,6 +78,23 @@ def tests_of(rows: Sequence[Row], figures: Sequence[str]) -> list[Test]:
     return [Test(*parts, p) for parts, p in zip(found, adjusted, strict=True)]
 
 
+def verdict(tests: Sequence[Test], figure: str) -> str:
+    """What all tests of a figure say, in one sentence or two; nothing where there is none."""
+    beaten: dict[str, list[str]] = {}
+    even = []
+    for test in (test for test in tests if test.figure == figure):
+        if test.better is not None:
+            other = test.other if test.better is test.one else test.one
+            beaten.setdefault(test.better.name, []).append(other.name)
+        elif test.real:
+            beaten.setdefault(test.one.name, []).append(f"{test.other.name} (which way is better is not known)")
+        else:
+            even.append(f"{test.one.name} and {test.other.name}")
+    said = [f"{better} is better than {', '.join(others)}" for better, others in beaten.items()]
+    said += [f"no evidence of a difference between {', '.join(even)}"] if even else []
+    return f"{figure}: {'; '.join(said)}" if said else ""
+
+
 def remarks(rows: Sequence[Row], tests: Sequence[Test]) -> list[str]:
     """What is to be known of the evidence, or of that there is none."""
     if len(rows) < 2:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from trainkit.compare.bands import band_of
+from trainkit.compare.bands import Band, band_of
 from trainkit.compare.comparison import Comparison
 from trainkit.compare.differ import cell, headers
+from trainkit.compare.pairs import verdict
 from trainkit.compare.plot import RATE
 from trainkit.compare.rows import GAP, Row
 from trainkit.compare.table import LEVEL_TEXT, names_of, over_text, pair_table, rounded
@@ -19,6 +20,7 @@ from trainkit.recipe import to_toml
 
 _POINTS = 40_000  # of all curves together, about: a page stays below 2 MB
 _LEAST = 64
+_FEW = 256  # points of a scheduled value, up to which it is drawn in steps
 _MOST_RECIPES = 12
 _MOST_RATES = 6  # other scheduled values
 
@@ -48,26 +50,28 @@ def sections_of(found: Comparison, beside: Path | None = None, by: str = "epoch"
         beside: the folder of the page, from which it leads to the runs' own pages.
         by: the axis that comes first.
     """
-    made = [Section("Result", list(_result(found, beside)))]
-    if blocks := list(_evidence(found)):
-        made.append(Section("Evidence", blocks))
     named = list(dict.fromkeys(name for row in found.rows for entry in row.entries for name in entry.curves))
     figures = [name for name in found.figures if name in named]
-    rest = [name for name in named if "/" not in name and name not in figures and not name.startswith("train.")]
+    training = [name for name in named if name.startswith("train.") and name not in figures]
+    rates = [name for name in named if "/" in name]
+    first = [*figures, *(name for name in rates if name == RATE)]
+    rest = [name for name in named if name not in (*figures, *training, *rates)]
     groups = {
-        "Curves": figures,
+        "Curves": first,
+        "On training samples": training,
         "Other figures": rest,
-        "On training samples": [name for name in named if name.startswith("train.")],
-        "Schedules as run": _scheduled(named),
+        "Other scheduled values": [name for name in rates if name != RATE][:_MOST_RATES],
     }
     drawn = sum(map(len, groups.values())) * len(found.rows)
     most = max(_LEAST, _POINTS // max(1, drawn))
+    everything: dict[str, list[Block]] = {"Result": list(_result(found, beside))}
     for title, names in groups.items():
-        curves = [block for name in names if (block := _curves(found.rows, name, by, most)) is not None]
-        if curves:
-            made.append(Section(title, curves))
-    made.append(Section("Recipes", list(_recipes(found))))
-    return made
+        blocks = [_curves(found.rows, name, by, most) for name in names]
+        everything[title] = [block for block in blocks if block is not None]
+        if title == "Curves":
+            everything["Evidence"] = list(_evidence(found))
+    everything["Recipes"] = list(_recipes(found))
+    return [Section(title, blocks) for title, blocks in everything.items() if blocks]
 
 
 def _subtitle(found: Comparison) -> str:
@@ -130,6 +134,7 @@ def _evidence(found: Comparison) -> Iterator[Block]:
                 [s.low for _, s in spreads if s.low is not None],
                 [s.high for _, s in spreads if s.high is not None],
                 name,
+                dots=True,
             )
     if found.tests:
         yield Text(
@@ -137,29 +142,38 @@ def _evidence(found: Comparison) -> Iterator[Block]:
             "after Holm. Runs of other seeds on the same samples say what chance in training does; what other samples "
             "would do, folds say."
         )
-        for test in found.tests:
-            if test.real:
-                yield Text(f"{test.figure}: {test.one.name} and {test.other.name}: {test.words}", "good")
+        for name in found.figures:
+            if text := verdict(found.tests, name):
+                yield Text(text, "good" if any(test.real for test in found.tests if test.figure == name) else "plain")
         head, lines = pair_table(found, every=True)
         yield Table(head, lines, "Differences in pairs")
 
 
-def _scheduled(names: Sequence[str]) -> list[str]:
-    others = [name for name in names if "/" in name and name != RATE]
-    return [*([RATE] if RATE in names else []), *others[:_MOST_RATES]]
-
-
 def _curves(rows: Sequence[Row], name: str, by: str, most: int) -> Curves | None:
     lines = []
+    scheduled = "/" in name
     for row in rows:
         band = band_of(row, name, most)
-        if band is not None:
-            axes = [by, *(axis for axis in ("epoch", "step", "time") if axis != by)]
-            lines.append(Line(band.name, {axis: band.x[axis] for axis in axes}, band.y, band.low, band.high))
-    if not lines:
+        if band is None:
+            continue
+        if scheduled and len(band.y) < _FEW:
+            band = _stepped(band)
+        lines.append(Line(band.name, band.x, band.y, band.low, band.high))
+    if not lines or max(len(line.y) for line in lines) < 2:  # what is measured once is in the table
         return None
-    scheduled = "/" in name
-    return Curves("learning rate" if name == RATE else name, lines, unit=name, smooth=not scheduled, log=name == RATE)
+    title = "learning rate" if name == RATE else name
+    rising = [value for line in lines for value in line.y]
+    wide = name == RATE and min(rising) > 0 and max(rising) > 10 * min(rising)
+    return Curves(title, lines, unit=name, smooth=not scheduled, log=wide, axis=by)
+
+
+def _stepped(band: Band) -> Band:
+    """A scheduled value as it held: what was logged at the end of a stretch held during all of it."""
+    x = {
+        axis: [place for pair in zip([0.0, *places], places, strict=False) for place in pair]
+        for axis, places in band.x.items()
+    }
+    return Band(band.name, x, [value for value in band.y for _ in range(2)])
 
 
 def _recipes(found: Comparison) -> Iterator[Block]:

@@ -91,6 +91,7 @@ class Curves:
         marks: places to mark: ``(name of the axis, place, text)``.
         levels: values to mark: ``(value, text)``.
         log_x: whether the level axis is logarithmic.
+        axis: the axis that all curves of the page are drawn against at first; the first figure that names one counts.
     """
 
     title: str
@@ -101,6 +102,7 @@ class Curves:
     marks: Sequence[tuple[str, float, str]] = ()
     levels: Sequence[tuple[float, str]] = ()
     log_x: bool = False
+    axis: str = ""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,10 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar for each name, with an interval where ``low`` and ``high`` are given."""
+    """A bar for each name, with an interval where ``low`` and ``high`` are given.
+
+    With ``dots`` it is a point instead, on an axis that need not begin at zero: intervals that lie close together.
+    """
 
     title: str
     names: Sequence[str]
@@ -138,6 +143,7 @@ class Bars:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
     unit: str = ""
+    dots: bool = False
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ class Data:
             "log": block.log,
             "logX": block.log_x,
             "smooth": block.smooth,
+            "first": printable(block.axis),
             "marks": [[printable(axis), number(at, _PLACE_DIGITS), printable(text)] for axis, at, text in block.marks],
             "levels": [[number(value, _PLACE_DIGITS), printable(text)] for value, text in block.levels],
         }
@@ -195,6 +196,7 @@ def _bars(block: Bars) -> dict[str, Any]:
         "low": numbers(block.low, _VALUE_DIGITS),
         "high": numbers(block.high, _VALUE_DIGITS),
         "unit": printable(block.unit),
+        "dots": block.dots,
     }
 
 

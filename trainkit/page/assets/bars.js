@@ -11,14 +11,15 @@ class BarsFigure {
   }
 
   redraw() {
-    const { names, values, low, high, unit } = this.figure;
+    const { names, values, low, high, unit, dots } = this.figure;
     this.width = this.host.clientWidth;
     const [width, height] = [Math.max(240, this.width), names.length * 26 + 40];
     const longest = Math.max(3, ...names.map((name) => name.length));
     const left = Math.min(width * 0.45, 14 + longest * 7);
-    const all = [0, ...values, ...low, ...high].filter((value) => value !== null);
-    const [lo, hi] = [Math.min(...all), Math.max(...all)];
-    const sx = scale({ lo, hi: hi > lo ? hi : lo + 1 }, left + (lo < 0 ? 44 : 0), width - 64);
+    const all = [...(dots ? [] : [0]), ...values, ...low, ...high].filter((value) => value !== null);
+    const [lo, hi] = all.length ? [Math.min(...all), Math.max(...all)] : [0, 1];
+    const ends = dots ? around(all, false, 0.05) : { lo, hi: hi > lo ? hi : lo + 1 };
+    const sx = scale(ends, left + (!dots && lo < 0 ? 44 : 0), width - 64);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const group = shape("g", { class: "axes" });
     for (const [value, text] of evenTicks(sx.lo, sx.hi, (width - left) / 90)) {
@@ -34,8 +35,11 @@ class BarsFigure {
       const short_ = name.length > letters ? `${name.slice(0, letters - 1)}…` : name;
       row.append(shape("text", { class: "bar-name", x: left - 8, y: y + 14, "text-anchor": "end" }, short_));
       if (value !== null) {
-        const [from, to] = [sx.at(Math.min(0, value)), sx.at(Math.max(0, value))];
-        row.append(painted(shape("rect", { x: from, y, width: Math.max(1, to - from), height: 20, fill: "currentColor", opacity: 0.8 }), 0));
+        const [from, to] = dots ? [sx.at(value), sx.at(value)] : [sx.at(Math.min(0, value)), sx.at(Math.max(0, value))];
+        const mark = dots
+          ? shape("circle", { cx: from, cy: y + 10, r: 5, fill: "currentColor" })
+          : shape("rect", { x: from, y, width: Math.max(1, to - from), height: 20, fill: "currentColor", opacity: 0.8 });
+        row.append(painted(mark, 0));
         const edge = Math.max(to, high[at] === undefined || high[at] === null ? -Infinity : sx.at(high[at]));
         row.append(shape("text", { x: edge + 6, y: y + 14 }, short(value)));
       }

@@ -44,7 +44,8 @@ function themeTool() {
 function axisTool(figures) {
   const offered = new Set(figures.flatMap((figure) => (figure.lines ?? []).flatMap((line) => Object.keys(line.x))));
   const axes = AXES.filter((axis) => offered.has(axis));
-  own.axis = axes.includes(own.axis) ? own.axis : axes[0] ?? "";
+  const first = figures.map((figure) => figure.first).find((axis) => axes.includes(axis));
+  own.axis = axes.includes(own.axis) ? own.axis : first ?? axes[0] ?? "";
   if (axes.length < 2) return [];
   const choice = make("select", { id: "axis" }, ...axes.map((axis) => make("option", { value: axis }, LABELS[axis] ?? axis)));
   choice.value = own.axis;
