@@ -148,6 +148,7 @@ def test_mlp_digits_learns_to_read_digits(program, tmp_path):
     folder = Path(report["folder"])
     assert folder.parent == tmp_path / "runs"
     assert (folder / "curves.png").is_file()
+    assert (folder / "report.html").is_file()
     again = program(str(folder / "recipe.toml"))
     assert again["weights_sha256"] == report["weights_sha256"]
 

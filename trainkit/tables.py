@@ -254,7 +254,7 @@ COMPONENT_TABLES: Mapping[str, TableKind] = {
             finer=read_settings(schedule_finer),
         ),
         TableKind("callback", many=True, default=()),
-        TableKind("logger", many=True, default=({"use": "curves"},)),
+        TableKind("logger", many=True, default=({"use": "curves"}, {"use": "report"})),
         TableKind(
             "searcher",
             default={"use": "random"},

@@ -115,7 +115,7 @@ def test_default_logger_that_cannot_be_is_a_note(
         fake.components = [component for component in whole if component.kind != "logger"]
         recipe = load_recipe(tmp_path / "r.toml", [], plugins)
         assert recipe.tables["logger"] == []
-        assert recipe.notes == ["logger 'curves' is left out: it is not installed"]
+        assert recipe.notes == [f"logger '{name}' is left out: it is not installed" for name in ("curves", "report")]
         with pytest.raises(RecipeError, match="no logger named 'curves'"):
             load_recipe(tmp_path / "r.toml", ['logger=[{use = "curves"}]'], plugins)
     finally:

@@ -74,7 +74,7 @@ def run_sections(
     why_not: str = "",
     profile: Mapping[str, Any] = EMPTY,
 ) -> list[Section]:
-    """The parts of a run's page; see `RunPage.html`. ``profile``: seconds and calls by part, where they were measured."""
+    """The parts of a run's page; see `RunPage.html`. ``profile`` has seconds and calls by part, if they were measured."""
     made: list[Section | None] = [
         _head(result, summary, look),
         figure_section(seen, summary),
