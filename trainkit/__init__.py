@@ -63,12 +63,20 @@ if TYPE_CHECKING:
     from trainkit.recipe import named_tables as named_tables
     from trainkit.recipe import problem_at as problem_at
     from trainkit.remembering import for_events as for_events
+    from trainkit.report.ending import write_run_page as write_run_page
+    from trainkit.report.ensemble import write_ensemble_page as write_ensemble_page
+    from trainkit.report.study import write_study_page as write_study_page
     from trainkit.run import Metrics as Metrics
     from trainkit.run import Report as Report
     from trainkit.run import Run as Run
     from trainkit.run import StepResult as StepResult
     from trainkit.scoring import score as score
     from trainkit.scoring import scores as scores
+    from trainkit.search.contour import Contour as Contour
+    from trainkit.search.contour import contour_of as contour_of
+    from trainkit.search.looking import visible_limits as visible_limits
+    from trainkit.search.timeline import Course as Course
+    from trainkit.search.timeline import course_of as course_of
     from trainkit.settings import Between as Between
     from trainkit.settings import Duration as Duration
     from trainkit.settings import Fraction as Fraction
@@ -147,8 +155,14 @@ _MODULES = {
     ),
     "recipe": ("named_tables", "problem_at"),
     "remembering": ("for_events",),
+    "report.ending": ("write_run_page",),
+    "report.ensemble": ("write_ensemble_page",),
+    "report.study": ("write_study_page",),
     "run": ("Metrics", "Report", "Run", "StepResult"),
     "scoring": ("score", "scores"),
+    "search.contour": ("Contour", "contour_of"),
+    "search.looking": ("visible_limits",),
+    "search.timeline": ("Course", "course_of"),
     "settings": (
         "Between",
         "Duration",
@@ -178,7 +192,9 @@ __all__ = [
     "Between",
     "CheckpointError",
     "Component",
+    "Contour",
     "Cost",
+    "Course",
     "DataError",
     "DataSpec",
     "Dataset",
@@ -247,6 +263,8 @@ __all__ = [
     "Validation",
     "Workshop",
     "check_bridge",
+    "contour_of",
+    "course_of",
     "exchanged",
     "fingerprint",
     "for_events",
@@ -265,7 +283,11 @@ __all__ = [
     "scores",
     "split_by_fraction",
     "standardise",
+    "visible_limits",
     "weights_of",
+    "write_ensemble_page",
+    "write_run_page",
+    "write_study_page",
 ]
 
 

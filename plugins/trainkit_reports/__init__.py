@@ -28,9 +28,12 @@ def trainkit_components() -> list[Component]:
 
 @hookimpl
 def trainkit_study_end(study: Study) -> None:
-    """Draw ``history.png``, ``slices.png`` and ``parallel.png``, or ``front.png``, where matplotlib is installed."""
+    """Write ``report.html``, and draw ``history.png`` and other pictures where matplotlib is installed."""
     from importlib.util import find_spec
 
+    from trainkit import write_study_page
+
+    write_study_page(study)
     if find_spec("matplotlib") is not None:
         from trainkit_reports.studies import draw_study
 
@@ -39,9 +42,12 @@ def trainkit_study_end(study: Study) -> None:
 
 @hookimpl
 def trainkit_ensemble_end(folder: Path, report: Mapping[str, Any]) -> None:
-    """Draw ``curve.png``, ``reliability.png`` and ``diversity.png``, where matplotlib is installed."""
+    """Write ``report.html``, and draw ``curve.png`` and other pictures where matplotlib is installed."""
     from importlib.util import find_spec
 
+    from trainkit import write_ensemble_page
+
+    write_ensemble_page(folder, report)
     if find_spec("matplotlib") is not None:
         from trainkit_reports.ensembles import draw_ensemble
 

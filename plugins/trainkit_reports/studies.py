@@ -8,22 +8,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainkit import Dimension, Record, Study
+from trainkit import Dimension, Record, Study, visible_limits
 from trainkit_reports.paper import page as new_page
 from trainkit_reports.paper import plain
+from trainkit_reports.surfaces import draw_contour, draw_importance
+from trainkit_reports.timeline import draw_timeline
 
 MOST_SETTINGS = 12  # more panels or axes than this could not be read
 STATUS_COLOURS = {"done": "tab:blue", "pruned": "tab:gray", "paused": "tab:gray"}
 UNDER_WAY = ("waiting", "running", "paused", "pruned")
-SHARE_SHOWN = 0.8  # of the values, the share that sets what the axis shows; worse ones stand at its end
 
 
 def draw_study(study: Study) -> list[Path]:
     """Draw what there is to see of a search into its folder.
 
     Returns:
-        The pictures: ``history.png``, ``slices.png`` and ``parallel.png``, or ``front.png`` for several objectives;
-        fewer where there is nothing to draw.
+        The pictures: ``history.png``, ``slices.png``, ``parallel.png``, ``importance.png`` and ``contour.png``, or
+        ``front.png`` for several objectives; ``timeline.png``; fewer where there is nothing to draw.
     """
     import matplotlib
 
@@ -40,6 +41,9 @@ def draw_study(study: Study) -> list[Path]:
         if shown and len(study.objectives) == 1:
             made.append(_slices(study, shown))
             made.append(_parallel(study, shown))
+            made.append(draw_importance(study))
+            made.append(draw_contour(study))
+        made.append(draw_timeline(study))
     return [picture for picture in made if picture is not None]
 
 
@@ -49,25 +53,11 @@ def _save(page: Any, study: Study, name: str) -> Path:
     return path
 
 
-def limits(values: Sequence[float], lower_is_better: bool) -> tuple[float, float]:
-    """What an axis shows: all good values, and of the bad ones those that do not hide the good ones."""
-    if not values:
-        return 0.0, 1.0
-    ranked = sorted(values, reverse=not lower_is_better)
-    best, edge = ranked[0], ranked[min(len(ranked) - 1, math.ceil(SHARE_SHOWN * len(ranked)))]
-    worst = ranked[-1]
-    if abs(worst - best) > 3 * abs(edge - best) > 0:
-        worst = edge
-    room = 0.05 * abs(worst - best) or 0.05 * abs(best) or 1.0
-    low, high = min(best, worst), max(best, worst)
-    return low - room, high + room
-
-
 def _history(study: Study, shown: Sequence[Record]) -> Path:
     objective = study.objectives[0]
     page = new_page(8, 4.5, f"{study.folder.name}: {len(study.records)} trials, {study.searcher}")
     axes = page.add_subplot()
-    low, high = limits([record.figures[0] for record in shown], objective.mode == "min")
+    low, high = visible_limits([record.figures[0] for record in shown], objective.mode == "min")
     for status in dict.fromkeys(record.trial.status for record in shown):
         part = [record for record in shown if record.trial.status == status]
         axes.scatter(
@@ -110,7 +100,7 @@ def _slices(study: Study, shown: Sequence[Record]) -> Path:
     columns = min(3, len(dimensions))
     rows = math.ceil(len(dimensions) / columns)
     page = new_page(4.4 * columns, 3.4 * rows, f"{study.folder.name}: {objective.figure} against each setting")
-    low, high = limits([record.figures[0] for record in shown], objective.mode == "min")
+    low, high = visible_limits([record.figures[0] for record in shown], objective.mode == "min")
     importances: Mapping[str, Any] = study.findings.get("importances", {})
     for place, dimension in enumerate(dimensions):
         axes = page.add_subplot(rows, columns, place + 1)
@@ -176,7 +166,7 @@ def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
     )
     axes = page.add_subplot()
     ranked = sorted(shown, key=lambda record: record.trial.values[0] if record.trial.values else math.inf, reverse=True)
-    low, high = limits([record.figures[0] for record in shown], objective.mode == "min")
+    low, high = visible_limits([record.figures[0] for record in shown], objective.mode == "min")
     colours = colormaps["viridis"]
     for place, record in enumerate(ranked):
         good = (place + 1) / len(ranked)
@@ -230,7 +220,7 @@ def _front(study: Study, shown: Sequence[Record]) -> Path:
     axes = page.add_subplot()
     front = study.front()
     # What is on the front is seen, however bad it is in one objective.
-    low, high = limits([record.figures[0] for record in shown], first.mode == "min")
+    low, high = visible_limits([record.figures[0] for record in shown], first.mode == "min")
     own = [record.figures[0] for record in front]
     if own and (min(own) < low or max(own) > high):
         room = 0.05 * (max(high, *own) - min(low, *own))

@@ -145,7 +145,9 @@ def test_json_has_all_that_is_shown(searched: Path, capsys: pytest.CaptureFixtur
     assert found["table"][0]["trial"] == found["best"]["trial"]
     assert found["table"][0]["value"] >= found["table"][1]["value"]
     assert found["findings"] == json.loads((searched / "report.json").read_text())["findings"]
-    assert [Path(picture).name for picture in found["pictures"]] == ["history.png", "parallel.png", "slices.png"]
+    pictures = ["history.png", "parallel.png", "slices.png", "timeline.png"]  # too few trials for others
+    assert [Path(picture).name for picture in found["pictures"]] == pictures
+    assert found["html"] == str(searched / "report.html")
 
 
 def test_a_study_is_shown_while_it_runs(searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

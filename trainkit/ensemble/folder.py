@@ -66,5 +66,5 @@ class EnsembleFolder(LockedFolder):
             (self.path / name).unlink(missing_ok=True)
         for name in (WEIGHTS, RECIPES, LONGER):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        for drawn in self.path.glob("*.png"):
+        for drawn in [*self.path.glob("*.png"), *self.path.glob("*.html")]:
             drawn.unlink()

@@ -16,12 +16,15 @@ from trainkit.run_text import clock_text
 from trainkit.rundir import read_text
 
 REPORT = "report.json"
+PAGE = "report.html"
 CLASSES = (("accuracy", "raw"), ("nll", "raw"), ("nll", "calibrated"), ("brier", "calibrated"), ("ece", "calibrated"))
 NUMBERS = (("mse", "raw"), ("mae", "raw"), ("r2", "raw"), ("nll", "raw"))
 
 
-def show_ensemble(folder: Path, plugins: Plugins, top: int, as_json: bool, say: Callable[[str], None]) -> None:
-    """Show what a finished ensemble has come to; nothing of it is changed but pictures, which are drawn anew.
+def show_ensemble(
+    folder: Path, plugins: Plugins, top: int, as_json: bool, say: Callable[[str], None], page: Path | None = None
+) -> None:
+    """Show what a finished ensemble has come to; nothing of it is changed but its page and pictures, made anew.
 
     Args:
         folder: the ensemble folder.
@@ -29,6 +32,7 @@ def show_ensemble(folder: Path, plugins: Plugins, top: int, as_json: bool, say: 
         top: how many members are listed.
         as_json: one JSON object instead of text.
         say: told what a plugin could not do.
+        page: a page of it that was written somewhere.
 
     Raises:
         UsageError: if the folder holds no finished ensemble.
@@ -37,9 +41,14 @@ def show_ensemble(folder: Path, plugins: Plugins, top: int, as_json: bool, say: 
     report = read_report(folder)
     tell_plugins(folder, report, plugins, say)
     drawn = sorted(folder.glob("*.png"))
+    if page is None and (folder / PAGE).is_file():
+        page = folder / PAGE
     if as_json:
-        emit_json({"folder": str(folder), **report, "pictures": [str(path) for path in drawn]})
+        html = None if page is None else str(page)
+        emit_json({"folder": str(folder), **report, "pictures": [str(path) for path in drawn], "html": html})
         return
+    if page is not None:
+        drawn.insert(0, page)
     try:
         shown = Shown(report)
         emit("\n".join([f"{folder}: {report['status']}", *shown.head()]))

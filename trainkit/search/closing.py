@@ -13,7 +13,6 @@ from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe, to_toml
 from trainkit.rundir import write_atomically
 from trainkit.search.edges import Edge
-from trainkit.search.ending import winner_folder
 from trainkit.search.findings import Findings, findings, is_share
 from trainkit.search.folder import WIDER
 from trainkit.trial import Study
@@ -46,6 +45,7 @@ def val_samples(study: Study, plugins: Plugins) -> int:
     if study.parts > 1 or len(study.objectives) > 1 or not is_share(study.objectives[0].figure) or study.best() is None:
         return 0
     from trainkit.finished import open_run
+    from trainkit.search.ending import winner_folder
 
     with contextlib.suppress(TrainkitError):
         run = open_run(winner_folder(study.folder), plugins)

@@ -16,6 +16,7 @@ from trainkit.store import step_of
 TRIALS = "trials"
 REFIT = "refit"
 WIDER = "wider.toml"
+PAGE = "report.html"
 FILES = ("recipe.toml", "environment.json", NAME, REPORT, "best.toml", WIDER)
 
 
@@ -71,5 +72,5 @@ class StudyFolder(LockedFolder):
 
     def reopen(self) -> None:
         """Remove what says that the study is over."""
-        for name in (REPORT, "best.toml", WIDER):
+        for name in (REPORT, "best.toml", WIDER, PAGE):
             (self.path / name).unlink(missing_ok=True)

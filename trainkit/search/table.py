@@ -14,7 +14,7 @@ from trainkit.errors import UsageError
 from trainkit.manager import Plugins
 from trainkit.rundir import read_text
 from trainkit.search.closing import find_out, pictures, tell_plugins
-from trainkit.search.folder import WIDER, is_study
+from trainkit.search.folder import PAGE, WIDER, is_study
 from trainkit.search.ledger import Ledger, read_ledger
 from trainkit.search.naming import short_names, value_text
 from trainkit.search.report import entry_of, report_of
@@ -40,8 +40,10 @@ class Row:
     verdict: str
 
 
-def show_study(folder: Path, plugins: Plugins, top: int, as_json: bool, say: Callable[[str], None]) -> None:
-    """Show a study; nothing of it is changed but pictures, which are drawn where it is over or has none.
+def show_study(
+    folder: Path, plugins: Plugins, top: int, as_json: bool, say: Callable[[str], None], page: Path | None = None
+) -> None:
+    """Show a study; nothing of it is changed but its page and pictures, made anew where it is over or has none.
 
     Args:
         folder: the study folder.
@@ -64,13 +66,37 @@ def show_study(folder: Path, plugins: Plugins, top: int, as_json: bool, say: Cal
         tell_plugins(study, plugins, say)
     made = rows(study)[:top]
     if as_json:
-        emit_json(_as_dict(ledger, status, reason, made))
+        if page is None and (folder / PAGE).is_file():
+            page = folder / PAGE
+        emit_json({**_as_dict(ledger, status, reason, made), "html": None if page is None else str(page)})
         return
     emit("\n".join(_head(ledger, status, reason)))
     if made:
         emit("")
         emit_table(*_cells(study, made))
-    emit("\n".join(_foot(study, made)))
+    emit("\n".join([*_foot(study, made), *([f"  {page}"] if page is not None else [])]))
+
+
+def opened(folder: Path, find: Callable[[Study], object]) -> tuple[Ledger, str, str]:
+    """A study as it stands, with its findings, and how far it is: a status and the reason.
+
+    Args:
+        folder: the study folder.
+        find: fills in the findings, where the study's report has none.
+
+    Raises:
+        UsageError: if the folder holds no study.
+        MachineError: if its log cannot be read.
+    """
+    if not is_study(folder):
+        raise UsageError(
+            f"{folder}: no study (no study.jsonl); report shows what a search has come to, not single runs"
+        )
+    ledger = read_ledger(folder)
+    status, reason = _status(folder, ledger)
+    if not ledger.study.findings:
+        find(ledger.study)
+    return ledger, status, reason
 
 
 def rows(study: Study) -> list[Row]:
@@ -221,7 +247,11 @@ def _foot(study: Study, made: Sequence[Row]) -> list[str]:
 
 
 def _files(folder: Path) -> dict[str, str]:
-    known = {"best.toml": "the winner as a recipe", WIDER: "the same search over wider ranges"}
+    known = {
+        PAGE: "all of this as a page, with figures",
+        "best.toml": "the winner as a recipe",
+        WIDER: "the same search over wider ranges",
+    }
     return {name: says for name, says in known.items() if (folder / name).is_file()}
 
 
@@ -247,6 +277,6 @@ def _as_dict(ledger: Ledger, status: str, reason: str, made: Sequence[Row]) -> d
         "objectives": [{"figure": objective.figure, "mode": objective.mode} for objective in study.objectives],
         **report_of(study, status, reason, ledger.seconds, []).as_dict(),
         "table": table,
-        "files": [str(study.folder / name) for name in _files(study.folder)],
+        "files": [str(study.folder / name) for name in _files(study.folder) if name != PAGE],
         "pictures": [str(path) for path in pictures(study.folder)],
     }

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("matplotlib")
 
-from trainkit import Dimension, Objective, Record, Space, Study, Trial
-from trainkit_reports.studies import draw_study, label, limits
+from trainkit import Dimension, Objective, Record, Space, Study, Trial, visible_limits
+from trainkit_reports.studies import draw_study, label
 
 RATE = Dimension("optimizer.lr", "float", 1e-4, 1.0, "log")
 SIZE = Dimension("model.widths.0", "int", 4, 64)
@@ -52,7 +52,8 @@ def drawn(study: Study) -> list[str]:
     return [picture.name for picture in made]
 
 
-ALL = ["history.png", "slices.png", "parallel.png"]
+ALL = ["history.png", "slices.png", "parallel.png", "contour.png"]
+WITH_IMPORTANCE = [*ALL[:3], "importance.png", "contour.png"]
 
 
 def test_numbers_and_choices(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_numbers_and_choices(tmp_path: Path) -> None:
         tmp_path, Space((RATE, SIZE, *kinds)), lambda p, n: (abs(math.log10(p["optimizer.lr"]) + 2) + 0.1,)
     )
     study.findings = {"importances": {"optimizer.lr": {"value": 0.9, "low": 0.5, "high": 1.0}}}
-    assert drawn(study) == ALL
+    assert drawn(study) == WITH_IMPORTANCE
 
 
 def test_settings_that_count_with_one_choice_alone(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_one_setting(tmp_path: Path) -> None:
 
 
 def test_one_trial(tmp_path: Path) -> None:
-    assert drawn(searched(tmp_path, Space((RATE, SIZE)), lambda p, n: (0.0,), trials=1)) == ALL
+    assert drawn(searched(tmp_path, Space((RATE, SIZE)), lambda p, n: (0.0,), trials=1)) == ALL[:3]
 
 
 def test_failures_alone(tmp_path: Path) -> None:
@@ -131,8 +132,8 @@ def test_names_that_are_formulas_or_long(tmp_path: Path) -> None:
 def test_many_settings_are_the_most_important_ones(tmp_path: Path) -> None:
     space = Space(tuple(Dimension(f"loss.w{place}", "float") for place in range(30)))
     study = searched(tmp_path, space, lambda p, n: (1.0 + n,), trials=4)
-    study.findings = {"importances": {"loss.w29": {"value": 1.0, "low": 1.0, "high": 1.0}}}
-    assert drawn(study) == ALL
+    study.findings = {"importances": {f"loss.w{n}": {"value": 0.1, "low": 0.1, "high": 0.2} for n in range(29, 5, -1)}}
+    assert drawn(study) == WITH_IMPORTANCE[:4], "four trials are too few for a surface"
 
 
 @settings(deadline=None, max_examples=60)
@@ -141,7 +142,7 @@ def test_many_settings_are_the_most_important_ones(tmp_path: Path) -> None:
     lower=st.booleans(),
 )
 def test_limits_hide_no_good_value(values: list[float], lower: bool) -> None:
-    low, high = limits(values, lower)
+    low, high = visible_limits(values, lower)
     assert low < high
     ranked = sorted(values, reverse=not lower)
     for value in ranked[: math.ceil(0.8 * len(ranked))]:
@@ -149,11 +150,11 @@ def test_limits_hide_no_good_value(values: list[float], lower: bool) -> None:
 
 
 def test_limits_leave_out_what_would_hide_the_others() -> None:
-    assert limits([0.1, 0.2, 0.3, 0.4, 1e6], True)[1] > 1e6, "one of five is not few"
+    assert visible_limits([0.1, 0.2, 0.3, 0.4, 1e6], True)[1] > 1e6, "one of five is not few"
     good = [0.1 + 0.01 * place for place in range(10)]
-    assert limits([*good, 1e6], True)[1] < 1.0
-    assert limits([*good, -1e6], False)[0] > -1.0
-    assert limits([-1e6, *good], True)[0] < -1e6, "far better than the others, and the one to see"
+    assert visible_limits([*good, 1e6], True)[1] < 1.0
+    assert visible_limits([*good, -1e6], False)[0] > -1.0
+    assert visible_limits([-1e6, *good], True)[0] < -1e6, "far better than the others, and the one to see"
 
 
 def test_labels_are_short_and_no_formulas() -> None:

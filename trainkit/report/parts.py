@@ -1,0 +1,53 @@
+"""What the pages of runs, studies and ensembles have in common: recipe, environment, links, intervals."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from trainkit.page import Cell, Code, Facts, Section
+from trainkit.results import read_object
+from trainkit.rundir import read_text
+
+
+def recipe_sections(folder: Path) -> list[Section]:
+    """The recipe of a folder as it stands there, and where and by what it was run; less where they cannot be read.
+
+    Args:
+        folder: of a run, a study or an ensemble.
+    """
+    made = []
+    with contextlib.suppress(OSError, ValueError):
+        made.append(Section("Recipe", [Code(read_text(folder / "recipe.toml"), "recipe.toml")]))
+    if environment := read_object(folder / "environment.json", []):
+        made.append(Section("Environment", [Facts(list(_flat(environment)))]))
+    return made
+
+
+def relative(path: Path, where: Path) -> str:
+    """How a page in a folder leads to a file."""
+    return os.path.relpath(path.resolve(), where.resolve())
+
+
+def wilson(share: float, samples: float) -> tuple[float, float]:
+    """Between what bounds a share of so few samples may lie, at 95 %.
+
+    Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
+    """
+    width = 1.96**2 / samples
+    middle = (share + width / 2) / (1 + width)
+    reach = 1.96 * math.sqrt(share * (1 - share) / samples + width / (4 * samples)) / (1 + width)
+    return middle - reach, middle + reach
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Cell]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{key} ")
+        else:
+            plain = value is None or isinstance(value, int | float | str)
+            yield f"{before}{key}", value if plain else str(value)

@@ -1,0 +1,271 @@
+"""The page of a study: what it has come to, what each setting does, what went on when; also while the search runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trainkit.page import Block, Cell, Facts, Section, Table, Text, render
+from trainkit.report.parts import recipe_sections, relative
+from trainkit.report.study_figures import StudyFigures, setting_cells, trial_name
+from trainkit.report.trial_pages import trial_links, write_trial_pages
+from trainkit.run_text import clock_text
+from trainkit.rundir import write_atomically
+from trainkit.search.folder import PAGE, WIDER, trial_folder
+from trainkit.search.looking import with_values
+from trainkit.search.naming import point_text, short_names, value_text
+from trainkit.search.table import Row, rows
+from trainkit.search.timeline import Course, course_of
+from trainkit.trial import FAILURES, Study
+
+MOST_ROWS = 1000  # of a table
+_FOUND = {  # what findings are about, and under which heading they stand
+    "edge": "Ends of ranges",
+}
+
+
+def write_study_page(study: Study) -> Path:
+    """Write ``report.html`` into a study folder: one file that opens in a browser without a network.
+
+    Its table of the best trials leads to pages of theirs; those that are missing are written too.
+
+    Args:
+        study: with its findings, as ``trainkit_study_end`` is given it; also while the search runs.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    write_trial_pages(study)
+    path = study.folder / PAGE
+    write_atomically(path, study_page(study, study.folder), durable=False)
+    return path
+
+
+def study_page(study: Study, where: Path, reload: float | None = None) -> str:
+    """The page of a study.
+
+    Args:
+        study: with its findings.
+        where: the folder that it will lie in, for its links.
+        reload: seconds after which it loads itself again, while the search runs.
+    """
+    course = course_of(study.folder)
+    title = f"Study {study.folder.resolve().name}"
+    return render(title, study_sections(study, course, where), _subtitle(study, course), reload)
+
+
+def study_sections(study: Study, course: Course, where: Path) -> list[Section]:
+    """What the page of a study is made of.
+
+    Args:
+        study: with its findings.
+        course: how it went on.
+        where: the folder that the page will lie in, for its links.
+    """
+    figures = StudyFigures(study)
+    made = [Section("What came of it", _summary(study, course, where))]
+    if len(study.objectives) > 1:
+        made += [Section("Pareto front", _front(study, figures, where))] if figures.shown else []
+    elif study.records:
+        made.append(Section("History", [figures.history(), *_best(study, where)]))
+    if figures.shown:
+        made += _settings(study, figures)
+    if (section := _on_the_way(figures)) is not None:
+        made.append(section)
+    if (timeline := figures.timeline(course)) is not None:
+        made.append(Section("Time", [timeline, Text(_TIMELINE, "note")]))
+    if study.records:
+        made.append(Section("All trials", _trials(study, where)))
+    return [*made, *recipe_sections(study.folder)]
+
+
+_TIMELINE = (
+    "Each bar is a run of a trial from its beginning to its end; below each other are those that were trained at once. "
+    "The time between two processes of the study is left out."
+)
+
+
+# ------------------------------------------------------------ what came of it
+
+
+def _subtitle(study: Study, course: Course) -> str:
+    goals = ", ".join(f"{o.figure} ({'lower' if o.mode == 'min' else 'higher'} is better)" for o in study.objectives)
+    state = f"finished: {course.over}" if course.over else "not over yet"
+    return f"{study.searcher}, {goals}; {state}"
+
+
+def _summary(study: Study, course: Course, where: Path) -> list[Block]:
+    counts = Counter(record.trial.status for record in study.records)
+    trials = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none yet"
+    facts: list[tuple[str, Cell]] = [
+        ("folder", str(study.folder)),
+        ("searcher", f"{study.searcher} over {len(study.space)} setting{'s' * (len(study.space) != 1)}"),
+        ("trials", f"{trials}; {study.trials} planned" + (f"; {study.parts} runs each" if study.parts > 1 else "")),
+        ("trained", f"{sum(record.epochs for record in study.records):.6g} epochs in {clock_text(course.seconds)}"),
+    ]
+    best = study.best()
+    blocks: list[Block] = []
+    if best is None:
+        blocks.append(Text("No trial is done, so that there is no winner.", "bad"))
+    elif len(study.objectives) == 1:
+        spread = f" ± {best.spread[0]:.2g} over {study.parts} runs" if best.spread else ""
+        facts.append((f"best {study.objectives[0].figure}", f"{best.figures[0]:.6g}{spread}"))
+        facts.append(("best trial", f"{best.trial.number}: {point_text(best.trial.point)}"))
+        if study.winner.get("trial", best.trial.number) == best.trial.number:
+            for name, value in (study.winner.get("test") or {}).items():
+                facts.append((f"test.{name}", f"{value:.6g} ({study.winner.get('test_of', 'its own run')})"))
+    said = study.findings.get("findings", [])
+    blocks.append(Facts(facts))
+    blocks += [Text(str(one["text"]), "note") for one in said if one["about"] not in _FOUND]
+    return [*blocks, *_links(study, where)]
+
+
+def _links(study: Study, where: Path) -> list[Block]:
+    """Where else to look."""
+    places = {
+        "its ensemble": study.folder / "ensemble" / PAGE,
+        "the winner as a recipe": study.folder / "best.toml",
+        "the same search over wider ranges": study.folder / WIDER,
+    }
+    there = {says: path for says, path in places.items() if path.is_file()}
+    if not there:
+        return []
+    links = [relative(path, where) for path in there.values()]
+    return [Table(["file", "what it is"], [[path.name, says] for says, path in there.items()], "Files", links)]
+
+
+def _best(study: Study, where: Path) -> list[Block]:
+    made = rows(study)[:10]
+    return [_table(study, made, "Best trials", where)] if made else []
+
+
+def _front(study: Study, figures: StudyFigures, where: Path) -> list[Block]:
+    front = [row for row in rows(study) if row.verdict == "front"]
+    return [
+        figures.front(),
+        _table(study, front[:MOST_ROWS], "Trials that no other one beats in all objectives", where),
+    ]
+
+
+# ------------------------------------------------------------ settings
+
+
+def _settings(study: Study, figures: StudyFigures) -> list[Section]:
+    made = []
+    if (bars := figures.importance()) is not None:
+        doubts = [Text(str(one["text"]), "note") for one in study.findings["findings"] if one["about"] == "importance"]
+        made.append(Section("Importance", [bars, Text(_IMPORTANCE, "note"), *doubts]))
+    blocks: list[Block] = list(figures.slices())
+    if left := len(study.space) - len(figures.settings):
+        blocks.append(Text(f"{left} less important settings are not drawn.", "note"))
+    if len(figures.few) < len(figures.shown):
+        blocks.append(
+            Text(f"{len(figures.few)} of {len(figures.shown)} trials are drawn, the best among them.", "note")
+        )
+    if blocks:
+        made.append(Section("Each setting", blocks))
+    together: list[Block] = []
+    if (lines := figures.parallel()) is not None:
+        together.append(lines)
+    if (map_ := figures.contour()) is not None:
+        together += [map_, Text(_CONTOUR, "note")]
+    if together:
+        made.append(Section("Settings together", together))
+    if len(study.objectives) == 1:
+        made.append(Section(_FOUND["edge"], _edges(study)))
+    return made
+
+
+_IMPORTANCE = (
+    "PED-ANOVA: how far the values of a setting among the best tenth of the trials differ from those among all. Lines: "
+    "what 80 % of bootstrap samples of the trials give."
+)
+_CONTOUR = (
+    "A smooth surface fitted to the trials (a Gaussian process), whatever their other settings are. Where no trial is "
+    "near it is left empty. Dots: trials."
+)
+
+
+def _edges(study: Study) -> list[Block]:
+    """Ranges whose ends the best trials crowd, and what to try instead."""
+    found: Sequence[Mapping[str, Any]] = study.findings.get("edges", [])
+    said = [str(one["text"]) for one in study.findings.get("findings", []) if one["about"] == "edge"]
+    if not said:
+        return [Text("The best trials crowd no end of a range.", "good")]
+    blocks: list[Block] = [Text(text, "bad") for text in said]
+    cells = [[str(one["setting"]), str(one["end"]), _end(one["bound"]), _end(one["proposed"])] for one in found]
+    blocks.append(Table(["setting", "end", "as it is", "to try"], cells))
+    if (study.folder / WIDER).is_file():
+        blocks.append(Text(f"Search over the wider ranges: trainkit run {study.folder / WIDER}", "note"))
+    return blocks
+
+
+def _end(value: Any) -> Cell:
+    return value if isinstance(value, int | float | str) else value_text(value)
+
+
+def _on_the_way(figures: StudyFigures) -> Section | None:
+    curves, having = figures.on_the_way()
+    if curves is None:
+        return None
+    blocks: list[Block] = [curves]
+    if having > len(curves.lines):
+        blocks.append(Text(f"The best {len(curves.lines)} of {having} trials are drawn.", "note"))
+    return Section("On the way", blocks)
+
+
+# ------------------------------------------------------------ trials
+
+
+def _table(study: Study, made: Sequence[Row], title: str, where: Path) -> Table:
+    """Trials that may be the best, with their verdicts; those that have a page of their own lead there."""
+    settings = _columns(study)
+    several = any(row.record.spread for row in made)
+    known = [name for name in ("train", "gap") if any(getattr(row, name) is not None for row in made)]
+    heads = ["trial", *(objective.figure for objective in study.objectives), *(["spread"] if several else [])]
+    heads += [{"train": "on train", "gap": "gap"}[name] for name in known] + ["seconds", *settings, "verdict"]
+    cells: list[list[Cell]] = []
+    for row in made:
+        record = row.record
+        cell: list[Cell] = [record.trial.number, *record.figures]
+        cell += [record.spread[0] if record.spread else None] * several
+        cell += [getattr(row, name) for name in known]
+        cells.append([*cell, record.seconds, *setting_cells(study, record, settings), row.verdict])
+    numbers = [row.record.trial.number for row in made]
+    return Table(heads, cells, title, trial_links(study, numbers, where), [trial_name(number) for number in numbers])
+
+
+def _trials(study: Study, where: Path) -> list[Block]:
+    settings = _columns(study)
+    heads = ["trial", "status", *(objective.figure for objective in study.objectives), "epochs", "seconds"]
+    failed = [record for record in study.records if record.trial.status in FAILURES]
+    said = any(record.message or record.note for record in study.records)
+    cells: list[list[Cell]] = []
+    shown = study.records if len(study.records) <= MOST_ROWS else study.records[-MOST_ROWS:]
+    for record in shown:
+        figures: list[Cell] = [*record.figures] or [None] * len(study.objectives)
+        cell: list[Cell] = [record.trial.number, record.trial.status, *figures, record.epochs, record.seconds]
+        words = "; ".join(text for text in (record.note, *record.message.splitlines()[:1]) if text)
+        cells.append([*cell, *setting_cells(study, record, settings), *([words] if said else [])])
+    numbers = [record.trial.number for record in shown]
+    heads += [*settings, *(["note"] if said else [])]
+    blocks: list[Block] = [Table(heads, cells, "", trial_links(study, numbers, where))]
+    if len(shown) < len(study.records):
+        blocks.append(Text(f"The last {len(shown)} of {len(study.records)} trials are listed.", "note"))
+    if failed:
+        blocks.append(Text(f"{len(failed)} trials failed; what went wrong stands in the last column.", "note"))
+    if study.records and not any(blocks[0].links):  # type: ignore[union-attr]
+        of = trial_folder(study.folder, with_values(study)[0].trial.number if with_values(study) else 0)
+        blocks.append(
+            Text(f"A trial's own page: trainkit report {of} --html {of / PAGE}; it is linked here then.", "note")
+        )
+    return blocks
+
+
+def _columns(study: Study) -> list[str]:
+    return list(dict.fromkeys(short_names(dimension.name for dimension in study.space.dimensions).values()))
