@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainkit import Component, hookimpl
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from trainkit import Study
     from trainkit_reports.drawing import Curves
+    from trainkit_reports.page import Page
 
 
 def curves() -> Curves:
@@ -21,9 +22,24 @@ def curves() -> Curves:
     return Curves()
 
 
+def report(*, split: Literal["auto", "train", "val", "test", "none"] = "auto") -> Page:
+    """Write ``report.html`` at the end, the page that ``trainkit report --html`` writes: curves, predictions, mistakes.
+
+    Args:
+        split: whose predictions are shown, which takes one more evaluation; "auto": validation, else test, else
+            training samples; "none" takes none.
+    """
+    from trainkit_reports.page import Page
+
+    return Page(split)
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
-    return [Component("logger", curves, libraries={"matplotlib": "pip install 'trainkit[standard]'"})]
+    return [
+        Component("logger", curves, libraries={"matplotlib": "pip install 'trainkit[standard]'"}),
+        Component("logger", report, example={"split": "val"}),
+    ]
 
 
 @hookimpl
