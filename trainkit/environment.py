@@ -40,7 +40,7 @@ def environment(
 
     import trainkit
 
-    cuda = device.startswith("cuda")
+    cuda = device.startswith("cuda") and torch.cuda.is_available()  # where there is none, the run itself says it
     return {
         "trainkit": trainkit.__version__,
         "python": platform.python_version(),

@@ -5,7 +5,7 @@ As in `trainkit.cli`, each imports what it needs, so that none waits for what an
 
 from __future__ import annotations
 
-from trainkit.arguments import STUDY_ENSEMBLE, STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
+from trainkit.arguments import REPEATS, STUDY_ENSEMBLE, STUDY_LOG, holds_ensemble, run_folder, split_words, usage_error
 from trainkit.console import emit, emit_json
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from trainkit.manager import Plugins
 
 
-def _folder_to_measure(text: str) -> Path:
+def _folder_to_measure(text: str, verb: str) -> Path:
     """The run or ensemble folder that a word names; of a study, the run folder of its winner."""
     folder = run_folder(text)
+    if (folder / REPEATS).is_file():
+        from trainkit.repeats.folder import check_single
+
+        check_single(folder, verb)
     if not (folder / STUDY_LOG).is_file():
         return folder
     from trainkit.search.ending import winner_folder
@@ -28,7 +32,7 @@ def _folder_to_measure(text: str) -> Path:
 
 
 def _evaluate(session: Session) -> int:
-    folder, plugins = _folder_to_measure(session.args.run), session.plugins(whole=False)
+    folder, plugins = _folder_to_measure(session.args.run, session.args.verb), session.plugins(whole=False)
     if holds_ensemble(folder):
         from trainkit.ensemble.inference import evaluate_ensemble as evaluate_run
     else:
@@ -44,7 +48,7 @@ def _evaluate(session: Session) -> int:
 
 
 def _predict(session: Session) -> int:
-    folder, plugins = _folder_to_measure(session.args.run), session.plugins(whole=False)
+    folder, plugins = _folder_to_measure(session.args.run, session.args.verb), session.plugins(whole=False)
     from trainkit.predictions import check_out, write_predictions
 
     check_out(session.args.out)
@@ -61,7 +65,7 @@ def _predict(session: Session) -> int:
 
 def _export(session: Session) -> int:
     args = session.args
-    folder, plugins = _folder_to_measure(args.run), session.plugins(whole=False)
+    folder, plugins = _folder_to_measure(args.run, args.verb), session.plugins(whole=False)
     from trainkit.export.command import check_batch, check_out, export, show_exported
 
     batch, out = check_batch(args.batch), check_out(args.out)
@@ -84,7 +88,10 @@ def _ensemble(session: Session) -> int:
         raise usage_error("ensemble takes one run folder or more, and any number of key=value")
     with Signals(session.whole_process) as signals:
         with signals.at_once(importing=True):
-            folders, plugins = [run_folder(text) for text in runs], session.plugins(whole=False)
+            from trainkit.repeats.folder import runs_of
+
+            folders = [run for text in runs for run in runs_of(run_folder(text))]
+            plugins = session.plugins(whole=False)
             from trainkit.ensemble.given import ensemble_of_runs
 
             session.imported()

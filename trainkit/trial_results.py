@@ -12,10 +12,10 @@ def results_of(kind: str, report: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a report that two of them are compared by.
 
     Args:
-        kind: ``run``, ``study`` or ``ensemble``.
+        kind: ``run``, ``study``, ``ensemble`` or ``repeats``.
         report: what ``report.json`` holds, which may be a stranger's; values of another form are left out.
     """
-    made = {"run": _run, "study": _study, "ensemble": _ensemble}[kind](report)
+    made = {"run": _run, "study": _study, "ensemble": _ensemble, "repeats": _repeats}[kind](report)
     found = {"status": report.get("status"), **dict(made)}
     return {key: value for key, value in found.items() if isinstance(value, int | float | str)}
 
@@ -56,6 +56,13 @@ def _ensemble(report: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield "members", len(kept)
     for key in ("ensembler", "temperature", "ensemble_sha256"):
         yield key, report.get(key)
+
+
+def _repeats(report: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from ((f"mean {key}", value) for key, value in _table(report, "metrics"))
+    for key, found in _table(report, "spread"):
+        for name in ("sd", "n"):
+            yield f"{name} {key}", found.get(name) if isinstance(found, Mapping) else None
 
 
 def _table(holder: Mapping[str, Any], key: str) -> Iterator[tuple[str, Any]]:

@@ -172,18 +172,17 @@ class _Session:
         try:
             failed = make(left) if left else {}
         except (Stopped, KeyboardInterrupt) as stop:
-            return self._report("interrupted", str(stop), {})
-        except OSError as error:
+            return self._report("interrupted", str(stop) or "interrupted", {})
+        except (TrainkitError, OSError) as error:
             self._report("failed", str(error), {})
-            raise MachineError(
-                f"{error.filename or self.path}: {error.strerror or error}\n"
-                f"  all runs so far are kept; make room, or put it right, and go on: {self.again}"
-            ) from error
-        except TrainkitError as error:
-            self._report("failed", str(error), {})
-            if isinstance(error, MachineError) and self.again not in str(error):
-                raise MachineError(f"{error}\n  all runs so far are kept; to go on: {self.again}") from error
-            raise
+            told = str(error)
+            if isinstance(error, OSError):
+                told = f"{error.filename or self.path}: {error.strerror or error}; make room, or put it right"
+            elif not isinstance(error, MachineError):
+                raise
+            if self.place.holds_runs() and self.again not in told:
+                told = f"{told}\n  all runs so far are kept; to go on: {self.again}"
+            raise MachineError(told) from error
         finally:
             self.signals.also = None
             self.display.close()

@@ -14,6 +14,7 @@ from trainkit.repeats.plan import Plan, plan_from
 from trainkit.rundir import read_text, write_atomically
 from trainkit.search.locked import REPORT, LockedFolder
 
+_SHOWN = 12  # runs that are named one by one
 FILES = (REPEATS, "recipe.toml", "environment.json", REPORT)
 
 
@@ -28,6 +29,28 @@ def read_plan(folder: Path) -> Plan:
         return plan_from(read_text(file), str(file))
     except (OSError, ValueError) as error:
         raise UsageError(f"{file}: cannot be read: {error}") from error
+
+
+def runs_of(folder: Path) -> list[Path]:
+    """The folders of the runs that a folder holds: itself, where it holds no repeats."""
+    if not (folder / REPEATS).is_file():
+        return [folder]
+    return [folder / repeat.name for repeat in read_plan(folder).repeats]
+
+
+def check_single(folder: Path, verb: str) -> None:
+    """Hold that a folder is that of one run, study or ensemble: a verb has to know which one is meant.
+
+    Raises:
+        UsageError: naming those that there are.
+    """
+    if not (folder / REPEATS).is_file():
+        return
+    runs = runs_of(folder)
+    names = ", ".join(run.name for run in runs[:_SHOWN]) + ", ..." * (len(runs) > _SHOWN)
+    raise UsageError(
+        f"{folder}: it holds {len(runs)} runs of one recipe: {names}\n  name one: trainkit {verb} {runs[0]}"
+    )
 
 
 class RepeatsFolder(LockedFolder):
@@ -55,9 +78,12 @@ class RepeatsFolder(LockedFolder):
             raise self._refused(resume, REPEATS in names, f" (no {REPEATS})")
         return False
 
+    def holds_runs(self) -> bool:
+        """Whether one of the runs has begun."""
+        return any((self.path / repeat.name).is_dir() for repeat in self.before.repeats)
+
     def _counts(self) -> bool:
-        made = any((self.path / repeat.name).is_dir() for repeat in self.before.repeats)
-        return made or self.continues or not self._clear
+        return self.holds_runs() or self.continues or not self._clear
 
     def begin(self, plan: Plan, recipe_toml: str, environment: Mapping[str, Any]) -> None:
         """Write which runs there are to be, then what they are runs of; what is here of others is put aside."""

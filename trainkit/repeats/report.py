@@ -48,7 +48,7 @@ def made_report(
         name = repeat.name
         found = _result(folder / name)
         entry: dict[str, Any] = {"name": name, "seed": repeat.seed, "fold": repeat.fold, "status": "missing"}
-        entry |= {key: found[key] for key in ("status", "seconds", "weights_sha256") if key in found}
+        entry |= {key: found[key] for key in ("status", "reason", "seconds", "weights_sha256") if key in found}
         if name in failed:
             entry |= {"status": "failed", "reason": failed[name]}
         entry["metrics"] = figures = {key: value for key, value in found.items() if _is_figure(key, value)}
@@ -77,6 +77,8 @@ def _result(folder: Path) -> dict[str, Any]:
     if not report or kind == "repeats":
         return {}
     found = results_of(kind, report)
+    if found.get("status") == "failed":
+        found["reason"] = str(report.get("reason", ""))
     within = folder / STUDY_ENSEMBLE
     if kind == "study" and within.is_dir():
         made = results_of("ensemble", read_object(within / "report.json", []))
@@ -98,10 +100,8 @@ def report_lines(folder: Path, report: Mapping[str, Any]) -> list[str]:
     """The table of a report, and what to do next."""
     runs, spreads = report["runs"], report["spread"]
     ended = sum(one["status"] in _ENDED for one in runs)
-    lines = [
-        f"{report['status']} ({report['reason']}): {ended} of {len(runs)} runs over {report['over']} "
-        f"in {clock_text(report['seconds'])}"
-    ]
+    why = "" if report["status"] == "finished" else f" ({report['reason'].splitlines()[0]})"
+    lines = [f"{report['status']}{why}: {ended} of {len(runs)} runs in {clock_text(report['seconds'])}"]
     if spreads:
         rows = [("", "mean", "sd", f"{100 * report['level']:.0f} % interval of the mean", "least", "most", "n")]
         rows += [(key, *_cells(found)) for key, found in spreads.items()]

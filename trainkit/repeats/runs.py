@@ -143,7 +143,8 @@ class Training:
             )
         elif not done:
             self._fatal = self._fatal or _for_all(failed, FIRST)
-        self._display.failed(job.name, outcome.status, told)
+        if self._fatal is None:  # else the error says it
+            self._display.failed(job.name, outcome.status, told)
 
 
 def _for_all(failed: Mapping[Path, Outcome], enough: int) -> NoRunIsPossible | None:
@@ -164,8 +165,8 @@ def _for_all(failed: Mapping[Path, Outcome], enough: int) -> NoRunIsPossible | N
             return None
     if first.defect and len(outcomes) < enough:
         return None
-    folder = next(iter(failed))
-    return NoRunIsPossible(f"{folder.name}: {first.message.rstrip() or first.status}", code)
+    name, told = next(iter(failed)).name, first.message.rstrip() or first.status
+    return NoRunIsPossible(told if told.startswith(f"{name}:") else f"{name}: {told}", code)
 
 
 def watched(display: RepeatsDisplay) -> Callable[[Job, Any], str]:

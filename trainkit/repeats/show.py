@@ -52,9 +52,9 @@ class RepeatsDisplay:
 
     def measured(self, name: str, trained: float, figures: Mapping[str, float]) -> None:
         """Show what a run that goes on has measured: on the bar, or in a line now and then."""
-        self._words = f"{name} at {100 * trained:.0f} %  {_text(figures)}"
+        self._words = f"{name} at {100 * trained:.0f} %  {_text(figures, 1)}".rstrip()
         if not self.terminal and time.monotonic() - self._shown > _SIGN_OF_LIFE_S:
-            self.say(self._words)
+            self.say(f"{name} at {100 * trained:.0f} %  {_text(figures)}".rstrip())
             self._shown = time.monotonic()
 
     def rested(self, name: str, status: str, figures: Mapping[str, float], seconds: float) -> None:
@@ -83,6 +83,6 @@ class RepeatsDisplay:
             self.say("\n".join(lines))
 
 
-def _text(figures: Mapping[str, float]) -> str:
+def _text(figures: Mapping[str, float], most: int = _FIGURES) -> str:
     wanted = [(name, value) for name, value in figures.items() if name.startswith(("val.", "test."))]
-    return "  ".join(f"{name} {value:.5g}" for name, value in wanted[:_FIGURES])
+    return "  ".join(f"{name} {value:.5g}" for name, value in wanted[:most])
