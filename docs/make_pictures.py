@@ -1,4 +1,4 @@
-"""Draws docs/pictures: what `trainkit preview --plot` shows of each recipe of a schedule.
+"""Draws docs/pictures: what `trainkit preview --plot` shows of each recipe of a schedule, and pictures of other verbs.
 
 python docs/make_pictures.py            draw all of them
 python docs/make_pictures.py --check    say which recipes have other values than their pictures, exit code 1
@@ -15,9 +15,12 @@ import tempfile
 from pathlib import Path
 
 from trainkit.launch import launch
+from trainkit.lr_find.finding import RangeTest
+from trainkit.lr_find.picture import draw as draw_found
 from trainkit.manager import Plugins
 from trainkit.preview import preview
 from trainkit.preview_plot import draw_preview
+from trainkit.protocols import silent
 from trainkit.recipe import load_recipe
 
 PICTURES = Path(__file__).parent / "pictures"
@@ -34,6 +37,8 @@ NAMES = (
     "stagnation_restart",
     "growing_batch",
 )
+# Pictures of other verbs, by the page that shows them.
+OTHERS = {"lr_find": "finding-rates.md"}
 TIMES = "0,0.1dur,0.25dur,0.5dur,0.75dur,0.9dur"
 
 
@@ -59,6 +64,13 @@ def draw(name: str, plugins: Plugins) -> None:
     draw_preview(run, PICTURES / f"{name}.png", f"{name}: {run.total_updates} updates")
 
 
+def draw_range_test(plugins: Plugins) -> None:
+    """Draw what `trainkit lr-find --plot` shows."""
+    file = RECIPES / "resnet_cosine.toml"
+    test = RangeTest(lambda changes: load_recipe(file, list(changes), plugins))
+    draw_found(test.find(silent), PICTURES / "lr_find.png")
+
+
 if __name__ == "__main__":
     installed = Plugins()
     kept = PICTURES / "values.json"
@@ -71,4 +83,5 @@ if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
     for one in NAMES:
         draw(one, installed)
+    draw_range_test(installed)
     kept.write_text(json.dumps(fresh, indent=1) + "\n", encoding="utf-8")

@@ -36,6 +36,14 @@ VERBS = {
         "RECIPE [key=value ...] [--updates N] [--rounds R]",
         "time a recipe beside a plain PyTorch loop, and without each of its means of speed",
     ),
+    "probe": (
+        "RECIPE [key=value ...] [--only NAME,...] [--html FILE]",
+        "make the checks that a careful practitioner makes before a long run; nothing is written",
+    ),
+    "lr-find": (
+        "RECIPE [key=value ...] [--setting KEY] [--from LOW] [--to HIGH] [--plot FILE] [--apply]",
+        "raise the learning rate, or another number, update by update on a copy, and say which values are good",
+    ),
     "list": ("[KIND | recipes] [--plugins]", "list components, packaged recipes, or the plugins"),
     "describe": ("KIND NAME [--source]", "show a component: settings, types, defaults, an example; or its code"),
     "docs": ("[PAGE | KIND NAME]", "say where a page of the documentation lies, or the page of a component"),
@@ -55,6 +63,10 @@ VERBS = {
     "compare": (
         "RUN ... [--plot FILE] [--html FILE] [--require FIGURE>=NUMBER]",
         "runs beside each other: tables, a figure, a page, and whether differences are real",
+    ),
+    "runs": (
+        "[FOLDER] [--filter 'KEY=VALUE'] [--sort KEY] [--limit N] [--columns KEYS]",
+        "find runs among thousands: those below a folder as a table, by their settings and results",
     ),
     "report": (
         "RUN [--html FILE] [--watch]",
@@ -86,18 +98,25 @@ OPTIONS = {
     "--smoke": "(run) two updates, one evaluation, one save and load, in seconds",
     "--profile": "(run, resume) show afterwards where the time of an update went",
     "--at TIMES": "(preview) times to show, such as 0,137,2ep,0.5dur; a bare number counts updates",
-    "--plot FILE": "(preview, compare) draw the values over the whole run: .png, .svg or .pdf",
+    "--plot FILE": "(preview, compare, lr-find) draw the values over the whole run: .png, .svg or .pdf",
     "--metrics FILE": "(preview) play the figures of a metrics.jsonl, or of JSON, through the reactions",
-    "--updates N": "(verify-resume, bench) length of the trial, or of a round; default: a dozen, or about a second",
+    "--updates N": "(verify-resume, bench, lr-find) length of trial, round or test; default: a dozen, a second, 100",
     "--rounds R": "(bench) how often each contender is timed; default: 7",
     "--use NAME": "(ensemble) the ensembler; default: greedy; key=value are its settings",
     "--out DIR": "(ensemble) the ensemble folder; default: a new one under TRAINKIT_RUNS, else under runs",
-    "--html FILE": "(report, compare) write a page that opens in any browser, without a network",
+    "--html FILE": "(report, compare, probe, lr-find) write a page that opens in any browser, without a network",
+    "--only NAME,...": "(probe) the checks to make, such as initial-loss,overfit; default: all",
     "--watch": "(report) make the page anew while the run goes on; without --html it is report.html in its folder",
     "--top N": "(report) how many of the best trials, or members, are listed; default: 10",
     "--plugins": "(list) the installed plugins, their kinds of component, and their state, as `plugins` does",
     "--source": "(describe) print the code of the factory instead",
     "--trace RECIPE": "(hooks) train a few updates, and show each call of a hook: arguments, who answered, what",
+    "--setting KEY": "(lr-find) the number to raise, such as optimizer.weight_decay; default: optimizer.lr",
+    "--from LOW": "(lr-find) the first value; default: 1e-7 for a learning rate",
+    "--to HIGH": "(lr-find) the last value; default: 10 for a learning rate",
+    "--linear": "(lr-find) raise it by equal steps; default: by equal factors",
+    "--apply": "(lr-find) write the value into the recipe, or with --out FILE into a copy; comments stay",
+    "--rule NAME": "(lr-find) the suggestion that --apply writes: steepest (default), valley; harmless, lowest",
     "--locked": "(with a recipe) hold bases and distributions to the lock file beside it: `trainkit lock RECIPE`",
     "--from RECIPE": "(new-recipe) the recipe to begin with: package:name, or a file",
     "--derive": "(new-recipe) write a short recipe that extends it, instead of a copy",
@@ -107,7 +126,13 @@ OPTIONS = {
     "--by AXIS": "(compare) what curves are drawn against: epoch (the default), step or time",
     "--metric NAME": "(compare) a figure to show, such as val.accuracy; may be repeated; default: those of validation",
     "--require TEXT": '(compare) such as "val.accuracy>=0.98": else the exit code is 1; may be repeated',
-    "--markdown": "(diff, compare) write the tables as Markdown",
+    "--filter TEXT": "(runs) such as 'optimizer.use=adamw' or 'val.accuracy>=0.9'; may be repeated: all must hold",
+    "--sort KEY": "(runs) by a setting or figure, the best first; default: by time, the newest first",
+    "--reverse": "(runs) in the opposite order",
+    "--limit N": "(runs) how many are shown; default: 30, with --json all; 0: all",
+    "--columns KEYS": "(runs) what to show of each, with commas between; default: what differs, and its figures",
+    "--trials": "(runs) also the runs within studies, ensembles and repeats",
+    "--markdown": "(diff, compare, runs) write the tables as Markdown",
     "--batch SIZE": "(export) samples of each call; default: dynamic, any number",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
     "--kind KIND": "(new-plugin) what its component is, such as schedule; `trainkit list` shows every kind",
@@ -122,7 +147,9 @@ OPTIONS = {
     "-h, --help": "show this text, or with a verb what it takes",
 }
 _TAKES_VALUE = (
-    *("--by", "--metric", "--require"),
+    *("--setting", "--to", "--rule"),
+    *("--by", "--metric", "--only", "--require"),
+    *("--filter", "--sort", "--limit", "--columns"),
     *("--seeds", "--folds", "--executor"),
     *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
     *(
@@ -140,7 +167,7 @@ _TAKES_VALUE = (
         "--from",
     ),
 )
-LOCKABLE = ("run", "validate", "fill", "preview", "verify-resume", "bench")
+LOCKABLE = ("run", "validate", "fill", "preview", "verify-resume", "bench", "probe", "lr-find")
 _SPLITS = ("train", "val", "test")
 STUDY_LOG = "study.jsonl"  # the folder that has it holds a study
 STUDY_ENSEMBLE = "ensemble"  # in a study: the folder of the ensemble of its trials
@@ -182,7 +209,7 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.set_defaults(verb=verb)
-    if verb in ("run", "validate", "fill", "preview", "pack", "lock", "verify-resume", "bench"):
+    if verb in ("run", "validate", "fill", "preview", "pack", "lock", "verify-resume", "bench", "probe", "lr-find"):
         parser.add_argument("words", nargs="*", metavar="RECIPE | key=value", help="recipe, and values to set in it")
     if verb in LOCKABLE:
         parser.add_argument("--locked", action="store_true", help=_help("--locked"))
@@ -203,6 +230,20 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         if verb == "bench":
             parser.add_argument("--rounds", type=int, default=7, metavar="R", help=_help("--rounds R"))
         parser.add_argument("--updates", type=int, default=0, metavar="N", help=_help("--updates N"))
+    elif verb == "probe":
+        parser.add_argument("--only", action="append", default=[], metavar="NAME,...", help=_help("--only NAME,..."))
+        parser.add_argument("--html", metavar="FILE", help=_help("--html FILE"))
+    elif verb == "lr-find":
+        parser.add_argument("--setting", default="optimizer.lr", metavar="KEY", help=_help("--setting KEY"))
+        parser.add_argument("--from", dest="low", type=float, metavar="LOW", help=_help("--from LOW"))
+        parser.add_argument("--to", dest="high", type=float, metavar="HIGH", help=_help("--to HIGH"))
+        parser.add_argument("--updates", type=int, default=100, metavar="N", help="updates of the test; default: 100")
+        parser.add_argument("--linear", action="store_true", help=_help("--linear"))
+        parser.add_argument("--plot", metavar="FILE", help="draw the losses: .png, .svg or .pdf")
+        parser.add_argument("--html", metavar="FILE", help=_help("--html FILE"))
+        parser.add_argument("--apply", action="store_true", help=_help("--apply"))
+        parser.add_argument("--rule", metavar="NAME", help=_help("--rule NAME"))
+        parser.add_argument("--out", metavar="FILE", help="with --apply: the new recipe file")
     elif verb == "pack":
         parser.add_argument(
             "--out", metavar="FILE", help="the pack; default: named as the recipe, with the ending .pack"
@@ -210,6 +251,15 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("--no-data", action="store_true", help=_help("--no-data"))
     elif verb == "diff":
         parser.add_argument("words", nargs="*", metavar="A B", help="recipes, packs; run, study or ensemble folders")
+        parser.add_argument("--markdown", action="store_true", help=_help("--markdown"))
+    elif verb == "runs":
+        parser.add_argument("folder", nargs="?", metavar="FOLDER", help="default: TRAINKIT_RUNS, else runs")
+        parser.add_argument("--filter", action="append", default=[], metavar="TEXT", help=_help("--filter TEXT"))
+        parser.add_argument("--sort", metavar="KEY", help=_help("--sort KEY"))
+        parser.add_argument("--reverse", action="store_true", help=_help("--reverse"))
+        parser.add_argument("--limit", type=int, metavar="N", help=_help("--limit N"))
+        parser.add_argument("--columns", action="append", default=[], metavar="KEYS", help=_help("--columns KEYS"))
+        parser.add_argument("--trials", action="store_true", help=_help("--trials"))
         parser.add_argument("--markdown", action="store_true", help=_help("--markdown"))
     elif verb == "compare":
         parser.add_argument("runs", nargs="*", metavar="RUN", help="run, study or ensemble folders")

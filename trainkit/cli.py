@@ -34,10 +34,11 @@ if TYPE_CHECKING:
 
 _TRAINING = ("run", "resume")
 _OF_RECIPES = (
-    *("validate", "fill", "preview", "verify-resume", "bench", "probe"),
+    *("validate", "fill", "preview", "verify-resume", "bench", "probe", "lr-find"),
     *("new-recipe", "lock", "migrate", "pack", "diff"),
 )
-_ON_RUNS = ("compare", "report", "ensemble", "evaluate", "predict", "export")
+_OF_ONE_RUN = ("preview", "verify-resume", "bench", "probe", "lr-find", "hooks")  # of searches and ensembles too
+_ON_RUNS = ("compare", "runs", "report", "ensemble", "evaluate", "predict", "export")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -180,9 +181,7 @@ class Session:
             locked=getattr(self.args, "locked", False),
         )
         self.show_notes(recipe)
-        if self.args.verb in ("preview", "verify-resume", "bench", "probe", "hooks") and not recipe.tables.keys().isdisjoint(
-            OF_SEVERAL_RUNS
-        ):
+        if self.args.verb in _OF_ONE_RUN and not recipe.tables.keys().isdisjoint(OF_SEVERAL_RUNS):
             pack = recipe.pack
             recipe = trial_recipe(recipe, {})  # what it says of several runs is nothing to look at in one
             recipe.pack = pack

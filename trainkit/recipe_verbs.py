@@ -127,6 +127,51 @@ def _bench(session: Session) -> int:
     return 0
 
 
+def _probe(session: Session) -> int:
+    from pathlib import Path
+
+    from trainkit.probe.checks import CHANGES, chosen
+
+    args = session.args
+    only = chosen(args.only)
+    page = None if args.html is None else Path(args.html)
+    from trainkit.page import render
+    from trainkit.report.command import check_page
+    from trainkit.signals import Signals
+
+    check_page(args.html)
+    with Signals(session.whole_process) as signals, signals.at_once("while it probed"):
+        recipe = session.recipe(CHANGES)
+        from trainkit.probe import probe, sections
+        from trainkit.rundir import write_atomically
+
+        assert session.loaded is not None
+        with session.display() as display:
+            found = probe(recipe, session.loaded, only, display.progress)
+        if page is not None:
+            title = f"Probe of {Path(found.recipe).stem}"
+            write_atomically(page, render(title, list(sections(found))), durable=False)
+    if session.json:
+        emit_json(found.as_dict())
+    else:
+        emit("\n".join(found.lines()))
+        if page is not None:
+            session.show(f"page written to {page}")
+    return 0 if found.healthy else 1
+
+
+def _lr_find(session: Session) -> int:
+    from trainkit.signals import Signals
+
+    with Signals(session.whole_process) as signals, signals.at_once("while it measured; nothing was written"):
+        from trainkit.lr_find.command import check_options, lr_find
+
+        check_options(session.args)
+        with session.display() as display:
+            tell = lr_find(session.args, session.recipe, display.progress, session.show)
+    return tell()
+
+
 # ------------------------------------------------------------ recipes that travel
 
 
@@ -222,6 +267,8 @@ ACTS: Mapping[str, Callable[[Session], int]] = {
     "preview": _preview,
     "verify-resume": _verify_resume,
     "bench": _bench,
+    "lr-find": _lr_find,
+    "probe": _probe,
     "new-recipe": _new_recipe,
     "lock": _lock,
     "migrate": _migrate,

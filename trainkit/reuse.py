@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,16 +108,25 @@ def _requires(name: str, source: Source, composed: Composed, derive: bool, plugi
 
 
 def _copied(source: Source, composed: Composed, requires: list[str], folder: Path, plugins: Plugins) -> str:
-    changed: dict[str, object] = {}
-    if names := extended(source):
-        bases = [_from_folder(name, source, folder) for name in names]
-        changed["extends"] = bases if isinstance(source.tables["extends"], list) else bases[0]
-    if requires:
-        changed["requires"] = requires
-    lines = with_top(source.text, changed).split("\n")
+    lines = carried(source, folder, {"requires": requires} if requires else {}).split("\n")
     # Editors read the schema from the first line.
     place = 1 if lines[0].startswith("#:") else 0
     return "\n".join([*lines[:place], f"# A copy of {_spoken(source, plugins)}.", *lines[place:]])
+
+
+def carried(source: Source, folder: Path, changed: Mapping[str, object] | None = None) -> str:
+    """The text of a recipe as it must be in another folder, from where its bases have other names.
+
+    Args:
+        source: the recipe.
+        folder: where the text is to lie.
+        changed: keys at its top that are set too.
+    """
+    keys = dict(changed or {})
+    if names := extended(source):
+        bases = [_from_folder(name, source, folder) for name in names]
+        keys = {"extends": bases if isinstance(source.tables["extends"], list) else bases[0], **keys}
+    return with_top(source.text, keys)
 
 
 def _from_folder(base: str, source: Source, folder: Path) -> str:

@@ -1,0 +1,1 @@
+"""``trainkit lr-find``: one short test that raises the learning rate, or another number, and says where it is good."""

@@ -1,0 +1,103 @@
+"""What the command line does with a range test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainkit.console import emit, emit_json, write_file
+from trainkit.errors import Exit, RunError, UsageError
+from trainkit.lr_find.applying import Applied, Target
+from trainkit.lr_find.finding import RangeTest
+from trainkit.lr_find.found import Found
+from trainkit.recipe import fill_toml
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Sequence
+
+    from trainkit.protocols import Progress
+    from trainkit.recipe import Recipe
+
+RULES = ("steepest", "valley", "harmless", "lowest")
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Refuse what cannot be, before anything is read.
+
+    Raises:
+        UsageError: if options contradict each other, or name no file that could be written.
+        MachineError: if matplotlib is not installed and a picture is wanted.
+    """
+    if not args.apply and (args.out or args.rule):
+        raise UsageError(f"{'--out' if args.out else '--rule'} is about the value that is written: add --apply")
+    if args.rule and args.rule not in RULES:
+        raise UsageError(f"--rule {args.rule}: there are {', '.join(RULES)}")
+    if args.plot:
+        from trainkit.preview_plot import check_plot
+
+        check_plot(Path(args.plot))
+    if args.html and Path(args.html).suffix != ".html":
+        raise UsageError(f"--html {args.html}: a page's name ends in .html")
+
+
+def lr_find(
+    args: argparse.Namespace,
+    load: Callable[[Sequence[str]], Recipe],
+    progress: Progress,
+    show: Callable[[str], None],
+) -> Callable[[], int]:
+    """Make the test and draw it; gives what tells the user, writes the value, and says the exit code.
+
+    Args:
+        args: the options.
+        load: reads and checks the recipe with changes.
+        progress: told about the updates.
+        show: tells the user what was written.
+
+    Raises:
+        UsageError: if the options do not fit the recipe.
+        TrainkitError: whatever keeps the recipe from training, or a file from being written.
+    """
+    test = RangeTest(load, args.setting, args.low, args.high, args.updates, args.linear)
+    rule = args.rule or ("steepest" if test.setting.is_rate else "harmless")
+    if (rule in RULES[:2]) is not test.setting.is_rate:
+        possible = RULES[:2] if test.setting.is_rate else RULES[2:]
+        raise UsageError(f"--rule {rule}: of {test.setting.name} there are {' and '.join(possible)}")
+    target = Target(test.recipe, test.setting, test.keys, args.out) if args.apply else None
+    found = test.find(progress)
+    if args.plot:
+        from trainkit.lr_find.picture import draw
+
+        draw(found, Path(args.plot))
+    if args.html:
+        from trainkit.lr_find.sections import sections
+        from trainkit.page import render
+
+        title = f"{test.setting.name} of {Path(found.recipe).stem}"
+        write_file(args.html, render(title, sections(found, fill_toml(test.recipe)), found.end()))
+
+    def tell() -> int:
+        if not args.json:
+            emit("\n".join(found.lines()))
+            for what, file in (("picture", args.plot), ("page", args.html)):
+                if file:
+                    show(f"{what} written to {file}")
+        applied = None if target is None else _apply(found, target, rule)
+        if args.json:
+            emit_json({**found.as_dict(), "applied": None if applied is None else applied.as_dict(rule)})
+        elif applied is not None:
+            emit(f"\n{applied.diff}" if applied.diff else "\nThe recipe has that value: there is nothing to change.")
+            show(f"the value '{rule}' was written to {applied.file}")
+        return Exit.DEFECT if found.traces.left else Exit.DONE
+
+    return tell
+
+
+def _apply(found: Found, target: Target, rule: str) -> Applied:
+    value = found.suggestions[rule]
+    if found.traces.left:
+        raise RunError(f"--apply: the test left traces in {', '.join(found.traces.left)}, and nothing was written")
+    if value is None:
+        raise RunError(f"--apply: the test has no value '{rule}' to suggest, and nothing was written")
+    return target.write(value)

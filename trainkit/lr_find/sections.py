@@ -1,0 +1,73 @@
+"""The page of a range test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from trainkit.lr_find.found import Found, rounded
+from trainkit.page import Code, Curves, Facts, Line, Section, Table, Text
+
+
+def sections(found: Found, recipe: str) -> list[Section]:
+    """What the page shows.
+
+    Args:
+        found: the test.
+        recipe: the recipe in TOML.
+    """
+    curve, name = found.curve, found.setting.name
+    finite = [place for place, loss in enumerate(curve.smoothed) if math.isfinite(loss)]
+
+    def line(title: str, losses: Sequence[float], style: str = "solid") -> Line:
+        places = [place for place in finite if place < len(losses) and math.isfinite(losses[place])]
+        return Line(title, {name: [curve.values[p] for p in places]}, [losses[p] for p in places], style=style)
+
+    lines = [line("running mean", curve.smoothed), line("loss of each batch", curve.losses, "dots")]
+    if found.held is not None:
+        lines.append(line("running mean, as the recipe has it", found.held.smoothed, "dashed"))
+    marks = [(name, value, f"{rule} {value:g}") for rule, value in found.suggestions.items() if value is not None]
+    if found.setting.now is not None and found.sweep.low <= found.setting.now <= found.sweep.high:
+        marks.append((name, found.setting.now, f"recipe {found.setting.now:g}"))
+    facts: list[tuple[str, str | float | None]] = [*found.suggestions.items()]
+    facts += [("recipe", found.setting.now), ("ended", found.end()), ("loss", found.loss)]
+    left = found.traces.left
+    said = (
+        f"Traces left in: {', '.join(left)}." if left else "All are the same before and after: the test left no trace."
+    )
+    return [
+        Section(
+            "Range test",
+            [
+                Facts(facts),
+                Curves(
+                    f"Training loss over {name}", lines, "loss", smooth=False, marks=marks, log_x=not found.sweep.linear
+                ),
+                *(Text(f"{note[0].upper()}{note[1:]}.", "note") for note in found.notes),
+            ],
+        ),
+        Section(
+            "Values",
+            [
+                Table(
+                    ["update", name, "loss", "running mean"],
+                    [
+                        [number + 1, rounded(value), curve.losses[number], curve.smoothed[number]]
+                        for number, value in enumerate(curve.values)
+                        if number in set(finite)
+                    ],
+                )
+            ],
+        ),
+        Section(
+            "SHA-256 before and after",
+            [
+                Text(said, "bad" if left else "good"),
+                Table(
+                    ["part", "before", "after"],
+                    [[part, value, found.traces.after.get(part)] for part, value in found.traces.before.items()],
+                ),
+            ],
+        ),
+        Section("Recipe", [Code(recipe, found.recipe)]),
+    ]
