@@ -169,8 +169,19 @@ def _compare(session: Session) -> int:
     return compare(session.args.runs, session.args, session.plugins(whole=False), session.show)
 
 
+def _runs(session: Session) -> int:
+    from pathlib import Path
+
+    from trainkit.rundir import runs_root
+    from trainkit.runs.command import show_runs
+
+    root = runs_root() if session.args.folder is None else Path(session.args.folder)
+    return show_runs(session.args, root, session.show)
+
+
 ACTS: Mapping[str, Callable[[Session], int]] = {
     "compare": _compare,
+    "runs": _runs,
     "report": _report,
     "ensemble": _ensemble,
     "evaluate": _evaluate,
