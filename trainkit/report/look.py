@@ -160,6 +160,7 @@ class _Classes(_Looking):
         few = self._classes <= MOST_CLASSES
         self._confusion = torch.zeros(self._classes, self._classes, dtype=torch.int64) if few else None
         self._worst, self._sure = Samples(spec), Samples(spec)
+        self._not_finite = 0
 
     def _take_in(self, batch: Batch, outputs: Tensor, targets: Tensor) -> None:
         made = terms(outputs, targets, self.spec, BINS)
@@ -168,12 +169,13 @@ class _Classes(_Looking):
         self._sums = total if self._sums is None else self._sums + total
         logarithms, classes = log_probabilities(outputs, self.spec), targets.long().reshape(-1)
         confidence, likeliest = logarithms.exp().max(1)
-        right = likeliest == classes
-        place = bin_of(confidence.nan_to_num(0.0), BINS)
-        columns = torch.stack([torch.ones_like(confidence), confidence, right.double()], dim=1)
-        self._bins.index_add_(0, place, columns)
+        finite = ~confidence.isnan()
+        right = (likeliest == classes) & finite
+        self._not_finite += int((~finite).sum())
+        columns = torch.stack([torch.ones_like(confidence), confidence, right.double()], dim=1)[finite]
+        self._bins.index_add_(0, bin_of(confidence[finite], BINS), columns)
         if self._confusion is not None:
-            cells = torch.bincount(classes * self._classes + likeliest, minlength=self._classes**2)
+            cells = torch.bincount((classes * self._classes + likeliest)[finite], minlength=self._classes**2)
             self._confusion += cells.reshape(self._classes, self._classes)
         loss = -logarithms.gather(1, classes[:, None]).reshape(-1)
         told = {"truth": classes, "taken": likeliest, "confidence": confidence, "loss": loss}
@@ -192,6 +194,8 @@ class _Classes(_Looking):
                 ends = number / BINS, (number + 1) / BINS
                 found.bins.append(Bin(*ends, int(samples), confidence / samples, right / samples))
         found.worst, found.sure = self._worst.taken(), self._sure.taken()
+        if self._not_finite:
+            found.notes.append(f"{self._not_finite} samples have outputs that are not finite: they count as wrong")
 
 
 class _Numbers(_Looking):
