@@ -21,7 +21,7 @@ def behind(figure: Figure) -> Table:
         case Bars():
             columns, rows = _bars(figure)
         case Heatmap():
-            columns = [f"{figure.y} \\ {figure.x}" if figure.x or figure.y else "", *figure.columns]
+            columns = [f"{figure.y} \\ {figure.x}" if figure.x or figure.y else "row", *figure.columns]
             rows = [[name, *values] for name, values in zip(figure.rows, figure.values, strict=True)]
             columns, rows = columns[:MOST_ROWS], [row[:MOST_ROWS] for row in rows[:MOST_ROWS]]
         case Parallel():
@@ -58,7 +58,7 @@ def _points(points: Sequence[Point], x: str, y: str) -> tuple[list[str], list[li
 
 
 def _bars(figure: Bars) -> tuple[list[str], list[list[Cell]]]:
-    columns, lists = ["", figure.unit or "value"], [figure.names, figure.values]
+    columns, lists = ["name", figure.unit or "value"], [figure.names, figure.values]
     if len(figure.low) and len(figure.high):
         columns, lists = [*columns, "from", "to"], [*lists, figure.low, figure.high]
     return columns, [list(row) for row in zip(*lists, strict=True)]

@@ -78,7 +78,7 @@ function toggle(name, alone) {
 function keyOf(name, style, text) {
   const sample = shape("svg", { class: "sample", viewBox: "0 0 22 10", width: 22, height: 10, "aria-hidden": "true" });
   sample.append(shape("path", { d: "M1 5H21", class: `line ${style || "solid"}` }));
-  if (style === "points") sample.replaceChildren(shape("circle", { cx: 11, cy: 5, r: 4, fill: "currentColor" }));
+  if (style === "points" || style === "dots") sample.replaceChildren(shape("circle", { cx: 11, cy: 5, r: 4, fill: "currentColor" }));
   const label = make("span", { class: "name" }, text ?? data.names[name]);
   const title = "click: switch off or on; with Shift: this one alone";
   const node = button("", { class: "key", title, "data-key": name }, (event) => toggle(name, event.shiftKey));
@@ -94,7 +94,9 @@ function showKeys() {
 }
 
 function legend(entries) {
-  const names = [...new Map(entries.filter(([name]) => name >= 0))];
+  const styles = new Map(); // of one name the first's
+  for (const [name, style] of entries) if (name >= 0 && !styles.has(name)) styles.set(name, style);
+  const names = [...styles];
   if (!names.length) return null;
   return make("div", { class: "legend", role: "group", "aria-label": "curves" }, ...names.map(([name, style]) => keyOf(name, style)));
 }

@@ -17,6 +17,8 @@ class CurvesFigure extends Plane {
     });
     this.tools.prepend(this.logButton);
     this.note = make("p", { class: "small" });
+    const names = figure.lines.map((line) => line.name);
+    this.twice = new Set(names.filter((name, at) => names.indexOf(name) !== at)); // told apart by their styles
     const keys = legend(figure.lines.map((line) => [line.name, line.style]));
     host.append(...(keys ? [keys] : []), this.note);
     this.smoothed = new Map();
@@ -126,7 +128,7 @@ class CurvesFigure extends Plane {
     const first = Math.max(0, Math.min(found.indexOf(closest) - MOST_NAMED / 2, found.length - MOST_NAMED));
     const rows = found.slice(first, first + MOST_NAMED).map(({ line, index }) => ({
       name: line.name,
-      text: data.names[line.name],
+      text: data.names[line.name] + (this.twice.has(line.name) && line.style ? ` (${line.style})` : ""),
       value: short(line.y[index]) + (line.low ? ` (${short(line.low[index])} to ${short(line.high[index])})` : "") + (line.smooth ? ` · raw ${short(line.raw[index])}` : ""),
       near: line === closest.line,
     }));

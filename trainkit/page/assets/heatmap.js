@@ -8,12 +8,12 @@ class HeatmapFigure {
     this.hi = known.length ? Math.max(...known) : 1;
     this.least = Math.min(...known.filter((value) => value > 0));
     this.svg = shape("svg", { class: "plane", tabindex: 0, role: "application", "aria-roledescription": "figure", "aria-label": `${figure.title}. Arrow keys go from cell to cell.` });
-    if (this.lo >= 0 && this.hi > 4 * this.least) {
+    if (this.lo >= 0 && this.hi > 20 * this.least) {
       this.logButton = button("log", { class: "log", title: "logarithmic colours: shows small values beside large ones", "aria-pressed": "false" }, () => {
         this.restore({ log: !this.log });
         this.redraw();
       });
-      host.append(make("div", { class: "figure-tools" }, this.logButton));
+      host.before(make("div", { class: "figure-tools" }, this.logButton));
     }
     host.append(this.svg);
     const [down, across] = figure.pooled;
@@ -53,14 +53,15 @@ class HeatmapFigure {
     this.box = { left, top, wide, tall };
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const group = shape("g", { class: "axes", "aria-hidden": "true" });
+    // In all cells or in none: in some alone they would look as if these were special.
+    const told = tall >= 14 && values.flat().every((value) => value === null || short(value, 3).length * 6.2 < wide - 2);
     values.forEach((row, down) => row.forEach((value, across) => {
       const cell = shape("rect", { class: "cell", x: left + across * wide, y: top + down * tall, width: wide, height: tall });
       if (value === null) cell.classList.add("unknown");
       else cell.style.fill = shade(this.share(value));
       group.append(cell);
-      const text = value === null ? "" : short(value, 3);
-      if (text && text.length * 6.2 < wide - 2 && tall >= 14) {
-        group.append(shape("text", { class: this.share(value) > 0.5 ? "on-most" : "on-least", x: left + (across + 0.5) * wide, y: top + (down + 0.5) * tall + 4, "text-anchor": "middle" }, text));
+      if (told && value !== null) {
+        group.append(shape("text", { class: contrasting(this.share(value)), x: left + (across + 0.5) * wide, y: top + (down + 0.5) * tall + 4, "text-anchor": "middle" }, short(value, 3)));
       }
     }));
     this.sides(group, left, top, bottom, slanted);
@@ -137,4 +138,9 @@ class HeatmapFigure {
     const { left, top, wide, tall } = this.box;
     this.show(this.at, frame.left + (left + (this.at[1] + 1) * wide) * ratio, frame.top + (top + (this.at[0] + 1) * tall) * ratio, true);
   }
+}
+
+// Which ink can be read on a shade, in light and in dark.
+function contrasting(share) {
+  return share < 0.5 ? "on-least" : share > 0.62 ? "on-most" : "on-middle";
 }

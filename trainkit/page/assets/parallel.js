@@ -6,7 +6,8 @@ class ParallelFigure {
     this.svg = shape("svg", { class: "plane", role: "group", "aria-label": `${figure.title}. A drag along an axis picks lines; a click on the axis lets them go.` });
     this.note = make("p", { class: "small", "aria-live": "polite" });
     this.whole = button("all", { class: "whole", title: "show all lines again", hidden: true }, () => { this.picked.clear(); this.redraw(); });
-    host.append(make("div", { class: "figure-tools" }, this.whole), this.svg, this.note);
+    host.before(make("div", { class: "figure-tools" }, this.whole));
+    host.append(this.svg, this.note);
     this.order = figure.rows.map((_, at) => at).sort((one, other) => (figure.good[one] ?? 0) - (figure.good[other] ?? 0)); // the best on top
     this.from = null;
     this.svg.addEventListener("pointerdown", (event) => this.down(event));
@@ -75,6 +76,7 @@ class ParallelFigure {
     const shift = { start: -50, end: 64, middle: 0 }[side];
     group.append(shape("text", { class: "label", x: x + shift, y: axis % 2 && this.figure.axes.length > 4 ? 30 : 14, "text-anchor": side }, shape("title", {}, name), cut));
     for (const [share, text] of ticks) group.append(shape("text", { class: "tick", x: x + 5, y: this.place(axis, share)[1] + 4 }, text));
+    if (this.figure.rows.some((row) => row[axis] === null)) group.append(shape("text", { class: "tick", x: x + 5, y: this.bottom + 20 }, "does not count"));
     const range = this.picked.get(axis);
     if (range) group.append(shape("rect", { class: "taken", x: x - 7, y: this.place(axis, range[1])[1], width: 14, height: Math.max(3, (range[1] - range[0]) * (this.bottom - this.top)) }));
     group.addEventListener("keydown", (event) => this.key(event, axis));

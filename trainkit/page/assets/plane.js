@@ -14,7 +14,8 @@ class Plane {
     this.tools = make("div", { class: "figure-tools" });
     this.whole = button("whole", { class: "whole", title: "show all of it again (double click)", hidden: true }, () => this.reset());
     this.tools.append(this.whole);
-    host.append(this.tools, this.svg);
+    host.before(this.tools);
+    host.append(this.svg);
     this.listen();
     onResize(host, this);
     drawn.push(this);

@@ -5,7 +5,7 @@ const collator = new Intl.Collator(undefined, { numeric: true });
 function setUpTable(table) {
   const heads = [...table.querySelectorAll("thead th")];
   heads.forEach((head, column) => {
-    const name = head.textContent;
+    const name = head.textContent || "column";
     const node = button(name, { class: "sort", title: "sort by this column" }, () => {
       sortBy(table, column, head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending");
     });
