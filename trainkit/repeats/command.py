@@ -62,12 +62,15 @@ def repeat(
     asked = None
     if getattr(args, "seeds", None) is not None or getattr(args, "folds", None) is not None:
         asked = planned(args.seeds, args.folds, recipe.tables["seed"])
-    executor = getattr(args, "executor", None)
-    if executor is not None and not is_plain(recipe):
+        for one in (asked.repeats[0], asked.repeats[-1]):  # what no run could be made of leaves no folder
+            recipe_of(recipe, one, asked.folds)
+    name = getattr(args, "executor", None)
+    if name is not None and not is_plain(recipe):
         table = "ensemble" if recipe.search is None else "search"
-        raise UsageError(f"--executor is for plain runs; where this recipe trains is {table}.executor={executor}")
+        raise UsageError(f"--executor is for plain runs; where this recipe trains is {table}.executor={name}")
     if args.profile:
         raise UsageError("--profile is for a run; profile the recipe alone")
+    executor = make_executor(plugins, name) if is_plain(recipe) else None
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
     display = RepeatsDisplay(-1 if args.quiet else args.verbose)
     try:
@@ -116,16 +119,16 @@ class _Session:
         self.began = time.monotonic()
         self.plan = Plan()
 
-    def run(self, asked: Plan | None, executor: str | None) -> dict[str, Any]:
+    def run(self, asked: Plan | None, executor: Executor | None) -> dict[str, Any]:
         place = self.place
         if asked is None and not place.before.repeats:
             raise UsageError(f"{self.path}: it holds no runs to go on with")
         self.plan = place.before if asked is None else asked
         if place.continues:
             self._compare()
-        if is_plain(self.recipe):
-            return self._made_by(lambda recipes: self._trained(recipes, executor))
-        return self._made_by(self._one_by_one)
+        if executor is None:
+            return self._made_by(self._one_by_one)
+        return self._made_by(lambda recipes: self._trained(recipes, executor))
 
     def _compare(self) -> None:
         """Hold that the folder's runs are of this recipe, and that all of them stay.
@@ -162,7 +165,8 @@ class _Session:
         """Make the runs that are not over, and report, whatever ends it."""
         with self.signals.at_once():
             recipes = {one: self._recipe_of(one) for one in self.plan.repeats}  # each is checked before any begins
-            left = {one: recipe for one, recipe in recipes.items() if not is_over(self.path / one.name)}
+            over = {one for one in recipes if self.place.continues and is_over(self.path / one.name)}
+            left = {one: recipe for one, recipe in recipes.items() if one not in over}
         if not left and _status(self.path) == "finished":
             more = self.path / "recipe.toml"
             raise UsageError(
@@ -214,8 +218,7 @@ class _Session:
 
     # ------------------------------------------------------------ plain runs
 
-    def _trained(self, recipes: dict[Repeat, Recipe], name: str | None) -> dict[str, str]:
-        executor = make_executor(self.plugins, name)
+    def _trained(self, recipes: dict[Repeat, Recipe], executor: Executor) -> dict[str, str]:
         first = next(iter(recipes.values()))
         said = set[str]()
 
@@ -234,7 +237,8 @@ class _Session:
             fill_toml(first),
             len(recipes),
         )
-        with contextlib.closing(_Closing(executor)):
+        with contextlib.ExitStack() as closing:
+            closing.callback(executor.close)
             with self.signals.at_once():
                 executor.open(site)
                 if executor.slots > 1 and self.recipe.tables["run"]["threads"] is None:
@@ -243,8 +247,9 @@ class _Session:
                     self.recipe = recipe_of(self.recipe, Repeat(), more=["run.threads=1"])
                     recipes = {one: self._recipe_of(one) for one in recipes}
             jobs = [self._job(number, one, recipe) for number, (one, recipe) in enumerate(recipes.items())]
-            for job, recipe in zip(jobs, recipes.values(), strict=True):
-                check_same(job, recipe)
+            if self.place.continues:
+                for job, recipe in zip(jobs, recipes.values(), strict=True):
+                    check_same(job, recipe)
             self._begin()
             self.signals.also = executor.stop
             over = len(self.plan.repeats) - len(jobs)
@@ -275,13 +280,6 @@ class _Session:
         whole = WholeRuns(self.plugins, args, self.signals, self.display)
         folders = {one.name: (self.path / one.name, recipe) for one, recipe in recipes.items()}
         return whole.run(folders, len(self.plan.repeats), self.command)
-
-
-class _Closing:
-    """An executor that is closed at the end, also where it was never opened whole."""
-
-    def __init__(self, executor: Executor) -> None:
-        self.close = executor.close
 
 
 def _status(folder: Path) -> str:
