@@ -142,7 +142,7 @@ def test_trainkit_ensemble_end(tmp_path: Path) -> None:
             f"@hookimpl\ndef trainkit_ensemble_end(folder, report):\n    if 'task' in report:\n        {act}\n",
             encoding="utf-8",
         )
-    plugins = Plugins([str(tmp_path / "breaks.py"), str(tmp_path / "draws.py")])
+    plugins = Plugins([str(tmp_path / "breaks.py"), str(tmp_path / "draws.py")], ["reports"])  # it wants a whole report
     told: list[str] = []
     tell_of_ensemble(tmp_path, {"task": "binary"}, plugins, told.append)
     assert (tmp_path / "binary").exists()

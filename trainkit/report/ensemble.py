@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainkit.errors import MachineError
-from trainkit.page import Block, Cell, Curves, Facts, Heatmap, Line, Section, Table, Text, render
-from trainkit.report.parts import recipe_sections, relative, wilson
+from trainkit.page import Block, Cell, Facts, Section, Table, Text, render
+from trainkit.report.ensemble_figures import (
+    MODELS,
+    curve_blocks,
+    diversity_blocks,
+    figures_of,
+    reliability_blocks,
+    split_of,
+    value_of,
+)
+from trainkit.report.parts import recipe_sections, relative
 from trainkit.run_text import clock_text
 from trainkit.rundir import write_atomically
 
 PAGE = "report.html"
-NAMES = {
-    "nll": "negative log likelihood",
-    "mse": "mean squared error",
-    "mae": "mean absolute error",
-    "r2": "explained share (r2)",
-    "brier": "Brier score",
-    "ece": "calibration error",
-}
-MODELS = {
-    "ensemble": "ensemble",
-    "best_member": "best member",
-    "mean_member": "mean of members",
-    "longer": "one longer run",
-}
-_MATRICES = {
-    "disagreement": "Disagreement: share of samples for which two give different classes",
-    "error_correlation": "Correlation of errors",
-    "kl": "KL divergence from the row's member to the column's, in nats",
-}
-_CLASSES = (("accuracy", "raw"), ("nll", "calibrated"), ("nll", "raw"), ("ece", "raw"), ("ece", "calibrated"))
-_NUMBERS = (("mse", "raw"), ("mae", "raw"), ("r2", "raw"), ("nll", "raw"))
-_MOST_MEMBERS = 30  # of a matrix
 
 
 def write_ensemble_page(folder: Path, report: Mapping[str, Any]) -> Path:
@@ -72,9 +58,9 @@ def ensemble_page(folder: Path, report: Mapping[str, Any], where: Path) -> str:
         sections = ensemble_sections(folder, report, where)
         count = len(report["members"])
         subtitle = f"{report['ensembler']} of {count} member{'s' * (count != 1)}"
+        return render(f"Ensemble {folder.resolve().name}", sections, subtitle)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise MachineError(f"{folder / 'report.json'}: this is not the report of an ensemble ({error!r})") from error
-    return render(f"Ensemble {folder.resolve().name}", sections, subtitle)
 
 
 def ensemble_sections(folder: Path, report: Mapping[str, Any], where: Path) -> list[Section]:
@@ -87,10 +73,10 @@ def ensemble_sections(folder: Path, report: Mapping[str, Any], where: Path) -> l
     """
     made = [Section("What came of it", _summary(folder, report))]
     made.append(Section("Members", _members(folder, report, where)))
-    made.append(Section("Number of members", _curve(report)))
-    if blocks := _reliability(report):
+    made.append(Section("Number of members", curve_blocks(report)))
+    if blocks := reliability_blocks(report):
         made.append(Section("Calibration", blocks))
-    if blocks := _diversity(report):
+    if blocks := diversity_blocks(report):
         made.append(Section("How members differ", blocks))
     made.append(Section("Cost", _costs(report)))
     if report.get("classes"):
@@ -109,7 +95,7 @@ def _summary(folder: Path, report: Mapping[str, Any]) -> list[Block]:
     facts: list[tuple[str, Cell]] = [
         ("folder", str(folder)),
         ("ensembler", str(report["ensembler"])),
-        ("members", f"{count}, of which {kept} are kept" if kept < count else count),
+        ("members", f"{count}, {kept} of them kept" if kept < count else count),
         ("samples", samples),
     ]
     if report["validation_is"] == "out of fold":
@@ -122,33 +108,11 @@ def _summary(folder: Path, report: Mapping[str, Any]) -> list[Block]:
     return [*blocks, *(Text(str(text), "note") for text in report.get("notes", []))]
 
 
-def _split(report: Mapping[str, Any]) -> str:
-    return "test" if "test" in report["samples"] else "validation"
-
-
-def _figures(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The figures that there are of the models, and whether after temperature."""
-    split = _split(report)
-    there = report["ensemble"].get(split) or report["best_member"][split]
-    wanted = _NUMBERS if report["task"] == "regression" else _CLASSES
-    return [(figure, kind) for figure, kind in wanted if figure in there.get(kind, {})]
-
-
-def _title(figure: str, kind: str) -> str:
-    return NAMES.get(figure, figure) + ("" if kind == "raw" else ", each after its own temperature")
-
-
-def _value(figure: Mapping[str, Any] | None, key: str = "value") -> float | None:
-    """A figure; nothing where it is missing, or was not finite."""
-    found = None if figure is None else figure.get(key)
-    return None if found is None else float(found)
-
-
 # ------------------------------------------------------------ members
 
 
 def _members(folder: Path, report: Mapping[str, Any], where: Path) -> list[Block]:
-    split, columns = _split(report), _figures(report)
+    split, columns = split_of(report), figures_of(report)
     figure, kind = report["chosen_by"], report["kind"]
     heads = ["model"]
     for name, own in columns:
@@ -162,11 +126,11 @@ def _members(folder: Path, report: Mapping[str, Any], where: Path) -> list[Block
         made: list[Cell] = [name]
         for one, own in columns:
             found = model.get(split, {}).get(own, {}).get(one)
-            made.append(_value(found))
+            made.append(value_of(found))
             if (one, own) == (figure, kind) or one == "accuracy":
-                made += [_value(found, "low"), _value(found, "high")]
+                made += [value_of(found, "low"), value_of(found, "high")]
         if beside:
-            made.append(_value(model.get("validation", {}).get(kind, {}).get(figure)))
+            made.append(value_of(model.get("validation", {}).get(kind, {}).get(figure)))
         cost = model.get("cost", {})
         return [*made, kept, cost.get("epochs"), cost.get("seconds")]
 
@@ -177,91 +141,10 @@ def _members(folder: Path, report: Mapping[str, Any], where: Path) -> list[Block
         page = folder / "members" / f"{number:04d}" / PAGE
         links.append(relative(page, where) if page.is_file() else "")
     level = f"{report['level']:.0%}"
-    said = f"T: after each model's own temperature. From, to: {level} bootstrap interval of the figure before them."
-    return [Table(heads, cells, f"On {report['samples'][split]} {split} samples", links), Text(said, "note")]
-
-
-# ------------------------------------------------------------ figures
-
-
-def _curve(report: Mapping[str, Any]) -> list[Block]:
-    """Accuracy and calibration against the number of members, each other model as a line across."""
-    found = report["curve"]
-    if "reason" in found:
-        return [Text(f"There is no curve, as {found['reason']}.", "note")]
-    points, split = found["points"], found["split"]
-    blocks: list[Block] = []
-    for figure, kind in _figures(report):
-        if figure not in points[0].get(kind, {}):
-            continue
-        numbers = [float(point["members"]) for point in points]
-        values = [_number(point[kind].get(figure)) for point in points]
-        lines = [Line("ensemble", {"members": numbers}, values)]
-        for model in ("best_member", "longer"):
-            own = report.get(model, {}).get(split, {}).get(kind, {}).get(figure)
-            if (level := _value(own)) is not None:
-                ends = {"members": [numbers[0], numbers[-1]] if len(numbers) > 1 else numbers}
-                same = len(ends["members"])
-                low, high = _value(own, "low"), _value(own, "high")
-                band = ([low] * same, [high] * same) if low is not None and high is not None else ([], [])
-                lines.append(Line(MODELS[model], ends, [level] * same, *band, style="dashed"))
-        better = "higher" if figure in ("accuracy", "r2") else "lower"
-        blocks.append(Curves(_title(figure, kind), lines, f"{figure} ({better} is better)", smooth=False))
-    sets = "the first so many members" if found["sets"] == "first" else "means over sets of members drawn at random"
-    said = f"On {report['samples'][split]} {split} samples. Points: {sets}. "
-    said += f"Bands: {report['level']:.0%} bootstrap intervals."
-    return [*blocks, Text(said, "note")]
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _reliability(report: Mapping[str, Any]) -> list[Block]:
-    """How often a model is right where it is so sure."""
-    found = report.get("reliability")
-    if not found:
-        return []
-    blocks: list[Block] = []
-    for kind, title in (("raw", "As they are"), ("calibrated", "Each after its own temperature")):
-        lines = [Line("as sure as right", {"probability of the likeliest class": [0.0, 1.0]}, [0.0, 1.0], style="dots")]
-        for model in ("ensemble", "best_member"):
-            bins: Sequence[Mapping[str, Any]] = found[model][kind]
-            places = [float(one["confidence"]) for one in bins]
-            shares = [float(one["accuracy"]) for one in bins]
-            ends = [wilson(share, float(one["samples"])) for share, one in zip(shares, bins, strict=True)]
-            low, high = [end[0] for end in ends], [end[1] for end in ends]
-            lines.append(Line(MODELS[model], {"probability of the likeliest class": places}, shares, low, high))
-        blocks.append(Curves(title, lines, "share that is right", smooth=False))
-    split = found["split"]
-    said = f"On {report['samples'][split]} {split} samples in {report['bins']} bins. "
-    said += "Bands: 95% intervals of a bin's share."
-    rows: list[list[Cell]] = []
-    for model in ("ensemble", "best_member"):
-        errors = [report[model].get(split, {}).get(kind, {}).get("ece") for kind in ("raw", "calibrated")]
-        rows.append([MODELS[model], *(_value(error) for error in errors), report[model].get("temperature")])
-    heads = ["model", "calibration error", "after temperature", "temperature"]
-    return [*blocks, Text(said, "note"), Table(heads, rows, "Mean distance between confidence and accuracy")]
-
-
-def _diversity(report: Mapping[str, Any]) -> list[Block]:
-    """How members differ, pair by pair; a member beside itself is left empty."""
-    found = report.get("diversity")
-    if not found or len(found["members"]) < 2:
-        return []
-    names = [str(name) for name in found["members"]][:_MOST_MEMBERS]
-    blocks: list[Block] = []
-    for kind, title in _MATRICES.items():
-        if kind not in found:
-            continue
-        rows = [
-            [None if row == column else value for column, value in enumerate(values[: len(names)])]
-            for row, values in enumerate(found[kind]["matrix"][: len(names)])
-        ]
-        mean = found[kind]["mean"]
-        blocks.append(Heatmap(title + ("" if mean is None else f" (mean {mean:.3g})"), names, names, rows))
-    said = f"On {found['split']} samples. Members that are wrong on the same samples add nothing to each other."
-    return [*blocks, Text(said, "note")]
+    said = f"From, to: {level} bootstrap interval of the figure before them."
+    if any(own != "raw" for _, own in columns):
+        said += " T: after each model's own temperature."
+    return [Table(heads, cells, f"On {report['samples'][split]} {split} samples", links), Text(said)]
 
 
 # ------------------------------------------------------------ cost
@@ -270,7 +153,7 @@ def _diversity(report: Mapping[str, Any]) -> list[Block]:
 def _costs(report: Mapping[str, Any]) -> list[Block]:
     cost = report["cost"]
     sizes = list(cost["member"]["latency_ms"])
-    heads = ["", "parameters", "multiplications", *(f"ms a sample, batch {size}" for size in sizes)]
+    heads = ["model", "parameters", "multiplications", *(f"ms a sample, batch {size}" for size in sizes)]
     heads += ["updates", "epochs", "seconds"]
     cells: list[list[Cell]] = []
     for name, label, training in (("member", "best member", "member"), ("ensemble", "ensemble", "all")):
@@ -293,7 +176,8 @@ def _costs(report: Mapping[str, Any]) -> list[Block]:
     trained = cost["training"]
     if trained["member"]["updates"]:
         said += f"; its training took {trained['all']['updates'] / trained['member']['updates']:.2g} times the updates"
-    said += (
-        f", {clock_text(trained['all']['seconds'])} in all. Measured on {one['device']} with {one['threads']} threads."
-    )
+    seconds = trained["all"]["seconds"]
+    said += f", {clock_text(seconds) if seconds >= 10 else f'{seconds:.2g} s'} in all."
+    threads = one["threads"]
+    said += f" Measured on {one['device']} with {threads} thread{'s' * (threads != 1)}."
     return [Table(heads, cells, "Prediction and training"), Text(said)]

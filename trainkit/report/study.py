@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainkit.errors import MachineError
 from trainkit.page import Block, Cell, Facts, Section, Table, Text, render
 from trainkit.report.parts import recipe_sections, relative
 from trainkit.report.study_figures import StudyFigures, setting_cells, trial_name
@@ -14,6 +15,7 @@ from trainkit.report.trial_pages import trial_links, write_trial_pages
 from trainkit.run_text import clock_text
 from trainkit.rundir import write_atomically
 from trainkit.search.folder import PAGE, WIDER, trial_folder
+from trainkit.search.log import NAME
 from trainkit.search.looking import with_values
 from trainkit.search.naming import point_text, short_names, value_text
 from trainkit.search.table import Row, rows
@@ -21,9 +23,6 @@ from trainkit.search.timeline import Course, course_of
 from trainkit.trial import FAILURES, Study
 
 MOST_ROWS = 1000  # of a table
-_FOUND = {  # what findings are about, and under which heading they stand
-    "edge": "Ends of ranges",
-}
 
 
 def write_study_page(study: Study) -> Path:
@@ -38,6 +37,7 @@ def write_study_page(study: Study) -> Path:
         Where it lies.
 
     Raises:
+        MachineError: if what the study's log says is not as a search writes it.
         OSError: if it cannot be written.
     """
     write_trial_pages(study)
@@ -53,10 +53,16 @@ def study_page(study: Study, where: Path, reload: float | None = None) -> str:
         study: with its findings.
         where: the folder that it will lie in, for its links.
         reload: seconds after which it loads itself again, while the search runs.
+
+    Raises:
+        MachineError: if what the study's log says is not as a search writes it.
     """
     course = course_of(study.folder)
     title = f"Study {study.folder.resolve().name}"
-    return render(title, study_sections(study, course, where), _subtitle(study, course), reload)
+    try:
+        return render(title, study_sections(study, course, where), _subtitle(study, course), reload)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise MachineError(f"{study.folder / NAME}: this is not the log of a search ({error!r})") from error
 
 
 def study_sections(study: Study, course: Course, where: Path) -> list[Section]:
@@ -78,7 +84,7 @@ def study_sections(study: Study, course: Course, where: Path) -> list[Section]:
     if (section := _on_the_way(figures)) is not None:
         made.append(section)
     if (timeline := figures.timeline(course)) is not None:
-        made.append(Section("Time", [timeline, Text(_TIMELINE, "note")]))
+        made.append(Section("Time", [timeline, Text(_TIMELINE)]))
     if study.records:
         made.append(Section("All trials", _trials(study, where)))
     return [*made, *recipe_sections(study.folder)]
@@ -121,8 +127,15 @@ def _summary(study: Study, course: Course, where: Path) -> list[Block]:
                 facts.append((f"test.{name}", f"{value:.6g} ({study.winner.get('test_of', 'its own run')})"))
     said = study.findings.get("findings", [])
     blocks.append(Facts(facts))
-    blocks += [Text(str(one["text"]), "note") for one in said if one["about"] not in _FOUND]
+    elsewhere = {"edge", "importance"} if study.findings.get("importances") else {"edge"}
+    blocks += [Text(_sentence(one["text"]), "note") for one in said if one["about"] not in elsewhere]
     return [*blocks, *_links(study, where)]
+
+
+def _sentence(text: Any) -> str:
+    """A finding with a capital, as it does not follow a dash here."""
+    found = str(text)
+    return found if "." in found.split(" ", 1)[0] else found[:1].upper() + found[1:]  # not the name of a setting
 
 
 def _links(study: Study, where: Path) -> list[Block]:
@@ -158,26 +171,25 @@ def _front(study: Study, figures: StudyFigures, where: Path) -> list[Block]:
 def _settings(study: Study, figures: StudyFigures) -> list[Section]:
     made = []
     if (bars := figures.importance()) is not None:
-        doubts = [Text(str(one["text"]), "note") for one in study.findings["findings"] if one["about"] == "importance"]
-        made.append(Section("Importance", [bars, Text(_IMPORTANCE, "note"), *doubts]))
+        said = [one["text"] for one in study.findings.get("findings", []) if one["about"] == "importance"]
+        doubts = [Text(_sentence(text), "note") for text in said]
+        made.append(Section("Importance", [bars, Text(_IMPORTANCE), *doubts]))
     blocks: list[Block] = list(figures.slices())
     if left := len(study.space) - len(figures.settings):
-        blocks.append(Text(f"{left} less important settings are not drawn.", "note"))
+        blocks.append(Text(f"{left} less important settings are not drawn."))
     if len(figures.few) < len(figures.shown):
-        blocks.append(
-            Text(f"{len(figures.few)} of {len(figures.shown)} trials are drawn, the best among them.", "note")
-        )
+        blocks.append(Text(f"{len(figures.few)} of {len(figures.shown)} trials are drawn, the best among them."))
     if blocks:
         made.append(Section("Each setting", blocks))
     together: list[Block] = []
     if (lines := figures.parallel()) is not None:
         together.append(lines)
     if (map_ := figures.contour()) is not None:
-        together += [map_, Text(_CONTOUR, "note")]
+        together += [map_, Text(_CONTOUR)]
     if together:
         made.append(Section("Settings together", together))
     if len(study.objectives) == 1:
-        made.append(Section(_FOUND["edge"], _edges(study)))
+        made.append(Section("Ends of ranges", _edges(study)))
     return made
 
 
@@ -194,7 +206,7 @@ _CONTOUR = (
 def _edges(study: Study) -> list[Block]:
     """Ranges whose ends the best trials crowd, and what to try instead."""
     found: Sequence[Mapping[str, Any]] = study.findings.get("edges", [])
-    said = [str(one["text"]) for one in study.findings.get("findings", []) if one["about"] == "edge"]
+    said = [_sentence(one["text"]) for one in study.findings.get("findings", []) if one["about"] == "edge"]
     if not said:
         return [Text("The best trials crowd no end of a range.", "good")]
     blocks: list[Block] = [Text(text, "bad") for text in said]
@@ -215,7 +227,7 @@ def _on_the_way(figures: StudyFigures) -> Section | None:
         return None
     blocks: list[Block] = [curves]
     if having > len(curves.lines):
-        blocks.append(Text(f"The best {len(curves.lines)} of {having} trials are drawn.", "note"))
+        blocks.append(Text(f"The best {len(curves.lines)} of {having} trials are drawn."))
     return Section("On the way", blocks)
 
 
@@ -256,14 +268,12 @@ def _trials(study: Study, where: Path) -> list[Block]:
     heads += [*settings, *(["note"] if said else [])]
     blocks: list[Block] = [Table(heads, cells, "", trial_links(study, numbers, where))]
     if len(shown) < len(study.records):
-        blocks.append(Text(f"The last {len(shown)} of {len(study.records)} trials are listed.", "note"))
+        blocks.append(Text(f"The last {len(shown)} of {len(study.records)} trials are listed."))
     if failed:
-        blocks.append(Text(f"{len(failed)} trials failed; what went wrong stands in the last column.", "note"))
+        blocks.append(Text(f"{len(failed)} trials failed; what went wrong stands in the last column."))
     if study.records and not any(blocks[0].links):  # type: ignore[union-attr]
         of = trial_folder(study.folder, with_values(study)[0].trial.number if with_values(study) else 0)
-        blocks.append(
-            Text(f"A trial's own page: trainkit report {of} --html {of / PAGE}; it is linked here then.", "note")
-        )
+        blocks.append(Text(f"A trial's own page: trainkit report {of} --html {of / PAGE}; it is linked here then."))
     return blocks
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit.page import Bars, Curves, Heatmap, Line, Parallel, Point, Scatter, Span, Timeline
 from trainkit.search.contour import contour_of
-from trainkit.search.looking import has, main_settings, ticks, visible_limits, with_values
+from trainkit.search.looking import by_importance, has, main_settings, ticks, visible_limits, with_values
 from trainkit.search.naming import point_text, short_names, value_text
 from trainkit.search.timeline import Course
 from trainkit.space import Dimension
@@ -16,7 +16,8 @@ from trainkit.trial import FAILURES, Record, Study
 
 MOST_SETTINGS = 12  # more panels or axes than this could not be read
 MOST_TRIALS = 600  # in a figure of each setting: a page has many of these
-MOST_CURVES = 60
+MOST_CURVES = 120
+MOST_NAMED = 8  # curves, beyond which colours could not be told apart
 BEST = "best so far"
 _TEXT = 90  # characters of a point where one hovers
 
@@ -84,9 +85,10 @@ class StudyFigures:
         return Bars("Share in what distinguishes good from other trials", list(found), values, lows, highs)
 
     def slices(self) -> list[Scatter]:
-        """The value against each setting; later trials in another colour than early ones."""
+        """The value against each setting, the most important first; later trials in another colour than early ones."""
         made = []
-        for dimension in self.settings:
+        ranked = [dimension for dimension in by_importance(self.study) if dimension in self.settings]
+        for dimension in ranked:
             own = [record for record in self.few if has(dimension, record)]
             if own:
                 made.append(self._slice(dimension, own))
@@ -127,7 +129,7 @@ class StudyFigures:
                 row.append(min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5)
             rows.append(row)
         marks = [ticks(dimension) for dimension in self.settings]
-        marks += [[(share, f"{low + share * (high - low):.3g}") for share in (0.0, 0.5, 1.0)] for low, high in ends]
+        marks += [[(share, _short(low + share * (high - low))) for share in (0.0, 0.5, 1.0)] for low, high in ends]
         return Parallel(
             "Settings and value of each trial",
             [*(self.names[dimension.name] for dimension in self.settings), *(o.figure for o in self.study.objectives)],
@@ -191,11 +193,14 @@ class StudyFigures:
         ranked = sorted(having, key=lambda r: (r.trial.status != "done", r.trial.values or (math.inf,)))
         ranked = [record for record in ranked if any(math.isfinite(value) for _, value in record.trial.reports)]
         lines = []
-        for record in ranked[:MOST_CURVES]:
+        for place, record in enumerate(ranked[:MOST_CURVES]):
             points = [(share, sign * value) for share, value in record.trial.reports if math.isfinite(value)]
             places, values = ([point[at] for point in points] for at in (0, 1))
-            style = "solid" if record.trial.status == "done" else "dashed"
-            lines.append(Line(trial_name(record.trial.number), {"share of the run": places}, values, style=style))
+            name, style = f"other trials, {record.trial.status}", "dashed"
+            if record.trial.status == "done":
+                name, style = (trial_name(record.trial.number) if place < MOST_NAMED else "other trials"), "solid"
+            lines.append(Line(name, {"share of the run": places}, values, style=style))
+        lines.reverse()  # the best ones on top
         heights = [value for line in lines for value in line.y]
         log = bool(heights) and min(heights) > 0 and max(heights) > 20 * min(heights)
         title = f"{self.objective.figure} on the way"
@@ -235,6 +240,10 @@ def _some(records: Sequence[Record], most: int = MOST_TRIALS) -> list[Record]:
 
 def _group(record: Record) -> str:
     return record.trial.status if record.trial.final else f"{record.trial.status}, a shorter run"
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def _goal(objective: Any) -> str:

@@ -74,7 +74,7 @@ def show_study(
     if made:
         emit("")
         emit_table(*_cells(study, made))
-    emit("\n".join([*_foot(study, made), *([f"  {page}"] if page is not None else [])]))
+    emit("\n".join([*_foot(study, made, status == "finished"), *([f"  {page}"] if page is not None else [])]))
 
 
 def opened(folder: Path, find: Callable[[Study], object]) -> tuple[Ledger, str, str]:
@@ -222,7 +222,7 @@ def _cells(study: Study, made: Sequence[Row]) -> tuple[list[str], list[list[str]
     return heads, cells
 
 
-def _foot(study: Study, made: Sequence[Row]) -> list[str]:
+def _foot(study: Study, made: Sequence[Row], over: bool) -> list[str]:
     found: Mapping[str, Any] = study.findings
     lines: list[str] = []
     if len(study.objectives) > 1 and len(study.front()) > sum(row.verdict == "front" for row in made):
@@ -241,7 +241,9 @@ def _foot(study: Study, made: Sequence[Row]) -> list[str]:
         figures = "  ".join(f"test.{name} {value:.5g}" for name, value in tested.items())
         lines += ["", f"winner: trial {best.trial.number}  {figures}  ({study.winner.get('test_of', 'its own run')})"]
         lines += [f"  {one['text']}" for one in said if one["about"] == "bias"]
-    files = [f"  {study.folder / name}  {says}" for name, says in _files(study.folder).items()]
+    # A page that was made while the search goes on is older than what is shown here.
+    listed = {name: says for name, says in _files(study.folder).items() if over or name != PAGE}
+    files = [f"  {study.folder / name}  {says}" for name, says in listed.items()]
     files += [f"  {path}" for path in pictures(study.folder)]
     return [*lines, "", *files] if files else lines
 
