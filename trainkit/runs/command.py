@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from trainkit.console import emit, emit_json, emit_table
-from trainkit.diff_table import escaped
 from trainkit.errors import UsageError
 from trainkit.runs.entry import ITSELF, Entry
 from trainkit.runs.index import entries
@@ -81,6 +80,8 @@ def _cell(entry: Entry, key: str) -> str:
 
 
 def _markdown(columns: list[str], rows: list[list[str]]) -> list[str]:
+    from trainkit.diff_table import escaped
+
     lines = [columns, ["---"] * len(columns), *([escaped(cell) for cell in row] for row in rows)]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 

@@ -78,7 +78,8 @@ def _below(folder: str, name: str, trials: bool, depth: int) -> Iterator[Place]:
 
 def _stamp(files: dict[str, os.DirEntry[str]]) -> tuple[Stamp, int]:
     """The files that tell of a run. Of one that has ended, the log of a study and its lines follow no more."""
-    stamp, newest = [], 0
+    stamp: Stamp = []
+    newest = 0
     for name in _WATCHED:
         if name not in files:
             continue
