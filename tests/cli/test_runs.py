@@ -1,289 +1,245 @@
-"""``trainkit runs``: which runs are found, which are read, what is shown of them."""
+"""Verbs that train or use what was trained: run, evaluate, predict."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
+import numpy
 import pytest
-import tomli_w
 
-from trainkit.cli import main
-from trainkit.runs import find, index
-from trainkit.runs.entry import Entry
-from trainkit.runs.query import Condition, columns_of, in_order
-
-LONG_AGO = time.time() - 1000.0  # files of this moment are read anew
+from trainkit.errors import CheckpointError, DataError, Exit, MachineError, RunError
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINKIT_CACHE", str(tmp_path / "cache"))
+def test_a_bare_recipe_is_run(trainkit, recipe, tmp_path):
+    outcome = trainkit(recipe, "--run-dir", "first")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert json.loads((tmp_path / "first" / "report.json").read_text(encoding="utf-8"))["status"] == "finished"
 
 
-def write(file: Path, text: str, at: float = LONG_AGO) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    os.utime(file, (at, at))
+def test_away_from_a_terminal_each_evaluation_is_one_line(trainkit, recipe):
+    lines = trainkit(recipe).err.splitlines()
+    evaluations = [line for line in lines if line.startswith("epoch ")]
+    assert len(evaluations) == 2
+    assert evaluations[-1].startswith("epoch 2/2  step 8/8  train.loss ")
+    for part in ("val.loss ", "val.accuracy ", "best ", " samples/s  0:0"):
+        assert part in evaluations[-1]
+    assert not any("\x1b" in line for line in lines)
 
 
-def make_run(folder: Path, at: float = LONG_AGO, report: dict[str, Any] | None = None, **tables: Any) -> Path:
-    """A run folder; without a report of its own it has finished with an accuracy."""
-    recipe = {"recipe": 1, "seed": 5, "run": {"duration": "2ep"}, "optimizer": {"use": "sgd", "lr": 0.1}, **tables}
-    write(folder / "recipe.toml", tomli_w.dumps(recipe), at)
-    if report is None:
-        report = finished(0.5)
-    if report:
-        write(folder / "report.json", json.dumps(report), at)
-    return folder
+def test_the_start_says_what_runs(trainkit, recipe):
+    err = trainkit(recipe).err
+    for part in (
+        "recipe  small.toml",
+        "train 58  val 19  test 19",
+        "27 parameters",
+        "cpu, float32, 1 threads",
+        "group 0",
+    ):
+        assert part in err
 
 
-def finished(accuracy: float) -> dict[str, Any]:
-    metrics = {"val.loss": 1 - accuracy, "val.accuracy": accuracy}
-    return {"status": "finished", "metrics": metrics, "best": None, "steps": 40, "epochs": 2.0, "seconds": 1.5}
+def test_the_end_names_what_matters_next(trainkit, recipe):
+    lines = trainkit(recipe, "--run-dir", "first").err.splitlines()
+    assert lines[-3].startswith("finished: 8 updates, 2 epochs in 0:0")
+    assert "best val.loss " in lines[-3]
+    assert "test.accuracy " in lines[-3]
+    assert "first/report.json" in lines[-2].replace("\\", "/")
+    assert lines[-1] == "  next: trainkit evaluate first"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """Three runs, one of them within a folder, and a study with a trial."""
-    root = tmp_path / "runs"
-    make_run(root / "a", LONG_AGO, finished(0.7))
-    make_run(root / "b", LONG_AGO + 1, finished(0.9), optimizer={"use": "adamw", "lr": 0.003})
-    make_run(root / "project" / "c", LONG_AGO + 2, finished(0.8), optimizer={"use": "adamw", "lr": 0.1})
-    study = make_run(root / "s", LONG_AGO + 3, {"status": "finished", "best": {"metrics": {"val.accuracy": 0.6}}})
-    write(study / "study.jsonl", "{}\n")
-    make_run(study / "trials" / "0", LONG_AGO, finished(0.6), seed=1)
-    make_run(study / "trials" / "1", LONG_AGO, finished(0.2), seed=2)
-    return root
+def test_quiet_shows_nothing(trainkit, recipe):
+    assert trainkit(recipe, "-q") == (0, "", "")
 
 
-def shown(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> list[dict[str, Any]]:
-    assert main(["runs", *words, "--json"]) == code
-    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["runs"]
-    return found
+def test_json_is_the_report_and_its_folder(trainkit, recipe, tmp_path):
+    report = trainkit(recipe, "--json").json
+    assert (report["status"], report["steps"]) == ("finished", 8)
+    assert Path(report["folder"]).parent == tmp_path / "runs"
+    saved = json.loads((Path(report["folder"]) / "report.json").read_text(encoding="utf-8"))
+    assert saved == {key: value for key, value in report.items() if key != "folder"}
 
 
-def names(found: list[dict[str, Any]]) -> list[str]:
-    return [one["name"] for one in found]
+def test_smoke_leaves_nothing_behind(trainkit, recipe, tmp_path):
+    outcome = trainkit(recipe, "--smoke", "--json")
+    assert (outcome.code, outcome.json["folder"]) == (0, None)
+    assert not (tmp_path / "runs").exists()
 
 
-# ---------------------------------------------------------------- which are found
+def test_profile_shows_where_time_went(trainkit, recipe):
+    lines = trainkit(recipe, "--profile").err.splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("where")) :]
+    assert table[0].split() == ["where", "calls", "seconds", "share", "us/update"]
+    assert any(line.startswith("step ") for line in table)
+    objects = table[table.index("") + 1 :]
+    assert objects[0].split() == ["object", "calls", "seconds", "share", "us/call"]
+    assert any(line.startswith("listener.0 Display ") for line in objects)
 
 
-def test_the_newest_come_first_and_trials_only_where_they_are_asked_for(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    found = shown(capsys, str(root))
-    assert [(one["name"], one["kind"]) for one in found] == [
-        *(("s", "study"), ("project/c", "run"), ("b", "run"), ("a", "run")),
-    ]
-    assert set(names(shown(capsys, str(root), "--trials"))) == {"a", "b", "project/c", "s", "s/trials/0", "s/trials/1"}
-    assert names(shown(capsys, str(root / "s"), "--sort", "val.accuracy")) == ["trials/0", "trials/1"]
+def test_a_profile_is_in_the_json_too(trainkit, recipe):
+    outcome = trainkit(recipe, "--profile", "--json")
+    spent = outcome.json["profile"]
+    assert spent["step"]["calls"] == outcome.json["steps"] == 8
+    assert "profile" not in trainkit(recipe, "--json").json
 
 
-def test_filters_and_order(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert names(shown(capsys, str(root), "--filter", "optimizer.use=adamw")) == ["project/c", "b"]
-    both = ("--filter", "optimizer.use=adamw", "--filter", "optimizer.lr<0.01")
-    assert names(shown(capsys, str(root), *both)) == ["b"]
-    assert names(shown(capsys, str(root), "--sort", "val.accuracy")) == ["b", "project/c", "a", "s"]
-    assert names(shown(capsys, str(root), "--sort", "val.accuracy", "--reverse")) == ["s", "a", "project/c", "b"]
-    assert names(shown(capsys, str(root), "--sort", "val.loss")) == ["b", "project/c", "a", "s"]  # the study has none
-    assert names(shown(capsys, str(root), "--sort", "val.accuracy", "--limit", "1")) == ["b"]
-    assert names(shown(capsys, str(root), "--filter", "kind=study", "--filter", "status=finished")) == ["s"]
+def test_a_stop_that_the_recipe_asked_for_is_done(trainkit, recipe, tmp_path):
+    (tmp_path / "stopping.py").write_text(
+        "from trainkit import Component, hookimpl\n"
+        "class Stop:\n"
+        "    @hookimpl\n"
+        "    def trainkit_stop_reason(self):\n"
+        "        return 'enough'\n"
+        "def stop():\n    '''Stop at once.'''\n    return Stop()\n"
+        "@hookimpl\n"
+        "def trainkit_components():\n    return [Component('callback', stop)]\n",
+        encoding="utf-8",
+    )
+    with Path(recipe).open("a", encoding="utf-8") as file:
+        file.write('[[callback]]\nuse = "stop"\n')
+    outcome = trainkit(recipe, "-p", "./stopping.py")
+    assert outcome.code == 0
+    assert "stopped (enough): 4 updates, 1 epochs" in outcome.err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as posix has them")
+@pytest.mark.parametrize(
+    "hook", ["run_start", "epoch_start", "step_end", "evaluate", "epoch_end", "stop_reason", "save"]
+)
+def test_a_signal_at_any_place_of_the_loop_saves_and_ends_with_75(trainkit, recipe, tmp_path, hook):
+    (tmp_path / f"signal_{hook}.py").write_text(
+        "import os, signal\n"
+        "from trainkit import Component, hookimpl\n"
+        "class Signal:\n"
+        "    sent = False\n"
+        "    @hookimpl\n"
+        f"    def trainkit_{hook}(self):\n"
+        "        if not self.sent:\n"
+        "            self.sent = True\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "def send():\n    '''Send a signal.'''\n    return Signal()\n"
+        "@hookimpl\n"
+        "def trainkit_components():\n    return [Component('callback', send)]\n",
+        encoding="utf-8",
+    )
+    with Path(recipe).open("a", encoding="utf-8") as file:
+        file.write('[[callback]]\nuse = "send"\n')
+    outcome = trainkit(recipe, "-p", f"./signal_{hook}.py", "run.duration=50ep", "run.save_every=20ep", "--json")
+    assert outcome.code == 75
+    assert outcome.json["reason"] == "signal SIGINT"
+    saved = [folder.name for folder in (Path(outcome.json["folder"]) / "checkpoints").iterdir()]
+    assert f"step-{outcome.json['steps']:012}" in saved
 
 
 @pytest.mark.parametrize(
-    ("text", "holds"),
+    ("error", "code"),
     [
-        ("optimizer.lr=0.10", True),
-        ("optimizer.lr=1e-1", True),
-        ("optimizer.lr!=0.1", False),
-        ("optimizer.lr <= 0.1", True),
-        ("optimizer.lr<0.1", False),
-        ("optimizer.lr>nothing", False),
-        ("optimizer.use=adam*", True),
-        ("optimizer.use='adamw'", False),
-        ('optimizer.use="adamw"', True),
-        ("optimizer.nesterov=true", True),
-        ("optimizer.nesterov>0", False),
-        ("callback=ema", True),
-        ("callback!=ema", False),
-        ("callback=swa", False),
-        ("model.widths=[8, 16]", True),
-        ("model.widths=[8,16]", True),
-        ("model.widths=8", True),
-        ("val.accuracy>=0.9", True),
-        ("missing=1", False),
-        ("missing!=1", True),
-        ("missing>1", False),
-        ("name=b", True),
-        ("changed>=2001-01-01", True),
-        ("run.duration=2ep", True),
+        (DataError("digits.csv:7: 'age' is missing"), 2),
+        (MachineError("runs: no space left"), 3),
+        (RunError("the loss is not finite at update 12"), 4),
+        (CheckpointError("runs/a: no checkpoint can be used"), 5),
+        (MemoryError(), 4),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 80 bytes"), 4),
+        (RuntimeError("something else"), 1),
     ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
 )
-def test_conditions(text: str, holds: bool) -> None:
-    recipe = {
-        "optimizer.use": "adamw",
-        "optimizer.lr": 0.1,
-        "optimizer.nesterov": True,
-        "callback": ["clip_norm", "ema"],
-        "model.widths": [8, 16],
-        "run.duration": "2ep",
-    }
-    entry = Entry("b", "run", "finished", LONG_AGO, recipe, {"val.accuracy": 0.9})
-    assert Condition.read(text).holds(entry) is holds
+def test_exit_codes_of_what_a_run_can_raise(trainkit, recipe, monkeypatch, error, code):
+    def failing(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr("trainkit.launch.launch", failing)
+    outcome = trainkit(recipe)
+    assert outcome.code == code
+    assert (str(error).splitlines() or ["out of memory"])[0] in outcome.err
+    assert "Traceback" not in outcome.err
 
 
-def test_what_is_not_there_comes_last_in_either_order() -> None:
-    some = [
-        Entry(name, "run", "", 0.0, {}, {} if value is None else {"val.x": value})
-        for name, value in (("a", 1.0), ("b", None), ("c", 3), ("d", float("nan")), ("e", "text"))
-    ]
-    assert [one.name for one in in_order(some, "val.x", False)] == ["c", "a", "e", "b", "d"]
-    assert [one.name for one in in_order(some, "val.x", True)] == ["a", "c", "e", "b", "d"]
+@pytest.mark.parametrize(("status", "code"), [("finished", 0), ("stopped", 0), ("failed", 4), ("interrupted", 75)])
+def test_exit_codes_of_how_a_run_can_end(trainkit, recipe, monkeypatch, status, code):
+    from trainkit.run import Report
+
+    report = Report(status, "a reason", 3, 0.5, 1.0, {"val.loss": float("nan")}, None, "0" * 64)
+    monkeypatch.setattr("trainkit.launch.launch", lambda *args, **kwargs: report)
+    outcome = trainkit(recipe, "--json")
+    assert outcome.code == Exit(code)
+    assert outcome.json["status"] == status
+    assert outcome.json["metrics"] == {"val.loss": None}
 
 
-def test_columns_are_what_was_asked_for_and_what_differs(root: Path) -> None:
-    columns = columns_of(index.entries(root), ["seed"])
-    assert columns == [
-        *("name", "kind", "status", "seed", "val.accuracy", "val.loss", "optimizer.use", "optimizer.lr", "changed"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (["--filter", "optimizer.us=sgd"], "did you mean 'optimizer.use'?"),
-        (["--sort", "val.acuracy"], "did you mean 'val.accuracy'?"),
-        (["--columns", "optimizer.lr,nothing"], "'nothing': no run here has such a value"),
-        (["--filter", "optimizer.use"], "write a name, = != < <= > or >="),
-        (["--limit", "-1"], "write a whole number"),
-        (["--json", "--markdown"], "not both"),
-    ],
-)
-def test_a_wrong_word_is_named(root: Path, capsys: pytest.CaptureFixture[str], words: list[str], told: str) -> None:
-    assert main(["runs", str(root), *words]) == 2
-    assert told in capsys.readouterr().err
-
-
-def test_a_folder_that_is_not_there_and_one_without_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["runs", str(tmp_path / "none")]) == 2
-    assert "no such folder" in capsys.readouterr().err
-    assert main(["runs", str(tmp_path)]) == 0
-    assert capsys.readouterr() == ("", f"{tmp_path}: there are no runs in it\n")
-
-
-# ---------------------------------------------------------------- what is shown
-
-
-def test_the_table_as_text_and_as_markdown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["runs", str(root), "--sort", "val.accuracy", "--columns", "optimizer.lr, val.accuracy", "--limit", "2"]
-    assert main(asked) == 0
-    out, err = capsys.readouterr()
-    assert out.splitlines() == [
-        "name       optimizer.lr  val.accuracy",
-        "b          0.003         0.9",
-        "project/c  0.1           0.8",
-    ]
-    assert err == "4 runs, 2 shown; --limit 0 shows all\n"
-    assert main([*asked, "--markdown"]) == 0
-    assert capsys.readouterr().out.splitlines()[2] == "| b | 0.003 | 0.9 |"
-
-
-def test_a_run_that_goes_on_shows_its_newest_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = make_run(tmp_path / "runs" / "a", report={})
-    line = {"step": 20, "epoch": 1, "split": "val", "time": 0.5, "loss": 0.75, "lr/0": 0.1}
-    old = json.dumps({**line, "step": 10, "loss": 0.9}) + "\n"
-    write(folder / "metrics.jsonl", old * 500 + json.dumps(line) + '\n{"step": 30, "epo')
-    (one,) = shown(capsys, str(tmp_path / "runs"))
-    assert one["status"] == "unfinished"
-    assert one["results"] == {"val.loss": 0.75, "steps": 20, "epochs": 1, "seconds": 0.5}
-
-
-def test_what_a_stranger_left_is_shown_without_harm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = tmp_path / "runs"
-    make_run(root / "evil", optimizer={"use": "\x1b[2J<script>|", "lr": 0.1})
-    write(root / "broken" / "recipe.toml", "recipe = ")
-    write(root / "deep" / "recipe.toml", "a = " + "[" * 5000)
-    write(make_run(root / "list") / "report.json", "[1]")
-    outside = make_run(tmp_path / "outside")
-    (root / "link").symlink_to(outside)
-    (root / "linked").mkdir()
-    (root / "linked" / "recipe.toml").symlink_to(outside / "recipe.toml")
-    assert main(["runs", str(root), "--columns", "status,optimizer.use", "--sort", "name", "--markdown"]) == 0
-    out, err = capsys.readouterr()
-    assert "\x1b" not in out + err
-    assert out.splitlines()[2:] == [
-        "| broken | unreadable |  |",
-        "| deep | unreadable |  |",
-        r"| evil | finished | \x1b\[2J\<script\>\| |",
-        "| linked | unreadable |  |",
-        "| list | unreadable | sgd |",
-    ]
-    assert "linked: recipe.toml cannot be read: it is a link, not a file" in err
-
-
-# ---------------------------------------------------------------- what is read
+def test_a_busy_run_folder_is_the_machines_fault(trainkit, recipe, tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine", encoding="utf-8")
+    outcome = trainkit(recipe, "--run-dir", "taken")
+    assert outcome.code == 3
+    assert "taken" in outcome.err
+    assert (tmp_path / "taken" / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the folders whose files are read."""
-    made: list[str] = []
-
-    def counted(place: find.Place) -> Entry:
-        made.append(place.name)
-        return find.read(place)
-
-    monkeypatch.setattr(index, "read", counted)
-    return made
+def finished(trainkit, recipe) -> str:
+    """A finished run's folder."""
+    assert trainkit(recipe, "-q", "--run-dir", "done").code == 0
+    return "done"
 
 
-def test_only_what_has_changed_is_read_again(root: Path, reads: list[str]) -> None:
-    first = index.entries(root)
-    assert sorted(reads) == ["a", "b", "project/c", "s"]
-    del reads[:]
-    assert index.entries(root) == first
-    assert reads == []
-    write(root / "a" / "report.json", json.dumps(finished(0.1)), LONG_AGO + 5)
-    make_run(root / "new", LONG_AGO + 6)
-    (root / "b" / "recipe.toml").unlink()
-    again = {entry.name: entry for entry in index.entries(root)}
-    assert sorted(reads) == ["a", "new"]
-    assert again.keys() == {"a", "new", "project/c", "s"}
-    assert again["a"].results["val.accuracy"] == 0.1
-    del reads[:]
-    assert {entry.name: entry for entry in index.entries(root)} == again
-    assert reads == []
+def test_evaluate_gives_the_reports_figures(trainkit, finished):
+    report = json.loads((Path(finished) / "report.json").read_text(encoding="utf-8"))
+    outcome = trainkit("evaluate", finished, "--json")
+    assert outcome.json["metrics"]["accuracy"] == pytest.approx(report["metrics"]["test.accuracy"])
+    plain = dict(line.split() for line in trainkit("evaluate", finished, "--split", "val").out.splitlines())
+    assert float(plain["val.loss"]) == pytest.approx(report["metrics"]["val.loss"], rel=1e-4)
 
 
-def test_what_was_written_this_moment_is_not_remembered(tmp_path: Path, reads: list[str]) -> None:
-    make_run(tmp_path / "runs" / "a", time.time())
-    for _ in range(2):
-        index.entries(tmp_path / "runs")
-    assert reads == ["a", "a"]
+def test_evaluate_says_which_weights_it_measures_where_newer_ones_are_damaged(trainkit, finished):
+    older, newest = sorted((Path(finished) / "checkpoints").glob("step-*"))[-2:]
+    file = newest / "tensors.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    outcome = trainkit("evaluate", str(finished))
+    assert outcome.code == 0
+    assert f"{newest.name}/tensors.safetensors: the file is damaged" in outcome.err
+    assert f"these are the weights of {older.name}" in outcome.err
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"format": 99}', '{"format": 1, "entries": {"a": [1]}}', "[" * 9999])
-def test_an_index_of_another_form_is_no_index(root: Path, reads: list[str], tmp_path: Path, text: str) -> None:
-    first = index.entries(root)
-    (file,) = (tmp_path / "cache" / "runs").iterdir()
-    file.write_text(text)
-    del reads[:]
-    assert index.entries(root) == first
-    assert len(reads) == 4
+def test_evaluate_without_a_checkpoint(trainkit, finished):
+    import shutil
+
+    shutil.rmtree(Path(finished) / "checkpoints")
+    outcome = trainkit("evaluate", finished)
+    assert outcome.code == 5
+    assert "done" in outcome.err
 
 
-def test_it_works_where_nothing_can_be_remembered(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file, not a folder")
-    assert len(index.entries(root)) == 4
+def test_evaluate_what_is_no_run(trainkit, tmp_path):
+    (tmp_path / "empty").mkdir()
+    outcome = trainkit("evaluate", "empty")
+    assert outcome.code == 2
+    assert "not a run folder" in outcome.err
 
 
-def test_torch_is_not_imported(root: Path) -> None:
-    code = f"import sys; from trainkit.cli import main; main(['runs', {str(root)!r}]); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+def test_predict_writes_a_row_for_each_sample(trainkit, finished, tmp_path):
+    rows = list(csv.DictReader(io.StringIO(trainkit("predict", finished).out)))
+    assert len(rows) == 19
+    assert {"index", "targets", "predicted", "outputs.0", "outputs.2", "probabilities.1"} <= set(rows[0])
+    assert trainkit("predict", finished, "--out", "test.csv").out == "test.csv\n"
+    assert list(csv.DictReader((tmp_path / "test.csv").read_text(encoding="utf-8").splitlines())) == rows
+
+
+def test_predict_writes_arrays(trainkit, finished, tmp_path):
+    outcome = trainkit("predict", finished, "--split", "val", "--out", "val.npz", "--json")
+    assert outcome.json == {"run": "done", "split": "val", "samples": 19, "out": "val.npz"}
+    with numpy.load(tmp_path / "val.npz", allow_pickle=False) as arrays:
+        assert arrays["outputs"].shape == (19, 3)
+        assert (arrays["outputs"].argmax(axis=1) == arrays["predicted"]).all()
+    assert len(trainkit("predict", finished, "--json").json["outputs"]) == 19
+
+
+def test_predict_refuses_an_unknown_ending_before_it_works(trainkit, finished):
+    outcome = trainkit("predict", finished, "--out", "test.xlsx")
+    assert outcome.code == 2
+    assert ".csv" in outcome.err
