@@ -1,0 +1,184 @@
+"""``trainkit probe``: healthy recipes pass each check, and a broken part of each sort is found by the check for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainkit.cli import main
+from trainkit.manager import Plugins
+from trainkit.probe import CHECKS, probe
+from trainkit.recipe import load_recipe
+
+PARTS = Path(__file__).parent / "trainkit_probe_parts.py"
+RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPE = """\
+recipe = 1
+seed = 5
+[run]
+duration = "20ep"
+device = "cpu"
+threads = 1
+[data]
+use = "faulty"
+batch_size = 16
+[model]
+use = "tidy"
+[loss]
+use = "cross_entropy"
+[optimizer]
+use = "sgd"
+lr = 0.3
+momentum = 0.9
+"""
+
+
+@pytest.fixture(scope="module")
+def plugins():
+    return Plugins([str(PARTS)])
+
+
+@pytest.fixture
+def look(plugins, tmp_path):
+    """Probe the small recipe, with changes, for some of the checks; findings by name."""
+
+    def look(*only, changes=(), more=""):
+        path = tmp_path / "small.toml"
+        path.write_text(RECIPE + more, encoding="utf-8")
+        recipe = load_recipe(path, ["logger=[]", *changes], plugins)
+        return {finding.name: finding for finding in probe(recipe, plugins, only).findings}
+
+    return look
+
+
+# ---------------------------------------------------------------- healthy
+
+
+def test_a_healthy_recipe_passes_each_check_and_leaves_nothing(look, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    state = torch.random.get_rng_state()
+    found = look()
+    assert list(found) == list(CHECKS)
+    assert {name: one.verdict for name, one in found.items() if one.verdict != "good" and name != "time"} == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["small.toml"]
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert found["initial-loss"].figures["expected"] == pytest.approx(0.693147, abs=1e-5)
+    assert found["gradient-check"].figures["largest"] < 1e-6
+    assert found["gradient-check"].figures["numbers"] >= 14
+
+
+@pytest.mark.parametrize(
+    ("name", "without"),
+    [
+        ("mlp_digits", set()),
+        ("resnet_cosine", set()),
+        ("diabetes_regression", set()),
+        ("lbfgs_least_squares", {"dead-relus"}),
+        ("muon_adamw", set()),
+        ("fine_tune", set()),
+    ],
+)
+def test_shipped_recipes_are_healthy(name, without):
+    plugins = Plugins()
+    recipe = load_recipe(RECIPES / f"{name}.toml", ["logger=[]"], plugins)
+    found = probe(recipe, plugins)
+    verdicts = {finding.name: finding.verdict for finding in found.findings}
+    assert verdicts.pop("time") in ("good", "doubtful")  # on a crowded machine anything may take long
+    assert verdicts == {name: "not applicable" if name in without else "good" for name in CHECKS if name != "time"}
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_ends_with_1_where_a_check_is_bad_and_writes_a_page(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("<b>odd.toml").write_text(RECIPE, encoding="utf-8")
+    words = ["probe", "<b>odd.toml", "-p", str(PARTS), "--only", "initial-loss,update-ratio", "--html", "page.html"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["healthy"] is True
+    assert [(one["check"], one["verdict"]) for one in told["checks"]] == [
+        ("initial-loss", "good"),
+        ("update-ratio", "good"),
+    ]
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert "initial-loss" in page
+    assert "<b>odd" not in page
+    assert main([*words, "model={use='sure'}"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["bad", "initial-loss"]
+    assert [line.split()[0] for line in lines[3:6]] == ["expected", "seen", "cure"]
+    assert lines[-1].startswith("2 checks: 1 good, 1 bad; ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["<b>odd.toml", "page.html"]
+
+
+def test_a_check_that_is_not_there_is_refused_before_anything(tmp_path, capsys):
+    path = tmp_path / "small.toml"
+    path.write_text(RECIPE, encoding="utf-8")
+    assert main(["probe", str(path), "-p", str(PARTS), "--only", "overfitt"]) == 2
+    assert "did you mean 'overfit'" in capsys.readouterr().err
+
+
+def test_a_check_that_ends_with_an_error_is_a_finding_that_names_the_plugin(look):
+    found = look("overfit", "update-ratio", "inputs", more='[[callback]]\nuse = "raises"\n')
+    assert [one.verdict for one in found.values()] == ["good", "bad", "bad"]
+    assert "KeyError: 'lost'" in found["overfit"].seen
+    assert "trainkit_probe_parts" in found["overfit"].seen + found["overfit"].cure
+
+
+def test_the_recipe_of_a_search_is_probed_as_one_run(tmp_path, capsys):
+    path = tmp_path / "small.toml"
+    more = '[search]\nuse = "random"\ntrials = 2\n[search.space]\n"optimizer.lr" = {low=0.1, high=0.4}\n'
+    path.write_text(RECIPE + more, encoding="utf-8")
+    assert main(["probe", str(path), "-p", str(PARTS), "--only", "inputs", "-q"]) == 0
+    assert "1 check: 1 good" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- broken
+
+
+@pytest.mark.parametrize(
+    ("check", "verdict", "said", "changes", "more"),
+    [
+        ("inputs", "bad", "far from 1", ["data.fault=large"], ""),
+        ("inputs", "bad", "all inputs are equal", ["data.fault=constant"], ""),
+        ("inputs", "bad", "feature 2 gives the target away", ["data.fault=leak"], ""),
+        ("inputs", "bad", "50 of 50 samples of val are training samples", ["data.fault=shared"], ""),
+        ("inputs", "doubtful", "means of val are up to", ["data.fault=drift"], ""),
+        ("same-seed", "bad", "loss 0 differs first", ["model={use='whims'}"], ""),
+        ("same-seed", "bad", "batch 0 differs first", ["data.fault=unseeded"], ""),
+        ("initial-loss", "bad", "", ["model={use='sure'}"], ""),
+        ("initial-loss", "bad", "", ["loss={use='summed_loss'}"], ""),
+        ("initial-loss", "bad", "plugins", [], '[[callback]]\nuse = "reward"\n'),
+        ("gradient-check", "bad", "(0.", ["model={use='wrong_gradient'}"], ""),
+        ("gradient-check", "bad", "0.", ["model={use='detached'}"], ""),
+        ("gradient-check", "not applicable", "computes in float32", ["model={use='single'}"], ""),
+        ("batch-independence", "bad", "outputs change by up to", ["model={use='mixing'}"], ""),
+        ("batch-independence", "good", "", ["model={use='single'}"], ""),
+        ("all-parameters", "bad", "2 of 4 get none, or zeros: 0.weight, 0.bias", ["model={use='detached'}"], ""),
+        ("update-ratio", "bad", "", ["optimizer.lr=1e5"], ""),
+        ("update-ratio", "bad", "", ["optimizer.lr=1e-9"], ""),
+        ("dead-relus", "bad", "ReLU 1 (1)", ["model={use='silent'}"], ""),
+        ("dead-relus", "not applicable", "no ReLU", ["model.relu=false"], ""),
+        ("time", "doubtful", "data", ["data.fault=slow"], ""),
+        ("overfit", "bad", "Adam", ["model={use='blind'}"], ""),
+        ("overfit", "doubtful", "Adam at 1e-3: 100 % right", ["optimizer.lr=1e-9"], ""),
+        ("shuffled-labels", "bad", "shuffled labels", [], '[[callback]]\nuse = "peek"\n'),
+        (
+            "shuffled-labels",
+            "bad",
+            "the metric 'accuracy' says 0.93",
+            [],
+            '[[metric]]\nuse = "trainkit_probe_parts:accuracy"\n',
+        ),
+    ],
+)
+def test_each_broken_part_is_found_by_the_check_for_it(look, check, verdict, said, changes, more):
+    found = look(check, changes=changes, more=more)
+    assert list(found) == [check]
+    assert (found[check].verdict, said in found[check].seen) == (verdict, True), found[check].seen
+    assert bool(found[check].cure) == (verdict in ("bad", "doubtful"))

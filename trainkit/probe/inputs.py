@@ -1,0 +1,185 @@
+"""What goes into the model: whether it is centred, finite, the same kind in every split, and gives nothing away."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+from trainkit.feed.pipeline import gather
+from trainkit.page.blocks import Table
+from trainkit.probe.finding import Finding, Verdict, worst
+from trainkit.probe.subject import Subject, drawn, plan_of, samples_of
+from trainkit.run import Run
+
+SAMPLES = 2000
+HASHED = 100_000
+MEAN = 3.0  # in standard deviations, of what counts as centred
+STD = (0.1, 10.0)
+FAR_STD = (1e-3, 100.0)
+DRIFT = 0.5  # standard deviations between the means of two splits
+GIVES_AWAY = 0.999  # correlation of a feature with the target
+SHARED = 0.01  # of a split's samples that are training samples too
+
+
+def input_statistics(subject: Subject) -> Finding:
+    """Look at the samples as the model sees them, and at their targets.
+
+    Source: https://cs231n.github.io/neural-networks-2/, "Data preprocessing"; on what training samples give away:
+    Kaufman et al. 2012, "Leakage in data mining", section 3.
+    """
+    run = subject.still
+    batch = samples_of(run, drawn(run, SAMPLES))
+    look = _Look(run)
+    rows: list[tuple[str, ...]] = []
+    if batch.inputs.is_floating_point():
+        look.values(batch.inputs, "inputs")
+        rows.append(look.row("inputs, train", batch.inputs))
+        for split in ("val", "test"):
+            if run.feed.spec.sizes.get(split):
+                other = samples_of(run, drawn(run, SAMPLES, split), split).inputs
+                rows.append(look.row(f"inputs, {split}", other))
+                look.drift(batch.inputs, other, split)
+        look.give_away(batch.inputs, batch.targets)
+        seen = f"mean {float(batch.inputs.mean()):.3g}, standard deviation {float(batch.inputs.std()):.3g}"
+    else:
+        seen = f"whole numbers from {int(batch.inputs.min())} to {int(batch.inputs.max())}"
+    look.targets(batch.targets)
+    for split in ("val", "test"):
+        if run.feed.spec.sizes.get(split):
+            look.shared(split)
+    seen += f", {len(batch)} samples" + "".join(f"; {said}" for said in look.said)
+    blocks = [Table(("what", "mean", "standard deviation", "least", "largest"), rows)] if rows else []
+    return Finding(
+        look.verdict,
+        f"finite, mean near 0 and standard deviation near 1 ({STD[0]:g} to {STD[1]:g}), splits alike and apart",
+        seen,
+        "; ".join(dict.fromkeys(look.cures)),
+        look.figures,
+        blocks,
+    )
+
+
+class _Look:
+    """Gathers what is wrong."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.verdict: Verdict = "good"
+        self.said: list[str] = []
+        self.cures: list[str] = []
+        self.figures: dict[str, float | None] = {}
+
+    def wrong(self, verdict: Verdict, said: str, cure: str) -> None:
+        self.verdict = worst(self.verdict, verdict)
+        self.said.append(said)
+        self.cures.append(cure)
+
+    def row(self, name: str, values: Tensor) -> tuple[str, ...]:
+        parts = (values.mean(), values.std(), values.min(), values.max())
+        return name, *(f"{float(part):.4g}" for part in parts)
+
+    def values(self, inputs: Tensor, name: str) -> None:
+        """Whether numbers are finite and of a size that suits a network."""
+        if not bool(inputs.isfinite().all()):
+            count = int((~inputs.isfinite()).flatten(1).any(1).sum())
+            self.wrong("bad", f"{count} samples are not finite", "leave out or fill in what is missing")
+            return
+        mean, std = float(inputs.mean()), float(inputs.std())
+        self.figures |= {"mean": mean, "std": std}
+        if std == 0:
+            self.wrong("bad", "all inputs are equal", "look at what makes inputs of samples")
+        elif not FAR_STD[0] <= std <= FAR_STD[1] or abs(mean) > 10 * MEAN * max(std, 1.0):
+            self.wrong(
+                "bad", "their size is far from 1", "standardise the inputs: [data] standardise, or divide by 255"
+            )
+        elif not STD[0] <= std <= STD[1] or abs(mean) > MEAN * max(std, 1.0):
+            self.wrong("doubtful", "they are not standardised", "standardise the inputs")
+        if inputs.dim() == 2 and inputs.shape[1] > 1:
+            spread = inputs.std(0)
+            if bool((still := spread == 0).any()):
+                few = ", ".join(map(str, still.nonzero().flatten()[:3].tolist()))
+                self.said.append(f"{int(still.sum())} features never change ({few})")
+            if float(spread.max()) > 100 * float(spread[spread > 0].min()) if bool((spread > 0).any()) else False:
+                self.wrong("doubtful", "features differ in size by more than 100", "standardise each feature")
+
+    def drift(self, train: Tensor, other: Tensor, split: str) -> None:
+        """Whether another split is of the same kind: its means, by channel or feature, in standard deviations."""
+        means = [_by_channel(part).double() for part in (train, other)]
+        std = means[0].std(1).clamp_min(1e-12)
+        count = min(part.shape[1] if train.dim() == 2 else len(train) for part in means)
+        away = float(((means[0].mean(1) - means[1].mean(1)).abs() / std).max())
+        self.figures[f"drift_{split}"] = away
+        # Of few samples means differ by chance.
+        if away > max(DRIFT, 5 / math.sqrt(max(1, min(len(train), len(other), count)))):
+            said = f"means of {split} are up to {away:.2g} standard deviations from those of train"
+            self.wrong("doubtful", said, f"prepare {split} with the numbers that train is prepared with")
+
+    def give_away(self, inputs: Tensor, targets: Tensor) -> None:
+        """Whether a single feature is the target, up to scale."""
+        values = inputs.flatten(1).double()
+        if values.shape[1] > 1 << 16 or (targets.dim() > 1 and targets.shape[1] > 1000):
+            return
+        wanted = targets.double().reshape(len(targets), -1)
+        if not targets.is_floating_point() and targets.dim() == 1 and int(targets.max()) < 1000:
+            wanted = torch.cat([wanted, torch.nn.functional.one_hot(targets.long()).double()], 1)
+        # A class of a handful of samples may lie apart by chance.
+        enough = [column for column in wanted.T if bool((column != column.mode().values).sum() >= 10)]
+        if len(targets) < 30 or not enough:
+            return
+        wanted = torch.stack(enough, 1)
+        values, wanted = values - values.mean(0), wanted - wanted.mean(0)
+        values, wanted = (part / part.norm(dim=0).clamp_min(1e-12) for part in (values, wanted))
+        found = (values.T @ wanted).abs().amax(1)
+        number = int(found.argmax())
+        self.figures["largest_correlation"] = float(found[number])
+        if float(found[number]) > GIVES_AWAY:
+            said = f"feature {number} gives the target away (correlation {float(found[number]):.4f})"
+            self.wrong("bad", said, "leave that feature out: it will not be known where the model is used")
+
+    def targets(self, targets: Tensor) -> None:
+        """Whether classes are there, and targets of a regression of a size that suits a network."""
+        spec = self.run.feed.spec
+        if spec.task == "regression":
+            mean, std = float(targets.double().mean()), float(targets.double().std())
+            self.figures |= {"target_mean": mean, "target_std": std}
+            self.said.append(f"targets: mean {mean:.3g}, standard deviation {std:.3g}")
+            if not STD[0] <= std <= STD[1] or abs(mean) > MEAN * max(std, 1.0):
+                self.wrong("doubtful", "targets are not standardised", "standardise the targets")
+            return
+        counts = spec.class_counts
+        if counts and min(counts) == 0:
+            missing = [spec.classes[i] if i < len(spec.classes) else str(i) for i, c in enumerate(counts) if not c]
+            self.wrong("doubtful", f"no training sample of {', '.join(missing[:3])}", "split the data by classes")
+        elif counts and max(counts) > 10 * min(counts):
+            said = f"classes have {min(counts)} to {max(counts)} samples"
+            self.wrong("doubtful", said, "weigh classes in the loss, and look at a metric that counts them alike")
+
+    def shared(self, split: str) -> None:
+        """Whether samples of another split are training samples as well."""
+        train, other = (_hashes(self.run, name) for name in ("train", split))
+        known = set(train)
+        both = sum(one in known for one in other)
+        self.figures[f"shared_{split}"] = both
+        if both:
+            share = both / max(1, len(other))
+            verdict: Verdict = "bad" if share > SHARED else "doubtful"
+            said = f"{both} of {len(other)} samples of {split} are training samples, too"
+            self.wrong(verdict, said, "take samples that are there twice out of one of the splits")
+
+
+def _by_channel(inputs: Tensor) -> Tensor:
+    """``(channels, numbers)``: all values of each feature or channel."""
+    return inputs.transpose(0, 1).flatten(1)
+
+
+def _hashes(run: Run, split: str) -> list[bytes]:
+    """A hash of each sample as it is stored; of large data that has to be read, of some."""
+    inputs = plan_of(run).split(split).inputs
+    found: list[bytes] = []
+    for numbers in drawn(run, HASHED if isinstance(inputs, Tensor) else SAMPLES, split).split(1024):  # type: ignore[no-untyped-call]
+        rows = gather(inputs, numbers).flatten(1).contiguous().cpu().numpy()
+        found += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+    return found
