@@ -109,14 +109,15 @@ def _shown(rows: Sequence[Row]) -> list[str]:
 def _notes(rows: Sequence[Row], figures: Sequence[str], settings: Mapping[str, Any], known: set[str]) -> list[str]:
     said = []
     for row in rows:
-        said += [f"{row.name}: {note}" if not note.startswith(row.name) else note for note in row.notes]
+        said += [f"{row.name}: {note}" for note in row.notes]
     for name in figures:
         without = [row.name for row in rows if not row.by_pair(name)]
         if without:
             said.append(f"{name} is not known of: {', '.join(without)}")
     if samples := other_samples(list(settings)):
         said.append(f"their recipes differ in {', '.join(samples)}: their figures may be of other samples")
-    unlike = [key for key in _MACHINE if len({repr(e.environment.get(key)) for row in rows for e in row.counted}) > 1]
+    environments = [entry.environment for row in rows for entry in row.counted]
+    unlike = [key for key in _MACHINE if len({repr(known[key]) for known in environments if key in known}) > 1]
     if unlike:
         said.append(f"they were not run alike ({', '.join(unlike)}): seconds and updates/s cannot be compared")
     shown = figures[0].partition(".")[0] if figures else ""

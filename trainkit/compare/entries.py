@@ -22,6 +22,7 @@ from trainkit.thinned import Thinned
 from trainkit.trial_results import results_of
 
 DONE = ("finished", "stopped")  # what a run's report says where its last figures are those of its end
+_ENDINGS = {"unfinished": "it goes on, or was killed", "failed": "it failed", "interrupted": "it was interrupted"}
 _LARGEST = 1e100  # of a figure; sums and squares of what is larger overflow
 _POINTS = 1024  # bunches of a curve: a picture is no wider
 # What says nothing of how a run is trained: which distributions were installed, what is kept and logged of it.
@@ -178,10 +179,10 @@ def _entry(result: Result, kind: str) -> Entry:
     data = data if isinstance(data, Mapping) else {}
     folds = data.get("folds")
     folds = folds if type(folds) is int and folds > 1 else 0
-    seed = tables.get("seed")
+    seed, status = tables.get("seed"), result.report.get("status")
     return Entry(
         *(result.name, result.folder, kind, tables, tables),
-        status=str(result.report.get("status") or "unfinished"),
+        status=status if isinstance(status, str) and status in (*DONE, *_ENDINGS) else "unfinished",
         seed=seed if isinstance(seed, int | str) else None,
         fold=data.get("fold", 0) if folds else None,
         folds=folds,
@@ -209,8 +210,8 @@ def _fill(entry: Entry, report: Mapping[str, Any], measured: Mapping[str, Any]) 
     if not entry.done:
         at = f" at update {entry.steps}" if entry.steps is not None else " before its first line"
         reason = report.get("reason")
-        why = f": {reason}" if isinstance(reason, str) and reason else ""
-        says = "it goes on, or was killed" if entry.status == "unfinished" else f"it is {entry.status}{why}"
+        why = f": {reason.splitlines()[0]}" if isinstance(reason, str) and reason.strip() else ""
+        says = f"{_ENDINGS[entry.status]}{why}"
         entry.notes.append(f"{says}; its figures are those{at}" if entry.last else f"{says}; it has no figures")
     for name in sorted(name for name, value in entry.last.items() if math.isnan(value)):
         entry.notes.append(f"its {name} is not finite at its end")
@@ -251,7 +252,9 @@ def _winner(folder: Path, name: str) -> Iterator[Entry]:
             entry.last = {key: float(value) for key, value in figures.items() if is_figure(value)}
             entry.status = "finished"
         entry.kind, entry.own = "study", whole.tables
-        if study.parts == 1:
+        if study.parts > 1:
+            entry.within = name
+        else:
             entry.seed = whole.tables.get("seed")
             tested = study.winner.get("test")
             if isinstance(tested, Mapping):

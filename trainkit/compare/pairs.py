@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trainkit.compare.rows import Row
 from trainkit.evidence import LEVEL, Paired, holm, paired
@@ -68,14 +69,23 @@ def tests_of(rows: Sequence[Row], figures: Sequence[str]) -> list[Test]:
     for figure in figures:
         for one, other in itertools.combinations(rows, 2):
             ours, theirs = one.by_pair(figure), other.by_pair(figure)
-            common = [pair for pair in ours if pair in theirs]
+            common = common_pairs(one, other)
+            common = [pair for pair in common if pair in ours and pair in theirs]
             if len(common) < 2:
                 continue
-            folds = one.folds if one.folds and len({fold for _, fold in common}) > 1 else 0
+            folds = one.folds if len({fold for _, fold in common}) > 1 else 0
             result = paired([ours[pair] for pair in common], [theirs[pair] for pair in common], folds)
             found.append((figure, one, other, result))
     adjusted = holm([result.p for *_, result in found])
     return [Test(*parts, p) for parts, p in zip(found, adjusted, strict=True)]
+
+
+def common_pairs(one: Row, other: Row) -> list[tuple[Any, Any]]:
+    """The seeds and folds that two rows have in common: the second of three folds is not that of five."""
+    if one.counted[0].folds != other.counted[0].folds:
+        return []
+    theirs = {(entry.seed, entry.fold) for entry in other.counted}
+    return [pair for entry in one.counted if (pair := (entry.seed, entry.fold)) in theirs]
 
 
 def verdict(tests: Sequence[Test], figure: str) -> str:
@@ -111,7 +121,7 @@ def remarks(rows: Sequence[Row], tests: Sequence[Test]) -> list[str]:
     apart = [
         f"{one.name} and {other.name}"
         for one, other in itertools.combinations(several, 2)
-        if len({(e.seed, e.fold) for e in one.counted} & {(e.seed, e.fold) for e in other.counted}) < 2
+        if len(common_pairs(one, other)) < 2
     ]
     if apart:
         said.append(f"too few seeds or folds in common to compare in pairs: {'; '.join(apart)}")

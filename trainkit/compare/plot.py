@@ -74,7 +74,7 @@ def figure_of(found: Comparison, by: str) -> Any:
         if name == "none":
             axes.text(0.5, 0.5, "no curves: nothing was measured on the way", ha="center", transform=axes.transAxes)
             axes.set_ylabel("")
-        elif _is_wide(axes):
+        elif far_apart([line.get_ydata() for line in axes.lines]):
             axes.set_yscale("log")
         axes.set_xlim(left=0)  # no run begins elsewhere, and panels above each other have one scale
     for axes in panels.values():
@@ -83,10 +83,18 @@ def figure_of(found: Comparison, by: str) -> Any:
         shown = list(drawn.items())[:_MOST_NAMED]
         labels = [_legend(found, name) for name, _ in shown]
         several = any(len(row.counted) > 1 for row in found.rows)
-        title = "means of runs, from the lowest to the highest run" if several else None
+        said = ["means of runs, from the lowest to the highest run"] if several else []
+        said += [f"and {len(drawn) - len(shown)} more"] if len(drawn) > len(shown) else []
         columns = max(1, min(len(shown), _LETTERS // (max(map(len, labels)) + 8)))
         lines = [line for _, line in shown]
-        page.legend(lines, labels, loc="outside upper center", ncols=columns, title=title, title_fontsize="small")
+        page.legend(
+            lines,
+            labels,
+            loc="outside upper center",
+            ncols=columns,
+            title="; ".join(said) or None,
+            title_fontsize="small",
+        )
     return page
 
 
@@ -124,10 +132,10 @@ def _called(name: str) -> str:
     return plain(f"{_WORDS.get(split, split)} {figure.replace('_', ' ')}")
 
 
-def _is_wide(axes: Any) -> bool:
-    """Whether curves of positive values lie so far apart that only their sizes can be compared."""
-    values = [value for line in axes.lines for value in line.get_ydata()]
-    return bool(values) and min(values) > 0 and max(values) > 30 * min(values)
+def far_apart(curves: Sequence[Sequence[float]]) -> bool:
+    """Whether curves of positive values lie so far apart that on an even scale some would lie on its floor."""
+    tops = [max(curve) for curve in curves if len(curve)]
+    return bool(tops) and min(tops) > 0 and max(tops) > 10 * min(tops) and min(min(curve) for curve in curves) > 0
 
 
 def _colours(count: int) -> list[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from trainkit.arguments import near
-from trainkit.compare.rows import Row
+from trainkit.compare.rows import BEST, GAP, Row
 from trainkit.errors import UsageError
 
 _FORM = re.compile(r"\s*(?P<figure>[^<>=!]+?)\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[^<>=!\s]+)\s*")
@@ -105,5 +105,5 @@ def check_known(option: str, figure: str, known: Collection[str]) -> None:
         UsageError: naming those that there are.
     """
     if figure not in known:
-        there = ", ".join(sorted(known)) or "none yet"
+        there = ", ".join(sorted(name for name in known if not name.startswith((BEST, GAP)))) or "none yet"
         raise UsageError(f"{option} {figure}: no run has this figure; {near(figure, known)}figures: {there}")

@@ -53,6 +53,8 @@ class Row:
     def over(self) -> str:
         """How many runs its figures are of, in words."""
         kept = self.counted
+        if len(kept) == 1 and kept[0].kind != "run":
+            return {"study": "1 winner", "ensemble": "1 ensemble"}[kept[0].kind]
         seeds, folds = (len({getattr(entry, name) for entry in kept}) for name in ("seed", "fold"))
         if len(kept) != seeds * folds:
             return f"{len(kept)} runs"
@@ -118,11 +120,14 @@ def make_rows(entries: Sequence[Entry], plugins: Plugins) -> list[Row]:
     for entry in entries:
         together.setdefault(entry.recipe_key, []).append(entry)
     higher = _directions(entries, plugins)
-    names = _names([_name(group) for group in together.values()])
+    groups = list(together.values())
+    names = _names(
+        [_name(group, [entry for other in groups if other is not group for entry in other]) for group in groups]
+    )
     rows = []
-    for name, group in zip(names, together.values(), strict=True):
+    for name, group in zip(names, groups, strict=True):
         kept, notes = _each_once(group)
-        notes += [f"{entry.name}: {note}" if len(kept) > 1 else note for entry in kept for note in entry.notes]
+        notes += [f"{_last(entry)}: {note}" if len(kept) > 1 else note for entry in kept for note in entry.notes]
         row = Row(name, kept, higher, notes)
         if (lost := len(kept) - len(row.counted)) > 0:
             row.notes.append(f"its figures are those of the {len(row.counted)} that finished: {lost} did not")
@@ -142,8 +147,13 @@ def _each_once(group: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
         first = kept[pair]
         if entry.done and not first.done:
             kept[pair], first, entry = entry, entry, first
-        notes.append(f"{entry.name} has the recipe and the seed of {first.name}, and is not counted again")
+        notes.append(f"{entry.name} has the recipe and the seed of {first.name}: it is not counted again")
     return list(kept.values()), notes
+
+
+def _last(entry: Entry) -> str:
+    """A run's own name, without the folders that it lies in."""
+    return os.path.basename(entry.name.rstrip(os.sep))
 
 
 def _directions(entries: Iterable[Entry], plugins: Plugins) -> dict[str, bool]:
@@ -180,8 +190,8 @@ def _asked(use: str, plugins: Plugins) -> bool | None:
     return None
 
 
-def _name(group: Sequence[Entry]) -> str:
-    """What the user would call some runs: their folder, or what the names of their folders have in common."""
+def _name(group: Sequence[Entry], others: Sequence[Entry]) -> str:
+    """What the user would call some runs: the folder of all, or what the names of their folders have in common."""
     folders = {entry.within for entry in group}
     if len(folders) == 1 and (folder := folders.pop()):
         return folder
@@ -191,7 +201,16 @@ def _name(group: Sequence[Entry]) -> str:
     alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
     # No number is cut in the middle: what runs 10 to 12 have in common is no 1.
     shared = _CUT.sub("", "".join(letters[0] for letters in alike).rstrip("0123456789"))
-    return shared if len(os.path.basename(shared)) > 1 else f"{names[0]} and {len(names) - 1} more"
+    if len(os.path.basename(shared)) > 1:
+        return shared
+    above = {os.path.dirname(name.rstrip(os.sep)) for name in names}
+    if (
+        len(above) == 1
+        and (folder := above.pop())
+        and not any(entry.name.startswith(folder + os.sep) for entry in others)
+    ):
+        return folder
+    return f"{names[0]} and {len(names) - 1} more"
 
 
 def _names(long: Sequence[str]) -> list[str]:

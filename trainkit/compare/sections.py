@@ -10,7 +10,7 @@ from trainkit.compare.bands import Band, band_of
 from trainkit.compare.comparison import Comparison
 from trainkit.compare.differ import cell, headers
 from trainkit.compare.pairs import verdict
-from trainkit.compare.plot import RATE
+from trainkit.compare.plot import RATE, far_apart
 from trainkit.compare.rows import GAP, Row
 from trainkit.compare.table import LEVEL_TEXT, names_of, over_text, pair_table, rounded
 from trainkit.console import write_file
@@ -54,10 +54,10 @@ def sections_of(found: Comparison, beside: Path | None = None, by: str = "epoch"
     figures = [name for name in found.figures if name in named]
     training = [name for name in named if name.startswith("train.") and name not in figures]
     rates = [name for name in named if "/" in name]
-    first = [*figures, *(name for name in rates if name == RATE)]
     rest = [name for name in named if name not in (*figures, *training, *rates)]
     groups = {
-        "Curves": first,
+        "Curves": figures,
+        "Learning rate": [name for name in rates if name == RATE],
         "On training samples": training,
         "Other figures": rest,
         "Other scheduled values": [name for name in rates if name != RATE][:_MOST_RATES],
@@ -68,7 +68,7 @@ def sections_of(found: Comparison, beside: Path | None = None, by: str = "epoch"
     for title, names in groups.items():
         blocks = [_curves(found.rows, name, by, most) for name in names]
         everything[title] = [block for block in blocks if block is not None]
-        if title == "Curves":
+        if title == "Learning rate":
             everything["Evidence"] = list(_evidence(found))
     everything["Recipes"] = list(_recipes(found))
     return [Section(title, blocks) for title, blocks in everything.items() if blocks]
@@ -84,12 +84,17 @@ def _result(found: Comparison, beside: Path | None) -> Iterator[Block]:
         says = "met" if answer.met else "not met"
         yield Text(f"Required: {answer.requirement.text}: {says}. {answer.words}", "good" if answer.met else "bad")
     spreads = [name for name in found.columns if any((s := row.spread(name)) and s.n > 1 for row in found.rows)]
-    head, lines = ["run", "of", *headers(list(found.differing))], []
+    several = ["of"] * any(len(row.entries) > 1 for row in found.rows)
+    head, lines = ["run", *several, *headers(list(found.differing))], []
     for name in found.columns:
         head += [name, f"sd of {name}"] if name in spreads and name in found.figures else [name]
     ended = any(row.status != "finished" for row in found.rows)
     for place, row in enumerate(found.rows):
-        line: list[Cell] = [row.name, row.over, *(_setting(values[place]) for values in found.differing.values())]
+        line: list[Cell] = [
+            row.name,
+            *([row.over] * len(several)),
+            *(_setting(values[place]) for values in found.differing.values()),
+        ]
         for name in found.columns:
             s = row.spread(name)
             line.append(None if s is None else rounded(s.mean))
@@ -102,8 +107,8 @@ def _result(found: Comparison, beside: Path | None) -> Iterator[Block]:
     if found.gap:
         figure = found.gap.removeprefix(GAP)
         yield Text(f"The gap says by how much {figure} is worse than the same figure on training samples: overfitting.")
-    for note in found.notes:
-        yield Text(note, "note")
+    if found.notes:
+        yield Text("\n".join(found.notes), "note")
 
 
 def _setting(value: object) -> Cell:
@@ -162,8 +167,7 @@ def _curves(rows: Sequence[Row], name: str, by: str, most: int) -> Curves | None
     if not lines or max(len(line.y) for line in lines) < 2:  # what is measured once is in the table
         return None
     title = "learning rate" if name == RATE else name
-    rising = [value for line in lines for value in line.y]
-    wide = name == RATE and min(rising) > 0 and max(rising) > 10 * min(rising)
+    wide = name == RATE and far_apart([line.y for line in lines])
     return Curves(title, lines, unit=name, smooth=not scheduled, log=wide, axis=by)
 
 

@@ -104,7 +104,9 @@ def _test(test: Test) -> list[str]:
 
 def over_text(found: Comparison) -> str:
     """What the runs of a pair have in common."""
-    return "fold" if any(test.one.folds for test in found.tests) else "seed"
+    rows = [row for test in found.tests for row in (test.one, test.other)]
+    seeds, folds = (any(len({getattr(e, name) for e in row.counted}) > 1 for row in rows) for name in ("seed", "fold"))
+    return "seed and fold" if seeds and folds else "fold" if folds else "seed"
 
 
 def _lines(found: Comparison) -> list[str]:
