@@ -33,6 +33,7 @@ use = "accuracy"
 [optimizer]
 use = "sgd"
 lr = 0.1
+weight_decay = 0.01
 [schedule]
 use = "cosine"
 [[callback]]
