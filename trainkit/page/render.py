@@ -18,6 +18,7 @@ from trainkit.page.png import data_url
 _ASSETS = Path(__file__).resolve().parent / "assets"
 # In this order: each uses what stands before it.
 SCRIPTS = ("base", "scales", "plane", "curves", "scatter", "bars", "heatmap", "parallel", "timeline", "tables", "page")
+_WIDE = 62  # letters of a row, more than half a page holds
 _TONES = ("plain", "note", "good", "bad")
 
 
@@ -122,8 +123,10 @@ def _table(table: Table, data: Data) -> dict[str, Any]:
         and all(row[at] is None or is_number(row[at]) for row in table.rows)
         for at in range(len(table.columns))
     ]
+    widths = [max(len(shown(cell)) for cell in cells) for cells in zip(table.columns, *table.rows, strict=True)]
     return {
         "title": printable(table.title),
+        "wide": sum(widths) + 3 * len(widths) > _WIDE,
         "columns": [(printable(name), to_right) for name, to_right in zip(table.columns, right, strict=True)],
         "rows": [
             {

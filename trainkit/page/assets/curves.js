@@ -3,6 +3,7 @@
 const AXES = ["epoch", "step", "time"];
 const LABELS = { step: "step (update)" };
 const MOST_NAMED = 14; // curves in the hover box: those around the pointer
+const MOST_ALIKE = 4; // more curves of one name, such as "other trials", stand back behind the rest
 const FEW = 40; // points of a curve that are each marked
 
 class CurvesFigure extends Plane {
@@ -19,6 +20,7 @@ class CurvesFigure extends Plane {
     this.note = make("p", { class: "small" });
     const names = figure.lines.map((line) => line.name);
     this.twice = new Set(names.filter((name, at) => names.indexOf(name) !== at)); // told apart by their styles
+    this.many = new Set(names.filter((name) => names.filter((other) => other === name).length > MOST_ALIKE));
     const keys = legend(figure.lines.map((line) => [line.name, line.style]));
     host.append(...(keys ? [keys] : []), this.note);
     this.smoothed = new Map();
@@ -44,6 +46,7 @@ class CurvesFigure extends Plane {
     const weight = this.figure.smooth ? own.smoothing : 0;
     return this.figure.lines
       .filter((line) => !own.hidden.has(line.name) && line.x[this.axis] !== undefined)
+      .sort((one, other) => this.many.has(other.name) - this.many.has(one.name))
       .map((line) => ({ ...line, at: data.places[line.x[this.axis]], raw: line.y, ...this.smooth(line, weight) }));
   }
 
@@ -103,7 +106,7 @@ class CurvesFigure extends Plane {
       if (line.smooth) layer.append(painted(shape("path", { class: "line faint", d: path(line.at, line.raw, sx, sy) }), line.name));
       const dots = line.style === "dots";
       const d = dots ? spots(line.at, line.y, sx, sy) : path(line.at, line.y, sx, sy);
-      line.node = painted(shape("path", { class: `line ${line.style || "solid"}`, d, "data-name": data.names[line.name] }), line.name);
+      line.node = painted(shape("path", { class: `line ${line.style || "solid"}${this.many.has(line.name) ? " many" : ""}`, d, "data-name": data.names[line.name] }), line.name);
       layer.append(line.node);
       const few = line.at.length <= FEW && this.lines.length <= 8;
       if (few && !dots) layer.append(painted(shape("path", { class: "line spots", d: spots(line.at, line.y, sx, sy) }), line.name));
@@ -124,18 +127,19 @@ class CurvesFigure extends Plane {
     const far = ({ x, y }) => Math.hypot((x - px) / 3, y - py); // along the curve counts less than away from it
     const closest = found.reduce((one, other) => (far(other) < far(one) ? other : one));
     for (const { line } of found) line.node.classList.toggle("near", line === closest.line);
-    found.sort((one, other) => one.y - other.y);
-    const first = Math.max(0, Math.min(found.indexOf(closest) - MOST_NAMED / 2, found.length - MOST_NAMED));
-    const rows = found.slice(first, first + MOST_NAMED).map(({ line, index }) => ({
+    const told = found.filter((one) => one === closest || !this.many.has(one.line.name));
+    told.sort((one, other) => one.y - other.y);
+    const first = Math.max(0, Math.min(told.indexOf(closest) - MOST_NAMED / 2, told.length - MOST_NAMED));
+    const rows = told.slice(first, first + MOST_NAMED).map(({ line, index }) => ({
       name: line.name,
       text: data.names[line.name] + (this.twice.has(line.name) && line.style ? ` (${line.style})` : ""),
       value: short(line.y[index]) + (line.low ? ` (${short(line.low[index])} to ${short(line.high[index])})` : "") + (line.smooth ? ` · raw ${short(line.raw[index])}` : ""),
       near: line === closest.line,
     }));
-    if (found.length > rows.length) rows.push({ text: `and ${found.length - rows.length} more` });
+    if (told.length > rows.length) rows.push({ text: `and ${told.length - rows.length} more` });
     const at = closest.line.at[closest.index];
     const marks = [shape("path", { class: "cursor", d: `M${closest.x} ${this.box.top}V${this.box.bottom}` })];
-    marks.push(...found.map(({ line, x, y }) => painted(shape("circle", { cx: x, cy: y, r: line === closest.line ? 5 : 3, class: "spot" }), line.name)));
+    marks.push(...told.map(({ line, x, y }) => painted(shape("circle", { cx: x, cy: y, r: line === closest.line ? 5 : 3, class: "spot" }), line.name)));
     return { title: `${this.axis} ${this.axis === "time" ? duration(at) : short(at, 6)}`, rows, marks };
   }
 

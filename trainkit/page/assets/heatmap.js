@@ -56,7 +56,7 @@ class HeatmapFigure {
     // In all cells or in none: in some alone they would look as if these were special.
     const told = tall >= 14 && values.flat().every((value) => value === null || short(value, 3).length * 6.2 < wide - 2);
     values.forEach((row, down) => row.forEach((value, across) => {
-      const cell = shape("rect", { class: "cell", x: left + across * wide, y: top + down * tall, width: wide, height: tall });
+      const cell = shape("rect", { class: columns.length > 15 ? "cell close" : "cell", x: left + across * wide, y: top + down * tall, width: wide, height: tall });
       if (value === null) cell.classList.add("unknown");
       else cell.style.fill = shade(this.share(value));
       group.append(cell);

@@ -72,7 +72,8 @@ class ParallelFigure {
     group.append(shape("rect", { class: "catch", x: x - 14, y: this.top - 8, width: 28, height: this.bottom - this.top + 16 }));
     group.append(shape("path", { class: "frame", d: `M${x} ${this.top}V${this.bottom}` }));
     const cut = name.length > letters ? `…${name.slice(1 - letters)}` : name; // the end of a dotted key tells most
-    const side = axis === 0 ? "start" : axis === this.figure.axes.length - 1 ? "end" : "middle";
+    const fits = (cut.length * LETTER) / 2 < 50;
+    const side = fits ? "middle" : axis === 0 ? "start" : axis === this.figure.axes.length - 1 ? "end" : "middle";
     const shift = { start: -50, end: 64, middle: 0 }[side];
     group.append(shape("text", { class: "label", x: x + shift, y: axis % 2 && this.figure.axes.length > 4 ? 30 : 14, "text-anchor": side }, shape("title", {}, name), cut));
     for (const [share, text] of ticks) group.append(shape("text", { class: "tick", x: x + 5, y: this.place(axis, share)[1] + 4 }, text));

@@ -75,7 +75,7 @@ class Plane {
     }
     group.append(shape("path", { class: "frame", d: `M${left} ${top}V${bottom}H${right}` }));
     const below = mark ? `${x.label}, ${mark}` : x.label;
-    group.append(shape("text", { class: "label", x: (left + right) / 2, y: this.height - 3, "text-anchor": "middle" }, below));
+    group.append(shape("text", { class: "label", x: (left + right) / 2, y: this.height - 5, "text-anchor": "middle" }, below));
     if (y.label) group.append(shape("text", { class: "label", x: 2, y: 12 }, y.label));
     return group;
   }
