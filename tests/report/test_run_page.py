@@ -92,7 +92,9 @@ def test_curves_show_each_split_the_best_and_the_test(whole: list[Section], pict
     report = json.loads((pictures / "report.json").read_text())
     loss = titled(whole, Curves, "loss")
     assert [line.name for line in loss.lines] == ["train", "val"]
-    assert loss.marks == [("step", float(report["best"]["step"]), "best")]
+    step = report["best"]["step"]
+    at = json.loads((pictures / "metrics.jsonl").read_text().splitlines()[2 * (step // 6 - 1)])
+    assert loss.marks == [("step", float(step), "best"), ("epoch", step / 6, "best"), ("time", at["time"], "best")]
     assert loss.levels == [(report["metrics"]["test.loss"], "test")]
     assert tuple(loss.lines[1].x["epoch"]) == (1, 2, 3, 4)
     assert loss.lines[1].y[-1] == report["metrics"]["val.loss"]
@@ -161,7 +163,10 @@ def test_a_regression_shows_residuals(numbers: Path, plugins: Plugins) -> None:
         assert sum(titled(sections, Bars, f"distribution of residuals of output {number}").values) == 24
     assert not next(iter(blocks(sections, Curves))).log
     table = titled(sections, Table, "largest errors")
-    assert table.columns == ("sample", "true", "predicted", "error, as the loss sees it")
+    assert table.columns == ("sample", "output", "true", "predicted", "error")
+    assert all(error == taken - true for *_, true, taken, error in table.rows)
+    errors = [abs(error) for *_, error in table.rows]
+    assert errors == pytest.approx(sorted(errors, reverse=True))  # nothing is standardised here
     assert "Not recorded" in texts(sections)  # no callback wrote norms
 
 

@@ -11,6 +11,7 @@ from trainkit.results import AXES, Result
 from trainkit.thinned import Point, Thinned
 
 USUAL_RATIO = 1e-3
+Mark = tuple[str, float, str]
 _NORMS = ("gradient_norm", "weight_norm", "update_ratio")
 _HOW = (
     'Not recorded: [[callback]] use = "norms" records the norms of gradients and weights, use = "update_ratio" how '
@@ -28,9 +29,9 @@ def figure_section(seen: Followed, summary: Summary) -> Section:
             if (name := f"{split}.{row.figure}") in seen.curves
         ]
         levels = [(row.last["test"], "test")] if "test" in row.last else []
-        marks = []
+        marks: list[Mark] = []
         if summary.best.get("metric") == f"val.{row.figure}" and isinstance(step := summary.best.get("step"), int):
-            marks = [("step", float(step), "best")]
+            marks = marks_at(seen, step, "best")
         values = [value for line in lines for value in line.y]
         log = row.figure == "loss" and bool(values) and min(values) > 0 and max(values) > 20 * min(values)
         if lines:
@@ -43,7 +44,7 @@ def figure_section(seen: Followed, summary: Summary) -> Section:
 def schedule_section(result: Result, seen: Followed, events: Sequence[tuple[int, str]]) -> Section | None:
     """What was scheduled, as the updates were made with it, and what was decided on the way."""
     labels = _scheduled(result, seen)
-    marks = [("step", float(at), kind.replace(":", " ")) for at, kind in events[:20]]
+    marks = [mark for at, kind in events[:20] for mark in marks_at(seen, at, kind.replace(":", " "))]
     blocks: list[Block] = []
     for kind, names in _by_kind(labels):
         lines = _different(seen, names)
@@ -61,7 +62,9 @@ def norm_section(seen: Followed) -> Section:
     for prefix, title in (("gradient_norm", "gradient norm"), ("weight_norm", "weight norm")):
         names = [name for name in seen.curves if _plain(name).partition("/")[0].removesuffix("_used") == prefix]
         if names:
-            blocks.append(Curves(title, [line_of(_plain(name), seen.curves[name].points) for name in sorted(names)]))
+            blocks.append(
+                Curves(title, [line_of(_plain(name), seen.curves[name].points) for name in sorted(names, key=_plain)])
+            )
     ratios = sorted(name for name in seen.curves if _plain(name).partition("/")[0] == "update_ratio")
     if ratios:
         lines = [line_of(_plain(name), seen.curves[name].points) for name in ratios]
@@ -75,8 +78,7 @@ def norm_section(seen: Followed) -> Section:
         blocks.append(
             Text(
                 "About 1e-3 is usual: far above it the learning rate may be too high, far below it too low, unless a "
-                "schedule has brought it down.",
-                "note",
+                "schedule has brought it down."
             )
         )
     elif not blocks:
@@ -107,8 +109,24 @@ def pace_block(seen: Followed, samples: int | None) -> Curves | None:
         return None
     unit = "updates a second"
     if samples is not None:
-        points, unit = [(*point[:-1], point[-1] * samples) for point in points], "samples a second"
+        points, unit = (
+            [(*point[:-1], point[-1] * samples) for point in points],
+            "samples a second, where batches are full",
+        )
     return Curves("pace between two lines, evaluations left out", [line_of("pace", points)], unit=unit)
+
+
+def marks_at(seen: Followed, step: int, text: str) -> list[Mark]:
+    """Mark an update on every axis: between two lines its epoch and its time are taken from both."""
+    below: Point = (0.0, 0.0, 0.0)
+    longest = max(seen.curves.values(), key=lambda curve: curve.last[0], default=None)
+    for point in longest.points if longest is not None else []:
+        if point[0] >= step:
+            share = (step - below[0]) / (point[0] - below[0]) if point[0] > below[0] else 0.0
+            place = [low + share * (high - low) for low, high in zip(below[:3], point[:3], strict=True)]
+            return [(axis, at, text) for axis, at in zip(AXES, place, strict=True)]
+        below = point
+    return [("step", float(step), text)]
 
 
 def line_of(name: str, points: Sequence[Point]) -> Line:

@@ -212,9 +212,9 @@ class _Numbers(_Looking):
         made, true = outputs.reshape(shape), targets.float().reshape(shape)
         self._outputs.append(made)
         self._targets.append(true)
-        error = (made - true).abs().amax(1)
-        told = {"truth": self._in_units(true)[:, 0], "taken": self._in_units(made)[:, 0], "loss": error}
-        self._worst.add(batch, error, told)
+        error, worst = (made - true).abs().max(1)  # of several outputs each counts in its own standard deviation
+        truth, taken = (self._in_units(of).gather(1, worst[:, None])[:, 0] for of in (true, made))
+        self._worst.add(batch, error, {"output": worst, "truth": truth, "taken": taken, "error": taken - truth})
 
     def _in_units(self, numbers: Tensor) -> Tensor:
         """As the data has them: what was standardised is put back."""

@@ -28,7 +28,7 @@ MOST_CLASSES = 40  # of a matrix, beyond which nothing in it can be read
 MOST_PAIRS = 20
 MOST_POINTS = 1500
 MOST_OUTPUTS = 4
-RESIDUAL_BINS = 31
+RESIDUAL_BINS = 21
 _WORDS = {
     "nll": "negative log likelihood (nats)",
     "brier": "Brier score",
@@ -109,13 +109,12 @@ def _calibration(bins: Sequence[Bin], error: float | None) -> list[Block]:
     title = "calibration" + ("" if error is None else f": calibration error {error:.4f}")
     return [
         Curves(title, lines, unit="share that is right", smooth=False),
-        Text(
-            "A point for each of 15 equal ranges of the likeliest class's probability that holds samples; the band is "
-            "the 95 % interval of its share (Wilson). Below the dashed line the model is surer than it is right.",
-            "note",
-        ),
         Bars(
             "samples by confidence", [f"{one.low:.2f} to {one.high:.2f}" for one in bins], [one.samples for one in bins]
+        ),
+        Text(
+            "A point for each of 15 equal ranges of the likeliest class's probability that holds samples; the band is "
+            "the 95 % interval of its share (Wilson). Below the dashed line the model is surer than it is right."
         ),
     ]
 
@@ -158,9 +157,9 @@ def _errors(look: Look) -> list[Block]:
         blocks.append(Scatter(f"residuals{of}", [*left, *zero], "predicted", "predicted - true", path="no error"))
         blocks.append(_histogram(f"distribution of residuals{of}", residuals.tolist()))
     if outputs > MOST_OUTPUTS:
-        blocks.append(Text(f"The first {MOST_OUTPUTS} of {outputs} outputs are shown.", "note"))
+        blocks.append(Text(f"The first {MOST_OUTPUTS} of {outputs} outputs are shown."))
     if len(look.truth) > MOST_POINTS:
-        blocks.append(Text(f"Points: every {-(-len(look.truth) // MOST_POINTS)}th sample.", "note"))
+        blocks.append(Text(f"Points: every {-(-len(look.truth) // MOST_POINTS)}th sample."))
     return blocks
 
 
@@ -190,17 +189,19 @@ def _shown(title: str, samples: Sequence[Sample], look: Look) -> list[Block]:
         return [Pictures(title, images)]
     heads = {"truth": "true", "taken": "taken for", "confidence": "confidence", "loss": "loss"}
     if look.task == "regression":
-        heads = {"truth": "true", "taken": "predicted", "loss": "error, as the loss sees it"}
-    rows = [
-        (sample.index, *(_name(look, sample, key) if key in ("truth", "taken") else sample.told[key] for key in heads))
-        for sample in samples
-    ]
+        heads = {"output": "output", "truth": "true", "taken": "predicted", "error": "error"}
+        if look.truth.shape[1] == 1:
+            del heads["output"]
+    rows = [(sample.index, *(_name(look, sample, key) for key in heads)) for sample in samples]
     return [Table(("sample", *heads.values()), rows, title)]
 
 
 def _name(look: Look, sample: Sample, key: str) -> str | float:
+    """What is known of a sample, as a person reads it."""
     value = sample.told[key]
-    return look.classes[int(value)] if look.classes else value
+    if key in ("truth", "taken") and look.classes:
+        return look.classes[int(value)]
+    return int(value) if key == "output" else value
 
 
 def _words(sample: Sample, look: Look) -> str:

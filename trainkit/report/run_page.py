@@ -74,7 +74,11 @@ def run_sections(
     why_not: str = "",
     profile: Mapping[str, Any] = EMPTY,
 ) -> list[Section]:
-    """The parts of a run's page; see `RunPage.html`. ``profile`` has seconds and calls by part, if they were measured."""
+    """The parts of a run's page; see `RunPage.html`. ``profile`` has seconds and calls by part, where it was asked for.
+
+    Returns:
+        The parts that have anything to show, in order.
+    """
     made: list[Section | None] = [
         _head(result, summary, look),
         figure_section(seen, summary),
@@ -167,7 +171,7 @@ def _time(result: Result, seen: Followed, summary: Summary, profile: Mapping[str
         blocks.append(table)
     elif summary.status != RUNNING:
         blocks.append(
-            Text("updates: data, steps, callbacks and saving together; run with --profile to see them apart", "note")
+            Text("Updates: data, steps, callbacks and saving together; run with --profile to see them apart.")
         )
     return Section("Time", blocks or [Text("No time has been taken yet.", "note")])
 
@@ -188,7 +192,7 @@ def _origin(result: Result) -> Section:
     for key, value in result.environment.items():
         if isinstance(value, Mapping):
             rows += [(f"{key} {name}", _cell(one)) for name, one in value.items()]
-        else:
+        elif value is not None:
             rows.append((key, _cell(value)))
     blocks: list[Block] = [Facts(rows)] if rows else [Text("There is no environment.json.", "note")]
     try:

@@ -22,7 +22,8 @@ class Sample:
 
     Args:
         index: its number in the split.
-        told: what is known of it: ``truth``, ``taken`` (what the model takes it for), ``loss``, ``confidence``.
+        told: what is known of it: ``truth``, ``taken`` (what the model takes it for), ``loss``, ``confidence``;
+            of a regression ``truth``, ``taken`` and ``error`` of the ``output`` that is worst.
         pixels: ``(height, width)`` or ``(height, width, 3)``, from 0 to 255; ``None`` where it is no picture.
     """
 
