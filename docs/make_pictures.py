@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from trainkit.cli import main
 from trainkit.launch import launch
 from trainkit.lr_find.finding import RangeTest
 from trainkit.lr_find.picture import draw as draw_found
@@ -38,7 +39,7 @@ NAMES = (
     "growing_batch",
 )
 # Pictures of other verbs, by the page that shows them.
-OTHERS = {"lr_find": "finding-rates.md"}
+OTHERS = {"lr_find": "finding-rates.md", "lr_policies": "comparing.md"}
 TIMES = "0,0.1dur,0.25dur,0.5dur,0.75dur,0.9dur"
 
 
@@ -71,6 +72,21 @@ def draw_range_test(plugins: Plugins) -> None:
     draw_found(test.find(silent), PICTURES / "lr_find.png")
 
 
+def draw_policies() -> None:
+    """Draw what `trainkit compare --plot` shows of three recipes with five seeds each, and print its tables."""
+    names = ("lr_fixed", "lr_decay", "lr_adam")
+    with tempfile.TemporaryDirectory() as folder:
+        runs = [str(Path(folder) / name) for name in names]
+        for name, run in zip(names, runs, strict=True):
+            assert main(["run", str(RECIPES / f"{name}.toml"), "--seeds", "5", "--run-dir", run, "--quiet"]) == 0
+        picture = PICTURES / "lr_policies.png"
+        assert main(["compare", *runs, "--plot", str(picture)]) == 0
+    from PIL import Image
+
+    with Image.open(picture) as full:  # its bands have more shades than anybody sees, at twice the bytes
+        full.convert("RGB").quantize(96).save(picture, optimize=True)
+
+
 if __name__ == "__main__":
     installed = Plugins()
     kept = PICTURES / "values.json"
@@ -84,4 +100,5 @@ if __name__ == "__main__":
     for one in NAMES:
         draw(one, installed)
     draw_range_test(installed)
+    draw_policies()
     kept.write_text(json.dumps(fresh, indent=1) + "\n", encoding="utf-8")

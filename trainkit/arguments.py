@@ -61,7 +61,7 @@ VERBS = {
     "schema": ("[--out FILE]", "write a JSON Schema of recipes, for editors"),
     "diff": ("A B [--markdown]", "what differs between two recipes, packs, runs, studies or ensembles"),
     "compare": (
-        "RUN ... [--plot FILE] [--html FILE] [--require FIGURE>=NUMBER]",
+        "RUN ... [--plot FILE] [--html FILE] [--require TEXT]",
         "runs beside each other: tables, a figure, a page, and whether differences are real",
     ),
     "runs": (
