@@ -51,13 +51,14 @@ def bowl(point: Mapping[str, Any]) -> float:
 
 
 def test_the_surface_is_the_formula_that_trials_follow() -> None:
-    found = of(study(Space((A, B)), bowl))
+    made = study(Space((A, B)), bowl)
+    found, (_, high) = of(made), visible_limits([record.figures[0] for record in made.records], True)
     assert (len(found.values), {len(row) for row in found.values}) == (CELLS, {CELLS})
     for up, y in enumerate(found.y.values):
         for across, x in enumerate(found.x.values):
             if (value := found.values[up][across]) is not None:
                 inside = 3 <= up < CELLS - 3 and 3 <= across < CELLS - 3  # beyond, there are trials on one side alone
-                assert value == pytest.approx(bowl({"a": x, "b": y}), abs=0.08 if inside else 0.4)
+                assert value == pytest.approx(min(bowl({"a": x, "b": y}), high), abs=0.12 if inside else 0.4)
     assert sum(value is not None for row in found.values for value in row) > 0.9 * CELLS**2
     lowest = min((v, x, y) for y, row in enumerate(found.values) for x, v in enumerate(row) if v is not None)
     assert lowest[1] == pytest.approx(found.x.place(0.3), abs=1.5)

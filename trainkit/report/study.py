@@ -10,7 +10,7 @@ from typing import Any
 from trainkit.errors import MachineError
 from trainkit.page import Block, Cell, Facts, Section, Table, Text, render
 from trainkit.report.parts import recipe_sections, relative
-from trainkit.report.study_figures import StudyFigures, setting_cells, trial_name
+from trainkit.report.study_figures import StudyFigures, setting_cells, some, trial_name
 from trainkit.report.trial_pages import trial_links, write_trial_pages
 from trainkit.run_text import clock_text
 from trainkit.rundir import write_atomically
@@ -22,7 +22,8 @@ from trainkit.search.table import Row, rows
 from trainkit.search.timeline import Course, course_of
 from trainkit.trial import FAILURES, Study
 
-MOST_ROWS = 1000  # of a table
+MOST_CELLS = 5000  # of the table of all trials
+_MOST_ROWS = 200  # of a front
 
 
 def write_study_page(study: Study) -> Path:
@@ -161,7 +162,7 @@ def _front(study: Study, figures: StudyFigures, where: Path) -> list[Block]:
     front = [row for row in rows(study) if row.verdict == "front"]
     return [
         figures.front(),
-        _table(study, front[:MOST_ROWS], "Trials that no other one beats in all objectives", where),
+        _table(study, front[:_MOST_ROWS], "Trials that no other one beats in all objectives", where),
     ]
 
 
@@ -258,7 +259,7 @@ def _trials(study: Study, where: Path) -> list[Block]:
     failed = [record for record in study.records if record.trial.status in FAILURES]
     said = any(record.message or record.note for record in study.records)
     cells: list[list[Cell]] = []
-    shown = study.records if len(study.records) <= MOST_ROWS else study.records[-MOST_ROWS:]
+    shown = some(study.records, MOST_CELLS // (len(heads) + len(settings)))
     for record in shown:
         figures: list[Cell] = [*record.figures] or [None] * len(study.objectives)
         cell: list[Cell] = [record.trial.number, record.trial.status, *figures, record.epochs, record.seconds]
@@ -268,7 +269,7 @@ def _trials(study: Study, where: Path) -> list[Block]:
     heads += [*settings, *(["note"] if said else [])]
     blocks: list[Block] = [Table(heads, cells, "", trial_links(study, numbers, where))]
     if len(shown) < len(study.records):
-        blocks.append(Text(f"The last {len(shown)} of {len(study.records)} trials are listed."))
+        blocks.append(Text(f"{len(shown)} of {len(study.records)} trials are listed, the best among them."))
     if failed:
         blocks.append(Text(f"{len(failed)} trials failed; what went wrong stands in the last column."))
     if study.records and not any(blocks[0].links):  # type: ignore[union-attr]

@@ -15,7 +15,9 @@ from trainkit.space import Dimension
 from trainkit.trial import FAILURES, Record, Study
 
 MOST_SETTINGS = 12  # more panels or axes than this could not be read
-MOST_TRIALS = 600  # in a figure of each setting: a page has many of these
+MOST_TRIALS = 400  # in one figure
+MOST_POINTS = 2400  # in the figures of all settings together
+MOST_TEXTS = 500  # trials that one sees the settings of where one hovers; of more the page would weigh too much
 MOST_CURVES = 120
 MOST_NAMED = 8  # curves, beyond which colours could not be told apart
 BEST = "best so far"
@@ -41,7 +43,8 @@ class StudyFigures:
         self.limits = visible_limits([record.figures[0] for record in self.shown], self.objective.mode == "min")
         self.settings = main_settings(study, MOST_SETTINGS)
         self.names = short_names(dimension.name for dimension in study.space.dimensions)
-        self.few = _some(self.shown)
+        self.few = some(self.shown, min(MOST_TRIALS, MOST_POINTS // max(1, len(self.settings))))
+        self.short = len(study.records) > MOST_TEXTS
 
     def history(self) -> Scatter:
         """Each trial's value, the best so far, failures at the lower edge."""
@@ -101,7 +104,7 @@ class StudyFigures:
         if not plain:  # a choice, or a number near 1, such as a momentum: by its share of the range
             places = [dimension.share(record.trial.point[dimension.name]) for record in own]
         points = [
-            Point(place, self._value(record), self._text(record), self._third(record))
+            Point(place, self._value(record), self._text(record, short=True), self._third(record))
             for place, record in zip(places, own, strict=True)
         ]
         title = dimension.name
@@ -148,7 +151,7 @@ class StudyFigures:
         top = len(found.y.values) - 1  # rows are listed from top to bottom
         points = [
             Point(found.x.place(r.trial.point[x]), top - found.y.place(r.trial.point[y]), self._text(r), _group(r))
-            for r in _some(found.trials, MOST_TRIALS // 2)
+            for r in some(found.trials, MOST_TRIALS)
         ]
         return Heatmap(
             f"{self.objective.figure} over {x} and {y}",
@@ -182,7 +185,7 @@ class StudyFigures:
     def _stretch_text(self, number: int, part: int | None, how: str, seconds: float) -> str:
         run = "" if part is None else f", run {part}"
         text = f"{trial_name(number)}{run}: {how} after {seconds:.3g} s"
-        if number < len(self.study.records):
+        if number < len(self.study.records) and not self.short:
             text += f"; {point_text(self.study.records[number].trial.point, _TEXT)}"
         return text
 
@@ -217,17 +220,18 @@ class StudyFigures:
         lower = self.study.objectives[objective].mode == "min"
         return visible_limits([record.figures[objective] for record in self.shown], lower)
 
-    def _text(self, record: Record) -> str:
-        """What one sees who hovers over a trial."""
+    def _text(self, record: Record, short: bool = False) -> str:
+        """What one sees who hovers over a trial: its figures, and its settings where they are not far."""
         trial = record.trial
         figures = ", ".join(
             f"{objective.figure} {value:.5g}"
             for objective, value in zip(self.study.objectives, record.figures, strict=False)
         )
-        return f"{trial_name(trial.number)}: {figures or trial.status}; {point_text(trial.point, _TEXT)}"
+        text = f"{trial_name(trial.number)}: {figures or trial.status}"
+        return text if short or self.short else f"{text}; {point_text(trial.point, _TEXT)}"
 
 
-def _some(records: Sequence[Record], most: int = MOST_TRIALS) -> list[Record]:
+def some(records: Sequence[Record], most: int) -> list[Record]:
     """The better half of so many, which is looked at most closely, and an even choice of the others, by number."""
     if len(records) <= most:
         return list(records)
