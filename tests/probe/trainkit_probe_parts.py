@@ -141,6 +141,23 @@ class Single(nn.Module):
         return result
 
 
+class Rows(nn.Module):
+    """A sum of rows of a table, whose gradients are sparse."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.rows = nn.Embedding(8, outputs, sparse=True)
+
+    def forward(self, values: Tensor) -> Tensor:
+        result: Tensor = self.rows((2 * values + 4).long().clamp(0, 7)).sum(1)
+        return result
+
+
+def sparse(data_spec: DataSpec, /) -> nn.Module:
+    """A model with sparse gradients."""
+    return Rows(data_spec.outputs)
+
+
 def single(data_spec: DataSpec, /) -> nn.Module:
     """A model that float64 does not reach."""
     return Single(layers(data_spec))
@@ -258,6 +275,8 @@ def faulty(*, fault: str = "", samples: int = 150, features: int = 6) -> Dataset
         whole = 500 + 400 * whole
     if fault == "constant":
         whole = torch.ones_like(whole)
+    if fault == "words":
+        whole = whole[:, :3].sign().repeat(1, features // 3)
     train, rest = slice(0, samples * 2 // 3), slice(samples * 2 // 3, None)
     splits = {"train": Split(whole[train], targets[train]), "val": Split(whole[rest], targets[rest])}
     if fault == "shared":
@@ -274,7 +293,7 @@ def faulty(*, fault: str = "", samples: int = 150, features: int = 6) -> Dataset
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    models = (wrong_gradient, mixing, detached, silent, whims, blind, sure, tidy, single)
+    models = (wrong_gradient, mixing, detached, silent, whims, blind, sure, tidy, sparse, single)
     return [
         *(Component("model", model) for model in models),
         Component("loss", summed_loss),

@@ -19,9 +19,10 @@ def same_seed(subject: Subject) -> Finding:
     """Build the run twice, data included, make a few updates of each, and compare."""
     expected = f"the same data, weights and losses, bit for bit, in {UPDATES} updates"
     (one, device), (other, _) = (_trace(subject) for _ in range(2))
+    made = sum(name.startswith("loss") for name in one)
     differs = next((name for name in one if one[name] != other.get(name)), None)
     if differs is None:
-        return Finding("good", expected, f"all of {len(one)} things are equal", "")
+        return Finding("good", expected, f"equal: data, weights, and {made} losses")
     where = f"{differs} differ{'s' * (differs[-1] != 's')} first"
     figures = {"first": differs}
     if device != "cpu" and differs.startswith("loss"):

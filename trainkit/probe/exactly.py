@@ -82,7 +82,7 @@ def gradient_check(subject: Subject) -> Finding:
     gradients: Sequence[Tensor | None] = torch.autograd.grad(loss.compute(), list(owned.values()), allow_unused=True)
     found: list[_Entry] = []
     deadline = Deadline(SECONDS, LEAST_NUMBERS)
-    held = dict(zip(owned, gradients, strict=True))
+    held = dict(zip(owned, map(_dense, gradients), strict=True))
     for name, place in _places(owned, held):
         gradient = held[name]
         analytic = 0.0 if gradient is None else float(gradient.flatten()[place])
@@ -104,6 +104,10 @@ def gradient_check(subject: Subject) -> Finding:
         cure = "kinks near these weights may give that; a backward pass of one's own that rounds does, too"
         return Finding("doubtful", expected, seen, cure, figures)
     return Finding("good", expected, seen, "", figures)
+
+
+def _dense(gradient: Tensor | None) -> Tensor | None:
+    return gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
 
 
 class _Loss:
@@ -219,4 +223,5 @@ def batch_independence(subject: Subject) -> Finding:
             "over dimension 0, and norms that take the batch's statistics in evaluation"
         )
         return Finding("bad", expected, seen, cure, figures)
-    return Finding("good", expected, f"outputs change by at most {most:.1g} of the largest", "", figures)
+    seen = f"outputs change by at most {most:.1g} of the largest" if most else "no output changes, to the last bit"
+    return Finding("good", expected, seen, "", figures)

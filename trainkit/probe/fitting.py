@@ -99,7 +99,7 @@ def _attempt(
         made = _by_adam(run, batch)
     best, number = -math.inf, 0
     curve: tuple[list[int], list[float]] = [], []
-    deadline = Deadline(SECONDS, LEAST)
+    deadline = Deadline(SECONDS, LEAST // LOOKS)
     for number, loss in enumerate(made, start=1):
         curve[0].append(number)
         curve[1].append(loss)

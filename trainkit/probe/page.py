@@ -10,8 +10,9 @@ from trainkit.probe.finding import Finding, Probe
 
 def sections(probe: Probe) -> Iterator[Section]:
     """What a page shows of a probe: all findings in a table, then those that have more to show."""
-    rows = [(one.name, one.verdict, one.expected, one.seen, one.cure, round(one.seconds, 2)) for one in probe.findings]
-    columns = ("check", "verdict", "expected", "seen", "cure", "seconds")
+    cured = any(one.cure for one in probe.findings)
+    columns = ("check", "verdict", "expected", "seen", *(["cure"] if cured else []))
+    rows = [(one.name, one.verdict, one.expected, one.seen, *([one.cure] if cured else [])) for one in probe.findings]
     tone = "good" if probe.healthy else "bad"
     yield Section("Checks", [Text(probe.about), Text(probe.summary, tone), Table(columns, rows)])
     for finding in probe.findings:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,7 @@ from trainkit.recipe.filled import FilledTables
 from trainkit.run import Batch, Run, StepResult
 from trainkit.steps import implemented, training_loss
 
+_MOST_NUMBERS, _LEAST = 1 << 26, 64  # a quarter of a gigabyte of float32; samples
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
 
@@ -117,14 +119,18 @@ def samples_of(run: Run, index: Tensor, split: str = "train") -> Batch:
 
 
 def drawn(run: Run, count: int, split: str = "train") -> Tensor:
-    """Numbers of up to ``count`` samples of a split, drawn without replacement; the same in every probe."""
-    return permutation(len(plan_of(run).split(split)), "probe", split)[:count]
+    """Numbers of up to ``count`` samples of a split, drawn without replacement; the same in every probe.
+
+    They are fewer where so many would not go into memory at once.
+    """
+    fitting = max(_LEAST, _MOST_NUMBERS // max(1, math.prod(run.feed.spec.input_shape)))
+    return permutation(len(plan_of(run).split(split)), "probe", split)[: min(count, fitting)]
 
 
 def spread(run: Run, count: int) -> Tensor:
     """Numbers of ``count`` training samples, of as many classes as there are."""
     targets = plan_of(run).split("train").targets
-    order = drawn(run, len(targets))
+    order = permutation(len(targets), "probe", "train")
     if run.feed.spec.task == "regression" or targets.ndim != 1:
         return order[:count]
     classes = targets[order]
@@ -241,6 +247,3 @@ class Deadline:
         """Whether to end; asked once for each try."""
         self._left -= 1
         return self._left < 0 and time.monotonic() > self._end
-
-
-Check = Callable[[Subject], Any]

@@ -13,10 +13,11 @@ from trainkit.page.blocks import Bars, Curves, Line
 from trainkit.probe import relus
 from trainkit.probe.finding import Finding, Verdict
 from trainkit.probe.stopwatch import Stopwatch
-from trainkit.probe.subject import Subject, drawn, drive, gradients_of, quiet, samples_of
+from trainkit.probe.subject import Deadline, Subject, drawn, drive, gradients_of, quiet, samples_of
 from trainkit.run import Run
 
 UPDATES = 100
+SECONDS, LEAST = 30.0, 20  # after which no more are made, but not before so many
 UNCOUNTED = 5  # first updates of a process, which are slow
 REACHED_AFTER = 10  # updates: a layer behind one that begins at zero has its first gradient after the first of them
 # Of the weights. Source: https://cs231n.github.io/neural-networks-3/, "Ratio of weights:updates": about 1e-3.
@@ -64,7 +65,7 @@ def first_updates(subject: Subject) -> First:
     _reach(run, found)
     uncounted = UNCOUNTED if run.total_updates >= 4 * UNCOUNTED else 0
     watched = {name: p for name, p in run.model.named_parameters() if p.dim() > 1 and p.requires_grad}
-    before = _copies(watched)
+    before, deadline = _copies(watched), Deadline(SECONDS, LEAST)
     for number, (_, result) in enumerate(drive(built, UPDATES), start=1):
         found.losses.append(float(result.losses.mean()))
         for name, parameter in watched.items():
@@ -77,7 +78,7 @@ def first_updates(subject: Subject) -> First:
             watch.seconds = dict.fromkeys(watch.seconds, 0.0)
         if number == REACHED_AFTER:
             _reach(run, found)
-        if not math.isfinite(found.losses[-1]):
+        if not math.isfinite(found.losses[-1]) or deadline.over():
             break
     found.counted = max(1, len(found.losses) - uncounted)
     found.seconds = watch.seconds
