@@ -234,21 +234,48 @@ def test_what_a_process_left_that_was_killed_goes_on(trainkit, tmp_path, made):
     shutil.copy("s/repeats.json", "early")  # which is written first
     assert trainkit("r.toml", "--seeds", "3", "--run-dir", "early", "--resume").code == 0
     assert hashes(Path("early")) == hashes(made / "three")
+    Path("other").mkdir()
+    Path("other/thesis.tex").touch()
+    outcome = trainkit("r.toml", "--seeds", "3", "--run-dir", "other", "--resume")
+    assert (outcome.code, "there are no runs to continue (no repeats.json)" in outcome.err) == (3, True)
+
+
+def threads(folder: Path) -> Any:
+    """How many threads the recipe of a run asks for."""
+    return read_result(folder).tables["run"].get("threads")
 
 
 def test_runs_that_are_made_side_by_side_say_how_many_threads(trainkit, tmp_path, parts, made):
-    words = (*MODULE, "--seeds", "2", "--run-dir", "s")
-    assert trainkit(watched(tmp_path), *words, "--executor", "two").code == 0
-    assert read_result(tmp_path / "s/seed-3").tables["run"]["threads"] == 1
+    words = (watched(tmp_path), *MODULE, "--run-dir", "s", "--seeds")
+    assert trainkit(*words, "2", "--executor", "two").code == 0
+    assert threads(tmp_path / "s/seed-3") == threads(tmp_path / "s") == 1
     assert hashes(tmp_path / "s").items() < hashes(made / "three").items()
     # One after the other they keep what those before had.
-    assert trainkit("watched.toml", *words[:-4], "--seeds", "3", "--run-dir", "s", "--resume").code == 0
-    assert read_result(tmp_path / "s/seed-5").tables["run"]["threads"] == 1
+    assert trainkit(*words, "3", "--resume").code == 0
+    assert threads(tmp_path / "s/seed-5") == 1
     assert (
         trainkit("watched.toml", *MODULE, "--seeds", "1", "--run-dir", "t", "--executor", "two", "run.threads=2").code
         == 0
     )
-    assert read_result(tmp_path / "t/seed-3").tables["run"]["threads"] == 2
+    assert threads(tmp_path / "t/seed-3") == 2
+
+
+def test_a_run_that_has_begun_keeps_its_threads(trainkit, tmp_path, parts):
+    parts.SIGNALS.add(3)
+    words = (watched(tmp_path), *MODULE, "--run-dir", "s", "--seeds", "2")
+    assert trainkit(*words).code == 75  # one after the other
+    assert trainkit(*words, "--resume", "--executor", "two").code == 0
+    assert (threads(tmp_path / "s/seed-3"), threads(tmp_path / "s/seed-4")) == (None, 1)
+
+
+def test_what_is_refused_changes_no_report(trainkit, tmp_path, made):
+    shutil.copytree(made / "three", "s")
+    Path("s/seed-4/report.json").unlink()
+    text = Path("s/seed-4/recipe.toml").read_text()
+    Path("s/seed-4/recipe.toml").write_text(text.replace("lr = 0.1", "lr = 0.3"))
+    outcome = trainkit("resume", "s")
+    assert (outcome.code, "seed-4 was trained with another recipe" in outcome.err) == (2, True), outcome.err
+    assert report_of(tmp_path / "s") == report_of(made / "three")
 
 
 def test_lanes_are_equal_up_to_rounding(trainkit, tmp_path, made):

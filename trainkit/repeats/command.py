@@ -107,7 +107,7 @@ class _Session:
         args: Any,
         command: str,
     ) -> None:
-        self.recipe = recipe
+        self.given = self.recipe = recipe
         self.plugins = plugins
         self.place = place
         self.display = display
@@ -118,6 +118,7 @@ class _Session:
         self.again = f"trainkit resume {place.path}"
         self.began = time.monotonic()
         self.plan = Plan()
+        self.begun = False  # whether this process has written what it makes
 
     def run(self, asked: Plan | None, executor: Executor | None) -> dict[str, Any]:
         place = self.place
@@ -157,16 +158,18 @@ class _Session:
             lines += [f"  {change.key} = {change.now} (was {change.was})" for change in found[:_SHOWN]]
             lines += ["  put it back, or name a new folder with --run-dir"]
             raise UsageError("\n".join(lines))
-        threads = before.get("run", {}).get("threads")
-        if self.recipe.tables["run"]["threads"] is None and isinstance(threads, int):
-            self.recipe = recipe_of(self.recipe, Repeat(), more=[f"run.threads={threads}"])
+        if self.recipe.tables["run"]["threads"] is None:
+            self.recipe = _with_threads(self.recipe, Repeat(), 0, before)
 
     def _made_by(self, make: Callable[[dict[Repeat, Recipe]], dict[str, str]]) -> dict[str, Any]:
         """Make the runs that are not over, and report, whatever ends it."""
         with self.signals.at_once():
             recipes = {one: self._recipe_of(one) for one in self.plan.repeats}  # each is checked before any begins
-            over = {one for one in recipes if self.place.continues and is_over(self.path / one.name)}
-            left = {one: recipe for one, recipe in recipes.items() if one not in over}
+            left = {
+                one: recipe
+                for one, recipe in recipes.items()
+                if not (self.place.continues and is_over(self.path / one.name, recipe.tables))
+            }
         if not left and _status(self.path) == "finished":
             more = self.path / "recipe.toml"
             raise UsageError(
@@ -178,13 +181,14 @@ class _Session:
         except (Stopped, KeyboardInterrupt) as stop:
             return self._report("interrupted", str(stop) or "interrupted", {})
         except (TrainkitError, OSError) as error:
-            self._report("failed", str(error), {})
+            if self.begun:
+                self._report("failed", str(error), {})
             told = str(error)
             if isinstance(error, OSError):
                 told = f"{error.filename or self.path}: {error.strerror or error}; make room, or put it right"
             elif not isinstance(error, MachineError):
                 raise
-            if self.place.holds_runs() and self.again not in told:
+            if self.begun and self.place.holds_runs() and self.again not in told:
                 told = f"{told}\n  all runs so far are kept; to go on: {self.again}"
             raise MachineError(told) from error
         finally:
@@ -199,11 +203,15 @@ class _Session:
         seconds = time.monotonic() - self.began
         report = made_report(self.path, self.plan, status, reason, seconds, failed)
         with contextlib.suppress(OSError) if status == "failed" else contextlib.nullcontext():
-            if (self.path / "recipe.toml").is_file():
-                self.place.report(report)
+            self.place.report(report)
         return report
 
     def _recipe_of(self, one: Repeat) -> Recipe:
+        """The recipe of a run; one that has begun keeps its number of threads, unless the user says one."""
+        if self.given.tables["run"]["threads"] is None and self.place.continues and is_plain(self.recipe):
+            with contextlib.suppress(OSError, ValueError):
+                before = parse_toml(read_text(self.path / one.name / "recipe.toml"), "recipe.toml")
+                return _with_threads(self.given, one, self.plan.folds, before)
         return recipe_of(self.recipe, one, self.plan.folds)
 
     def _begin(self) -> None:
@@ -212,6 +220,7 @@ class _Session:
         settings = recipe.tables["run"]
         versions = dict(plugin.recorded_version for plugin in recipe.plugins_in_use())
         given = recipe.tables["seed"], settings["device"], self.command
+        self.begun = True
         self.place.begin(self.plan, text, environment(*given, versions, settings["precision"], recipe.tables.bases))
         if self.place.aside is not None:
             self.display.say(f"note: what was here is kept in {self.place.aside}; these runs start from the beginning")
@@ -236,6 +245,7 @@ class _Session:
             watched(self.display),
             fill_toml(first),
             len(recipes),
+            self.display.progress,
         )
         with contextlib.ExitStack() as closing:
             closing.callback(executor.close)
@@ -245,7 +255,7 @@ class _Session:
                     # Many at once share the cores. It stands in the recipe of each, which so gives the same weights
                     # wherever it is run again.
                     self.recipe = recipe_of(self.recipe, Repeat(), more=["run.threads=1"])
-                    recipes = {one: self._recipe_of(one) for one in recipes}
+                recipes = {one: self._recipe_of(one) for one in recipes}
             jobs = [self._job(number, one, recipe) for number, (one, recipe) in enumerate(recipes.items())]
             if self.place.continues:
                 for job, recipe in zip(jobs, recipes.values(), strict=True):
@@ -285,6 +295,13 @@ class _Session:
 def _status(folder: Path) -> str:
     """The status that the report of a folder has; empty where it has none."""
     return str(read_object(folder / REPORT, []).get("status", ""))
+
+
+def _with_threads(recipe: Recipe, one: Repeat, folds: int, before: Mapping[str, Any]) -> Recipe:
+    """The recipe of a run with the number of threads that another one says, if it does."""
+    run = before.get("run")
+    threads = run.get("threads") if isinstance(run, Mapping) else None
+    return recipe_of(recipe, one, folds, [f"run.threads={threads}"] if isinstance(threads, int) else [])
 
 
 def _is_free(key: str) -> bool:

@@ -56,7 +56,7 @@ def check_single(folder: Path, verb: str) -> None:
 class RepeatsFolder(LockedFolder):
     """A locked folder of repeats: with ``fresh``, what it holds is put aside when others begin."""
 
-    HOLDS = "repeats"
+    HOLDS = "several runs"
     INSIDE = ()
     EARLY = FILES
 
@@ -74,8 +74,10 @@ class RepeatsFolder(LockedFolder):
         early = {name for name in names if name.startswith(".")} | set(FILES)
         if fresh and names and (REPEATS in names or holds_a_run(path, FILES)):
             self._clear = False
-        elif names - (early if resume else set()):
-            raise self._refused(resume, REPEATS in names, f" (no {REPEATS})")
+        elif resume and names - early:
+            raise MachineError(f"{path}: there are no runs to continue (no {REPEATS}), and the folder is not empty")
+        elif names and not resume:
+            raise self._refused(resume, REPEATS in names)
         return False
 
     def holds_runs(self) -> bool:

@@ -22,12 +22,16 @@ _FIGURE = re.compile(r"(best )?(train|val|test)\.\S+")  # what has a spread; not
 _ENDED = ("finished", "stopped")
 
 
-def is_over(folder: Path) -> bool:
-    """Whether a run, a study with its ensemble, or an ensemble has ended as its recipe says; a failed one has not."""
-    if read_object(folder / "report.json", []).get("status") not in _ENDED:
-        return False
-    within = folder / STUDY_ENSEMBLE
-    return not within.is_dir() or is_over(within)
+def is_over(folder: Path, tables: Mapping[str, Any]) -> bool:
+    """Whether a run, a study with its ensemble, or an ensemble has ended as its recipe says; a failed one has not.
+
+    Args:
+        folder: its folder.
+        tables: its recipe.
+    """
+    both = "search" in tables and "ensemble" in tables
+    folders = [folder, folder / STUDY_ENSEMBLE] if both else [folder]
+    return all(read_object(one / "report.json", []).get("status") in _ENDED for one in folders)
 
 
 def made_report(

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 
-from trainkit.console import is_terminal, say
-from trainkit.display import Bar, Display
-from trainkit.errors import printable
+from trainkit.bars import Screen
 from trainkit.run_text import clock_text
 
 _FIGURES = 4  # of a run, on its line
@@ -26,34 +23,31 @@ class RepeatsDisplay:
 
     def __init__(self, level: int = 0, terminal: bool | None = None) -> None:
         self.level = level
-        self.terminal = is_terminal(sys.stderr) if terminal is None else terminal
-        self._bar: Bar | None = None
-        self._work = Display(level, terminal=self.terminal)
+        self.screen = Screen(level, terminal)
         self._over = self._total = 0
         self._words = ""
         self._shown = time.monotonic()
 
     def say(self, text: str) -> None:
         """Show a line."""
-        if self.level < 0:
-            return
-        if self._bar is not None:
-            self._bar.say(printable(text))
-        else:
-            say(printable(text))
+        self.screen.say(text)
 
     def begin(self, over: int, total: int) -> None:
         """Show how many of the runs are over, from here on."""
         self._over, self._total = over, total
         if over:
             self.say(f"{over} of {total} runs are over already")
-        if self.level >= 0 and self.terminal and over < total:
-            self._bar = Bar(lambda: (self._over, self._total, f"runs  {self._words}".rstrip()))
+        if over < total:
+            self.screen.show(lambda: (self._over, self._total, f"runs  {self._words}".rstrip()))
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """Show work that takes long before a run begins, such as decoding images."""
+        self.screen.progress(done, total, text)
 
     def measured(self, name: str, trained: float, figures: Mapping[str, float]) -> None:
         """Show what a run that goes on has measured: on the bar, or in a line now and then."""
         self._words = f"{name} at {100 * trained:.0f} %  {_text(figures, 1)}".rstrip()
-        if not self.terminal and time.monotonic() - self._shown > _SIGN_OF_LIFE_S:
+        if not self.screen.terminal and time.monotonic() - self._shown > _SIGN_OF_LIFE_S:
             self.say(f"{name} at {100 * trained:.0f} %  {_text(figures)}".rstrip())
             self._shown = time.monotonic()
 
@@ -71,10 +65,7 @@ class RepeatsDisplay:
 
     def close(self) -> None:
         """Take the bar away; called again without harm."""
-        self._work.close()
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self.screen.close()
 
     def summarise(self, lines: Sequence[str]) -> None:
         """Show how all ended."""
