@@ -156,6 +156,16 @@ def test_other_metrics_are_said(tmp_path, found):
     assert {"val.accuracy is not known of: other", "val.f1 is not known of: one"} <= set(made.notes)
 
 
+def test_what_few_rows_have_is_shown_on_demand(tmp_path, found):
+    runs = [write_run(tmp_path / name, lr=lr) for name, lr in (("a", 0.1), ("b", 0.2), ("c", 0.3))]
+    for name in ("metrics.jsonl", "report.json"):
+        (runs[2] / name).write_text((runs[2] / name).read_text().replace("accuracy", "f1"))
+    made = found(*runs)
+    assert made.figures == ["val.loss", "val.accuracy"]
+    assert "also measured, and shown with --metric NAME: val.f1" in made.notes
+    assert found(*runs, metrics=["val.f1"]).figures == ["val.f1"]
+
+
 def test_other_machines_are_said(tmp_path, found):
     one, other = write_run(tmp_path / "one"), write_run(tmp_path / "other", lr=0.2)
     (other / "environment.json").write_text('{"device_name": "two", "torch": "2"}')

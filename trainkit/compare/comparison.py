@@ -100,8 +100,9 @@ def _shown(rows: Sequence[Row]) -> list[str]:
     for split in _SPLITS:
         found = [name for name in names if name.startswith(f"{split}.")]
         if found:
-            # What most rows have comes first: an ensemble measures much that no run does.
+            # What most rows have comes first, and what few have not at all: an ensemble measures much that no run does.
             common = {name: sum(any(name in entry.last for entry in row.entries) for row in rows) for name in found}
+            found = [name for name in found if 2 * common[name] >= len(rows)] or found
             return sorted(found, key=lambda name: (not name.endswith(".loss"), -common[name]))[:_MOST]
     return []
 
@@ -116,7 +117,7 @@ def _notes(rows: Sequence[Row], figures: Sequence[str], settings: Mapping[str, A
             said.append(f"{name} is not known of: {', '.join(without)}")
     if samples := other_samples(list(settings)):
         said.append(f"their recipes differ in {', '.join(samples)}: their figures may be of other samples")
-    environments = [entry.environment for row in rows for entry in row.counted]
+    environments = [entry.environment for row in rows for entry in row.counted if entry.seconds is not None]
     unlike = [key for key in _MACHINE if len({repr(known[key]) for known in environments if key in known}) > 1]
     if unlike:
         said.append(f"they were not run alike ({', '.join(unlike)}): seconds and updates/s cannot be compared")
