@@ -47,7 +47,7 @@ def test_on_a_terminal_a_bar_says_how_far_it_is(capsys, monkeypatch):
         def close(self):
             looks.clear()
 
-    monkeypatch.setattr(show, "Bar", Held)
+    monkeypatch.setattr("trainkit.bars.Bar", Held)
     display = RepeatsDisplay(0, terminal=True)
     display.begin(0, 2)
     assert looks[0]() == (0, 2, "runs")
