@@ -88,6 +88,8 @@ function keyOf(name, style, text) {
 }
 
 function showKeys() {
+  const all = document.getElementById("all");
+  if (all) all.disabled = !own.hidden.size;
   for (const node of document.querySelectorAll("button[data-key]")) {
     node.setAttribute("aria-pressed", String(!own.hidden.has(Number(node.dataset.key))));
   }

@@ -79,7 +79,7 @@ class CurvesFigure extends Plane {
     const y = around(values, this.log, 0.05);
     this.note.textContent = this.log && below ? `Not shown: ${below} values that are not above 0.` : "";
     return {
-      x: { ...x, label: LABELS[axis] ?? axis, seconds: axis === "time" },
+      x: { ...x, label: LABELS[axis] ?? axis, seconds: axis === "time", whole: this.lines.every(({ at }) => at.every(Number.isInteger)) && axis !== "time" },
       y: { ...zoomed(withLevels(y, this.figure.levels), zoom.y), label: this.figure.unit },
     };
   }

@@ -68,7 +68,7 @@ class HeatmapFigure {
     for (const [across, down] of points) group.append(shape("circle", { class: "over-point", cx: left + (across + 0.5) * wide, cy: top + (down + 0.5) * tall, r: 3.5 }));
     if (x) group.append(shape("text", { class: "label", x: (left + right) / 2, y: bottom + room + 14, "text-anchor": "middle" }, x));
     if (y) group.append(shape("text", { class: "label", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, y));
-    this.scaleBar(group, left, bottom + room + 24, Math.min(220, right - left));
+    if (this.hi > this.lo) this.scaleBar(group, left, bottom + room + 24, Math.min(220, right - left));
     this.ring = shape("rect", { class: "cell-ring", width: wide, height: tall, visibility: "hidden" });
     this.svg.replaceChildren(group, this.ring);
   }

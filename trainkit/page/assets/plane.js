@@ -62,7 +62,7 @@ class Plane {
       group.append(shape("text", { x: left - 6, y: place + 4, "text-anchor": "end" }, short));
     }
     const [, size, mark] = x.seconds ? timeUnit(Math.max(Math.abs(x.lo), Math.abs(x.hi))) : [0, 1, ""];
-    const across = x.ticks ?? ticks({ lo: x.lo / size, hi: x.hi / size, log: x.log }, (right - left) / 80).map(([at, text]) => [at * size, text]);
+    const across = x.ticks ?? ticks({ ...x, lo: x.lo / size, hi: x.hi / size }, (right - left) / 80).map(([at, text]) => [at * size, text]);
     let free = -Infinity;
     for (const [value, text] of across) {
       const place = this.sx.at(value);

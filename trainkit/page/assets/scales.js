@@ -32,14 +32,16 @@ function around(values, log, margin) {
   return { lo: lo - room, hi: hi + room, log };
 }
 
-function ticks({ lo, hi, log }, count) {
-  return log && hi / lo >= 8 ? logTicks(lo, hi, count) : evenTicks(lo, hi, count);
+function ticks({ lo, hi, log, whole }, count) {
+  return log && hi / lo >= 8 ? logTicks(lo, hi, count) : evenTicks(lo, hi, count, whole);
 }
 
-function evenTicks(lo, hi, count) {
+// At least one apart where there are whole numbers alone, such as epochs or members.
+function evenTicks(lo, hi, count, whole) {
   const rough = (hi - lo) / Math.max(1, count);
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = power * ([1, 2, 5].find((part) => part * power >= rough * 0.999) ?? 10);
+  const even = power * ([1, 2, 5].find((part) => part * power >= rough * 0.999) ?? 10);
+  const step = whole && hi - lo >= 1 ? Math.max(1, even) : even;
   const found = [];
   for (let at = Math.ceil(lo / step - 1e-9); at * step <= hi + step * 1e-9 && found.length < 50; at++) found.push(at * step);
   return found.map((value) => [value, tickText(value, step)]);
