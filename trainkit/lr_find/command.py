@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainkit.console import emit, emit_json, write_file
-from trainkit.errors import Exit, RunError, UsageError
+from trainkit.errors import Exit, MachineError, RunError, UsageError
 from trainkit.lr_find.applying import Applied, Target
 from trainkit.lr_find.finding import RangeTest
 from trainkit.lr_find.found import Found
@@ -27,7 +27,7 @@ def check_options(args: argparse.Namespace) -> None:
 
     Raises:
         UsageError: if options contradict each other, or name no file that could be written.
-        MachineError: if matplotlib is not installed and a picture is wanted.
+        MachineError: if a folder is not there, or matplotlib is not installed and a picture is wanted.
     """
     if not args.apply and (args.out or args.rule):
         raise UsageError(f"{'--out' if args.out else '--rule'} is about the value that is written: add --apply")
@@ -39,6 +39,9 @@ def check_options(args: argparse.Namespace) -> None:
         check_plot(Path(args.plot))
     if args.html and Path(args.html).suffix != ".html":
         raise UsageError(f"--html {args.html}: a page's name ends in .html")
+    for option, name in (("--plot", args.plot), ("--html", args.html)):
+        if name and not Path(name).parent.is_dir():
+            raise MachineError(f"{option} {name}: there is no folder {Path(name).parent}")
 
 
 def lr_find(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import bisect
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 # The share of the old mean in the new one, for a test of 100 updates: a mean that reaches further back lags behind the
 # fall, and suggests values that are too high. Longer tests have as much of the whole in it.
@@ -15,7 +17,15 @@ FOR_UPDATES = 100
 # loss has diverged. Source of both: fastai's learning rate finder (Learner.lr_find, LRFinder).
 SKIPPED = 0.1
 DIVERGED = 4.0
-FALL = 0.01  # of the loss: what falls by less is noise
+# Two losses are alike where they differ by less than so much of one of them, or of what it began with: the losses of
+# two runs that differ in nothing but rounding soon differ by some of the noise.
+ALIKE = 0.05
+ALIKE_AT_FIRST = 0.01
+# What falls by less is noise: a share of the loss, and so many standard deviations of its running mean. Of tests in
+# which nothing is learned one in thirty falls as far.
+FALL = 0.01
+NOISES = 6.0
+_QUARTILE = statistics.NormalDist().inv_cdf(0.75)  # half of all normal numbers are smaller than that
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,11 @@ class Sweep:
         return float(self.low ** (1 - share) * self.high**share)
 
 
+def keeps(updates: int) -> float:
+    """The share of the old mean in the new one, in a test of so many updates."""
+    return float(KEEPS ** (FOR_UPDATES / updates))
+
+
 class Smoothed:
     """A running mean in which older losses count ever less, without the pull of its beginning at 0.
 
@@ -52,7 +67,7 @@ class Smoothed:
     """
 
     def __init__(self, updates: int = FOR_UPDATES) -> None:
-        self._keeps = float(KEEPS ** (FOR_UPDATES / updates))
+        self._keeps = keeps(updates)
         self._mean = 0.0
         self._count = 0
 
@@ -67,7 +82,7 @@ class Divergence:
     """Knows when a smoothed loss has diverged: it is not finite, or above four times its least so far.
 
     A loss that can be negative has no such multiple: it has diverged where it stands three times as far above its least
-    as that lies below its first value, which for a loss that falls to a quarter is about the same.
+    as that lies below its first value, or below zero where that is more.
     """
 
     def __init__(self) -> None:
@@ -82,7 +97,7 @@ class Divergence:
         self._least = min(self._least, smoothed)
         if self._least > 0:
             return smoothed > DIVERGED * self._least
-        return smoothed > self._least + (DIVERGED - 1) * (self._first - self._least) > self._least
+        return smoothed > self._least + (DIVERGED - 1) * max(self._first - self._least, -self._least)
 
 
 def considered(losses: Sequence[float]) -> tuple[int, int]:
@@ -93,41 +108,55 @@ def considered(losses: Sequence[float]) -> tuple[int, int]:
     return begin, min(range(begin, len(losses)), key=losses.__getitem__) + 1
 
 
-def falls(losses: Sequence[float]) -> bool:
-    """Whether a smoothed curve falls at all, in the part that is considered."""
-    begin, end = considered(losses)
-    return end - begin >= 3 and losses[begin] - losses[end - 1] > FALL * abs(losses[begin])
+def noise(losses: Sequence[float]) -> float:
+    """The standard deviation of losses around their trend, by the median of their steps, whatever a few of them do."""
+    steps = sorted(abs(after - before) for before, after in pairwise(losses))
+    return statistics.median(steps) / (_QUARTILE * math.sqrt(2)) if steps else 0.0
 
 
-def steepest(losses: Sequence[float]) -> int | None:
+def falls(smoothed: Sequence[float], losses: Sequence[float], updates: int) -> bool:
+    """Whether a smoothed curve falls by more than noise, in the part that is considered.
+
+    Args:
+        smoothed: the curve.
+        losses: what it is a mean of.
+        updates: of the whole test.
+    """
+    begin, end = considered(smoothed)
+    if end - begin < 3:
+        return False
+    kept = keeps(updates)
+    of_the_mean = noise(losses[begin:end]) * math.sqrt((1 - kept) / (1 + kept))
+    return smoothed[begin] - smoothed[end - 1] > max(FALL * abs(smoothed[begin]), NOISES * of_the_mean)
+
+
+def steepest(smoothed: Sequence[float], losses: Sequence[float], updates: int) -> int | None:
     """The place where a smoothed curve falls fastest, by central differences; ``None`` if it does not fall.
 
     Places are equally far from each other in what the sweep is even in: values, or their logarithms.
 
     Source: Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3; arXiv 1506.01186, where the
-    slope is judged by eye; by differences: fastai's ``lr_steep``.
+    slope is judged by eye; by differences: fastai's ``steep``.
     """
-    begin, end = considered(losses)
-    if not falls(losses):
+    begin, end = considered(smoothed)
+    if not falls(smoothed, losses, updates):
         return None
-    return min(range(begin + 1, end - 1), key=lambda place: losses[place + 1] - losses[place - 1])
+    return min(range(begin + 1, end - 1), key=lambda place: smoothed[place + 1] - smoothed[place - 1])
 
 
-def valley(losses: Sequence[float]) -> int | None:
+def valley(smoothed: Sequence[float], losses: Sequence[float], updates: int) -> int | None:
     """The middle of the longest valley of a smoothed curve; ``None`` if it does not fall.
 
     The longest strictly falling subsequence says where it ends and how long it is: as many places as that has.
 
-    Source: fastai's ``valley``, the default of its ``lr_find`` (fastai/callback/schedule.py; pull request 3377), which
-    has it from Esri's arcgis.learn.
+    Source: fastai's ``valley``, the default of its ``lr_find`` (fastai/callback/schedule.py; pull request 3377).
     """
-    begin, _ = considered(losses)
-    if not falls(losses):
+    begin, _ = considered(smoothed)
+    if not falls(smoothed, losses, updates):
         return None
-    part = losses[begin:]
     ends: list[float] = []  # of each length, the largest last value of a falling subsequence, negated
     longest, end = 0, 0
-    for place, loss in enumerate(part):
+    for place, loss in enumerate(smoothed[begin:]):
         length = bisect.bisect_left(ends, -loss) + 1
         ends[length - 1 : length] = [-loss]
         if length > longest:
@@ -135,17 +164,26 @@ def valley(losses: Sequence[float]) -> int | None:
     return begin + max(0, end - longest + longest // 3 + longest // 6)
 
 
-def harmless(swept: Sequence[float], held: Sequence[float], tolerance: float = 0.05) -> int | None:
-    """The last place before a curve first stands above another one by more than a tolerance; ``None`` if at once.
+def tolerances(held: Sequence[float]) -> list[float]:
+    """By how much another curve may stand above this one, place by place, and count as alike."""
+    least = ALIKE_AT_FIRST * abs(held[0]) if held else 0.0
+    return [max(ALIKE * abs(loss), least) for loss in held]
+
+
+def harmless(swept: Sequence[float], held: Sequence[float]) -> int | None:
+    """The last place at which a curve does not stand above another one; ``None`` if there is none.
 
     Args:
         swept: the smoothed loss with a setting that rises.
         held: the smoothed loss of the same batches with the setting as it was.
-        tolerance: share of the second curve's size.
     """
-    last = None
-    for place, (loss, other) in enumerate(zip(swept, held, strict=False)):
-        if not loss <= other + tolerance * abs(other):
-            break
-        last = place
-    return last
+    parts = zip(swept, held, tolerances(held), strict=False)
+    within = [place for place, (loss, other, tolerance) in enumerate(parts) if loss <= other + tolerance]
+    return within[-1] if within else None
+
+
+def lowest(swept: Sequence[float], held: Sequence[float]) -> int | None:
+    """The place at which a curve lies lowest below another one, as a share of that; ``None`` if it never does."""
+    parts = zip(swept, held, tolerances(held), strict=False)
+    below = {place: loss / other for place, (loss, other, least) in enumerate(parts) if 0 < loss < other - least}
+    return min(below, key=below.__getitem__, default=None)

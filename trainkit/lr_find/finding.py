@@ -8,7 +8,7 @@ from typing import Any
 from trainkit.datasets import Datasets
 from trainkit.errors import UsageError
 from trainkit.lr_find.curve import Sweep
-from trainkit.lr_find.found import LEAST_UPDATES, Found
+from trainkit.lr_find.found import LEAST_UPDATES, Found, rounded
 from trainkit.lr_find.setting import RATE, Path, Setting, setting_of
 from trainkit.lr_find.sweeping import UPDATES, Curve, sweep
 from trainkit.lr_find.traces import Traces, Watch
@@ -115,8 +115,10 @@ def _notes(recipe: Recipe, setting: Setting, curve: Curve, found: Found) -> Iter
             yield f"the schedule '{schedule['use']}' was switched off: the value is what it multiplies, its base value"
         if recipe.sets_own_lr:
             yield f"'{optimizer['use']}' changes its rate itself, which the test undid: the value is for its beginning"
-    elif schedule["use"] != "constant":
-        yield f"the schedules were switched off: the learning rate was {optimizer.get('lr'):g} throughout"
+    else:
+        yield f"this is the training loss of {found.sweep.updates} updates: what pays in the end, only whole runs say"
+        if schedule["use"] != "constant":
+            yield f"the schedules were switched off: the learning rate was {_shown(optimizer.get('lr'))} throughout"
     if any(table["target"] == BATCH_SIZE for table in schedule["also"]):
         yield f"batches had the sizes that the schedule of {BATCH_SIZE} begins with"
     if setting.in_loss:
@@ -125,8 +127,14 @@ def _notes(recipe: Recipe, setting: Setting, curve: Curve, found: Found) -> Iter
         yield "the loss is that of the model while it trains, which the setting is a part of"
     if curve.skipped:
         yield f"{curve.skipped} updates were left out, since float16 looked for its scale; they count for nothing"
-    if all(value is None for value in found.suggestions.values()):
-        what = "stood above that with the setting as it is from the start" if found.held else "did not fall"
+    end = curve.values[-1] if curve.values else found.sweep.low
+    if next(iter(found.suggestions.values())) is None:
+        what = "stands above that with the setting as it is from the start" if found.held else "does not fall"
         yield f"no suggestion: the loss {what}; try another range, or more updates"
-    elif not curve.diverged and setting.is_rate:
-        yield f"the loss did not diverge: what lies above {curve.values[-1]:g} is not known; --to tries more"
+    elif not curve.diverged and (setting.is_rate or found.suggestions["harmless"] == rounded(end)):
+        what = "the loss did not diverge" if setting.is_rate else "no value did harm"
+        yield f"{what}: what lies above {end:g} is not known; --to tries more"
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainkit.lr_find.curve import Sweep, considered, harmless, steepest, valley
+from trainkit.lr_find.curve import Sweep, considered, harmless, lowest, steepest, valley
 from trainkit.lr_find.setting import Setting
 from trainkit.lr_find.sweeping import Curve
 from trainkit.lr_find.traces import Traces
@@ -52,22 +52,19 @@ class Found:
         # The last one of a curve that diverged may be no number.
         whole = smoothed[: len(smoothed) - self.curve.diverged]
         if self.held is not None:
-            return {"harmless": self._value(harmless(whole, self.held.smoothed)), "lowest": self._value(self._lowest())}
-        return {"steepest": self._value(steepest(whole)), "valley": self._value(valley(whole))}
+            held = self.held.smoothed
+            return {"harmless": self._value(harmless(whole, held)), "lowest": self._value(lowest(whole, held))}
+        given = whole, self.curve.losses, self.sweep.updates
+        return {"steepest": self._value(steepest(*given)), "valley": self._value(valley(*given))}
 
     def _value(self, place: int | None) -> float | None:
         return None if place is None else rounded(self.curve.values[place])
 
-    def _lowest(self) -> int | None:
-        """Where the loss stands lowest beside that with the setting as it was, if it ever stands below."""
-        assert self.held is not None
-        shares = [
-            (loss - other) / abs(other)
-            for loss, other in zip(self.curve.smoothed, self.held.smoothed, strict=False)
-            if math.isfinite(loss) and other
-        ]
-        best = min(range(len(shares)), key=shares.__getitem__, default=None)
-        return best if best is not None and shares[best] < -0.01 else None
+    @property
+    def above(self) -> list[float]:
+        """By how much the smoothed loss stands above that with the setting as it was."""
+        held = [] if self.held is None else self.held.smoothed
+        return [loss - other for loss, other in zip(self.curve.smoothed, held, strict=False)]
 
     @property
     def least(self) -> tuple[float, float] | None:
@@ -117,7 +114,7 @@ class Found:
             "",
         ]
         rows = [(rule, value, _MEANING[rule]) for rule, value in self.suggestions.items()]
-        if (least := self.least) is not None:
+        if self.held is None and (least := self.least) is not None:
             rows.append(("least loss", rounded(least[0]), f"the smoothed loss is {least[1]:.4g}, its least"))
         if curve.diverged and curve.values:
             rows.append(("diverged", rounded(curve.values[-1]), "too high"))
@@ -144,14 +141,14 @@ class Found:
                 "the loss is not finite" if not math.isfinite(last) else "the smoothed loss is above 4 times its least"
             )
             return f"diverged {at}, at {rounded(curve.values[-1]):g}: {why}"
-        return f"{at}: {curve.ended}" if curve.ended else "with its last update; the loss did not diverge"
+        return f"{at}: {curve.ended}" if curve.ended else f"after {len(curve.values)} updates; the loss did not diverge"
 
 
 _MEANING = {
     "valley": "the middle of the longest fall of the smoothed loss",
     "steepest": "where it falls fastest",
-    "harmless": "the highest up to which the loss is within 5 % of that with the setting as it is",
-    "lowest": "where the loss is lowest beside that with the setting as it is",
+    "harmless": "the highest at which the loss is no higher than with the setting as it is",
+    "lowest": "where the loss lies lowest below that with the setting as it is",
 }
 
 

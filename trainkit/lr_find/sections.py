@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from trainkit.lr_find.curve import tolerances
 from trainkit.lr_find.found import Found, rounded
 from trainkit.page import Code, Curves, Facts, Line, Section, Table, Text
 
@@ -26,6 +27,12 @@ def sections(found: Found, recipe: str) -> list[Section]:
     lines = [line("running mean", curve.smoothed), line("loss of each batch", curve.losses, "dots")]
     if found.held is not None:
         lines.append(line("running mean, as the recipe has it", found.held.smoothed, "dashed"))
+    beside = []
+    if found.held is not None:
+        allowed = tolerances(found.held.smoothed)[: len(curve.values)]
+        pair = [line("difference", found.above), line("as good as alike", allowed, "dashed")]
+        title = "Above the loss with the setting as it is"
+        beside.append(Curves(title, pair, "loss", smooth=False, log_x=not found.sweep.linear))
     marks = [(name, value, f"{rule} {value:g}") for rule, value in found.suggestions.items() if value is not None]
     if found.setting.now is not None and found.sweep.low <= found.setting.now <= found.sweep.high:
         marks.append((name, found.setting.now, f"recipe {found.setting.now:g}"))
@@ -43,6 +50,7 @@ def sections(found: Found, recipe: str) -> list[Section]:
                 Curves(
                     f"Training loss over {name}", lines, "loss", smooth=False, marks=marks, log_x=not found.sweep.linear
                 ),
+                *beside,
                 *(Text(f"{note[0].upper()}{note[1:]}.", "note") for note in found.notes),
             ],
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -75,6 +76,8 @@ class Setting:
             chosen = (self.now / AROUND, self.now * AROUND) if self.now and self.now > 0 else FROM_NOTHING
         given = chosen[0] if low is None else low, chosen[1] if high is None else high
         for option, value in zip(("--from", "--to"), given, strict=True):
+            if not math.isfinite(value):
+                raise UsageError(f"{option} {value:g}: write a number")
             for limit in self.limits:
                 if not limit.holds(value):
                     raise UsageError(f"{option} {value:g}: {self.name} must be {limit}")
@@ -228,7 +231,7 @@ def _of_a_target(run: Run, recipe: Recipe, setting: Setting, schedule: Schedule)
     try:
         numbers = find_numbers(run, parts, setting.target, None)
     except ValueError as error:
-        message, _, cure = str(error).partition("\n")
+        message, _, cure = str(error).replace(f"{BATCH_SIZE}, ", "").partition("\n")
         raise UsageError(f"--setting {shown(setting.name)}: {message}; {cure.strip()}") from error
     numbers = [one for one in numbers if one.group is None or _meant(run, setting, one.group)]
     unit = setting.now or max((abs(one.base) for one in numbers), default=0.0) or None
