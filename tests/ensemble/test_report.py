@@ -431,7 +431,10 @@ def test_the_verb_shows_it(make: Any, capsys: pytest.CaptureFixture[str]) -> Non
     assert shown.count("\nmember ") == 1
     assert str(folder / "curve.png") in shown
     assert main(["report", str(folder), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)["pictures"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["pictures"]) == 3
+    assert found["html"] == str(folder / "report.html")
+    assert "Number of members" in (folder / "report.html").read_text()
 
 
 def test_what_is_no_report_is_said(tmp_path: Path) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +21,7 @@ from tests.search.conftest import Searching
 from trainkit.cli import main
 from trainkit.errors import UsageError
 from trainkit.manager import Plugins
+from trainkit.report.whole import write_page
 from trainkit.search.log import NAME
 from trainkit.search.naming import point_text, short_names, value_text
 from trainkit.search.table import rows, show_study
@@ -205,3 +211,71 @@ def test_what_is_no_study_is_said(searched: Path, tmp_path: Path, capsys: pytest
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert main(["report", str(searched), "--top", "0"]) == 2
     assert "--top 0" in capsys.readouterr().err
+
+
+def test_a_page_leads_to_those_of_the_best_trials(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        assert (searched / f"trials/000{number}/run-1/report.html").is_file(), "made with the study's own"
+    page = tmp_path / "here" / "study.html"
+    page.parent.mkdir()
+    assert main(["report", str(searched), "--html", str(page), "--without", "reports"]) == 0
+    out, said = capsys.readouterr()
+    assert said == ""
+    assert out.splitlines()[-1] == f"  {page}"
+    for folder, file in ((page.parent, page), (searched, searched / "report.html")):
+        leads = re.findall('<a href="([^"#]+)"', file.read_text())
+        assert {Path(lead).name for lead in leads} == {"best.toml", "report.html"}
+        assert all((folder / unquote(lead)).is_file() for lead in leads)
+    assert main(["report", str(searched), "--html", str(page), "--json", "--without", "reports"]) == 0
+    assert json.loads(capsys.readouterr().out)["html"] == str(page)
+
+
+def test_a_page_that_cannot_be_written_is_said_before_anything_is_done(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(searched), "--html", str(tmp_path / "page.png")]) == 2
+    assert main(["report", str(searched), "--html", str(tmp_path / "nowhere/page.html")]) == 3
+    (tmp_path / "folder.html").mkdir()
+    assert main(["report", str(searched), "--html", str(tmp_path / "folder.html")]) == 3
+    assert "folder.html: cannot be written" in capsys.readouterr().err
+
+
+def test_a_search_is_watched_until_it_is_over(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "s"
+    shutil.copytree(searched, folder, ignore=shutil.ignore_patterns("report.*", "best.toml", "*.png"))
+    lines = (searched / NAME).read_text().splitlines(keepends=True)
+    (folder / NAME).write_text("".join(lines[: len(lines) // 2]))
+    made: list[str] = []
+
+    def follow(place: Path, file: Path, update: Callable[[], bool], html: Callable[[float | None], str]) -> str:
+        assert (place, file) == (folder, folder / "report.html")
+        assert [update(), update()] == [True, False]
+        made.append(html(2.0))
+        (folder / NAME).write_text("".join(lines))
+        assert [update(), update()] == [True, False]
+        made.append(html(2.0))
+        shutil.copy(searched / "report.json", folder)
+        return "ended"
+
+    told: list[str] = []
+    assert write_page(folder, Plugins(), None, follow, told.append) == folder / "report.html"
+    assert "made anew while it goes on" in told[0]
+    assert "not over yet" in made[0]
+    assert "finished: all 4 trials made" in made[1]
+    assert all("Best trials" in page for page in made)
+    assert main(["report", str(folder), "--watch", "--without", "reports"]) == 0, "one that is over is shown once"
+    assert capsys.readouterr().out.splitlines()[-1] == f"  {folder / 'report.html'}"
+
+
+def test_a_study_is_shown_without_torch(searched: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; sys.modules['torch'] = None\n"  # an import of it is an error
+        "from trainkit.cli import main\n"
+        f"sys.exit(main(['report', {str(searched)!r}, '--html', {str(tmp_path / 'a.html')!r}, '--without', 'reports']))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert (tmp_path / "a.html").is_file()

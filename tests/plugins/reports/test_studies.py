@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 pytest.importorskip("matplotlib")
 
 from trainkit import Dimension, Objective, Record, Space, Study, Trial, visible_limits
+from trainkit_reports import trainkit_study_end
 from trainkit_reports.studies import draw_study, label
 
 RATE = Dimension("optimizer.lr", "float", 1e-4, 1.0, "log")
@@ -162,3 +164,29 @@ def test_labels_are_short_and_no_formulas() -> None:
     assert label("$x$") == r"\$x\$"
     assert len(label("x" * 100)) == 16
     assert [label(True), label([64, 32]), label("a\nb")] == ["true", "[64, 32]", "a b"]
+
+
+def test_a_timeline_of_what_the_log_has(tmp_path: Path) -> None:
+    ends = [{"event": "done", "trial": n, "seconds": 2.0, "time": 2.0 * n + 3} for n in range(3)]
+    lines = [{"event": "study", "time": 0.0}, *ends]
+    (tmp_path / "study.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    study = searched(tmp_path, Space((RATE,)), lambda p, n: (), trials=3)
+    assert drawn(study) == ["history.png", "timeline.png"]
+
+
+def test_the_end_of_a_search_leaves_a_page_even_where_nothing_can_be_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = searched(tmp_path, Space((RATE, SIZE)), lambda p, n: (1.0 + n,))
+
+    def fail(study: Study) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("trainkit_reports.studies.draw_study", fail)
+    with pytest.raises(RuntimeError, match="no ink"):
+        trainkit_study_end(study)
+    assert "Study " in (tmp_path / "report.html").read_text()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (tmp_path / "report.html").unlink()
+    trainkit_study_end(study)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
