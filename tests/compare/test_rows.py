@@ -9,6 +9,8 @@ import pytest
 
 from tests.compare.conftest import write_run
 from trainkit.compare.comparison import compare_runs
+from trainkit.compare.sections import sections_of
+from trainkit.compare.table import as_dict, markdown
 from trainkit.errors import UsageError
 
 
@@ -145,6 +147,26 @@ def test_a_strangers_report_breaks_nothing(tmp_path, found):
     (row,) = found(folder).rows
     assert (row.status, row.spread("seconds")) == ("unfinished", None)
     assert row.spread("val.accuracy").mean == 0.8
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data = 3\nmetric = 'x'\noptimizer = []\nseed = [1]",
+        "seed = 2\n[data]\nfolds = 5\nfold = [1]\n[[metric]]\nuse = 3",
+        "seed = 1e400\nmetric = [1, {use = 'accuracy'}]\n[run]\nduration = 1979-05-27",
+        "",
+    ],
+)
+def test_a_strangers_recipe_breaks_nothing(tmp_path, found, text):
+    folders = [write_run(tmp_path / "strange"), write_run(tmp_path / "other"), write_run(tmp_path / "own", lr=0.7)]
+    for folder in folders[:2]:
+        (folder / "recipe.toml").write_text(text)
+    made = found(*folders)
+    assert [len(row.entries) for row in made.rows] == [1, 1]
+    assert as_dict(made)["rows"][0]["figures"]["val.loss"]["mean"] == 0.4
+    assert markdown(made)
+    assert sections_of(made)
 
 
 def test_other_metrics_are_said(tmp_path, found):

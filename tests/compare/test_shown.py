@@ -13,7 +13,7 @@ from trainkit.cli import main
 from trainkit.compare.bands import band_of
 from trainkit.compare.comparison import compare_runs
 from trainkit.compare.sections import sections_of
-from trainkit.compare.table import shown_tests
+from trainkit.compare.table import fitting, shown_tests
 from trainkit.page import Bars, Code, Curves, Table, Text
 
 
@@ -96,6 +96,15 @@ def test_of_many_rows_the_table_has_pairs_with_the_best_one_alone(tmp_path, plug
     }
 
 
+def test_a_table_that_is_too_wide_comes_in_parts_with_the_names_in_each():
+    head, rows = ["run", "loss", "accuracy", "a setting with a long name"], [["r", "1", "2", "3"]]
+    assert list(fitting(1, head, rows, 0)) == [(head, rows)]
+    assert list(fitting(1, head, rows, 27)) == [
+        (["run", "loss", "accuracy"], [["r", "1", "2"]]),
+        (["run", "a setting with a long name"], [["r", "3"]]),
+    ]
+
+
 # ---------------------------------------------------------------- curves
 
 
@@ -118,6 +127,18 @@ def test_a_band_ends_where_most_runs_have_ended_and_joins_other_places(tmp_path,
     # At 15 two of three runs: 3.0 between 4.0 and 2.0, and 3.0; at 10 the run that begins at 15 has no value yet.
     assert band.x["step"] == [10, 15, 20, 30]
     assert band.y == pytest.approx([4.5, 3.0, (2.0 + 3.0 - 2.0 / 3) / 2, 1.0])
+
+
+def test_places_rise_although_the_runs_that_reach_them_are_others(tmp_path, plugins):
+    for seed, (count, slow) in enumerate(((3, 1), (2, 100))):
+        folder = write_run(tmp_path / f"r-{seed}", seed, (1.0,) * count, (0.1,) * count)
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        text = "".join(f"{json.dumps({**line, 'time': slow * line['time']})}\n" for line in lines)
+        (folder / "metrics.jsonl").write_text(text)
+    (row,) = compare_runs([str(path) for path in sorted(tmp_path.iterdir())], plugins, print).rows
+    times = band_of(row, "val.loss").x["time"]
+    assert times == sorted(times)
+    assert len(times) == 3
 
 
 def test_long_curves_of_several_runs_keep_their_spikes_and_their_ends(tmp_path, plugins):

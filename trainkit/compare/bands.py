@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from trainkit.compare.entries import is_figure
 from trainkit.compare.rows import Row
 from trainkit.thinned import Point, Thinned
 
@@ -68,20 +69,23 @@ def band_of(row: Row, name: str, most: int = 1024) -> Band | None:
 
 def _put(band: Band, place: Sequence[float]) -> None:
     for axis, value in zip(AXES, place, strict=True):
-        band.x[axis].append(value)
+        before = band.x[axis]
+        before.append(
+            max(value, before[-1]) if before else value
+        )  # where a slow run ends the others' mean time is less
 
 
 def _points(curve: Thinned | None, most: int) -> list[Point]:
     """A run's points, each update once and the end for certain; the newest of those of one update counts."""
     if curve is None:
         return []
-    points = curve.points
+    points = [point for point in curve.points if is_figure(point[-1])]
     if len(points) > 2 * most:
         thinner = Thinned(most)
         for point in points:
             thinner.add(*point)
         points = thinner.points
-    if curve.last and points[-1] != curve.last:
+    if points and points[-1] != curve.last and is_figure(curve.last[-1]):
         points = [*points, curve.last]
     return list({point[0]: point for point in points}.values())
 

@@ -178,13 +178,14 @@ def _entry(result: Result, kind: str) -> Entry:
     data = tables.get("data")
     data = data if isinstance(data, Mapping) else {}
     folds = data.get("folds")
+    fold = data.get("fold", 0)
     folds = folds if type(folds) is int and folds > 1 else 0
     seed, status = tables.get("seed"), result.report.get("status")
     return Entry(
         *(result.name, result.folder, kind, tables, tables),
         status=status if isinstance(status, str) and status in (*DONE, *_ENDINGS) else "unfinished",
         seed=seed if isinstance(seed, int | str) else None,
-        fold=data.get("fold", 0) if folds else None,
+        fold=fold if folds and type(fold) is int else None,
         folds=folds,
         environment=result.environment,
         notes=list(result.notes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from trainkit.compare.bands import Band, band_of
@@ -16,7 +17,7 @@ from trainkit.compare.table import LEVEL_TEXT, names_of, over_text, pair_table, 
 from trainkit.console import write_file
 from trainkit.errors import MachineError
 from trainkit.page import Bars, Block, Cell, Code, Curves, Line, Section, Table, Text, render
-from trainkit.recipe import to_toml
+from trainkit.rundir import read_text
 
 _POINTS = 40_000  # of all curves together, about: a page stays below 2 MB
 _LEAST = 64
@@ -187,4 +188,6 @@ def _recipes(found: Comparison) -> Iterator[Block]:
     else:
         yield Text("They have one recipe." if len(found.rows) == 1 else "Their recipes do not differ in any setting.")
     for row in found.rows[:_MOST_RECIPES]:
-        yield Code(to_toml(row.entries[0].tables), f"Recipe of {row.entries[0].name}")
+        entry = row.entries[0]
+        with suppress(OSError, ValueError):  # it has gone since
+            yield Code(read_text(entry.folder / "recipe.toml"), f"Recipe of {entry.name}")

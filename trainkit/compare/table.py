@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,43 +11,74 @@ from trainkit.compare.comparison import Comparison
 from trainkit.compare.differ import Several, cell, headers
 from trainkit.compare.pairs import Test
 from trainkit.compare.rows import BEST, GAP, SECONDS, SPEED, Row
-from trainkit.console import emit, emit_table
+from trainkit.console import emit, emit_table, is_terminal
 from trainkit.diff_table import escaped
 from trainkit.evidence import LEVEL, Spread
 
+_BETWEEN = 3  # blanks between two columns of a table that is drawn
 _MOST_PAIRED = 6  # rows of which every two are shown
 LEVEL_TEXT = f"{100 * LEVEL:g} %"
 
 
 def show(found: Comparison) -> None:
     """Print a comparison."""
-    for title, head, rows in _tables(found):
+    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else 0
+    for title, keys, head, rows in _tables(found):
         if title:
             emit(f"\n{title}")
-        emit_table(head, rows)
+        for some, cells in fitting(keys, head, rows, width):
+            emit_table(some, cells)
     if lines := _lines(found):
         emit("\n" + "\n".join(lines))
+
+
+Cells = Sequence[Sequence[str]]
+
+
+def fitting(keys: int, head: Sequence[str], rows: Cells, width: int) -> Iterator[tuple[Sequence[str], Cells]]:
+    """A table in as many parts as a terminal's width asks for: a figure that is cut off says nothing.
+
+    Args:
+        keys: its first columns, which name the row and stand in each part.
+        head: names of its columns.
+        rows: its cells.
+        width: letters of a line; 0 for as many as it takes.
+    """
+    room = [max(map(len, column)) + _BETWEEN for column in zip(head, *rows, strict=True)]
+    named = list(range(keys))
+    part: list[int] = []
+    for column in range(keys, len(head)):
+        if part and width and 1 + sum(room[place] for place in [*named, *part, column]) > width:
+            yield _columns(head, rows, [*named, *part])
+            part = []
+        part.append(column)
+    yield _columns(head, rows, [*named, *part])
+
+
+def _columns(head: Sequence[str], rows: Cells, places: Sequence[int]) -> tuple[Sequence[str], Cells]:
+    return [head[place] for place in places], [[row[place] for place in places] for row in rows]
 
 
 def markdown(found: Comparison) -> str:
     """A comparison as Markdown."""
     lines: list[str] = []
-    for title, head, rows in _tables(found):
+    for title, _, head, rows in _tables(found):
         lines += [f"\n{title}\n"] if title else []
         lines += [f"| {' | '.join(map(escaped, cells))} |" for cells in (head, *rows)]
         lines.insert(len(lines) - len(rows), f"|{' --- |' * len(head)}")
     return "\n".join([*lines, "", *(f"- {escaped(line)}" for line in _lines(found))])
 
 
-def _tables(found: Comparison) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    yield "", *main_table(found)
+def _tables(found: Comparison) -> Iterator[tuple[str, int, list[str], list[list[str]]]]:
+    """Each table with its title, and how many of its columns name a row."""
+    yield "", 1, *main_table(found)
     rows = [row for row in found.rows if any((s := row.spread(name)) and s.n > 1 for name in found.figures)]
     if rows:
-        yield f"means, with their {LEVEL_TEXT} intervals", *interval_table(found)
+        yield f"means, with their {LEVEL_TEXT} intervals", 2, *interval_table(found)
     if found.tests:
         yield (
             f"differences in pairs of the same {over_text(found)}, with their {LEVEL_TEXT} intervals",
-            *pair_table(found),
+            *(3, *pair_table(found)),
         )
 
 
