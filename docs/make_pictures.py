@@ -16,7 +16,7 @@ from pathlib import Path
 
 from trainkit.cli import main
 from trainkit.launch import launch
-from trainkit.lr_find.finding import RangeTest
+from trainkit.lr_find.finding import CHANGES, RangeTest
 from trainkit.lr_find.picture import draw as draw_found
 from trainkit.manager import Plugins
 from trainkit.preview import preview
@@ -68,8 +68,7 @@ def draw(name: str, plugins: Plugins) -> None:
 def draw_range_test(plugins: Plugins) -> None:
     """Draw what `trainkit lr-find --plot` shows."""
     file = RECIPES / "resnet_cosine.toml"
-    test = RangeTest(lambda changes: load_recipe(file, list(changes), plugins))
-    draw_found(test.find(silent), PICTURES / "lr_find.png")
+    draw_found(RangeTest(load_recipe(file, CHANGES, plugins)).find(silent), PICTURES / "lr_find.png")
 
 
 def draw_policies() -> None:

@@ -148,6 +148,12 @@ def _probe(session: Session) -> int:
         assert session.loaded is not None
         with session.display() as display:
             found = probe(recipe, session.loaded, only, display.progress)
+        if session.traceback:
+            import traceback
+
+            for finding in found.findings:
+                if finding.error is not None:
+                    say("".join(traceback.format_exception(finding.error)))
         if page is not None:
             title = f"Probe of {Path(found.recipe).stem}"
             write_atomically(page, render(title, list(sections(found))), durable=False)
@@ -164,11 +170,12 @@ def _lr_find(session: Session) -> int:
     from trainkit.signals import Signals
 
     with Signals(session.whole_process) as signals, signals.at_once("while it measured; nothing was written"):
-        from trainkit.lr_find.command import check_options, lr_find
+        from trainkit.lr_find.command import CHANGES, check_options, lr_find
 
         check_options(session.args)
+        recipe = session.recipe(CHANGES)
         with session.display() as display:
-            tell = lr_find(session.args, session.recipe, display.progress, session.show)
+            tell = lr_find(session.args, recipe, display.progress, session.show)
     return tell()
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from trainkit.lr_find.finding import RangeTest
+from trainkit.lr_find.finding import CHANGES, RangeTest
 from trainkit.lr_find.found import Found
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
@@ -77,7 +77,6 @@ def find(file, plugins, parts) -> Callable[..., Found]:
             file.write_text(text, encoding="utf-8")
         parts.SEEN.clear()
         options.setdefault("updates", 40)
-        test = RangeTest(lambda more: load_recipe(file, [*changes, *more], plugins), **options)
-        return test.find(silent)
+        return RangeTest(load_recipe(file, [*changes, *CHANGES], plugins), **options).find(silent)
 
     return find

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 
@@ -174,6 +175,36 @@ def test_what_cannot_be_is_one_message_and_nothing_is_written(plain, tmp_path, m
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
+def test_a_group_that_a_base_has_is_not_written_over(plain, tmp_path, capsys):
+    text = plain.read_text(encoding="utf-8")
+    group = '[[optimizer.group]]\nmatch = "head.*"\nlr = 0.02\n'
+    plain.write_text(text.replace("[schedule]", group + "[schedule]"), encoding="utf-8")
+    child = tmp_path / "child.toml"
+    child.write_text('recipe = 1\nextends = "mine.toml"\n', encoding="utf-8")
+    assert lr_find(child, "--apply", *FEW) == 2
+    assert "optimizer.group.0.lr stands in what" in capsys.readouterr().err
+
+
+def test_standard_input_is_tested_and_has_no_file_to_write_to(plain, monkeypatch, capsys):
+    for words, code in ((["--setting", "weight_decay"], 0), (["--apply"], 2)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(plain.read_bytes())))
+        assert lr_find("-", *words, "--updates", 10, "-q") == code
+    assert "comes from standard input; name a recipe file" in capsys.readouterr().err
+
+
+def test_what_the_file_has_become_meanwhile_is_kept(plain, plugins):
+    from trainkit.lr_find.applying import Target
+    from trainkit.lr_find.finding import CHANGES, RangeTest
+    from trainkit.recipe import load_recipe
+
+    test = RangeTest(load_recipe(plain, [*CHANGES, "seed=6"], plugins))
+    target = Target(test.recipe, test.setting, test.keys, None)
+    plain.write_text("# new\n" + plain.read_text(encoding="utf-8"), encoding="utf-8")
+    applied = target.write(0.123456)
+    assert plain.read_text(encoding="utf-8").startswith("# new\nrecipe = 1\nseed = 5\n")
+    assert applied.values == {"optimizer.lr": 0.123}
+
+
 def test_a_packaged_recipe_is_written_to_a_file_of_ones_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ("trainkit:wine_mlp", "--apply", "--updates", 60, "-q")
@@ -183,14 +214,14 @@ def test_a_packaged_recipe_is_written_to_a_file_of_ones_own(tmp_path, monkeypatc
     assert main(["validate", "wine.toml", "-q"]) == 0
 
 
-def test_a_search_is_tested_as_one_run_of_it(plain, capsys):
+def test_a_search_is_tested_as_one_run_of_it_and_its_space_is_named(plain, capsys):
     with plain.open("a", encoding="utf-8") as file:
-        file.write(
-            '[search]\nuse = "random"\ntrials = 3\n[search.space]\n"optimizer.momentum" = { low = 0.1, high = 0.9 }\n'
-        )
-    assert lr_find(plain, "--apply", *FEW) == 0
+        file.write('[search]\nuse = "random"\ntrials = 3\n[search.space]\n"optimizer.lr" = { low = 0.1, high = 0.9 }\n')
+    assert lr_find(plain, "--apply", *FEW[:-1]) == 0
     assert "[search.space]" in plain.read_text(encoding="utf-8")
-    assert "+lr = " in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "+lr = " in said.out
+    assert "trials have their own values of optimizer.lr" in said.err
 
 
 def test_a_trace_is_exit_code_1_and_nothing_is_applied(plain, tmp_path, capsys):

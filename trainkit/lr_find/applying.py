@@ -17,9 +17,12 @@ from trainkit.recipe import Recipe
 from trainkit.recipe.bases import open_recipe
 from trainkit.recipe.edit import edited
 from trainkit.recipe.positions import Source
+from trainkit.recipe.read import read_file
 from trainkit.recipe.text import dotted, shown
 from trainkit.reuse import carried
 from trainkit.rundir import write_atomically
+
+STDIN = "standard input"  # as recipes from there are called
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,7 @@ class Target:
     """
 
     def __init__(self, recipe: Recipe, setting: Setting, keys: Mapping[Key, float], out: str | None) -> None:
-        name = recipe.path
-        if name == "-" or recipe.pack is not None:
-            what = "comes from standard input" if name == "-" else "lies in a pack"
-            raise UsageError(f"--apply: the recipe {what}; name a recipe file")
-        self._source: Source = open_recipe(name, recipe.plugins)
+        self._source = _source_of(recipe)
         if not setting.key:
             raise UsageError(
                 f"--apply: {setting.name} is no key of a recipe; write the value where the model takes it from"
@@ -68,13 +67,13 @@ class Target:
             use = recipe.tables["schedule"]["use"]
             raise UsageError(f"--apply: the schedule '{use}' says the rate itself, so that optimizer.lr has no say")
         self._keys, self._out = keys, out
-        self.file = self._file(shown(name))
+        space = self._source.tables.get("search", {}).get("space", {})
+        self.searched = [name for name in map(dotted, keys) if name in space]
+        self.file = self._file(shown(recipe.path))
         for key in keys:
             if any(isinstance(part, int) for part in key) and not _there(self._source.tables, key):
-                raise UsageError(
-                    f"--apply: {dotted(key)} stands in what {shown(name)} extends, and a list is replaced as a whole; "
-                    f"copy it into the recipe"
-                )
+                what = f"{dotted(key)} stands in what {shown(recipe.path)} extends, and lists are replaced as a whole"
+                raise UsageError(f"--apply: {what}; copy that list into the recipe")
 
     def _file(self, name: str) -> Path:
         if not self._out:
@@ -93,7 +92,10 @@ class Target:
 
         Raises:
             MachineError: if the file cannot be written.
+            RecipeError: if it is no recipe any more.
         """
+        if not self._out:  # it may have been changed while the test went on
+            self._source = read_file(self.file, self._source.name)
         values = {key: rounded(value * share) for key, share in self._keys.items()}
         text = self._source.text if not self._out else carried(self._source, self.file.parent)
 
@@ -121,6 +123,22 @@ class Target:
         )
         lines = "".join(line if line.endswith("\n") else f"{line}\n" for line in diff)
         return Applied(Path(after), {dotted(key): number for key, number in values.items()}, lines)
+
+
+def _source_of(recipe: Recipe) -> Source:
+    """The file that a recipe lies in.
+
+    Raises:
+        UsageError: if it lies in none.
+    """
+    # The recipe of one run of a search does not know its texts.
+    sources = recipe.tables.composed.sources or (
+        [] if recipe.path == STDIN else [open_recipe(recipe.path, recipe.plugins)]
+    )
+    if recipe.pack is not None or not sources or sources[0].file is None:
+        what = "comes from standard input" if recipe.pack is None else "lies in a pack"
+        raise UsageError(f"--apply: the recipe {what}; name a recipe file")
+    return sources[0]
 
 
 def _there(tables: Any, key: Key) -> bool:

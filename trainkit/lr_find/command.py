@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from trainkit.console import emit, emit_json, write_file
 from trainkit.errors import Exit, MachineError, RunError, UsageError
 from trainkit.lr_find.applying import Applied, Target
+from trainkit.lr_find.finding import CHANGES as CHANGES
 from trainkit.lr_find.finding import RangeTest
 from trainkit.lr_find.found import Found
 from trainkit.recipe import fill_toml
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from trainkit.protocols import Progress
     from trainkit.recipe import Recipe
@@ -46,7 +47,7 @@ def check_options(args: argparse.Namespace) -> None:
 
 def lr_find(
     args: argparse.Namespace,
-    load: Callable[[Sequence[str]], Recipe],
+    recipe: Recipe,
     progress: Progress,
     show: Callable[[str], None],
 ) -> Callable[[], int]:
@@ -54,7 +55,7 @@ def lr_find(
 
     Args:
         args: the options.
-        load: reads and checks the recipe with changes.
+        recipe: the checked recipe, changed by `trainkit.lr_find.finding.CHANGES`.
         progress: told about the updates.
         show: tells the user what was written.
 
@@ -62,7 +63,7 @@ def lr_find(
         UsageError: if the options do not fit the recipe.
         TrainkitError: whatever keeps the recipe from training, or a file from being written.
     """
-    test = RangeTest(load, args.setting, args.low, args.high, args.updates, args.linear)
+    test = RangeTest(recipe, args.setting, args.low, args.high, args.updates, args.linear)
     rule = args.rule or ("steepest" if test.setting.is_rate else "harmless")
     if (rule in RULES[:2]) is not test.setting.is_rate:
         possible = RULES[:2] if test.setting.is_rate else RULES[2:]
@@ -92,6 +93,10 @@ def lr_find(
         elif applied is not None:
             emit(f"\n{applied.diff}" if applied.diff else "\nThe recipe has that value: there is nothing to change.")
             show(f"the value '{rule}' was written to {applied.file}")
+            if target is not None and target.searched:
+                show(f"note: trials have their own values of {', '.join(target.searched)}: see [search.space]")
+            if given := [word for word in args.words if "=" in word]:
+                show(f"note: the test was made with {' '.join(given)}, which was not written")
         return Exit.DEFECT if found.traces.left else Exit.DONE
 
     return tell

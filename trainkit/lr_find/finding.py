@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from trainkit.datasets import Datasets
@@ -13,7 +13,8 @@ from trainkit.lr_find.setting import RATE, Path, Setting, setting_of
 from trainkit.lr_find.sweeping import UPDATES, Curve, sweep
 from trainkit.lr_find.traces import Traces, Watch
 from trainkit.protocols import Progress
-from trainkit.recipe import Recipe
+from trainkit.recipe import Recipe, trial_recipe
+from trainkit.recipe.text import dotted
 from trainkit.targets import BATCH_SIZE
 
 CHANGES = ("logger=[]",)  # loggers write to places that a test has no business with
@@ -24,7 +25,7 @@ class RangeTest:
     """A range test of a recipe that was found to be possible.
 
     Args:
-        load: reads and checks the recipe with these changes.
+        recipe: the checked recipe, changed by `CHANGES`.
         name: the number that is changed, by its key in the recipe.
         low: the first value; chosen if not given.
         high: the last value; chosen if not given.
@@ -37,7 +38,7 @@ class RangeTest:
 
     def __init__(
         self,
-        load: Callable[[Sequence[str]], Recipe],
+        recipe: Recipe,
         name: str = RATE,
         low: float | None = None,
         high: float | None = None,
@@ -46,7 +47,7 @@ class RangeTest:
     ) -> None:
         if not LEAST_UPDATES <= updates <= MOST_UPDATES:
             raise UsageError(f"--updates {updates}: write a whole number from {LEAST_UPDATES} to {MOST_UPDATES}")
-        self.recipe = self._swept = _eager(load(CHANGES))
+        self.recipe = self._swept = _eager(recipe)
         self.setting = self._meant = setting = setting_of(self.recipe, name)
         self.sweep = Sweep(*setting.range(low, high, linear), updates)
         self.keys = _keys(self.recipe, setting)
@@ -56,7 +57,7 @@ class RangeTest:
             and all(isinstance(part, str) for part in setting.key)
         ):
             # Groups have no shares of zero. Of another value they have: biases no decay, whatever the others have.
-            self._swept = _eager(load((*CHANGES, f"{setting.name}={self.sweep.high!r}")))
+            self._swept = _eager(trial_recipe(recipe, {}, {dotted(setting.key): self.sweep.high}))
             self._meant = setting_of(self._swept, name)
 
     def find(self, progress: Progress) -> Found:
