@@ -76,6 +76,10 @@ def started(profile: Path) -> Iterator[Browser]:
             process.wait()
 
 
+class Refused(Exception):
+    """The browser did not do what it was asked for."""
+
+
 class Browser:
     """One tab of it, and everything that it complained of or asked for since the last page was opened."""
 
@@ -100,7 +104,8 @@ class Browser:
         while True:
             answer = self._next()
             if answer.get("id") == self._last:
-                assert "error" not in answer, f"{method}: {answer['error']}"
+                if "error" in answer:
+                    raise Refused(f"{method}: {answer['error']}")
                 result: dict[str, Any] = answer["result"]
                 return result
             self._note(answer)
@@ -127,7 +132,7 @@ class Browser:
     def until(self, expression: str) -> None:
         """Wait until an expression holds."""
         end = time.monotonic() + _PATIENCE
-        while not self.value(expression):
+        while not self._holds(expression):
             assert time.monotonic() < end, f"it never came true: {expression}"
             time.sleep(0.02)
 
@@ -215,6 +220,11 @@ class Browser:
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(shot["data"]))
         return file
+
+    def _holds(self, expression: str) -> bool:
+        with contextlib.suppress(Refused):  # the page may go while it answers
+            return bool(self.value(expression))
+        return False
 
     def _next(self) -> dict[str, Any]:
         while b"\0" not in self._rest:

@@ -33,7 +33,7 @@ from trainkit.page import (
     Timeline,
     render,
 )
-from trainkit.page.cells import relative, shown
+from trainkit.page.cells import exact, relative, shown
 from trainkit.page.figures import MOST_MARKS
 from trainkit.page.png import data_url
 from trainkit.page.thin import kept
@@ -146,6 +146,31 @@ def test_links_lead_to_files_alone(link, is_now):
 )
 def test_cells_are_short_and_harmless(cell, text):
     assert shown(cell) == text
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [
+        (0.987654321987, "0.9876543"),
+        (0.5, ""),
+        (7, ""),
+        (12345.678, "12345.68"),
+        (math.nan, "nan"),
+        (10**400, ""),
+        (True, ""),
+        ("1", ""),
+        (None, ""),
+    ],
+)
+def test_numbers_are_sorted_by_more_than_is_shown(cell, value):
+    assert exact(cell) == value
+
+
+def test_a_page_of_thousands_of_trials_is_small():
+    rows = [[trial, "done", *(math.sin(trial + at) for at in range(9))] for trial in range(3000)]
+    links = [f"trials/{trial:04}/report.html" for trial in range(3000)]
+    text = render("t", [Section("s", [Table([f"column {at}" for at in range(11)], rows, links=links)])])
+    assert len(text.encode()) < 1_600_000
 
 
 def test_a_page_of_many_long_curves_is_small_and_keeps_their_spikes():

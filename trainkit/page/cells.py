@@ -39,6 +39,14 @@ def is_number(cell: Cell) -> bool:
     return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
+def exact(cell: Cell) -> str:
+    """What a number is sorted by, to seven digits; nothing where what is shown says as much."""
+    if not isinstance(cell, float):
+        return ""
+    text = f"{cell:.7g}"
+    return "" if float(shown(cell)) == float(text) else text
+
+
 def relative(link: str) -> str:
     """A link that can lead to a file alone: never to a script (``javascript:``) or another machine (``//``)."""
     kept = quote(link.encode("utf-8", "replace"), safe="/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ class Data:
 
     def _line(self, line: Line) -> dict[str, Any]:
         _check(line)
-        stay = kept(line.y, self._most)
+        stay = [index for index in kept(line.y, self._most) if all(math.isfinite(at[index]) for at in line.x.values())]
         picked = {axis: numbers([at[index] for index in stay], _PLACE_DIGITS) for axis, at in line.x.items()}
         found: dict[str, Any] = {
             "name": self.name(line.name),

@@ -11,7 +11,7 @@ from typing import Any
 from trainkit.errors import printable
 from trainkit.page.behind import behind
 from trainkit.page.blocks import Block, Code, Facts, Pictures, Section, Table, Text
-from trainkit.page.cells import is_number, relative, shown
+from trainkit.page.cells import exact, is_number, relative, shown
 from trainkit.page.figures import FIGURES, Data
 from trainkit.page.png import data_url
 
@@ -130,10 +130,7 @@ def _table(table: Table, data: Data) -> dict[str, Any]:
         "columns": [(printable(name), to_right) for name, to_right in zip(table.columns, right, strict=True)],
         "rows": [
             {
-                "cells": [
-                    (shown(cell), repr(float(cell)) if is_number(cell) else None, to_right)  # type: ignore[arg-type]
-                    for cell, to_right in zip(row, right, strict=True)
-                ],
+                "cells": [(shown(cell), exact(cell), to_right) for cell, to_right in zip(row, right, strict=True)],
                 "link": relative(table.links[at]) if at < len(table.links) and table.links[at] else "",
                 "colour": printable(table.colours[at]) if at < len(table.colours) else "",
             }

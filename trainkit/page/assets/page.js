@@ -73,7 +73,7 @@ function showAllTool() {
 function reloadTool() {
   if (!data.reload) return [];
   let on = remembered("sessionStorage", `${MEMORY} paused`) !== true;
-  const again = () => { if (on && !document.querySelector(":active")) location.reload(); };
+  const again = () => { if (on && !document.hidden && !document.querySelector(":active")) location.reload(); };
   setInterval(again, Math.max(0.5, data.reload) * 1000);
   const node = button("", { id: "pause", title: "the page reads itself anew while the run goes on" }, () => {
     on = !on;

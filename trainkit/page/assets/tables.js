@@ -1,5 +1,6 @@
 // Tables: a click on a column's name sorts by it, a click on a curve's mark switches that curve.
 
+const drawnNames = new Set(data.figures.flatMap(({ lines = [], points = [], spans = [] }) => [...lines.map(({ name }) => name), ...points.map((point) => point[3]), ...spans.map((span) => span[4])]));
 const collator = new Intl.Collator(undefined, { numeric: true });
 
 function setUpTable(table) {
@@ -13,8 +14,10 @@ function setUpTable(table) {
   });
   for (const mark of table.querySelectorAll("span.key[data-name]")) {
     const name = data.names.indexOf(mark.dataset.name);
-    if (name >= 0) mark.replaceWith(keyOf(name, "solid", ""));
+    if (drawnNames.has(name)) mark.replaceWith(keyOf(name, "solid", ""));
   }
+  // The whole number, once it is asked for: in the page itself it would weigh much.
+  table.addEventListener("pointerover", ({ target }) => { if (target.dataset.v) target.title = target.dataset.v; });
 }
 
 function sortBy(table, column, order) {
@@ -29,16 +32,14 @@ function sortBy(table, column, order) {
 }
 
 function valueOf(cell) {
-  if (cell.dataset.value !== undefined) {
-    const value = Number(cell.dataset.value.replace("inf", "Infinity"));
-    return Number.isNaN(value) ? null : value;
-  }
-  return cell.textContent.trim() || null;
+  const text = (cell.dataset.v ?? cell.textContent).trim();
+  if (!cell.classList.contains("r")) return text || null;
+  const value = Number(text.replace("inf", "Infinity"));
+  return text === "" || Number.isNaN(value) ? null : value;
 }
 
-// What is empty stands last whichever way; numbers stand before words.
+// What is empty stands last whichever way.
 function compare(one, other, sign) {
   if (one === null || other === null) return (one === null) - (other === null);
-  if (typeof one !== typeof other) return typeof one === "number" ? -1 : 1;
   return sign * (typeof one === "number" ? Math.sign(one - other) || 0 : collator.compare(one, other));
 }
