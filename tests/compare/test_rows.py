@@ -11,7 +11,7 @@ from tests.compare.conftest import write_run
 from trainkit.compare.comparison import compare_runs
 from trainkit.compare.sections import sections_of
 from trainkit.compare.table import as_dict, markdown
-from trainkit.errors import UsageError
+from trainkit.errors import MachineError, UsageError
 
 
 @pytest.fixture
@@ -54,6 +54,15 @@ def test_a_folder_of_several_runs_is_one_row_with_its_name(tmp_path, found):
     (row,) = found(tmp_path / "adam").rows
     assert (row.name, [entry.seed for entry in row.entries]) == ("adam", [3, 4])
     assert found.said == [f"{tmp_path}/adam: seed-5 has not been begun"]
+
+
+def test_a_link_out_of_a_folder_of_several_is_not_followed(tmp_path, found):
+    write_run(tmp_path / "elsewhere")
+    (tmp_path / "adam").mkdir()
+    (tmp_path / "adam/seed-3").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "adam/repeats.json").write_text('{"over": "seed", "runs": ["seed-3"]}')
+    with pytest.raises(MachineError, match="link out of the run folder"):
+        found(tmp_path / "adam")
 
 
 def test_folds_are_pairs_of_their_own_and_make_intervals_wider(tmp_path, found):

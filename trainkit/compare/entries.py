@@ -16,7 +16,8 @@ from typing import Any
 from trainkit.arguments import REPEATS, run_folder
 from trainkit.errors import MachineError, RecipeError, UsageError
 from trainkit.results import Result, curves_of, kind_of, lines_of, read_object, read_result
-from trainkit.search.folder import trial_folder
+from trainkit.rundir import check_links
+from trainkit.search.folder import TRIALS, trial_folder
 from trainkit.search.ledger import read_ledger
 from trainkit.thinned import Thinned
 from trainkit.trial_results import results_of
@@ -141,6 +142,7 @@ def _entries(folder: Path, name: str, say: Callable[[str], None]) -> Iterator[En
 
 def _repeated(folder: Path, name: str, say: Callable[[str], None]) -> Iterator[Entry]:
     """All runs of a folder of several."""
+    check_links(folder)
     notes: list[str] = []
     named = read_object(folder / REPEATS, notes).get("runs")
     parts = [part for part in named if _is_part(part)] if isinstance(named, list) else []
@@ -242,6 +244,7 @@ def _winner(folder: Path, name: str) -> Iterator[Entry]:
     figure = study.objectives[0].figure
     told = f"its winner is trial {best.trial.number}, the best of {count} by {figure}: chosen by that figure, which is"
     told += " therefore better than another run of it would be"
+    check_links(folder / TRIALS)
     for part in range(study.parts):
         inside = trial_folder(folder, best.trial.number, part, study.parts)
         if (inside / "recipe.toml").is_file():
