@@ -59,7 +59,7 @@ def _ensemble(report: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _repeats(report: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    yield from ((f"mean {key}", value) for key, value in _table(report, "metrics"))
+    yield from _table(report, "metrics")  # means
     for key, found in _table(report, "spread"):
         for name in ("sd", "n"):
             yield f"{name} {key}", found.get(name) if isinstance(found, Mapping) else None

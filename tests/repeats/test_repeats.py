@@ -404,7 +404,7 @@ def test_two_folders_of_repeats_are_told_apart(trainkit, made):
     outcome = trainkit("diff", str(made / "three"), "other", "--json")
     assert outcome.code == 0
     changed = json.loads(outcome.out)["result"]["changed"]
-    assert [(change["key"], change["b"]) for change in changed] == [("mean val.loss", 7.5)]
+    assert [(change["key"], change["b"]) for change in changed] == [("val.loss", 7.5)]
 
 
 def test_an_ensemble_is_made_of_all_runs_of_a_folder(trainkit, made):
