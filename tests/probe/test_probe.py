@@ -80,6 +80,7 @@ def test_a_healthy_recipe_passes_each_check_and_leaves_nothing(look, tmp_path, m
         ("lbfgs_least_squares", {"dead-relus"}),
         ("muon_adamw", set()),
         ("fine_tune", set()),
+        ("ensemble/packed", set()),
     ],
 )
 def test_shipped_recipes_are_healthy(name, without):
@@ -128,6 +129,15 @@ def test_a_check_that_ends_with_an_error_is_a_finding_that_names_the_plugin(look
     assert [one.verdict for one in found.values()] == ["good", "bad", "bad"]
     assert "KeyError: 'lost'" in found["overfit"].seen
     assert "trainkit_probe_parts" in found["overfit"].seen + found["overfit"].cure
+
+
+def test_a_user_may_see_where_a_check_ended(tmp_path, capsys):
+    path = tmp_path / "small.toml"
+    path.write_text(RECIPE + '[[callback]]\nuse = "raises"\n', encoding="utf-8")
+    words = ["probe", str(path), "-p", str(PARTS), "--only", "update-ratio", "-q"]
+    for more, shown in (([], 0), (["--traceback"], 1)):
+        assert main([*words, *more]) == 1
+        assert capsys.readouterr().err.count("Traceback") == shown
 
 
 def test_the_recipe_of_a_search_is_probed_as_one_run(tmp_path, capsys):

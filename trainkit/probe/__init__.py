@@ -117,6 +117,6 @@ def _made(name: str, act: Callable[[], Finding], plugins: Plugins) -> Finding:
         said = str(told) if told is not None else f"{type(error).__name__}: {error}"
         first, _, rest = said.strip().partition("\n")
         cure = " ".join(rest.split()) or "the recipe does not train: `trainkit run --smoke` shows the same"
-        finding = Finding("bad", "the check can be made", f"it ended with: {first}", cure)
+        finding = Finding("bad", "the check can be made", f"it ended with: {first}", cure, error=error)
     finding.name, finding.seconds = name, time.perf_counter() - begun
     return finding

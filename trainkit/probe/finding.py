@@ -25,6 +25,7 @@ class Finding:
         blocks: what a page shows of it.
         name: the check's name; set by who called the check.
         seconds: how long the check took.
+        error: what ended the check, if anything did.
     """
 
     verdict: Verdict
@@ -35,6 +36,7 @@ class Finding:
     blocks: Sequence[Block] = ()
     name: str = ""
     seconds: float = 0.0
+    error: Exception | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The finding as JSON writes it."""

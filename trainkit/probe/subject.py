@@ -19,6 +19,7 @@ from trainkit.build import Built, build
 from trainkit.datasets import Datasets
 from trainkit.feed.order import permutation
 from trainkit.feed.pipeline import Plan, gather
+from trainkit.hooking import has_hooks
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress
 from trainkit.recipe import Recipe
@@ -151,6 +152,8 @@ def quiet(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if isinstance(module, _NORMS):
             module.train()
+        elif has_hooks(module):  # it may keep what its own loss needs while it trains
+            module.training = True
     return model
 
 
