@@ -84,6 +84,7 @@ def test_figures_are_those_of_the_report(whole: list[Section], pictures: Path) -
     assert rows["loss"]["gap"] == rows["loss"]["val"] - rows["loss"]["train"]
     assert rows["accuracy"]["gap"] == rows["accuracy"]["train"] - rows["accuracy"]["val"]
     facts = dict(next(blocks(whole, Facts)).rows)
+    assert f"at update {report['best']['step']}, after " in facts["best val.loss"]
     assert facts["updates"] == report["steps"] == 24
     assert facts["SHA-256 of the weights"] == report["weights_sha256"]
 

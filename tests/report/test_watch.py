@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainkit.report import watch as module
-from trainkit.report.watch import LEAST_SECONDS, SHARE, watch
+from trainkit.report.watch import RELOAD_SECONDS, SHARE, watch
 
 
 class Clock:
@@ -77,7 +77,7 @@ def test_a_page_for_each_news_until_the_end(tmp_path: Path, clock: Clock) -> Non
     run = Watched(tmp_path, clock)
     clock.plan = [(3.3, run.line), (6.4, run.line), (9.0, run.end)]
     assert run.watch() == "ended"
-    assert [reload for _, reload in run.pages] == [LEAST_SECONDS] * 3 + [None]
+    assert [reload for _, reload in run.pages] == [RELOAD_SECONDS] * 3 + [None]
     assert [round(at, 2) for at, _ in run.pages] == [0.0, 4.0, 7.0, 9.0]
     assert (tmp_path / "page.html").read_text() == "page 4"
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["page.html", "report.json"]
@@ -138,4 +138,4 @@ def test_whoever_ends_it_leaves_a_page_that_stays(tmp_path: Path, clock: Clock) 
     clock.plan = [(2.0, interrupt)]
     with pytest.raises(KeyboardInterrupt):
         run.watch()
-    assert [reload for _, reload in run.pages] == [LEAST_SECONDS, None]
+    assert [reload for _, reload in run.pages] == [RELOAD_SECONDS, None]

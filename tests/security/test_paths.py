@@ -161,7 +161,8 @@ def run(place, capsys) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["recipe.toml", "metrics.jsonl", "log.txt", "report.json", "best.json", ".lock", "curves.png"]
+    "name",
+    ["recipe.toml", "metrics.jsonl", "log.txt", "report.json", "report.html", "best.json", ".lock", "curves.png"],
 )
 def test_a_link_out_of_a_run_folder_is_refused_and_what_it_leads_to_left_alone(run, capsys, name):
     victim = run.parent.parent / "victim"
@@ -170,7 +171,13 @@ def test_a_link_out_of_a_run_folder_is_refused_and_what_it_leads_to_left_alone(r
     (run / name).unlink(missing_ok=True)
     (run / name).symlink_to(victim)
     longer = ["run.duration=2ep", "run.on_length_change=rescale", "-q"]
-    for words in (["resume", "run", *longer], ["evaluate", "run"], ["r.toml", "--run-dir", "run", "--resume", *longer]):
+    ways = (
+        ["resume", "run", *longer],
+        ["evaluate", "run"],
+        ["report", "run", "--html", "run/report.html"],
+        ["r.toml", "--run-dir", "run", "--resume", *longer],
+    )
+    for words in ways:
         assert main(words) == 3
         assert f"{name}: it is a link out of the run folder, to {victim}" in capsys.readouterr().err
     assert victim.read_bytes() == content

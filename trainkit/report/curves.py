@@ -117,16 +117,9 @@ def pace_block(seen: Followed, samples: int | None) -> Curves | None:
 
 
 def marks_at(seen: Followed, step: int, text: str) -> list[Mark]:
-    """Mark an update on every axis: between two lines its epoch and its time are taken from both."""
-    below: Point = (0.0, 0.0, 0.0)
-    longest = max(seen.curves.values(), key=lambda curve: curve.last[0], default=None)
-    for point in longest.points if longest is not None else []:
-        if point[0] >= step:
-            share = (step - below[0]) / (point[0] - below[0]) if point[0] > below[0] else 0.0
-            place = [low + share * (high - low) for low, high in zip(below[:3], point[:3], strict=True)]
-            return [(axis, at, text) for axis, at in zip(AXES, place, strict=True)]
-        below = point
-    return [("step", float(step), text)]
+    """Mark an update on every axis."""
+    place = seen.place_of(step)
+    return [(axis, at, text) for axis, at in zip(AXES, place, strict=True)] if place else [("step", float(step), text)]
 
 
 def line_of(name: str, points: Sequence[Point]) -> Line:

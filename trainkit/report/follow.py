@@ -52,6 +52,17 @@ class Followed:
         self.measuring: defaultdict[str, float] = defaultdict(float)
         self.place: tuple[float, ...] = (0.0, 0.0, 0.0)
 
+    def place_of(self, step: int) -> tuple[float, ...]:
+        """An update, its epoch and its seconds; between two lines these are taken from both. Empty past the last."""
+        below: tuple[float, ...] = (0.0, 0.0, 0.0)
+        longest = max(self.curves.values(), key=lambda curve: curve.last[0], default=None)
+        for point in longest.points if longest is not None else []:
+            if point[0] >= step:
+                share = (step - below[0]) / (point[0] - below[0]) if point[0] > below[0] else 0.0
+                return tuple(low + share * (high - low) for low, high in zip(below, point[:3], strict=True))
+            below = point[:3]
+        return ()
+
     def update(self) -> bool:
         """Read what is new; whether there was anything.
 

@@ -113,13 +113,12 @@ def _head(result: Result, summary: Summary, look: Look | None) -> Section:
 def facts_of(result: Result, summary: Summary, look: Look | None = None) -> Iterator[tuple[str, Cell]]:
     """What one wants to know first."""
     if summary.best:
-        yield (
-            f"best {summary.best['metric']}",
-            f"{_short(summary.best.get('value'))} at update {summary.best.get('step')}",
-        )
+        after = "" if summary.best_seconds is None else f", after {_seconds(summary.best_seconds)}"
+        where = f"at update {summary.best.get('step')}{after}"
+        yield f"best {summary.best['metric']}", f"{_short(summary.best.get('value'))} {where}"
     yield "updates", summary.updates
     yield "epochs", round(summary.epochs, 4)
-    yield "time", clock_text(summary.seconds) if summary.seconds >= 10 else f"{summary.seconds:.3g} s"
+    yield "time", _seconds(summary.seconds)
     if summary.pace is not None:
         yield "updates a second", float(f"{summary.pace:.4g}")
     if summary.samples is not None:
@@ -154,6 +153,10 @@ def figure_table(rows: list[Row]) -> Table:
     heads = ("figure", "train", "val", "gap", "best val", "at update", "test")
     kept = [i for i in range(len(heads)) if i == 0 or any(cell[i] is not None for cell in cells)]
     return Table([heads[i] for i in kept], [[cell[i] for i in kept] for cell in cells], "figures")
+
+
+def _seconds(seconds: float) -> str:
+    return clock_text(seconds) if seconds >= 10 else f"{seconds:.3g} s"
 
 
 def _short(value: Any) -> str:

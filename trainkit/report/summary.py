@@ -45,6 +45,7 @@ class Summary:
         seconds: wall time.
         rows: its figures, loss first.
         best: ``step``, ``metric`` and ``value`` of the best evaluation of ``run.monitor``, if there was one.
+        best_seconds: how long the run took to come to it.
         pace: updates a second while updates were made.
         samples: samples a second, where every update has as many.
         times: seconds by what they were spent on.
@@ -57,6 +58,7 @@ class Summary:
     seconds: float
     rows: list[Row]
     best: Mapping[str, Any]
+    best_seconds: float | None
     pace: float | None
     samples: float | None
     times: Mapping[str, float]
@@ -76,12 +78,15 @@ def summarise(result: Result, seen: Followed, higher: Mapping[str, bool]) -> Sum
     updates = int(_number(report.get("steps"), step))
     seconds = _number(report.get("seconds"), seconds)
     best = report.get("best")
+    best = best if isinstance(best, dict) and isinstance(best.get("metric"), str) else {}
+    at = best.get("step")
+    place = seen.place_of(at) if isinstance(at, int) else ()
     pace = step / seen.updating if seen.updating > 0 and step > 0 and not seen.mixed else None
     size = samples_per_update(result)
     return Summary(
         *(status, reason, updates, _number(report.get("epochs"), epoch), seconds),
         [_row(name, seen, higher) for name in _figures(result, seen)],
-        best if isinstance(best, dict) and isinstance(best.get("metric"), str) else {},
+        *(best, place[2] if place else None),
         *(pace, pace * size if pace and size else None),
         _times(seen, seconds),
     )
@@ -162,5 +167,7 @@ def _number(value: Any, instead: float) -> float:
 
 
 def short_name(result: Result) -> str:
-    """The name of a run's folder."""
-    return os.path.basename(os.path.abspath(result.folder))
+    """The name of a run's folder; of a trial's, with that of its study."""
+    path = os.path.abspath(result.folder)
+    study, _, trial = path.rpartition(f"{os.sep}trials{os.sep}")
+    return f"{os.path.basename(study)}, trial {trial}" if study else os.path.basename(path)

@@ -13,6 +13,7 @@ from trainkit.rundir import write_atomically
 
 SHARE = 0.005  # of a processor that making pages may take
 LEAST_SECONDS = 1.0  # between two pages
+RELOAD_SECONDS = 5.0  # at the least, after which a page reads itself anew: a browser takes processor time, too
 _LONGEST_SECONDS = 60.0
 _LOOK_SECONDS = 0.25  # between two looks at whether the run has ended
 
@@ -55,7 +56,7 @@ def watch(
             was_held = held
             if update() or not made:
                 begun = time.process_time()
-                write_atomically(file, html(pause), durable=False)
+                write_atomically(file, html(max(pause, RELOAD_SECONDS)), durable=False)
                 spent = time.process_time() - begun
                 pause, made = min(max(LEAST_SECONDS, spent / SHARE), _LONGEST_SECONDS), True
             end = time.monotonic() + pause
