@@ -307,6 +307,8 @@ def test_an_executor_is_for_plain_runs(trainkit, tmp_path):
     (tmp_path / "s.toml").write_text(RECIPE + SEARCH, encoding="utf-8")
     outcome = trainkit("s.toml", "--seeds", "2", "--executor", "serial")
     assert (outcome.code, "search.executor=serial" in outcome.err) == (2, True)
+    outcome = trainkit("s.toml", "--folds", "2", "search.folds=3")
+    assert (outcome.code, "--folds and search.folds both cut the samples" in outcome.err) == (2, True)
 
 
 def test_a_smoke_tries_the_first_and_leaves_nothing(trainkit, tmp_path):

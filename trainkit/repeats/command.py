@@ -62,6 +62,8 @@ def repeat(
     asked = None
     if getattr(args, "seeds", None) is not None or getattr(args, "folds", None) is not None:
         asked = planned(args.seeds, args.folds, recipe.tables["seed"])
+        if asked.folds and recipe.search is not None and recipe.search.settings["folds"]:
+            raise UsageError("--folds and search.folds both cut the samples: leave one of them out")
         for one in (asked.repeats[0], asked.repeats[-1]):  # what no run could be made of leaves no folder
             recipe_of(recipe, one, asked.folds)
     name = getattr(args, "executor", None)
