@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit.console import is_terminal, say
-from trainkit.errors import printable
+from trainkit.bars import Screen
 from trainkit.hookspecs import hookimpl
-from trainkit.run_text import clock_text, profile_lines, short, start_block
+from trainkit.run_text import clock_text, paths_line, profile_lines, short, start_block, weights_at
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
-
     from trainkit.run import Metrics, Report, Run
-
-REFRESH_SECONDS = 0.25
-_PLAIN_PROGRESS_SECONDS = 5.0  # a log file wants a sign of life, not a film
 
 
 class Display:
@@ -39,12 +30,11 @@ class Display:
     def __init__(self, level: int = 0, recipe: str = "", terminal: bool | None = None) -> None:
         self.level = level
         self.recipe = recipe
-        self.terminal = is_terminal(sys.stderr) if terminal is None else terminal
+        self.screen = Screen(level, terminal)
+        self.terminal = self.screen.terminal
         self.run: Run | None = None
         self.folder: Path | None = None
-        self._bar: Bar | None = None
-        self._work: Bar | None = None
-        self._work_shown = 0.0
+        self._evaluating = ""  # the split that is measured just now
         self._started = self._mark = time.monotonic()
         self._mark_position = 0
         self._best: float | None = None
@@ -58,7 +48,7 @@ class Display:
     @hookimpl(trylast=True)
     def trainkit_run_start(self, run: Run) -> None:
         """Show what is about to run, and begin to look at it."""
-        self._end_work()
+        self.close()
         self.run, self.folder = run, run.folder
         self._started = self._mark = time.monotonic()
         self._mark_position = run.position
@@ -69,7 +59,8 @@ class Display:
             return
         self._say("\n".join(start_block(run, self.recipe)))
         if self.terminal:
-            self._bar = Bar(lambda: (run.position, run.total_updates, self._words(run)))
+            run.measuring = lambda done, total: self.screen.progress(done, total, self._evaluating)
+            self.screen.show(lambda: (run.position, run.total_updates, self._words(run)))
 
     @hookimpl(trylast=True)
     def trainkit_epoch_start(self, run: Run) -> None:
@@ -81,7 +72,11 @@ class Display:
     def trainkit_evaluate(self, run: Run, split: str) -> Generator[None, Metrics, Metrics]:
         """Show the figures of each validation."""
         trained = time.monotonic() - self._mark
-        figures = yield
+        self._evaluating = f"evaluating {split}"
+        try:
+            figures = yield
+        finally:
+            self.screen.progress(0, 0, "")
         shown = split == "val" and self.run is not None and not self._over
         if shown and isinstance(figures, Mapping):  # else the recorder refuses them
             self._line(run, {f"{split}.{name}": value for name, value in figures.items()}, trained)
@@ -104,19 +99,8 @@ class Display:
     # ------------------------------------------------------------ called by the command line
 
     def progress(self, done: int, total: int, text: str) -> None:
-        """Show how far work before the first update has come; see `trainkit.Progress`."""
-        if self.level < 0:
-            return
-        if self.terminal:
-            if self._work is None:
-                self._state = (done, total, text)
-                self._work = Bar(lambda: self._state)
-            self._state = (done, total, text)
-            if done >= total:
-                self._end_work()
-        elif done >= total or time.monotonic() - self._work_shown > _PLAIN_PROGRESS_SECONDS:
-            self._work_shown = time.monotonic()
-            self._say(f"{text}  {done}/{total}")
+        """Show how far something long has come, such as decoding images; see `trainkit.Progress`."""
+        self.screen.progress(done, total, text)
 
     def __enter__(self) -> Display:
         return self
@@ -125,11 +109,8 @@ class Display:
         self.close()
 
     def close(self) -> None:
-        """Take the bars away; called again without harm."""
-        self._end_work()
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        """Take the bar away; called again without harm."""
+        self.screen.close()
 
     def summarise(self, report: Report, kept: bool = True) -> None:
         """Show how the run ended, and the paths that matter next.
@@ -150,8 +131,9 @@ class Display:
         )
         lines = [head + best + ("  " + figures if figures else "")]
         if kept and self.folder is not None:
-            paths = [self.folder / name for name in ("report.json", "report.html", "curves.png")]
-            lines.append("  " + "  ".join(str(path) for path in paths if path.exists()))
+            kept_at = weights_at(self.folder)
+            paths = paths_line(self.folder, see=("report.html", "curves.png"), weights=(kept_at,) if kept_at else ())
+            lines.append(f"  {paths}")
             lines.append(f"  next: trainkit {'resume' if report.status == 'interrupted' else 'evaluate'} {self.folder}")
         self._say("\n".join(lines))
 
@@ -210,74 +192,9 @@ class Display:
         for line in run.history[-2:]:
             if isinstance(line.get("loss"), float):
                 newest[f"{line['split']}.loss"] = line["loss"]
+        newest = dict(sorted(newest.items()))  # each in its place, whichever came last
         epoch = min(run.epoch + 1, math.ceil(run.clock.epochs_at(run.total_updates)))
         return "  ".join([f"epoch {epoch}", *(f"{name} {value:.3f}" for name, value in newest.items())])
 
     def _say(self, text: str) -> None:
-        bar = self._bar or self._work
-        if bar is not None:
-            bar.say(printable(text))
-        else:
-            say(printable(text))
-
-    def _end_work(self) -> None:
-        if self._work is not None:
-            self._work.close()
-            self._work = None
-
-
-class Bar:
-    """A progress bar that draws itself in a thread of its own until it is closed.
-
-    Args:
-        look: gives how much is done, of how much, and the words to show.
-    """
-
-    def __init__(self, look: Callable[[], tuple[int, int, str]]) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._look = look
-        self._progress: RichProgress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            auto_refresh=False,
-            transient=True,
-        )
-        self._task = self._progress.add_task("", total=None)
-        self._progress.start()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._draw_until_over, name="trainkit-display", daemon=True)
-        self._thread.start()
-
-    def say(self, text: str) -> None:
-        """Print above the bar."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        """Stop drawing and take the bar away."""
-        self._over.set()
-        self._thread.join()
-        with contextlib.suppress(OSError):  # the terminal has gone
-            self._progress.stop()
-
-    def _draw_until_over(self) -> None:
-        try:
-            while not self._over.wait(REFRESH_SECONDS):
-                done, total, words = self._look()
-                self._progress.update(self._task, completed=done, total=total, description=printable(words))
-                self._progress.refresh()
-        except OSError:  # the terminal has gone; the run goes on
-            return
+        self.screen.say(text)

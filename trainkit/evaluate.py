@@ -112,9 +112,12 @@ def outputs_of(run: Run, batches: Iterable[Batch], samples: int) -> Iterator[tup
         # Folding looks at counts of changes in place, which tensors of inference mode do not have.
         quiet = torch.inference_mode() if forward is run.forward else torch.no_grad()
         with quiet, run.precision.context():
+            done = 0
             for batch in batches:
                 cut_short(run)
                 yield batch, forward(batch.inputs)
+                done += len(batch)
+                run.measuring(done, samples)
     finally:
         _set_training(run.model, modules, training)
 

@@ -141,8 +141,14 @@ def evaluate_run(path: Path, split: str, plugins: Plugins, progress: Progress = 
     run = open_run(path, plugins, progress)
     with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
         require_split(run.feed.spec, split)
+        run.measuring = following(progress, f"evaluating {split}")
         figures: Metrics = run.hook.trainkit_evaluate(run=run, split=split)
         return figures
+
+
+def following(progress: Progress, text: str) -> Callable[[int, int], None]:
+    """What is told of an evaluation for ``run.measuring``; what is over soon ends unsaid."""
+    return lambda done, total: progress(done, total, text if done < total else "")
 
 
 def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = silent) -> Mapping[str, Tensor]:
@@ -155,6 +161,7 @@ def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = s
     run = open_run(path, plugins, progress)
     with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
         require_split(run.feed.spec, split)
+        run.measuring = following(progress, f"predicting {split}")
         return predictions_of(run, split)
 
 

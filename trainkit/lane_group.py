@@ -21,6 +21,7 @@ from trainkit.lanes.speed import LaneSpeed as LaneSpeed
 from trainkit.lanes.speed import of_feed, speed_of
 from trainkit.lanes.stack import Stack
 from trainkit.manager import Plugins
+from trainkit.protocols import Progress, silent
 from trainkit.recipe import recipe_from_text
 from trainkit.signals import Stopper
 from trainkit.trial_run import Datasets, job_parts
@@ -36,6 +37,7 @@ class LaneGroup:
         say: tells the user something, once.
         lanes: jobs that are trained at once at the most; fewer where memory is short.
         make: makes the stack of some lanes.
+        progress: told about long work before a job's first update.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class LaneGroup:
         say: Callable[[str], None] = print,
         lanes: int = 32,
         make: Callable[[Sequence[Lane]], Stack] = Stack,
+        progress: Progress = silent,
     ) -> None:
         self.lanes = lanes
         self._plugins = plugins
         self._measured = measured
         self._say = say
         self._make = make
+        self._progress = progress
         self._datasets = Datasets()
         self._queue: list[Member] = []
         self._groups: dict[Hashable, Group] = {}
@@ -67,7 +71,8 @@ class LaneGroup:
     def add(self, job: Job) -> None:
         """Take a job; it is begun at the next `work`."""
         stopper, ahead = Stopper(), Ahead()
-        parts = job_parts(job, self._plugins, self._measured, stopper, self._datasets, listeners=[ahead])
+        given = self._plugins, self._measured, stopper, self._datasets
+        parts = job_parts(job, *given, listeners=[ahead], progress=self._progress)
         self._queue.append(Member(job, parts, stopper, ahead))
 
     def work(self, seconds: float) -> list[tuple[Job, Outcome]]:
@@ -175,15 +180,16 @@ class LaneGroup:
             self._say(text)
 
 
-def lane_speed(recipe: str, plugins: Plugins, lanes: int) -> LaneSpeed:
+def lane_speed(recipe: str, plugins: Plugins, lanes: int, progress: Progress = silent) -> LaneSpeed:
     """Measure how fast the runs of a recipe train as lanes, and how fast one by one.
 
     Args:
         recipe: the recipe as written, as TOML without ``[search]``.
         plugins: the plugins of this process.
         lanes: how many are to be trained at once.
+        progress: told about long work before the first update.
 
     Raises:
         TrainkitError: if its run cannot be built.
     """
-    return speed_of(recipe_from_text(recipe, "the recipe", [], plugins), plugins, lanes)
+    return speed_of(recipe_from_text(recipe, "the recipe", [], plugins), plugins, lanes, progress)

@@ -119,6 +119,10 @@ def _say_nothing(text: str) -> None:
     """For runs that nobody watches."""
 
 
+def _follow_nothing(done: int, total: int) -> None:
+    """For evaluations that nobody watches."""
+
+
 @dataclass
 class Run:
     """One training: everything built from the filled recipe, and where it stands.
@@ -155,6 +159,7 @@ class Run:
         folding: folds BatchNorms for evaluations; ``None`` where that is not wanted.
         reactions: shown every new figure; turns them into events.
         say: tells the user something about the run, once.
+        measuring: told after each batch of an evaluation how many samples are measured, and of how many.
         profile: seconds and calls by what they were spent on, where ``--profile`` asked for it.
     """
 
@@ -190,6 +195,7 @@ class Run:
     profile: dict[str, Spent] = field(default_factory=dict)
     reactions: Watcher = field(default_factory=lambda: _Unwatched())
     say: Callable[[str], None] = field(default=_say_nothing)
+    measuring: Callable[[int, int], None] = field(default=_follow_nothing)
 
     def higher_is_better(self, figure: str) -> bool:
         """Whether a figure such as ``val.accuracy`` is better when it is higher; losses are not."""

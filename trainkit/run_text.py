@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainkit.console import aligned
@@ -165,6 +167,32 @@ def _share(spent: float, seconds: float) -> str:
 
 def _hook(label: str) -> str:
     return label.rpartition(": ")[2]
+
+
+def paths_line(folder: Path, **paths: Sequence[str]) -> str:
+    """The paths that matter when something is over: what to look at, the figures, and what comes third.
+
+    Args:
+        folder: where they lie.
+        paths: by the word before them, names of files; the first that is there is named.
+    """
+    parts = []
+    for word, names in {"see": (), "figures": ("report.json",), **paths}.items():
+        found = next((name for name in names if (folder / name).exists()), None)
+        parts += [] if found is None else [f"{word} {folder / found}"]
+    return "  ".join(parts)
+
+
+def weights_at(folder: Path) -> str:
+    """Where in a run folder the best checkpoint lies, else the newest one; empty where there is none."""
+    try:
+        best = json.loads((folder / "best.json").read_text(encoding="utf-8"))["checkpoint"]
+        if (folder / "checkpoints" / str(best)).is_dir():
+            return f"checkpoints/{best}"
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    newest = max((path.name for path in folder.glob("checkpoints/step-*") if path.is_dir()), default="")
+    return f"checkpoints/{newest}" if newest else ""
 
 
 def clock_text(seconds: float) -> str:

@@ -21,6 +21,7 @@ from trainkit.hookspecs import hookimpl
 from trainkit.launch import Launch
 from trainkit.loop import Underway
 from trainkit.manager import Plugins
+from trainkit.protocols import Progress, silent
 from trainkit.recipe import recipe_from_text
 from trainkit.run import Metrics, Report, Run
 from trainkit.rundir import read_text
@@ -50,6 +51,7 @@ def run_job(
     stopper: Stopper | None = None,
     datasets: Datasets | None = None,
     say: Callable[[str], None] = lambda text: None,
+    progress: Progress = silent,
 ) -> Outcome:
     """Train a job's run until it rests: it is done, paused, pruned, stopped, or has failed.
 
@@ -64,6 +66,7 @@ def run_job(
         stopper: lets others stop the run.
         datasets: keeps data sets from one job of this process to the next.
         say: told what the run's log has too.
+        progress: told about long work before the first update.
 
     Returns:
         How it came to rest; whatever goes wrong with the run is an outcome too.
@@ -71,7 +74,7 @@ def run_job(
     Raises:
         MachineError: if no other run will fare better: the disk is full, a device is missing.
     """
-    parts = job_parts(job, plugins, measured, stopper, datasets, say, together=False)
+    parts = job_parts(job, plugins, measured, stopper, datasets, say, together=False, progress=progress)
     try:
         next(parts)
     except StopIteration as end:
@@ -89,6 +92,7 @@ def job_parts(
     say: Callable[[str], None] = lambda text: None,
     listeners: Sequence[object] = (),
     together: bool = True,
+    progress: Progress = silent,
 ) -> Generator[Underway, None, Outcome]:
     """As `run_job`; where ``together``, the run pauses for its updates, which somebody makes for many runs at once.
 
@@ -103,6 +107,7 @@ def job_parts(
         say: as for `run_job`.
         listeners: more objects whose hooks join the run.
         together: whether updates are made by somebody else.
+        progress: as for `run_job`.
     """
     began, stopper, threads = time.monotonic(), stopper or Stopper(), torch.get_num_threads()
     watch = _Watch(job, measured)
@@ -111,7 +116,7 @@ def job_parts(
     if job.timeout:
         timer.start()
     try:
-        outcome = yield from _carried_out(job, plugins, watch, stopper, datasets, say, listeners, together)
+        outcome = yield from _carried_out(job, plugins, watch, stopper, datasets, say, listeners, together, progress)
     except MachineError as error:
         if not was_memory(error):
             raise
@@ -141,6 +146,7 @@ def _carried_out(
     say: Callable[[str], None],
     listeners: Sequence[object],
     together: bool,
+    progress: Progress,
 ) -> Generator[Underway, None, Outcome]:
     # Whatever the recipe says, a run that begins with another one's checkpoint goes on with its own settings.
     changes = ['run.on_conflict="recipe"'] if job.parent is not None else []
@@ -156,6 +162,7 @@ def _carried_out(
         job.folder,
         stopper,
         [watch, *listeners],
+        progress,
         command=job.command or (f"ensemble, {job.name}" if job.named else f"search, {job.name}"),
         together=together,
         test=job.test,

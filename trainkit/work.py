@@ -97,7 +97,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Site:
-    """What an executor is told when it opens. Plain data but for the two functions, which stay in the driver's process.
+    """What an executor is told when it opens. Plain data but for the functions, which stay in the driver's process.
 
     Args:
         folder: the study folder.
@@ -111,6 +111,7 @@ class Site:
         recipe: the recipe as written, as TOML without ``[search]`` and ``[ensemble]``, for measuring and for telling
             what it can do.
         jobs: how many jobs there are, where that is known; 0 where it is not.
+        progress: told about long work before a job's first update, such as decoding images; see `trainkit.Progress`.
     """
 
     folder: Path
@@ -121,6 +122,7 @@ class Site:
     measured: Callable[[Job, Measured], str] = lambda job, measured: ""
     recipe: str = ""
     jobs: int = 0
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None
 
 
 @runtime_checkable

@@ -36,7 +36,8 @@ class Auto:
             return
         lanes = min(self._lanes, site.jobs) if site.jobs else self._lanes
         try:
-            speed = lane_speed(site.recipe, open_plugins(list(site.modules), list(site.without)), lanes)
+            plugins = open_plugins(list(site.modules), list(site.without))
+            speed = lane_speed(site.recipe, plugins, lanes, site.progress)
         except TrainkitError as error:  # the first trial will say it whole
             speed = LaneSpeed(0, obstacle=str(error).splitlines()[0])
         name, why = choose(speed, len(cuda_devices()) if speed.device == "cuda" else cores())

@@ -32,7 +32,9 @@ class Serial:
         while self._jobs:
             job = self._jobs.pop(0)
             stopper = self._stopper
-            outcome = run_job(job, self._plugins, self._site.measured, stopper, self._datasets)
+            outcome = run_job(
+                job, self._plugins, self._site.measured, stopper, self._datasets, progress=self._site.progress
+            )
             self._stopper = Stopper()
             rested.append((job, outcome))
         return rested

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from trainkit import Job, MachineError, Outcome, Site
-from trainkit_executors.worker import ANSWER, ENDED, JOB, LACKS, MEASURED, READY, STOP, Told, work
+from trainkit_executors.worker import ANSWER, ENDED, JOB, LACKS, MEASURED, PROGRESS, READY, STOP, Told, work
 
 GRACE_S = 20.0  # how long a job may go on after its time is over, before its process is ended
 LAST_S = 5.0  # how long workers have to end by themselves when the search does
@@ -167,6 +167,8 @@ class Pool:
             if job.watched:
                 with contextlib.suppress(*_BROKEN):
                     worker.pipe.send((ANSWER, reason))
+        elif word == PROGRESS:
+            self._site.progress(*said)
         elif word == ENDED and job is not None:
             worker.job = None
             self._rested.append((job, said))

@@ -20,7 +20,7 @@ class Lanes:
     def open(self, site: Site) -> None:
         """Get ready: the plugins are opened once for all jobs."""
         plugins = open_plugins(list(site.modules), list(site.without))
-        self._group = LaneGroup(plugins, site.measured, site.say, self.slots)
+        self._group = LaneGroup(plugins, site.measured, site.say, self.slots, progress=site.progress)
 
     def submit(self, job: Job) -> None:
         """Take a job; it is begun in `wait`."""

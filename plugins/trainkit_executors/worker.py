@@ -9,6 +9,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 # To a worker: a job, an answer to what it measured, and that it is to stop. From it: the rest.
 JOB, ANSWER, STOP = "job", "answer", "stop"
-READY, MEASURED, ENDED, LACKS = "ready", "measured", "ended", "lacks"
+READY, MEASURED, PROGRESS, ENDED, LACKS = "ready", "measured", "progress", "ended", "lacks"
+TOLD_S = 0.5  # between two messages of how far long work has come
 STOPS = "the search stops"
 ORPHANED = 3  # exit code of a worker whose driver is gone
 
@@ -65,6 +67,7 @@ class _Worker:
         self.answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.stopper: Stopper | None = None
         self.stopping = self.busy = False
+        self.told_at = 0.0
 
     def run(self) -> None:
         threading.Thread(target=self.listen, daemon=True).start()
@@ -89,7 +92,7 @@ class _Worker:
                 self.stopper.ask(STOPS)
             try:
                 with printing_to(job.folder):
-                    outcome = run_job(job, plugins, self.measured, self.stopper, datasets)
+                    outcome = run_job(job, plugins, self.measured, self.stopper, datasets, progress=self.progress)
             except MachineError as error:
                 self.tell(LACKS, str(error))
             except OSError as error:
@@ -118,6 +121,11 @@ class _Worker:
     def measured(self, job: Job, measured: Measured) -> str:
         self.tell(MEASURED, measured)
         return self.answers.get() if job.watched else ""
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        if done >= total or time.monotonic() - self.told_at > TOLD_S:
+            self.told_at = time.monotonic()
+            self.tell(PROGRESS, (done, total, text))
 
     def tell(self, word: str, said: Any) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,10 @@ class Terminal(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def drawing() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "trainkit-display"]
 
 
 def make_run(tmp_path, **splits: int) -> Any:
@@ -126,39 +131,16 @@ def test_a_terminal_gets_a_bar_that_goes_away(tmp_path, monkeypatch):
     display.close()
     display.close()
     assert "7/20" in terminal.getvalue()
-    assert not any(thread.name == "trainkit-display" for thread in __import__("threading").enumerate())
+    assert not drawing()
 
 
 def test_the_bar_ends_with_the_run_also_when_it_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     run, display = make_run(tmp_path), Display(terminal=True)
     display.trainkit_run_start(run)
-    bar = display._bar
-    assert bar is not None
+    assert drawing()
     display.trainkit_run_end(run, Report("failed", "", 0, 0.0, 0.0, {}, None, ""))
-    assert not bar._thread.is_alive()
-
-
-def test_progress_away_from_a_terminal_is_a_line_now_and_then(capsys):
-    display = Display(terminal=False)
-    for done in range(1, 1001):
-        display.progress(done, 1000, "decoding images")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == "decoding images  1000/1000"
-    assert len(lines) <= 3
-
-
-def test_progress_on_a_terminal_is_a_bar(monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    display = Display(terminal=True)
-    display.progress(1, 3, "decoding images")
-    deadline = time.monotonic() + 10
-    while "1/3" not in terminal.getvalue() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    display.progress(3, 3, "decoding images")
-    assert display._work is None
-    assert "decoding images" in terminal.getvalue()
+    assert not drawing()
 
 
 def test_quiet_shows_nothing_and_still_knows_the_folder(tmp_path, capsys):

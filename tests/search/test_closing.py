@@ -134,5 +134,5 @@ def test_the_end_is_told_in_words(searching: Searching, tmp_path: Path, capsys: 
         assert f"trial {one['trial']}" in said
     assert report["best"]["trial"] == report["front"][0]["trial"]
     assert f"{folder}: front.png" in said
-    assert f"{folder / 'best.toml'}  the winner as a recipe" in said
+    assert f"winner {folder / 'best.toml'}" in said
     assert f"trainkit report {folder}" in said

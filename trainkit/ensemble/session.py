@@ -133,7 +133,8 @@ class _Session:
         base = Base(single, self.plugins, name=name, progress=self.display.progress, say=self.note)
         alone = to_toml({key: value for key, value in recipe.tables.items() if key not in OF_SEVERAL_RUNS})
         seed = recipe.tables["seed"]
-        site = Site(place.path, tuple(modules), tuple(without), seed, self.note, recipe=alone)
+        place_of = place.path, tuple(modules), tuple(without), seed, self.note
+        site = Site(*place_of, recipe=alone, progress=self.display.progress)
         training = Training(
             lambda: builder.make("ensemble", "executor"),
             site,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
-from trainkit.console import is_terminal, say
-from trainkit.display import Bar, Display
-from trainkit.errors import printable
-from trainkit.run_text import clock_text
+from trainkit.bars import Screen
+from trainkit.run_text import clock_text, paths_line
 from trainkit.work import Outcome
 
 if TYPE_CHECKING:
@@ -27,30 +24,23 @@ class EnsembleDisplay:
 
     def __init__(self, level: int = 0, terminal: bool | None = None) -> None:
         self.level = level
-        self.terminal = is_terminal(sys.stderr) if terminal is None else terminal
-        self._bar: Bar | None = None
-        self._work = Display(level, terminal=self.terminal)
+        self.screen = Screen(level, terminal)
         self._over = self._total = 0
 
     def say(self, text: str) -> None:
         """Show a line."""
-        if self.level < 0:
-            return
-        if self._bar is not None:
-            self._bar.say(printable(text))
-        else:
-            say(printable(text))
+        self.screen.say(text)
 
     def progress(self, done: int, total: int, text: str) -> None:
         """Show work that takes long before any member begins, such as decoding images."""
-        self._work.progress(done, total, text)
+        self.screen.progress(done, total, text)
 
     def begin(self, over: int, total: int) -> None:
         """Show how many of the members that are trained are over, from here on."""
         self.close()
         self._over, self._total = over, total
-        if self.level >= 0 and self.terminal and over < total:
-            self._bar = Bar(lambda: (self._over, self._total, "members"))
+        if over < total:
+            self.screen.show(lambda: (self._over, self._total, "members"))
 
     def rested(self, name: str, outcome: Outcome) -> None:
         """Show a member that has ended."""
@@ -61,10 +51,7 @@ class EnsembleDisplay:
 
     def close(self) -> None:
         """Take the bar away; called again without harm."""
-        self._work.close()
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self.screen.close()
 
     def summarise(self, made: Made, again: str = "") -> None:
         """Show how it ended, and what matters next."""
@@ -80,7 +67,8 @@ class EnsembleDisplay:
 
 def _files(made: Made) -> list[str]:
     """What there is to do with an ensemble, and what was drawn of it."""
-    lines = []
+    see = ("report.html", "curve.png", "reliability.png")
+    lines = [paths_line(made.folder, see=see, model=("ensemble.json",))]
     if drawn := sorted(path.name for path in made.folder.glob("*.png")):
         lines.append(f"{made.folder}: {', '.join(drawn)}")
     return [*lines, f"all of it: trainkit report {made.folder}", f"to use it: trainkit predict {made.folder}"]

@@ -22,7 +22,7 @@ from trainkit.lanes.memory import lanes_that_fit
 from trainkit.lanes.probe import one_line
 from trainkit.lanes.stack import Stack
 from trainkit.manager import Plugins
-from trainkit.protocols import silent
+from trainkit.protocols import Progress, silent
 from trainkit.recipe import Recipe
 from trainkit.run import Run
 from trainkit.steps import eager_step
@@ -54,20 +54,21 @@ class LaneSpeed:
     compiled: bool = False
 
 
-def speed_of(recipe: Recipe, plugins: Plugins, lanes: int) -> LaneSpeed:
+def speed_of(recipe: Recipe, plugins: Plugins, lanes: int, progress: Progress = silent) -> LaneSpeed:
     """Measure a few updates of a recipe's run both ways; global random numbers stay as they were.
 
     Args:
         recipe: the recipe as written.
         plugins: the plugins of this process.
         lanes: how many are to be trained at once.
+        progress: told about long work before the first update.
 
     Raises:
         TrainkitError: if the run cannot be built.
     """
     before, threads = random_generators(torch.device("cpu")), torch.get_num_threads()
     try:
-        run = prepare(recipe, plugins, Path("speed"), silent, say=lambda text: None)
+        run = prepare(recipe, plugins, Path("speed"), progress, say=lambda text: None)
         make_ready(run)
         try:
             compiled = run.recipe["run"]["compile"] == "step"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainkit.console import aligned, is_terminal, say
-from trainkit.display import Bar
-from trainkit.errors import printable
-from trainkit.run_text import clock_text
+from trainkit.bars import Screen
+from trainkit.console import aligned
+from trainkit.run_text import clock_text, paths_line
 from trainkit.search.folder import WIDER
 from trainkit.search.naming import point_text
 from trainkit.trial import Record, Study
@@ -33,26 +31,23 @@ class StudyDisplay:
 
     def __init__(self, level: int = 0, terminal: bool | None = None) -> None:
         self.level = level
-        self.terminal = is_terminal(sys.stderr) if terminal is None else terminal
-        self._bar: Bar | None = None
+        self.screen = Screen(level, terminal)
         self._best: tuple[float, float] | None = None  # as searchers see it, and as it was measured
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
         """Show a line."""
-        if self.level < 0:
-            return
-        if self._bar is not None:
-            self._bar.say(printable(text))
-        else:
-            say(printable(text))
+        self.screen.say(text)
 
     def begin(self, study: Study) -> None:
         """Look at what a study has so far, and show how far it is."""
         for record in study.records:
             self._compare(record)
-        if self.level >= 0 and self.terminal:
-            self._bar = Bar(lambda: (_over(study), study.trials, self._words(study)))
+        self.screen.show(lambda: (_trained(study), study.trials, self._words(study)))
+
+    def progress(self, done: int, total: int, text: str) -> None:
+        """Show work that takes long before a trial begins, such as decoding images."""
+        self.screen.progress(done, total, text)
 
     def rested(self, study: Study, record: Record) -> None:
         """Show a trial that has come to rest."""
@@ -62,9 +57,7 @@ class StudyDisplay:
 
     def close(self) -> None:
         """Take the bar away; called again without harm."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self.screen.close()
 
     def summarise(self, report: StudyReport) -> None:
         """Show how the study ended, and what matters next."""
@@ -116,8 +109,11 @@ class StudyDisplay:
         return "  ".join(part for part in parts if part)
 
     def _words(self, study: Study) -> str:
-        best = "" if self._best is None or len(study.objectives) > 1 else f"best {self._best[1]:.5g}"
-        return f"trials  {best}".rstrip()
+        going = sum(1 for record in tuple(study.records) if record.trial.status == "running")
+        parts = ["trials", f"{going} running" if going else ""]
+        if self._best is not None and len(study.objectives) == 1:
+            parts.append(f"best {study.objectives[0].figure} {self._best[1]:.5g}")
+        return "  ".join(part for part in parts if part)
 
 
 def front_lines(front: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -137,7 +133,8 @@ def seconds_text(seconds: float, study: Study) -> str:
 
 def _files(folder: Path) -> list[str]:
     """What a search leaves behind for a reader, and the command that shows it again."""
-    lines = [f"{folder / 'best.toml'}  the winner as a recipe"] if (folder / "best.toml").is_file() else []
+    see = ("report.html", "history.png", "front.png")
+    lines = [paths_line(folder, see=see, winner=("best.toml",))]
     if (folder / WIDER).is_file():
         lines.append(f"{folder / WIDER}  the same search over wider ranges")
     if drawn := sorted(path.name for path in folder.glob("*.png")):
@@ -145,5 +142,13 @@ def _files(folder: Path) -> list[str]:
     return [*lines, f"all of it: trainkit report {folder}"]
 
 
-def _over(study: Study) -> int:
-    return sum(1 for record in study.records if record.trial.status not in ("running", "waiting"))
+def _trained(study: Study) -> float:
+    """Trials that have come to rest, with the shares of the others that are trained: trials may take days."""
+    share = 0.0
+    for record in tuple(study.records):  # the search goes on meanwhile
+        reports = record.trial.reports
+        if record.trial.status not in ("running", "waiting"):
+            share += 1.0
+        elif reports:
+            share += min(reports[-1][0], 1.0)
+    return share

@@ -144,7 +144,14 @@ class _Session:
         driver = Driver(plan, ledger, log, self.executor, self._stopping, rested)
         recipe = to_toml({key: value for key, value in self.recipe.tables.items() if key not in OF_SEVERAL_RUNS})
         site = Site(
-            self.place.path, tuple(self.modules), tuple(self.without), study.seed, self._note, driver.measured, recipe
+            self.place.path,
+            tuple(self.modules),
+            tuple(self.without),
+            study.seed,
+            self._note,
+            driver.measured,
+            recipe,
+            progress=self.display.progress,
         )
         try:
             self.executor.open(site)
