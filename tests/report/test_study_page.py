@@ -192,6 +192,26 @@ def test_nothing_is_done_yet_or_all_have_failed(tmp_path: Path, trials: int) -> 
     assert len(failed) == trials
 
 
+def test_few_trials_tell_little_and_more_tell_that_ranges_are_wide_enough(tmp_path: Path) -> None:
+    few, many = (
+        sections(searched(tmp_path / str(trials), lambda p, n: (float(n % 7),), trials=trials)) for trials in (6, 30)
+    )
+    assert few["Ends of ranges"] == [Text("6 finished trials are too few to tell whether a range ends too early.")]
+    assert many["Ends of ranges"] == [Text("The best trials crowd no end of a range.", "good")]
+    missing = Text("For a surface over two settings there must be 8 finished trials that have both.")
+    assert missing in few["Settings together"]
+    assert missing not in many["Settings together"]
+
+
+def test_the_ensemble_of_its_trials_is_linked_though_it_is_made_later(tmp_path: Path) -> None:
+    study = searched(tmp_path / "s", lambda p, n: (1.0,), trials=2)
+    assert not [block for block in sections(study)["What came of it"] if isinstance(block, Table)]
+    (study.folder / "recipe.toml").write_text("[ensemble]\nuse = 'greedy'\n")
+    (study.folder / "best.toml").touch()
+    table = one(Table, sections(study)["What came of it"])
+    assert table.links == ["ensemble/report.html", "best.toml"]
+
+
 def test_settings_that_do_not_always_count_and_values_from_elsewhere(tmp_path: Path) -> None:
     choices = Dimension("optimizer", "choice", choices=({"use": "sgd"}, {"use": "adamw"}))
     inner = [Dimension(f"optimizer#{n}.lr", "float", 1e-4, 1.0, "log", when={"optimizer": (n,)}) for n in (0, 1)]

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainkit.arguments import STUDY_ENSEMBLE
 from trainkit.errors import MachineError
 from trainkit.page import Block, Cell, Facts, Section, Table, Text, render
 from trainkit.report.parts import recipe_sections, relative
-from trainkit.report.study_figures import StudyFigures, setting_cells, some, trial_name
-from trainkit.report.trial_pages import trial_links, write_trial_pages
+from trainkit.report.study_figures import StudyFigures
+from trainkit.report.study_tables import best_table, trial_blocks
+from trainkit.report.trial_pages import write_trial_pages
 from trainkit.run_text import clock_text
-from trainkit.rundir import write_atomically
-from trainkit.search.folder import PAGE, WIDER, trial_folder
+from trainkit.rundir import read_text, write_atomically
+from trainkit.search.contour import LEAST
+from trainkit.search.edges import BEST, LEAST_BEST
+from trainkit.search.folder import PAGE, WIDER
 from trainkit.search.log import NAME
-from trainkit.search.looking import with_values
-from trainkit.search.naming import point_text, short_names, value_text
-from trainkit.search.table import Row, rows
+from trainkit.search.naming import point_text, value_text
+from trainkit.search.table import rows
 from trainkit.search.timeline import Course, course_of
-from trainkit.trial import FAILURES, Study
+from trainkit.trial import Study
 
-MOST_CELLS = 5000  # of the table of all trials
 _MOST_ROWS = 200  # of a front
 
 
@@ -87,7 +90,7 @@ def study_sections(study: Study, course: Course, where: Path) -> list[Section]:
     if (timeline := figures.timeline(course)) is not None:
         made.append(Section("Time", [timeline, Text(_TIMELINE)]))
     if study.records:
-        made.append(Section("All trials", _trials(study, where)))
+        made.append(Section("All trials", trial_blocks(study, where)))
     return [*made, *recipe_sections(study.folder)]
 
 
@@ -141,28 +144,38 @@ def _sentence(text: Any) -> str:
 
 def _links(study: Study, where: Path) -> list[Block]:
     """Where else to look."""
+    own = "the ensemble of its trials"
     places = {
-        "its ensemble": study.folder / "ensemble" / PAGE,
+        own: study.folder / STUDY_ENSEMBLE / PAGE,
         "the winner as a recipe": study.folder / "best.toml",
         "the same search over wider ranges": study.folder / WIDER,
     }
-    there = {says: path for says, path in places.items() if path.is_file()}
+    # The ensemble of its trials is made after this page.
+    there = {says: path for says, path in places.items() if path.is_file() or (says == own and _has_ensemble(study))}
     if not there:
         return []
     links = [relative(path, where) for path in there.values()]
     return [Table(["file", "what it is"], [[path.name, says] for says, path in there.items()], "Files", links)]
 
 
+def _has_ensemble(study: Study) -> bool:
+    """Whether the recipe makes one of the trials."""
+    try:
+        return "[ensemble]" in map(str.strip, read_text(study.folder / "recipe.toml").splitlines())
+    except (OSError, ValueError):
+        return False
+
+
 def _best(study: Study, where: Path) -> list[Block]:
     made = rows(study)[:10]
-    return [_table(study, made, "Best trials", where)] if made else []
+    return [best_table(study, made, "Best trials", where)] if made else []
 
 
 def _front(study: Study, figures: StudyFigures, where: Path) -> list[Block]:
     front = [row for row in rows(study) if row.verdict == "front"]
     return [
         figures.front(),
-        _table(study, front[:_MOST_ROWS], "Trials that no other one beats in all objectives", where),
+        best_table(study, front[:_MOST_ROWS], "Trials that no other one beats in all objectives", where),
     ]
 
 
@@ -187,6 +200,8 @@ def _settings(study: Study, figures: StudyFigures) -> list[Section]:
         together.append(lines)
     if (map_ := figures.contour()) is not None:
         together += [map_, Text(_CONTOUR)]
+    elif len(study.objectives) == 1 and len(study.space) > 1:
+        together.append(Text(f"For a surface over two settings there must be {LEAST} finished trials that have both."))
     if together:
         made.append(Section("Settings together", together))
     if len(study.objectives) == 1:
@@ -209,6 +224,10 @@ def _edges(study: Study) -> list[Block]:
     found: Sequence[Mapping[str, Any]] = study.findings.get("edges", [])
     said = [_sentence(one["text"]) for one in study.findings.get("findings", []) if one["about"] == "edge"]
     if not said:
+        done = sum(record.trial.status == "done" for record in study.records)
+        if math.ceil(BEST * done) < LEAST_BEST:
+            few = f"{done} finished trial{'s' * (done != 1)} are too few to tell whether a range ends too early."
+            return [Text(few)]
         return [Text("The best trials crowd no end of a range.", "good")]
     blocks: list[Block] = [Text(text, "bad") for text in said]
     cells = [[str(one["setting"]), str(one["end"]), _end(one["bound"]), _end(one["proposed"])] for one in found]
@@ -230,53 +249,3 @@ def _on_the_way(figures: StudyFigures) -> Section | None:
     if having > len(curves.lines):
         blocks.append(Text(f"The best {len(curves.lines)} of {having} trials are drawn."))
     return Section("On the way", blocks)
-
-
-# ------------------------------------------------------------ trials
-
-
-def _table(study: Study, made: Sequence[Row], title: str, where: Path) -> Table:
-    """Trials that may be the best, with their verdicts; those that have a page of their own lead there."""
-    settings = _columns(study)
-    several = any(row.record.spread for row in made)
-    known = [name for name in ("train", "gap") if any(getattr(row, name) is not None for row in made)]
-    heads = ["trial", *(objective.figure for objective in study.objectives), *(["spread"] if several else [])]
-    heads += [{"train": "on train", "gap": "gap"}[name] for name in known] + ["seconds", *settings, "verdict"]
-    cells: list[list[Cell]] = []
-    for row in made:
-        record = row.record
-        cell: list[Cell] = [record.trial.number, *record.figures]
-        cell += [record.spread[0] if record.spread else None] * several
-        cell += [getattr(row, name) for name in known]
-        cells.append([*cell, record.seconds, *setting_cells(study, record, settings), row.verdict])
-    numbers = [row.record.trial.number for row in made]
-    return Table(heads, cells, title, trial_links(study, numbers, where), [trial_name(number) for number in numbers])
-
-
-def _trials(study: Study, where: Path) -> list[Block]:
-    settings = _columns(study)
-    heads = ["trial", "status", *(objective.figure for objective in study.objectives), "epochs", "seconds"]
-    failed = [record for record in study.records if record.trial.status in FAILURES]
-    said = any(record.message or record.note for record in study.records)
-    cells: list[list[Cell]] = []
-    shown = some(study.records, MOST_CELLS // (len(heads) + len(settings)))
-    for record in shown:
-        figures: list[Cell] = [*record.figures] or [None] * len(study.objectives)
-        cell: list[Cell] = [record.trial.number, record.trial.status, *figures, record.epochs, record.seconds]
-        words = "; ".join(text for text in (record.note, *record.message.splitlines()[:1]) if text)
-        cells.append([*cell, *setting_cells(study, record, settings), *([words] if said else [])])
-    numbers = [record.trial.number for record in shown]
-    heads += [*settings, *(["note"] if said else [])]
-    blocks: list[Block] = [Table(heads, cells, "", trial_links(study, numbers, where))]
-    if len(shown) < len(study.records):
-        blocks.append(Text(f"{len(shown)} of {len(study.records)} trials are listed, the best among them."))
-    if failed:
-        blocks.append(Text(f"{len(failed)} trials failed; what went wrong stands in the last column."))
-    if study.records and not any(blocks[0].links):  # type: ignore[union-attr]
-        of = trial_folder(study.folder, with_values(study)[0].trial.number if with_values(study) else 0)
-        blocks.append(Text(f"A trial's own page: trainkit report {of} --html {of / PAGE}; it is linked here then."))
-    return blocks
-
-
-def _columns(study: Study) -> list[str]:
-    return list(dict.fromkeys(short_names(dimension.name for dimension in study.space.dimensions).values()))

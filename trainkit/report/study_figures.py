@@ -9,7 +9,7 @@ from typing import Any
 from trainkit.page import Bars, Curves, Heatmap, Line, Parallel, Point, Scatter, Span, Timeline
 from trainkit.search.contour import contour_of
 from trainkit.search.looking import by_importance, has, main_settings, ticks, visible_limits, with_values
-from trainkit.search.naming import point_text, short_names, value_text
+from trainkit.search.naming import point_text, short_names
 from trainkit.search.timeline import Course
 from trainkit.space import Dimension
 from trainkit.trial import FAILURES, Record, Study
@@ -252,14 +252,3 @@ def _short(value: float) -> str:
 
 def _goal(objective: Any) -> str:
     return f"{objective.figure} ({'lower' if objective.mode == 'min' else 'higher'} is better)"
-
-
-def setting_cells(study: Study, record: Record, settings: Sequence[str]) -> list[Any]:
-    """A trial's values in the columns of a table; numbers stay numbers, so that they sort as such."""
-    names = short_names(dimension.name for dimension in study.space.dimensions)
-    point = {names[name]: value for name, value in record.trial.point.items() if name in names}
-    return [_cell(point[name]) if name in point else None for name in settings]
-
-
-def _cell(value: Any) -> Any:
-    return value if isinstance(value, int | float | str) else value_text(value)

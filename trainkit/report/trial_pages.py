@@ -22,6 +22,7 @@ def write_trial_pages(study: Study, most: int = MOST_PAGES) -> None:
     What a model predicts is not on them, for which its data and weights would have to be read; a trial's page that the
     user asks for has it. A page that cannot be made is left out: it is no part of the study's result.
     """
+    higher = {o.figure.removeprefix("val."): o.mode == "max" for o in study.objectives}
     front = study.front() if len(study.objectives) > 1 else study.ranked()
     for record in front[:most]:
         for part in range(study.parts):
@@ -29,7 +30,7 @@ def write_trial_pages(study: Study, most: int = MOST_PAGES) -> None:
             if not (folder / "report.json").is_file() or (folder / PAGE).exists():
                 continue
             with contextlib.suppress(TrainkitError, OSError, ValueError):
-                page = RunPage(folder, {})
+                page = RunPage(folder, higher)
                 page.update()
                 said = f"trainkit report {folder} --html {folder / PAGE} shows what it predicts, and its mistakes"
                 write_atomically(folder / PAGE, page.html(why_not=said), durable=False)
