@@ -140,7 +140,7 @@ def _probe(session: Session) -> int:
     from trainkit.signals import Signals
 
     check_page(args.html)
-    with Signals(session.whole_process) as signals, signals.at_once("while it probed"):
+    with Signals(session.whole_process) as signals, signals.at_once("while it probed; nothing was written"):
         recipe = session.recipe(CHANGES)
         from trainkit.probe import probe, sections
         from trainkit.rundir import write_atomically

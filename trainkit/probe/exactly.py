@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -152,18 +153,16 @@ def _places(owned: dict[str, nn.Parameter], gradients: dict[str, Tensor | None])
 
 
 def _compare(loss: _Loss, name: str, parameter: nn.Parameter, place: int, analytic: float, floor: float) -> _Entry:
-    flat = parameter.data.view(-1) if parameter.data.is_contiguous() else parameter.data
-    spot: Callable[[], Tensor] = (
-        (lambda: flat[place]) if flat.dim() == 1 else (lambda: parameter.data[_index(parameter, place)])
-    )
-    before = float(spot())
+    index = tuple(int(at) for at in numpy.unravel_index(place, tuple(parameter.shape)))
+    spot = parameter.data[index]  # a view, whatever the layout
+    before = float(spot)
     best = _Entry(name, place, analytic, math.nan, math.inf)
     for h in (H, *OTHERS):
         values = []
         for side in (before + h, before - h):
-            spot().fill_(side)
+            spot.fill_(side)
             values.append(loss.value())
-        spot().fill_(before)
+        spot.fill_(before)
         numeric = (values[0] - values[1]) / (2 * h)
         error = abs(analytic - numeric) / max(abs(analytic), abs(numeric), floor)
         if error < best.error or math.isinf(best.error):
@@ -171,15 +170,6 @@ def _compare(loss: _Loss, name: str, parameter: nn.Parameter, place: int, analyt
         if best.error <= SUSPICIOUS:
             break
     return best
-
-
-def _index(parameter: Tensor, place: int) -> tuple[int, ...]:
-    """The place in a tensor of the number with this place among all, counted row by row."""
-    index = []
-    for size in reversed(parameter.shape):
-        index.append(place % size)
-        place //= size
-    return tuple(reversed(index))
 
 
 # ---------------------------------------------------------------- samples of a batch
@@ -212,7 +202,8 @@ def batch_independence(subject: Subject) -> Finding:
             torch.manual_seed(0)
             outputs = run.model(others)
             if outputs.shape[:1] != whole.shape[:1]:
-                return Finding("bad", expected, f"the outputs have {len(outputs)} rows for {len(others)} samples")
+                said = f"{len(outputs)} rows of outputs come of {len(others)} samples, else {len(whole)}"
+                return Finding("bad", expected, said, "give one row of outputs for each sample")
             touched.append(float((outputs[number] - whole[number]).double().abs().max()) / scale)
     most = max(touched)
     figures = {"largest_change": most}
