@@ -60,7 +60,7 @@ def initial_loss(subject: Subject) -> Finding:
         cure = f"the loss must be a mean over the batch: each sample twice gives {doubled:.3g} times the loss"
     words = _words(run, blank)
     bounds = f"{LOW * blank:.3g} to {high * blank:.3g}"
-    rising = "; not less with regularisation on"
+    rising = "; rising with regularisation, dropout aside"
     figures = {"loss": _plain(seen), "expected": blank, "regularisation": added, "twice": doubled}
     return Finding(verdict, f"{words}, {bounds}{rising}", f"{seen:.4g}; {_said(added)}", cure, figures)
 
