@@ -104,6 +104,7 @@ def _calibration(bins: Sequence[Bin], error: float | None) -> list[Block]:
             *("model", {"confidence": sure}, [one.accuracy for one in bins]),
             low=[low for low, _ in ends],
             high=[high for _, high in ends],
+            style="dots",
         ),
     ]
     title = "calibration" + ("" if error is None else f": calibration error {error:.4f}")
