@@ -137,8 +137,18 @@ def test_numbers_in_tuples_callbacks_and_between_limits(find, parts):
     assert found.suggestions == {"harmless": 1.0, "lowest": None}
 
 
-def test_a_loss_that_changes_is_measured_as_the_recipe_has_it(find):
-    found = find("loss.label_smoothing=0.1", name="loss.label_smoothing", low=0.5, high=0.9, linear=True, updates=10)
+@pytest.mark.parametrize("run", ["run.microbatch=4", "run.accumulate=2", "optimizer.use=lbfgs"])
+def test_a_loss_that_changes_is_measured_as_the_recipe_has_it(find, run):
+    found = find(
+        run,
+        "optimizer.lr=0.1",
+        "loss.label_smoothing=0.1",
+        name="loss.label_smoothing",
+        low=0.5,
+        high=0.9,
+        linear=True,
+        updates=10,
+    )
     assert found.curve.losses[0] == found.held.losses[0]  # the same weights, the same batch
     assert found.curve.losses[5] != found.held.losses[5]
     assert any("the loss depends on loss.label_smoothing" in note for note in found.notes)

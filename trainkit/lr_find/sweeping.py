@@ -105,7 +105,7 @@ def _trained(
         at = math.nan if value is None else value(run.step)
         try:
             result = program([batches])
-            loss = _loss(run, result, batches, setting)
+            loss = _loss(run, result, setting)
         except NotFinite:  # said by the scaler of float16, or by a callback
             loss, result = math.nan, None
         if result is not None:
@@ -143,7 +143,7 @@ def _updates(run: Run) -> Iterator[list[Batch]]:
         run.epoch, run.batch_in_epoch = run.epoch + 1, 0
 
 
-def _loss(run: Run, result: StepResult, batches: list[Batch], setting: Setting) -> float:
+def _loss(run: Run, result: StepResult, setting: Setting) -> float:
     """The mean loss of an update; where the loss itself is what changes, as it is in the recipe."""
     if not setting.in_loss or not result.outputs:
         return float(result.losses)
@@ -151,9 +151,9 @@ def _loss(run: Run, result: StepResult, batches: list[Batch], setting: Setting) 
         _set(one, setting)
     total = weights = 0.0
     with torch.no_grad(), run.precision.context():
-        for outputs, batch in zip(result.outputs, batches, strict=True):
-            weight = float(loss_weight(run.loss, batch.targets))
-            total += weight * float(run.loss(outputs, batch.targets))
+        for outputs, targets in zip(result.outputs, result.targets, strict=True):
+            weight = float(loss_weight(run.loss, targets))
+            total += weight * float(run.loss(outputs, targets))
             weights += weight
     return total / weights
 
