@@ -166,7 +166,8 @@ def _report_run(session: Session, folder: Path, plugins: Plugins) -> int:
 def _compare(session: Session) -> int:
     from trainkit.compare.command import compare
 
-    return compare(session.args.runs, session.args, session.plugins(whole=False), session.show)
+    plugins = session.plugins(whole=False)
+    return compare(session.args.runs, session.args, plugins, session.show, session.display())
 
 
 def _runs(session: Session) -> int:

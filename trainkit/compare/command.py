@@ -9,11 +9,12 @@ from typing import Any
 from trainkit.compare.comparison import compare_runs
 from trainkit.compare.table import as_dict, markdown, show
 from trainkit.console import emit, emit_json
+from trainkit.display import Display
 from trainkit.errors import Exit, UsageError
 from trainkit.manager import Plugins
 
 
-def compare(words: Sequence[str], args: Any, plugins: Plugins, say: Callable[[str], None]) -> int:
+def compare(words: Sequence[str], args: Any, plugins: Plugins, say: Callable[[str], None], display: Display) -> int:
     """Do the verb.
 
     Args:
@@ -21,6 +22,7 @@ def compare(words: Sequence[str], args: Any, plugins: Plugins, say: Callable[[st
         args: its options.
         plugins: know of metrics which way is better.
         say: shows a message.
+        display: shows how far reading has come.
 
     Returns:
         The exit code: 1 where something that was required is not so.
@@ -32,7 +34,11 @@ def compare(words: Sequence[str], args: Any, plugins: Plugins, say: Callable[[st
         check_plot(plot)
     if args.json and args.markdown:
         raise UsageError("compare writes --json or --markdown, not both")
-    found = compare_runs(words, plugins, lambda text: say(f"note: {text}"), args.metric, args.require)
+    notes: list[str] = []
+    with display:
+        found = compare_runs(words, plugins, notes.append, args.metric, args.require, display.progress)
+    for text in notes:
+        say(f"note: {text}")
     written = []
     if plot is not None:
         from trainkit.compare.plot import draw

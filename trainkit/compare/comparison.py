@@ -12,6 +12,7 @@ from trainkit.compare.pairs import Test, remarks, tests_of
 from trainkit.compare.require import Answer, answers_of, check_known, parse
 from trainkit.compare.rows import BEST, GAP, SECONDS, SPEED, Row, make_rows
 from trainkit.manager import Plugins
+from trainkit.protocols import Progress, silent
 
 _MOST = 4  # figures that are shown where the user names none
 _MACHINE = ("device", "device_name", "cpu", "threads", "torch", "precision")
@@ -65,6 +66,7 @@ def compare_runs(
     say: Callable[[str], None],
     metrics: Sequence[str] = (),
     required: Sequence[str] = (),
+    progress: Progress = silent,
 ) -> Comparison:
     """Compare what lies in some folders.
 
@@ -74,12 +76,13 @@ def compare_runs(
         say: told of what is left out.
         metrics: figures to show; by default those of validation samples.
         required: see `trainkit.compare.require.parse`.
+        progress: shows how far reading has come.
 
     Raises:
         UsageError: if there is nothing to compare, or no run has a figure that is asked for.
     """
     requirements = parse(required)
-    rows = make_rows(read_entries(words, say), plugins)
+    rows = make_rows(read_entries(words, say, progress), plugins)
     known = {name for row in rows for entry in row.entries for name in entry.last}
     for name in metrics:
         check_known("--metric", name, known)

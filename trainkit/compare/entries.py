@@ -15,6 +15,7 @@ from typing import Any
 
 from trainkit.arguments import REPEATS, run_folder
 from trainkit.errors import MachineError, RecipeError, UsageError
+from trainkit.protocols import Progress, silent
 from trainkit.results import Result, curves_of, kind_of, lines_of, read_object, read_result
 from trainkit.rundir import check_links
 from trainkit.search.folder import TRIALS, trial_folder
@@ -92,12 +93,13 @@ def without_chance(tables: Mapping[str, Any]) -> dict[str, Any]:
     return rest
 
 
-def read_entries(words: Sequence[str], say: Callable[[str], None]) -> list[Entry]:
+def read_entries(words: Sequence[str], say: Callable[[str], None], progress: Progress = silent) -> list[Entry]:
     """Read everything that the user has named.
 
     Args:
         words: run, study and ensemble folders, and folders of several runs of one recipe.
         say: told of what holds no run; a shell's ``runs/*`` names other things too.
+        progress: shows how far reading has come: long runs have written millions of lines.
 
     Raises:
         UsageError: if there is no such folder, or nothing in all of them that can be compared.
@@ -106,7 +108,8 @@ def read_entries(words: Sequence[str], say: Callable[[str], None]) -> list[Entry
     found: list[Entry] = []
     left_out: list[str] = []
     seen: set[str] = set()
-    for word in words:
+    for number, word in enumerate(words):
+        progress(number, len(words), "reading runs")
         folder = Path(word) if os.path.exists(word) else run_folder(word)
         try:
             if not folder.is_dir():
@@ -117,6 +120,7 @@ def read_entries(words: Sequence[str], say: Callable[[str], None]) -> list[Entry
                     found.append(entry)
         except (UsageError, RecipeError) as error:
             left_out.append(str(error))
+    progress(len(words), len(words), "")
     if not found:
         raise UsageError(
             "\n".join(left_out) or "compare takes one run folder or more, such as: trainkit compare runs/*"

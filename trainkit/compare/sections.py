@@ -13,7 +13,7 @@ from trainkit.compare.differ import cell, headers
 from trainkit.compare.pairs import verdict
 from trainkit.compare.plot import RATE, far_apart
 from trainkit.compare.rows import GAP, Row
-from trainkit.compare.table import LEVEL_TEXT, names_of, over_text, pair_table, rounded
+from trainkit.compare.table import LEVEL_TEXT, names_of, over_text, pair_table, rounded, shown_tests
 from trainkit.console import write_file
 from trainkit.errors import MachineError
 from trainkit.page import Bars, Block, Cell, Code, Curves, Line, Section, Table, Text, render
@@ -141,6 +141,18 @@ def _evidence(found: Comparison) -> Iterator[Block]:
                 [s.high for _, s in spreads if s.high is not None],
                 name,
                 dots=True,
+            )
+    for name in found.figures:
+        tests = [test for test in shown_tests(found) if test.figure == name]
+        if tests:
+            differences = [test.paired.difference for test in tests]
+            yield Bars(
+                f"{name}: differences in pairs, with their {LEVEL_TEXT} intervals",
+                [f"{test.one.name} - {test.other.name}" for test in tests],
+                [s.mean for s in differences],
+                [s.low for s in differences if s.low is not None],
+                [s.high for s in differences if s.high is not None],
+                name,
             )
     if found.tests:
         yield Text(
