@@ -74,7 +74,11 @@ def test_both_of_two_optimizers_rise_unless_one_is_named(find, file, seen):
 
 @pytest.mark.parametrize(
     "optimizer",
-    ['use = "lbfgs"\nlr = 1.0', 'use = "sgd"\nlr = 0.1\n[[optimizer.wrap]]\nuse = "sam"', 'use = "adam_hd"\nlr = 1e-3'],
+    [
+        'use = "lbfgs"\nlr = 1.0\nmax_iter = 3',
+        'use = "sgd"\nlr = 0.1\n[[optimizer.wrap]]\nuse = "sam"',
+        'use = "adam_hd"\nlr = 1e-3',
+    ],
 )
 def test_any_optimizer_is_tested_and_leaves_no_trace(find, file, optimizer):
     text = file.read_text(encoding="utf-8").replace('use = "sgd"\nlr = 0.1  # found on paper\n', optimizer + "\n")

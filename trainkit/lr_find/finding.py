@@ -127,7 +127,7 @@ def _notes(recipe: Recipe, setting: Setting, curve: Curve, found: Found) -> Iter
     elif setting.target.startswith("model."):
         yield "the loss is that of the model while it trains, which the setting is a part of"
     if curve.skipped:
-        yield f"{curve.skipped} updates were left out, since float16 looked for its scale; they count for nothing"
+        yield f"{curve.skipped} updates were left out, since their gradients were not finite; they count for nothing"
     end = curve.values[-1] if curve.values else found.sweep.low
     if next(iter(found.suggestions.values())) is None:
         what = "stands above that with the setting as it is from the start" if found.held else "does not fall"
