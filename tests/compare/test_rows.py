@@ -54,6 +54,8 @@ def test_a_folder_of_several_runs_is_one_row_with_its_name(tmp_path, found):
     (row,) = found(tmp_path / "adam").rows
     assert (row.name, [entry.seed for entry in row.entries]) == ("adam", [3, 4])
     assert found.said == [f"{tmp_path}/adam: seed-5 has not been begun"]
+    row, _ = found(f"{tmp_path}/adam/", tmp_path / "x", write_run(tmp_path / "y", lr=0.9)).rows
+    assert (row.name, row.over) == ("adam and 1 more", "3 seeds")
 
 
 def test_a_link_out_of_a_folder_of_several_is_not_followed(tmp_path, found):

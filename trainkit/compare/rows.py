@@ -192,10 +192,7 @@ def _asked(use: str, plugins: Plugins) -> bool | None:
 
 def _name(group: Sequence[Entry], others: Sequence[Entry]) -> str:
     """What the user would call some runs: the folder of all, or what the names of their folders have in common."""
-    folders = {entry.within for entry in group}
-    if len(folders) == 1 and (folder := folders.pop()):
-        return folder
-    names = [entry.name for entry in group]
+    names = list(dict.fromkeys((entry.within or entry.name).rstrip(os.sep) for entry in group))
     if len(names) == 1:
         return names[0]
     alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
