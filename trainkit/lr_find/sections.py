@@ -36,7 +36,9 @@ def sections(found: Found, recipe: str) -> list[Section]:
     marks = [(name, value, f"{rule} {value:g}") for rule, value in found.suggestions.items() if value is not None]
     if found.setting.now is not None and found.sweep.low <= found.setting.now <= found.sweep.high:
         marks.append((name, found.setting.now, f"recipe {found.setting.now:g}"))
-    facts: list[tuple[str, str | float | None]] = [*found.suggestions.items()]
+    facts: list[tuple[str, str | float | None]] = [
+        (rule, "none" if value is None else value) for rule, value in found.suggestions.items()
+    ]
     facts += [("recipe", found.setting.now), ("ended", found.end()), ("loss", found.loss)]
     left = found.traces.left
     said = (
