@@ -59,7 +59,7 @@ def test_a_recipe_and_itself_in_another_form_are_equal(trainkit, recipe, run, tm
     Path("filled.toml").write_text(trainkit("fill", recipe, "logger=[]").out, encoding="utf-8")
     for one in ("small.toml", "small.pack", "filled.toml"):
         lines = trainkit("diff", one, "r").out
-        assert set(rows(lines, "recipe")) <= {"logger"}, lines
+        assert {key.partition("[")[0] for key in rows(lines, "recipe")} <= {"logger"}, lines
     assert "recipe: nothing differs" in trainkit("diff", "filled.toml", "r").out
 
 

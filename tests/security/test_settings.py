@@ -35,6 +35,7 @@ TEXT = {
     # Of the bridge to pytorch_optimizer, whose optimizers compare them with the words they know.
     **dict.fromkeys(("ns_coeffs", "rebound", "weight_decay_type", "line_search_fn", "moment_key"), "a word it knows"),
     "update_scale": "a word it knows",
+    **dict.fromkeys(("experiment", "project"), "a name that a tracker's library keeps beside the run, never a path"),
 }
 
 
