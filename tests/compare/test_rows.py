@@ -85,6 +85,10 @@ def test_the_same_seed_twice_is_no_second_sample(tmp_path, found):
     (row,) = made.rows
     assert [entry.name for entry in row.entries] == [str(again)]
     assert any("has the recipe and the seed of" in note for note in made.notes)
+    third = write_run(tmp_path / "third", 5)
+    told = [note for note in found(one, again, third).notes if "the recipe and the seed of" in note]
+    assert len(told) == 1, told
+    assert f"2 more have the recipe and the seed of {again}" in told[0]
 
 
 def test_best_last_and_gap_go_the_way_of_each_metric(tmp_path, found):

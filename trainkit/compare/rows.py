@@ -138,16 +138,22 @@ def make_rows(entries: Sequence[Entry], plugins: Plugins) -> list[Row]:
 def _each_once(group: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     """Each seed and fold once: the same run made twice is no second sample."""
     kept: dict[tuple[Any, Any], Entry] = {}
-    notes = []
+    again: dict[tuple[Any, Any], list[Entry]] = {}
     for entry in group:
         pair = (entry.seed, entry.fold)
-        if pair not in kept:
-            kept[pair] = entry
+        first = kept.setdefault(pair, entry)
+        if first is entry:
             continue
-        first = kept[pair]
         if entry.done and not first.done:
-            kept[pair], first, entry = entry, entry, first
-        notes.append(f"{entry.name} has the recipe and the seed of {first.name}: it is not counted again")
+            kept[pair], entry = entry, first
+        again.setdefault(pair, []).append(entry)
+    notes = []
+    for pair, entries in again.items():
+        if len(entries) == 1:
+            told = f"{entries[0].name} has the recipe and the seed of {kept[pair].name}: it is not counted again"
+        else:
+            told = f"{len(entries)} more have the recipe and the seed of {kept[pair].name}: they are not counted again"
+        notes.append(told)
     return list(kept.values()), notes
 
 
