@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.page.parts import POINTS, SEEN
-from trainkit.page import Curves, Line, Section, Table, render
+from trainkit.page import Bars, Curves, Heatmap, Line, Point, Scatter, Section, Span, Table, Timeline, render
 
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 LOSS, RATES, SLICE, CONFUSION = (f'[data-figure="{number}"]' for number in (0, 2, 3, 7))
@@ -272,6 +272,30 @@ def test_a_page_of_fifty_long_curves_is_drawn(browser, tmp_path):
     browser.mouse("Moved", browser.middle("svg.plane"))
     browser.settle()
     assert browser.each(TIP, "node.innerText")[-1].strip() == "and 36 more"
+    assert browser.problems == []
+
+
+def test_values_of_diverged_runs_are_drawn_as_far_as_they_can_be(browser, tmp_path):
+    odd = [5e-324, 1e300, -1.7e308, math.nan, math.inf, -math.inf, 0.0, -1.0, 1e38, 1e-30]
+    places = {"epoch": [float(at) for at in range(10)], "lr": [0.0, 1e-320, *[10.0**at for at in range(8)]]}
+    blocks = [
+        *[
+            Curves(f"{log}", [Line("a", places, odd), Line("b", places, [2.0] * 10)], log=log, log_x=log)
+            for log in (True, False)
+        ],
+        Curves("rates", [Line("a", {"lr": places["lr"]}, odd, odd, odd)], log=True, log_x=True, levels=[(-1.0, "no")]),
+        Scatter("s", [Point(value, value, "") for value in odd], "x", "y", log_x=True, log_y=True, ticks_x={-1: "a"}),
+        Bars("b", [str(value) for value in odd], odd, odd, odd),
+        Heatmap("h", ["r"], [str(value) for value in odd], [odd]),
+        Timeline("t", [Span("l", value, value, "") for value in odd]),
+    ]
+    file = tmp_path / "odd.html"
+    file.write_text(render("odd", [Section("s", blocks)]), encoding="utf-8")
+    browser.open(file)
+    browser.mouse("Moved", browser.middle("svg.plane", 0.3))
+    browser.choose("#smoothing", 0.9)
+    assert "NaN" not in browser.one("main", "node.outerHTML")
+    assert browser.count(".drawn .tone.bad") == 0
     assert browser.problems == []
 
 

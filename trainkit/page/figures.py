@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from trainkit.errors import printable
 from trainkit.page.blocks import Bars, Block, Curves, Heatmap, Line, Parallel, Point, Scatter, Timeline
-from trainkit.page.thin import every, kept, number, numbers
+from trainkit.page.thin import can_be_drawn, every, kept, number, numbers
 
 Figure = Curves | Scatter | Bars | Heatmap | Parallel | Timeline
 FIGURES = (Curves, Scatter, Bars, Heatmap, Parallel, Timeline)
@@ -79,7 +78,7 @@ class Data:
 
     def _line(self, line: Line) -> dict[str, Any]:
         _check(line)
-        stay = [index for index in kept(line.y, self._most) if all(math.isfinite(at[index]) for at in line.x.values())]
+        stay = [index for index in kept(line.y, self._most) if all(can_be_drawn(at[index]) for at in line.x.values())]
         picked = {axis: numbers([at[index] for index in stay], _PLACE_DIGITS) for axis, at in line.x.items()}
         found: dict[str, Any] = {
             "name": self.name(line.name),

@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+_LARGEST = 1e100
+_LEAST = 1e-100
+
 Item = TypeVar("Item")
 
 
@@ -36,13 +39,18 @@ def every(items: Sequence[Item], most: int) -> tuple[Sequence[Item], int]:
 
 
 def numbers(values: Sequence[float], digits: int) -> list[float | None]:
-    """Values as JSON has them, to so many digits; ``None`` for what is not finite, which JSON lacks."""
+    """Values as JSON has them, to so many digits; ``None`` for what cannot be drawn."""
     return [number(value, digits) for value in values]
 
 
+def can_be_drawn(value: float) -> bool:
+    """Whether a value is finite, and not so large that its distance from others would not be."""
+    return abs(value) < _LARGEST  # not so of what is no number
+
+
 def number(value: Any, digits: int) -> float | None:
-    """One value as JSON has it."""
-    if value is None or not math.isfinite(value):
+    """One value as JSON has it; ``None`` for what cannot be drawn."""
+    if value is None or not can_be_drawn(value):
         return None
-    rounded = float(f"{value:.{digits}g}")
+    rounded = float(f"{value:.{digits}g}") if abs(value) > _LEAST else 0.0
     return int(rounded) if rounded.is_integer() and abs(rounded) < 1e15 else rounded

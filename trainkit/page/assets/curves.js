@@ -120,7 +120,7 @@ class CurvesFigure extends Plane {
       if (index < 0) continue;
       const [x, y] = [sx.at(line.at[index]), sy.at(line.y[index])];
       const [first, last] = [sx.at(line.at[0]), sx.at(line.at[line.at.length - 1])];
-      if (line.y[index] === null || px < first - 16 || px > last + 16) continue;
+      if (line.y[index] === null || !fits(x, y) || px < first - 16 || px > last + 16) continue;
       found.push({ line, index, x, y });
     }
     if (!found.length) return null;

@@ -13,9 +13,10 @@ class ScatterFigure extends Plane {
 
   view(zoom) {
     const { figure } = this;
+    const [logX, logY] = [figure.logX && !figure.ticksX.length, figure.logY && !figure.ticksY.length]; // choices lie evenly
     this.points = figure.points.filter(([x, y, , group]) => fits(x, y) && x !== null && y !== null && !own.hidden.has(group))
-      .filter(([x, y]) => !(figure.logX && x <= 0) && !(figure.logY && y <= 0));
-    return { x: this.side(0, figure.logX, figure.ticksX, figure.x, zoom.x), y: this.side(1, figure.logY, figure.ticksY, figure.y, zoom.y) };
+      .filter(([x, y]) => !(logX && x <= 0) && !(logY && y <= 0));
+    return { x: this.side(0, logX, figure.ticksX, figure.x, zoom.x), y: this.side(1, logY, figure.ticksY, figure.y, zoom.y) };
   }
 
   side(number, log, named, label, range) {
