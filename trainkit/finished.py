@@ -62,13 +62,18 @@ def open_run(path: Path, plugins: Plugins, progress: Progress = silent) -> Run:
         CheckpointError: if no checkpoint can be used, or the weights do not fit.
     """
     made = reopen(path, plugins, progress)
+    warn(made)
+    return made.run
+
+
+def warn(made: Reopened) -> None:
+    """Say what is not as the run's folder would have it: checkpoints that are refused, other data."""
     for why in made.refused.values():
         say(f"warning: a newer checkpoint is refused: {why}")
     if made.refused:
         say(f"warning: these are the weights of {made.checkpoint.name}")
     if made.state.get("data") != made.run.feed.spec.fingerprint:
         say("warning: the data is not the data this run was trained on (their SHA-256 differ)")
-    return made.run
 
 
 def folder_of(path: Path) -> Path:

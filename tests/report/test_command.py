@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +170,18 @@ def test_the_logger_writes_the_page_that_the_verb_writes(pictures: Path, numbers
     other = (numbers / "report.html").read_text()
     assert "--html FILE shows what the model predicts" in other
     assert "Predictions on" not in other
+
+
+def test_what_was_decided_on_the_way_is_marked_at_once_and_later(tmp_path: Path, plugins: Plugins) -> None:
+    changes = 'schedule={use="constant", react=[{use="plateau", patience=0}]}', "optimizer.lr=2.0", "run.duration=8ep"
+    folder = run_of(PICTURES, tmp_path, plugins, *changes)
+    assert main(["report", str(folder), "--html", str(tmp_path / "later.html"), "-q"]) == 0
+    found = [
+        re.findall(r"Decided from figures: ([^<]*)<", page.read_text())
+        for page in (folder / "report.html", tmp_path / "later.html")
+    ]
+    assert found[0] == found[1]
+    assert re.fullmatch(r"(update \d+: plateau reduce(; )?)+", found[0][0])
 
 
 def test_it_changes_nothing_of_the_run(pictures: Path, tmp_path: Path, plugins: Plugins) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainkit.errors import TrainkitError
 
@@ -32,25 +33,34 @@ def look_into(folder: Path, split: str | None, plugins: Plugins, progress: Progr
 
     from trainkit.allocator import keep_pages
     from trainkit.errors import UsageError
-    from trainkit.finished import open_run, require_split
+    from trainkit.finished import reopen, require_split, warn
     from trainkit.report.look import look_at
 
     try:
-        run = open_run(folder, plugins, progress)
+        made = reopen(folder, plugins, progress)
     except UsageError:
         raise
     except TrainkitError as error:
         return None, f"what the model predicts is not shown: {error}"
+    warn(made)
+    run = made.run
     with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
         if split is not None:
             require_split(run.feed.spec, split)
         try:
-            return look_at(run, split or split_of(run.feed.spec.sizes)), ""
+            look = look_at(run, split or split_of(run.feed.spec.sizes))
         except TrainkitError as error:
             return None, f"what the model predicts is not shown: {error}"
+    look.events = _events(made.state.get("events"))  # the run itself has those that it decides upon from here on
+    return look, ""
 
 
-def split_of(sizes: object) -> str:
+def _events(found: Any) -> list[tuple[int, str]]:
+    """What was decided on the way, as a checkpoint has it; nothing of another form."""
+    pairs = [event for event in found if isinstance(event, list) and len(event) == 2] if isinstance(found, list) else []
+    return [(at, kind) for at, kind in pairs if isinstance(at, int) and isinstance(kind, str)]
+
+
+def split_of(sizes: Container[str]) -> str:
     """The split that is looked at where none is named: one that the model has not been trained on, if there is one."""
-    assert hasattr(sizes, "__contains__")
     return next((name for name in ("val", "test") if name in sizes), "train")
