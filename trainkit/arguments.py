@@ -178,7 +178,8 @@ REPEATS = "repeats.json"  # the folder that has it holds runs of one recipe: {"o
 def help_text() -> str:
     """What ``trainkit --help`` prints."""
     lines = ["usage: trainkit RECIPE [key=value ...] [options]", "       trainkit VERB ... [options]", "", "verbs:"]
-    lines += [f"  {f'{verb} {takes}':<40} {says}" for verb, (takes, says) in VERBS.items()]
+    lines += [f"  {verb:<15} {says}" for verb, (_, says) in VERBS.items()]
+    lines += ["", "trainkit VERB --help shows what a verb takes."]
     lines += ["", "options:", *(f"  {option:<18} {says}" for option, says in OPTIONS.items())]
     lines += ["", "A recipe is a TOML file, or package:name for a packaged one (`trainkit list recipes`).", ""]
     lines += ["Exit codes: 0 done, 1 defect, 2 wrong recipe or command line, 3 machine or plugin, 4 run failed,"]

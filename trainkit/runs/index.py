@@ -15,13 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from trainkit import __version__
 from trainkit.catalogue import GRAIN, cache_folder
 from trainkit.errors import MachineError
 from trainkit.files import read_regular
 from trainkit.runs.entry import KINDS, Entry
 from trainkit.runs.find import Place, places, read
 
-FORMAT = 1
+FORMAT = f"2 of {__version__}"  # what is read of a folder may change from one version to the next
 _MOST = 256 * 1024**2  # bytes of an index: some hundred thousand runs
 
 
