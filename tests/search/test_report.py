@@ -279,3 +279,28 @@ def test_a_study_is_shown_without_torch(searched: Path, tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     assert (tmp_path / "a.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["report.html", "contour.png", "study.jsonl", "trials"])
+def test_a_link_out_of_a_study_is_not_followed(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder, victim = tmp_path / "s", tmp_path / "victim"
+    shutil.copytree(searched, folder)
+    (folder / name).rename(victim) if (folder / name).exists() else victim.write_text("mine")
+    (folder / name).symlink_to(victim)
+    before = sorted(victim.rglob("*")) if victim.is_dir() else victim.read_bytes()
+    assert main(["report", str(folder), "--html", str(tmp_path / "page.html")]) == 3
+    assert f"{folder / name}: it is a link out of the run folder" in capsys.readouterr().err
+    assert (sorted(victim.rglob("*")) if victim.is_dir() else victim.read_bytes()) == before
+
+
+def test_a_trial_that_lies_elsewhere_gets_no_page(searched: Path, tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "s", tmp_path / "elsewhere"
+    shutil.copytree(searched, folder)
+    for page in folder.glob("trials/*/*/report.html"):
+        page.unlink()
+    (folder / "trials/0000").rename(elsewhere)
+    (folder / "trials/0000").symlink_to(elsewhere)
+    assert main(["report", str(folder), "--html", str(tmp_path / "a.html"), "--without", "reports"]) == 0
+    assert not list(elsewhere.rglob("*.html"))

@@ -13,7 +13,7 @@ from trainkit.ensemble.telling import tell_plugins
 from trainkit.errors import MachineError, UsageError
 from trainkit.manager import Plugins
 from trainkit.run_text import clock_text
-from trainkit.rundir import read_text
+from trainkit.rundir import check_links, read_text
 
 REPORT = "report.json"
 PAGE = "report.html"
@@ -36,8 +36,9 @@ def show_ensemble(
 
     Raises:
         UsageError: if the folder holds no finished ensemble.
-        MachineError: if its report cannot be read.
+        MachineError: if its report cannot be read, or a name in it leads out of it.
     """
+    check_links(folder)
     report = read_report(folder)
     tell_plugins(folder, report, plugins, say)
     drawn = sorted(folder.glob("*.png"))

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainkit.errors import TrainkitError
+from trainkit.errors import MachineError, TrainkitError
 from trainkit.report.parts import relative
 from trainkit.report.run_page import RunPage
-from trainkit.rundir import write_atomically
-from trainkit.search.folder import PAGE, trial_folder
+from trainkit.rundir import check_links, write_atomically
+from trainkit.search.folder import PAGE, TRIALS, trial_folder
 from trainkit.trial import Study
 
 MOST_PAGES = 10  # of the best trials, that are made with the study's own
@@ -24,6 +24,10 @@ def write_trial_pages(study: Study, most: int = MOST_PAGES) -> None:
     """
     higher = {o.figure.removeprefix("val."): o.mode == "max" for o in study.objectives}
     front = study.front() if len(study.objectives) > 1 else study.ranked()
+    try:
+        check_links(study.folder / TRIALS)  # no folder elsewhere, to which a link leads, gets a page
+    except MachineError:
+        return
     for record in front[:most]:
         for part in range(study.parts):
             folder = trial_folder(study.folder, record.trial.number, part, study.parts)

@@ -16,7 +16,7 @@ from trainkit.report.parts import recipe_sections
 from trainkit.report.study import study_page
 from trainkit.report.trial_pages import write_trial_pages
 from trainkit.results import read_object
-from trainkit.rundir import write_atomically
+from trainkit.rundir import check_links, write_atomically
 from trainkit.search.closing import find_out
 from trainkit.search.findings import findings
 from trainkit.search.folder import PAGE
@@ -59,8 +59,9 @@ def write_page(
 
     Raises:
         UsageError: if there is nothing to show yet.
-        MachineError: if the page cannot be written.
+        MachineError: if the page cannot be written, or a name in the folder leads out of it.
     """
+    check_links(folder)
     target = Path(html) if html is not None else folder / PAGE
     page: Whole
     page = EnsemblePage(folder, target.parent) if holds_ensemble(folder) else StudyPage(folder, plugins, target.parent)

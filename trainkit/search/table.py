@@ -12,7 +12,7 @@ from typing import Any
 from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import UsageError
 from trainkit.manager import Plugins
-from trainkit.rundir import read_text
+from trainkit.rundir import check_links, read_text
 from trainkit.search.closing import find_out, pictures, tell_plugins
 from trainkit.search.folder import PAGE, WIDER, is_study
 from trainkit.search.ledger import Ledger, read_ledger
@@ -54,8 +54,9 @@ def show_study(
 
     Raises:
         UsageError: if the folder holds no study.
-        MachineError: if its log cannot be read.
+        MachineError: if its log cannot be read, or a name in it leads out of it.
     """
+    check_links(folder)
     if not is_study(folder):
         raise UsageError(f"{folder}: no study (no study.jsonl)")
     ledger = read_ledger(folder)
