@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tomli_w
@@ -36,13 +36,14 @@ class Events(Tracker):
         if not goes_on:
             self._describe(run)
 
-    def hand_on(self, lines: Sequence[Line]) -> None:
+    def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         """Write the figures, and let readers see them."""
         now = time.time()
         for line in lines:
             for name, value in figures_of(line).items():
                 self._writer.add_scalar(name, value, line["step"], now)
         self._writer.flush()
+        done()
 
     def turned_back(self, step: int) -> bool:
         """Tell readers that what lies at this update and behind it is made anew."""

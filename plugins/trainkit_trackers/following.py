@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from trainkit import Metrics, Report, Run, hookimpl
@@ -107,8 +108,13 @@ class Tracker(Follower):
         self._name = name
         self._sent: Sent | None = None
 
-    def hand_on(self, lines: Sequence[Line]) -> None:
-        """Hand lines on, in their order."""
+    def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
+        """Hand lines on, in their order.
+
+        Args:
+            lines: the lines.
+            done: to be called when they are there; a process that is killed before hands them on once more.
+        """
         raise NotImplementedError
 
     def turned_back(self, step: int) -> bool:
@@ -129,9 +135,8 @@ class Tracker(Follower):
             self._sent = Sent(run.folder / f".{self._name}-lines")
         new = self._new_ones(run, self._sent, start, lines)
         if new:
-            self.hand_on(new)
             # Noted afterwards: a process that is killed in between hands a few lines on twice, and loses none.
-            self._sent.add(new)
+            self.hand_on(new, partial(self._sent.add, new))
 
     def end(self, run: Run, report: Report) -> None:
         """Close."""

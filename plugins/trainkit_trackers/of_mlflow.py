@@ -6,7 +6,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ class OfMlflow(Tracker):
         self._sender = Sender("trainkit-mlflow")
         self._sender.send(partial(self._begin, address, name, title, settings, run.folder / FILE))
 
-    def hand_on(self, lines: Sequence[Line]) -> None:
+    def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         """Have the figures sent."""
         now = int(time.time() * 1000)
         figures = [(_key(key), value, int(line["step"])) for line in lines for key, value in figures_of(line).items()]
@@ -58,6 +58,7 @@ class OfMlflow(Tracker):
         for first in range(0, len(figures), MOST_FIGURES):
             some = figures[first : first + MOST_FIGURES]
             self._sender.send(partial(self._log, some, now))
+        self._sender.send(done)
 
     def close(self, report: Report) -> None:
         """Have the end sent, and wait for it, but not for long."""

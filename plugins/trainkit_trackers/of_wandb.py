@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from trainkit import Report, Run
@@ -67,10 +67,11 @@ class OfWandb(Tracker):
         # Steps of its own count calls; ours are updates, and a run that is continued may come by the same one again.
         self._run.define_metric("*", step_metric="step")
 
-    def hand_on(self, lines: Sequence[Line]) -> None:
+    def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         """Record the figures."""
         for line in lines:
             self._run.log({"step": line["step"], "epoch": line["epoch"], **figures_of(line)})
+        done()
 
     def close(self, report: Report) -> None:
         """End the record, and the service where no other run needs it."""

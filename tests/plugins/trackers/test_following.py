@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,12 +30,15 @@ class Collecting(Tracker):
         super().__init__("collecting")
         self.given = given
         self.takes_back = takes_back
+        self.killed = False  # before what was handed on is there
 
     def open(self, run: Any) -> None:
         self.given.append("open")
 
-    def hand_on(self, lines: Sequence[Line]) -> None:
+    def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         self.given += [(line["step"], line["loss"]) for line in lines]
+        if not self.killed:
+            done()
 
     def turned_back(self, step: int) -> bool:
         self.given.append(f"back to {step}")
@@ -83,6 +86,15 @@ def test_lines_that_are_made_once_more_are_skipped(tmp_path: Path) -> None:
         line["time"] = 7.0
     follow(tmp_path, Collecting(given), again, "finished")
     assert given == ["open", (1, 0.5), (2, 0.4), (3, 0.3), "open", (4, 0.2), "close"]
+
+
+def test_what_was_on_its_way_is_handed_on_once_more(tmp_path: Path) -> None:
+    given: list[Any] = []
+    tracker = Collecting(given)
+    tracker.killed = True
+    follow(tmp_path, tracker, lines((1, 0.5), (2, 0.4)))
+    follow(tmp_path, Collecting(given), lines((1, 0.5), (2, 0.4)), "finished")
+    assert given == ["open", (1, 0.5), (2, 0.4), "open", (1, 0.5), (2, 0.4), "close"]
 
 
 @pytest.mark.parametrize("takes_back", [False, True])
