@@ -163,6 +163,8 @@ class Bar:
             expand=True,
         )
         self._task = self._progress.add_task("", total=None, count="", time="")
+        self._began = time.monotonic()
+        self._update()
         self._progress.start()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._draw_until_over, name="trainkit-display", daemon=True)
@@ -179,21 +181,23 @@ class Bar:
         with contextlib.suppress(OSError):  # the terminal has gone
             self._progress.stop()
 
-    def _draw_until_over(self) -> None:
+    def _update(self) -> None:
         from rich.text import Text
 
-        began = time.monotonic()
+        now, (done, total, words) = time.monotonic(), self._look()
+        count = count_text(done, total) if total else ""
+        spent = f"{clock_text(now - self._began)}  {left_text(self._pace.left(done, total, now))}"
+        # One line whatever the words are: it is drawn over again and again.
+        said = Text(printable(words))
+        said.truncate(max(NARROWEST, self._progress.console.width - len(count) - len(spent) - NARROWEST - 4))
+        self._progress.update(
+            self._task, completed=done, total=total or None, description=said.plain, count=count, time=spent
+        )
+
+    def _draw_until_over(self) -> None:
         try:
             while not self._over.wait(REFRESH_SECONDS):
-                now, (done, total, words) = time.monotonic(), self._look()
-                count = count_text(done, total) if total else ""
-                spent = f"{clock_text(now - began)}  {left_text(self._pace.left(done, total, now))}"
-                # One line whatever the words are: it is drawn over again and again.
-                said = Text(printable(words))
-                said.truncate(max(NARROWEST, self._progress.console.width - len(count) - len(spent) - NARROWEST - 4))
-                self._progress.update(
-                    self._task, completed=done, total=total or None, description=said.plain, count=count, time=spent
-                )
+                self._update()
                 self._progress.refresh()
         except OSError:  # the terminal has gone; the run goes on
             return

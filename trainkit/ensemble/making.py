@@ -64,10 +64,12 @@ def frozen_ensemble(
     making.begin()
     with making.at_once():
         if not (making.path / MANIFEST).is_file():
+            base.progress(0, 2, "choosing members")
             try:
                 asking.fit(members, lambda: validation_of(members, base, making.note))
             except UsageError as error:
                 raise UsageError(f"{error}{_kept(workshop, making)}") from error
+            base.progress(1, 2, "choosing members")
             settings = making.recipe.tables["ensemble"]
             chosen, state = asking.members(), asking.ensembler.state()
             raw = Ensemble(asking.ensembler, chosen, 1.0, base.spec, settings, base.recipe.tables)
@@ -81,6 +83,7 @@ def frozen_ensemble(
                 write_artefact(making.path, made)
             except TypeError as error:
                 raise asking.defect("state", str(error)) from error
+        base.progress(2, 2, "")
         return members, load_ensemble(making.path, making.plugins)
 
 

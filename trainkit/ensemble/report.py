@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainkit.ensemble.making import Making
 
 FORMAT = 1
+MEASURING, STAGES = "measuring the ensemble", 5  # as the user sees it
 MOST_SHOWN = 30  # members whose pairs are shown, and classes
 
 
@@ -49,15 +50,19 @@ def report_of(
     Returns:
         What ``report.json`` holds; docs/ensembles.md says what each key is.
     """
+    base.progress(0, STAGES, MEASURING)
     measured = Measured(ensemble, members, base, settings, making.recipe.tables["seed"], longer)
     made = measured_report(measured, making)
+    base.progress(STAGES - 1, STAGES, MEASURING)
     tell_plugins(making.path, made, making.plugins, making.note)
+    base.progress(STAGES, STAGES, "")
     return made
 
 
 def measured_report(measured: Measured, making: Making) -> dict[str, Any]:
     """What there is to say of an ensemble; see `report_of`."""
-    spec, settings, ensemble = measured.spec, measured.settings, measured.ensemble
+    spec, settings, ensemble, progress = measured.spec, measured.settings, measured.ensemble, measured.base.progress
+    progress(1, STAGES, MEASURING)
     # Models are compared after temperature, each its own: else one that is merely surer than it should be loses. Where
     # members are folds, the ensemble can have none.
     figure = "mse" if spec.task == "regression" else "nll"
@@ -68,6 +73,10 @@ def measured_report(measured: Measured, making: Making) -> dict[str, Any]:
     everyone = range(len(measured.members))
     best = min(everyone, key=lambda number: (validation.value(number, kind, figure), number))
     retrying = Retrying(measured, making, of_test)
+    progress(2, STAGES, MEASURING)
+    reselection = retrying.reselection(kind, figure)
+    progress(3, STAGES, MEASURING)
+    curve = retrying.curve()
     made = {
         "format": FORMAT,
         "status": "finished",
@@ -87,9 +96,9 @@ def measured_report(measured: Measured, making: Making) -> dict[str, Any]:
             **({} if of_test is None else {"test": len(of_test.targets)}),
         },
         **_models(measured, validation, test, best),
-        "reselection": retrying.reselection(kind, figure),
+        "reselection": reselection,
         **_seen(measured, of_test or of_validation, best),
-        "curve": retrying.curve(),
+        "curve": curve,
         "cost": _costs(measured, best),
     }
     if (scale := _variance_scale(of_validation)) is not None:

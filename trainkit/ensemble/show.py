@@ -48,6 +48,8 @@ class EnsembleDisplay:
         figures = {key: value for key, value in outcome.metrics.items() if key.startswith("val.")}
         parts = [name, outcome.status, *(f"{key} {value:.5g}" for key, value in list(figures.items())[:_FIGURES])]
         self.say("  ".join([*parts, clock_text(outcome.seconds)]))
+        if self._over >= self._total:  # what comes now has a bar of its own
+            self.close()
 
     def close(self) -> None:
         """Take the bar away; called again without harm."""
