@@ -82,7 +82,7 @@ function reloadTool() {
   });
   const show = () => { node.textContent = on ? "pause" : "go on"; };
   show();
-  return [make("span", { class: "live" }, `live, every ${short(data.reload)} s `), node];
+  return [make("span", { class: "live" }, `live, every ${Math.max(1, Math.round(data.reload))} s `), node];
 }
 
 function setUp() {
