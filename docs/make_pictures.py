@@ -39,7 +39,7 @@ NAMES = (
     "growing_batch",
 )
 # Pictures of other verbs, by the page that shows them.
-OTHERS = {"lr_find": "finding-rates.md", "lr_policies": "comparing.md"}
+OTHERS = {"lr_find": "finding-rates.md", "lr_policies": "comparing.md", "report": "reports.md"}
 TIMES = "0,0.1dur,0.25dur,0.5dur,0.75dur,0.9dur"
 
 
@@ -86,6 +86,46 @@ def draw_policies() -> None:
         full.convert("RGB").quantize(96).save(picture, optimize=True)
 
 
+def draw_report(plugins: Plugins) -> None:
+    """Draw a part of a run's page as Chromium shows it; where there is none, the picture stays as it is."""
+    import shutil
+    import subprocess
+
+    from PIL import Image
+
+    from trainkit.page import Curves, Heatmap, Section, render
+    from trainkit.report.open import look_into
+    from trainkit.report.run_page import RunPage, run_sections
+
+    browser = shutil.which("chromium")
+    if browser is None:
+        return
+    changes = 'callback=[{use="norms"}, {use="update_ratio", every="5ba"}]', "run.log_every=10ba", "logger=[]"
+    shown = {"Curves": 2, "Gradients and weights": 3, "Predictions on test": 2}  # figures of each
+    with tempfile.TemporaryDirectory() as place:
+        folder, file, shot = Path(place) / "run", Path(place) / "page.html", Path(place) / "shot.png"
+        launch(load_recipe(RECIPES / "resnet_cosine.toml", changes, plugins), plugins, folder=folder)
+        page = RunPage(folder, {"accuracy": True})
+        page.update()
+        result, summary = page.read()
+        look, _ = look_into(folder, "test", plugins, silent)
+        sections = {section.title: section.blocks for section in run_sections(result, page.seen, summary, look)}
+        parts = [
+            Section(title, [block for block in sections[title] if isinstance(block, Curves | Heatmap)][:count])
+            for title, count in shown.items()
+        ]
+        parts[1] = Section(parts[1].title, parts[1].blocks[::2])  # gradients, and the size of updates
+        file.write_text(render("resnet_cosine", parts, "parts of its page"), encoding="utf-8")
+        flags = (
+            "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1200,1790 --virtual-time-budget=5000"
+        )
+        words = [browser, *flags.split(), f"--screenshot={shot}", file.as_uri()]
+        subprocess.run(words, check=True, capture_output=True)
+        with Image.open(shot) as full:
+            small = full.convert("RGB").resize((full.width * 5 // 8, full.height * 5 // 8), Image.Resampling.LANCZOS)
+            small.quantize(64, kmeans=2, dither=Image.Dither.NONE).save(PICTURES / "report.png", optimize=True)
+
+
 if __name__ == "__main__":
     installed = Plugins()
     kept = PICTURES / "values.json"
@@ -100,4 +140,5 @@ if __name__ == "__main__":
         draw(one, installed)
     draw_range_test(installed)
     draw_policies()
+    draw_report(installed)
     kept.write_text(json.dumps(fresh, indent=1) + "\n", encoding="utf-8")
