@@ -21,7 +21,7 @@ from tests.search.conftest import Searching
 from trainkit.cli import main
 from trainkit.errors import UsageError
 from trainkit.manager import Plugins
-from trainkit.report.whole import write_page
+from trainkit.report.whole import StudyPage, write_page
 from trainkit.search.log import NAME
 from trainkit.search.naming import point_text, short_names, value_text
 from trainkit.search.table import rows, show_study
@@ -304,3 +304,21 @@ def test_a_trial_that_lies_elsewhere_gets_no_page(searched: Path, tmp_path: Path
     (folder / "trials/0000").symlink_to(elsewhere)
     assert main(["report", str(folder), "--html", str(tmp_path / "a.html"), "--without", "reports"]) == 0
     assert not list(elsewhere.rglob("*.html"))
+
+
+def test_settings_are_weighed_anew_when_twice_as_many_trials_are_done(
+    searched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "s"
+    shutil.copytree(searched, folder, ignore=shutil.ignore_patterns("report.*"))
+    weighed: list[int] = []
+    monkeypatch.setattr("trainkit.report.whole.importances", lambda study: weighed.append(1) or [])
+    monkeypatch.setattr("trainkit.report.whole.LEAST_WEIGHED", 2)
+    page, lines = StudyPage(folder, Plugins(), folder), (folder / NAME).read_text().splitlines(keepends=True)
+    ends = [place for place, line in enumerate(lines, 1) if json.loads(line)["event"] == "done"]
+    counts = []
+    for done in (2, 2, 3, 4):
+        (folder / NAME).write_text("".join(lines[: ends[done - 1]]))
+        assert page.html(1.0)
+        counts.append(len(weighed))
+    assert counts == [0, 1, 1, 2], "never for the first page"

@@ -62,13 +62,19 @@ class Findings:
         }
 
 
-def findings(study: Study, samples: int = 0, allowed: Callable[[Edge], bool] = lambda edge: True) -> Findings:
+def findings(
+    study: Study,
+    samples: int = 0,
+    allowed: Callable[[Edge], bool] = lambda edge: True,
+    weigh: Callable[[Study], Sequence[Importance]] = importances,
+) -> Findings:
     """Look a study through.
 
     Args:
         study: the study, at its end or on the way.
         samples: how many validation samples its figures are of; 0 where that is not known.
         allowed: whether a wider range is possible at all; a range that ends where its setting does says nothing.
+        weigh: how much each setting matters; what it found a little earlier will do too.
     """
     done = [record for record in study.records if record.trial.status == "done" and record.trial.values]
     best = study.best()
@@ -76,7 +82,7 @@ def findings(study: Study, samples: int = 0, allowed: Callable[[Edge], bool] = l
         return Findings(_failures(study), (), (), ())
     several = len(study.objectives) > 1
     outer = [] if several else [edge for edge in edges(study) if allowed(edge)]
-    matter = [] if several else importances(study)
+    matter = [] if several else weigh(study)
     ties = [] if several else tied(study, best, samples)
     found = [Finding("edge", str(edge)) for edge in outer]
     wanted = PER_DIMENSION * len(study.space)
