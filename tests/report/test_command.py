@@ -123,7 +123,7 @@ def test_a_run_that_has_not_ended_is_not_built(copy: Path, opened: list[Any]) ->
     (copy / "report.json").unlink()
     assert main(["report", str(copy), "--html", str(copy / "page.html"), "-q"]) == 0
     assert opened == []
-    assert "with --split val" in (copy / "page.html").read_text()
+    assert "the run has not ended: --split val shows" in (copy / "page.html").read_text()
     assert main(["report", str(copy), "--html", str(copy / "page.html"), "--split", "val", "-q"]) == 0
     assert opened == ["val"]
 
@@ -168,7 +168,7 @@ def test_the_logger_writes_the_page_that_the_verb_writes(pictures: Path, numbers
     assert "Predictions on val" in page
     assert "finished (all planned updates made)" in page
     other = (numbers / "report.html").read_text()
-    assert "--html FILE shows what the model predicts" in other
+    assert "--html FILE --split val shows what the model predicts" in other
     assert "Predictions on" not in other
 
 

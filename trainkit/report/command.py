@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import MachineError, UsageError
-from trainkit.report.run_page import RunPage, facts_of, figure_table
+from trainkit.report.run_page import PAGE, RunPage, facts_of, figure_table
 from trainkit.report.summary import Summary, metric_names
 from trainkit.results import Result, read_result
 from trainkit.rundir import write_atomically
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from trainkit.manager import Plugins
     from trainkit.protocols import Progress
 
-PAGE = "report.html"  # in the folder, where no other file is named
+_WHY_NOT = {"failed": "the run failed", "running": "the run has not ended"}
 
 
 def report_run(
@@ -59,18 +60,19 @@ def report_run(
         say(f"{target}: made anew while the run goes on; Ctrl-C ends this, not the run")
         how = written(target, partial(live, folder, target, page.update, lambda pause: page.html(reload=pause)))
         if how == "killed":
-            say(f"{folder}: its process is gone, and has left no report; go on with trainkit resume {folder}")
+            go_on = f"trainkit resume {shlex.quote(str(folder))}"
+            say(f"{folder}: its process is gone, and has left no report; go on with {go_on}")
     page.update()
     result, summary = page.read()
     look, why = None, ""
-    if split is not None or (target is not None and summary.status not in ("failed", "running")):
+    if split is not None or (target is not None and summary.status not in _WHY_NOT):
         from trainkit.report.open import look_into
 
         look, why = look_into(folder, split, plugins, progress)
         if why:
             say(f"warning: {why}")
     elif target is not None:
-        why = f"the run is {summary.status}: what its newest checkpoint predicts is shown with --split val"
+        why = f"{_WHY_NOT[summary.status]}: --split val shows what its newest checkpoint predicts"
     if target is not None:
         content = page.html(look, why)
         written(target, lambda: write_atomically(target, content, durable=False))
@@ -80,7 +82,7 @@ def report_run(
             found["predictions"] = {"split": look.split, "samples": look.samples, **look.figures}
         emit_json(found)
         return
-    show(result, summary)
+    show(result, summary, target)
     if look is not None and look.figures and split is not None:
         figures = "  ".join(f"{figure} {value:.6g}" for figure, value in look.figures.items())
         emit(f"\non {look.samples} {look.split} samples: {figures}")
@@ -114,8 +116,8 @@ def higher_of(result: Result, plugins: Plugins) -> dict[str, bool]:
     return found
 
 
-def show(result: Result, summary: Summary) -> None:
-    """Show a run in words."""
+def show(result: Result, summary: Summary, page: Path | None = None) -> None:
+    """Show a run in words, and where its pages and pictures lie; ``page`` is told by somebody else."""
     reason = f" ({summary.reason})" if summary.reason else ""
     emit(f"{result.folder}: {summary.status}{reason}")
     facts = [
@@ -130,7 +132,7 @@ def show(result: Result, summary: Summary) -> None:
         emit("\n" + "  ".join(f"{name} {_percent(spent, summary)}" for name, spent in summary.times.items()))
     for note in result.notes:
         emit(f"note: {note}")
-    there = [path for path in sorted(result.folder.glob("*.html")) + sorted(result.folder.glob("*.png"))]
+    there = [path for form in ("*.html", "*.png") for path in sorted(result.folder.glob(form)) if path != page]
     if there:
         emit("\n" + "\n".join(f"  {path}" for path in there))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainkit.report.run_page import RunPage
+from trainkit.report.run_page import PAGE, RunPage
 from trainkit.rundir import write_atomically
 
 if TYPE_CHECKING:
     from trainkit.run import Report, Run
-
-NAME = "report.html"
 
 
 def write_run_page(run: Run, report: Report, split: str = "auto") -> Path:
@@ -34,24 +33,23 @@ def write_run_page(run: Run, report: Report, split: str = "auto") -> Path:
     sizes = run.feed.spec.sizes
     split = split_of(sizes) if split == "auto" else split
     look, why = None, ""
+    later = f"trainkit report {shlex.quote(str(run.folder))} --html FILE --split {split_of(sizes)}"
     if split == "none":
-        why = f"trainkit report {run.folder} --html FILE shows what the model predicts"
+        why = f"{later} shows what the model predicts"
     elif report.status not in ("finished", "stopped"):
-        why = (
-            f"the run {report.status}: trainkit report {run.folder} --html FILE shows what its last checkpoint predicts"
-        )
-        why = why.replace("the run interrupted", "the run was interrupted")
+        how = "failed" if report.status == "failed" else "was interrupted"
+        why = f"the run {how}: {later} shows what its last checkpoint predicts"
     elif split not in sizes:
         why = f"the data has no split '{split}'; it has {', '.join(sizes)}"
     else:
         try:
             look = look_at(run, split)
         except CutShort:
-            why = f"a signal came: trainkit report {run.folder} --html FILE shows what the model predicts"
+            why = f"a signal came: {later} shows what the model predicts"
     page = RunPage(run.folder, {name: metric.higher_is_better for name, metric in run.metrics.items()})
     if run.profile:
         page.profile = {label: {"calls": part.calls, "seconds": part.seconds} for label, part in run.profile.items()}
     page.update()
-    file = run.folder / NAME
+    file = run.folder / PAGE
     write_atomically(file, page.html(look, why), durable=False)
     return file

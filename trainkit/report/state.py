@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def status_of(folder: Path, report: Mapping[str, Any]) -> tuple[str, str]:
         return status, reason if isinstance(reason, str) else ""
     if is_held(folder):
         return RUNNING, "its process is at work"
-    return RUNNING, f"or it was killed: where no process goes on with it, trainkit resume {folder}"
+    return RUNNING, f"or it was killed: where no process goes on with it, trainkit resume {shlex.quote(str(folder))}"
 
 
 def is_held(folder: Path) -> bool:
