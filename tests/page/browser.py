@@ -87,12 +87,17 @@ class Browser:
         self._read, self._write, self._rest, self._last = read, write, b"", 0
         self._session = ""
         self.problems: list[str] = []
-        self.requests: list[str] = []
+        self._asked: dict[str, str] = {}
         targets = self.call("Target.getTargets")["targetInfos"]
         target = next(info["targetId"] for info in targets if info["type"] == "page")
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+
+    @property
+    def requests(self) -> list[str]:
+        """What was asked for over the network, or of the disk."""
+        return [*self._asked.values()]
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol."""
@@ -115,7 +120,7 @@ class Browser:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         self.prefer(dark)
         self.call("Page.navigate", url="about:blank")
-        self.problems, self.requests = [], []
+        self.problems, self._asked = [], {}
         self.call("Page.navigate", url=file.resolve().as_uri())
         self.until("document.readyState === 'complete' && location.protocol === 'file:'")
         self.settle()
@@ -243,4 +248,6 @@ class Browser:
         elif method == "Runtime.consoleAPICalled" or method == "Log.entryAdded":
             self.problems.append(json.dumps(values.get("args") or values.get("entry")))
         elif method == "Network.requestWillBeSent" and not values["request"]["url"].startswith("data:"):
-            self.requests.append(values["request"]["url"][:200])
+            self._asked[values["requestId"]] = values["request"]["url"][:200]
+        elif method == "Network.loadingFailed" and values.get("blockedReason") == "csp":
+            self._asked.pop(values["requestId"], None)  # never sent: the page's policy forbids it

@@ -32,9 +32,10 @@
   }
   const inks = [...document.querySelectorAll(".axes .on-least, .axes .on-middle, .axes .on-most")];
   if (new Set(inks.map((node) => node.getAttribute("class"))).size < 3) poor.push("not all inks are there");
-  for (const node of inks) look(node, getComputedStyle(node).fill, getComputedStyle(node.previousElementSibling).fill, 4);
+  for (const node of inks)
+    look(node, getComputedStyle(node).fill, getComputedStyle(node.previousElementSibling).fill, 4);
   for (const node of document.querySelectorAll(".legend .sample")) {
     look(node, getComputedStyle(node).color, behind(node.closest("figure")), 3);
   }
   return poor;
-})()
+})();

@@ -275,6 +275,21 @@ def test_a_page_of_fifty_long_curves_is_drawn(browser, tmp_path):
     assert browser.problems == []
 
 
+def test_a_page_forbids_itself_to_run_load_or_send_anything(browser, page):
+    browser.open(page)
+    tried = (
+        "(async () => { const made = document.createElement('script'); made.textContent = 'window.taken = 1';"
+        " document.body.append(made); document.body.insertAdjacentHTML('beforeend', `<b onclick='window.taken = 1'></b>"
+        "<img src='https://elsewhere.example/x.png'><iframe src='https://elsewhere.example/'></iframe>`);"
+        " document.body.lastElementChild.previousElementSibling.previousElementSibling.click();"
+        " const sent = await fetch('https://elsewhere.example/').then(() => 'sent', () => 'refused');"
+        " return [window.taken ?? 'not taken', sent]; })()"
+    )
+    assert browser.value(tried) == ["not taken", "refused"]
+    assert len([problem for problem in browser.problems if "Content Security Policy" in problem]) >= 4
+    assert browser.requests == [page.resolve().as_uri()]
+
+
 def test_values_of_diverged_runs_are_drawn_as_far_as_they_can_be(browser, tmp_path):
     odd = [5e-324, 1e300, -1.7e308, math.nan, math.inf, -math.inf, 0.0, -1.0, 1e38, 1e-30]
     places = {"epoch": [float(at) for at in range(10)], "lr": [0.0, 1e-320, *[10.0**at for at in range(8)]]}

@@ -3,7 +3,11 @@
 class BarsFigure {
   constructor(host, figure) {
     Object.assign(this, { host, figure, width: 0 });
-    this.svg = shape("svg", { class: "plain", role: "img", "aria-label": `${figure.title}: ${figure.names.map((name, at) => `${name} ${short(figure.values[at])}`).join(", ")}` });
+    this.svg = shape("svg", {
+      class: "plain",
+      role: "img",
+      "aria-label": `${figure.title}: ${figure.names.map((name, at) => `${name} ${short(figure.values[at])}`).join(", ")}`,
+    });
     host.append(this.svg);
     onResize(host, this);
     this.svg.addEventListener("pointerleave", hideTip);
@@ -27,25 +31,37 @@ class BarsFigure {
       group.append(shape("path", { class: "grid", d: `M${place} 4V${height - 34}` }));
       group.append(shape("text", { x: place, y: height - 20, "text-anchor": "middle" }, text));
     }
-    if (unit) group.append(shape("text", { class: "label", x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, unit));
+    if (unit)
+      group.append(
+        shape("text", { class: "label", x: (left + width) / 2, y: height - 4, "text-anchor": "middle" }, unit),
+      );
     const letters = Math.floor((left - 14) / 7);
     names.forEach((name, at) => {
       const [value, y] = [values[at], 6 + at * 26];
       const row = shape("g", { class: "bar" }, shape("rect", { class: "catch", x: 0, y: y - 3, width, height: 26 }));
-      const short_ = name.length > letters ? `${name.slice(0, letters - 1)}…` : name;
-      row.append(shape("text", { class: "bar-name", x: left - 8, y: y + 14, "text-anchor": "end" }, short_));
+      const cut = name.length > letters ? `${name.slice(0, letters - 1)}…` : name;
+      row.append(shape("text", { class: "bar-name", x: left - 8, y: y + 14, "text-anchor": "end" }, cut));
       if (value !== null) {
         const [from, to] = dots ? [sx.at(value), sx.at(value)] : [sx.at(Math.min(0, value)), sx.at(Math.max(0, value))];
         const mark = dots
           ? shape("circle", { cx: from, cy: y + 10, r: 5, fill: "currentColor" })
-          : shape("rect", { x: from, y, width: Math.max(1, to - from), height: 20, fill: "currentColor", opacity: 0.8 });
+          : shape("rect", {
+              x: from,
+              y,
+              width: Math.max(1, to - from),
+              height: 20,
+              fill: "currentColor",
+              opacity: 0.8,
+            });
         row.append(painted(mark, 0));
         const edge = Math.max(to, high[at] === undefined || high[at] === null ? -Infinity : sx.at(high[at]));
         row.append(shape("text", { x: edge + 6, y: y + 14 }, short(value)));
       }
       if (low[at] !== undefined && low[at] !== null && high[at] !== null) {
         const [from, to] = [sx.at(low[at]), sx.at(high[at])];
-        row.append(shape("path", { class: "whisker", d: `M${from} ${y + 5}v10M${from} ${y + 10}H${to}M${to} ${y + 5}v10` }));
+        row.append(
+          shape("path", { class: "whisker", d: `M${from} ${y + 5}v10M${from} ${y + 10}H${to}M${to} ${y + 5}v10` }),
+        );
       }
       row.addEventListener("pointermove", (event) => {
         const rows = [{ text: unit || "value", value: short(value, 6) }];

@@ -58,7 +58,9 @@ function redrawAll() {
 
 // Drawn again where the room for it changes, a frame later: within the observer's own call the browser complains.
 function onResize(host, figure) {
-  const look = () => { if (Math.abs(host.clientWidth - figure.width) > 1) figure.redraw(); };
+  const look = () => {
+    if (Math.abs(host.clientWidth - figure.width) > 1) figure.redraw();
+  };
   new ResizeObserver(() => requestAnimationFrame(look)).observe(host);
 }
 
@@ -78,7 +80,8 @@ function toggle(name, alone) {
 function keyOf(name, style, text) {
   const sample = shape("svg", { class: "sample", viewBox: "0 0 22 10", width: 22, height: 10, "aria-hidden": "true" });
   sample.append(shape("path", { d: "M1 5H21", class: `line ${style || "solid"}` }));
-  if (style === "points" || style === "dots") sample.replaceChildren(shape("circle", { cx: 11, cy: 5, r: 4, fill: "currentColor" }));
+  if (style === "points" || style === "dots")
+    sample.replaceChildren(shape("circle", { cx: 11, cy: 5, r: 4, fill: "currentColor" }));
   const label = make("span", { class: "name" }, text ?? data.names[name]);
   const title = "click: switch off or on; with Shift: this one alone";
   const node = button("", { class: "key", title, "data-key": name }, (event) => toggle(name, event.shiftKey));
@@ -100,7 +103,11 @@ function legend(entries) {
   for (const [name, style] of entries) if (name >= 0 && !styles.has(name)) styles.set(name, style);
   const names = [...styles];
   if (!names.length) return null;
-  return make("div", { class: "legend", role: "group", "aria-label": "curves" }, ...names.map(([name, style]) => keyOf(name, style)));
+  return make(
+    "div",
+    { class: "legend", role: "group", "aria-label": "curves" },
+    ...names.map(([name, style]) => keyOf(name, style)),
+  );
 }
 
 // The box beside the pointer, and what is read out to those who move with the keyboard.

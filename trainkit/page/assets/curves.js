@@ -12,10 +12,14 @@ class CurvesFigure extends Plane {
     this.figure = figure;
     this.log = figure.log;
     this.axes = [...new Set(figure.lines.flatMap((line) => Object.keys(line.x)))];
-    this.logButton = button("log", { class: "log", title: "logarithmic upright axis", "aria-pressed": String(this.log) }, () => {
-      this.setLog(!this.log);
-      this.redraw();
-    });
+    this.logButton = button(
+      "log",
+      { class: "log", title: "logarithmic upright axis", "aria-pressed": String(this.log) },
+      () => {
+        this.setLog(!this.log);
+        this.redraw();
+      },
+    );
     this.tools.prepend(this.logButton);
     this.note = make("p", { class: "small" });
     const names = figure.lines.map((line) => line.name);
@@ -32,14 +36,18 @@ class CurvesFigure extends Plane {
     this.logButton.setAttribute("aria-pressed", String(log));
   }
 
-  state() { return { zoom: this.zoom, log: this.log, axis: this.axis }; }
+  state() {
+    return { zoom: this.zoom, log: this.log, axis: this.axis };
+  }
 
   restore(state) {
     this.setLog(state.log);
     if (state.axis === this.chosen()) this.zoom = state.zoom;
   }
 
-  chosen() { return this.axes.includes(own.axis) ? own.axis : this.axes[0] ?? ""; }
+  chosen() {
+    return this.axes.includes(own.axis) ? own.axis : (this.axes[0] ?? "");
+  }
 
   // The lines that are seen, each with its places on the axis and its values as drawn.
   seen() {
@@ -54,7 +62,13 @@ class CurvesFigure extends Plane {
     if (!weight || line.style === "dots") return { y: line.y, low: line.low, high: line.high, smooth: false };
     const kept = this.smoothed.get(line);
     if (kept?.weight === weight) return kept;
-    const found = { weight, y: average(line.y, weight), low: line.low && average(line.low, weight), high: line.high && average(line.high, weight), smooth: true };
+    const found = {
+      weight,
+      y: average(line.y, weight),
+      low: line.low && average(line.low, weight),
+      high: line.high && average(line.high, weight),
+      smooth: true,
+    };
     this.smoothed.set(line, found);
     return found;
   }
@@ -65,7 +79,14 @@ class CurvesFigure extends Plane {
     this.axis = axis;
     this.lines = this.seen();
     const logX = this.figure.logX;
-    const x = zoomed(around(this.lines.flatMap(({ at }) => ends(at, logX)), logX, 0.01), zoom.x);
+    const x = zoomed(
+      around(
+        this.lines.flatMap(({ at }) => ends(at, logX)),
+        logX,
+        0.01,
+      ),
+      zoom.x,
+    );
     const values = [];
     let below = 0;
     for (const { at, raw, low, high } of this.lines) {
@@ -79,7 +100,12 @@ class CurvesFigure extends Plane {
     const y = around(values, this.log, 0.05);
     this.note.textContent = this.log && below ? `Not shown: ${below} values that are not above 0.` : "";
     return {
-      x: { ...x, label: LABELS[axis] ?? axis, seconds: axis === "time", whole: this.lines.every(({ at }) => at.every(Number.isInteger)) && axis !== "time" },
+      x: {
+        ...x,
+        label: LABELS[axis] ?? axis,
+        seconds: axis === "time",
+        whole: this.lines.every(({ at }) => at.every(Number.isInteger)) && axis !== "time",
+      },
       y: { ...zoomed(withLevels(y, this.figure.levels), zoom.y), label: this.figure.unit },
     };
   }
@@ -99,17 +125,29 @@ class CurvesFigure extends Plane {
       const end = place > right - text.length * LETTER - 6;
       layer.append(shape("path", { class: "mark", d: `M${place} ${top}V${bottom}` }));
       const y = top + 12 + 14 * (row++ % 5);
-      layer.append(shape("text", { class: "mark-text", x: place + (end ? -4 : 4), y, "text-anchor": end ? "end" : "start" }, text));
+      layer.append(
+        shape("text", { class: "mark-text", x: place + (end ? -4 : 4), y, "text-anchor": end ? "end" : "start" }, text),
+      );
     }
-    for (const line of this.lines) if (line.low) layer.append(painted(shape("path", { class: "band", d: area(line, sx, sy) }), line.name));
+    for (const line of this.lines)
+      if (line.low) layer.append(painted(shape("path", { class: "band", d: area(line, sx, sy) }), line.name));
     for (const line of this.lines) {
-      if (line.smooth) layer.append(painted(shape("path", { class: "line faint", d: path(line.at, line.raw, sx, sy) }), line.name));
+      if (line.smooth)
+        layer.append(painted(shape("path", { class: "line faint", d: path(line.at, line.raw, sx, sy) }), line.name));
       const dots = line.style === "dots";
       const d = dots ? spots(line.at, line.y, sx, sy) : path(line.at, line.y, sx, sy);
-      line.node = painted(shape("path", { class: `line ${line.style || "solid"}${this.many.has(line.name) ? " many" : ""}`, d, "data-name": data.names[line.name] }), line.name);
+      line.node = painted(
+        shape("path", {
+          class: `line ${line.style || "solid"}${this.many.has(line.name) ? " many" : ""}`,
+          d,
+          "data-name": data.names[line.name],
+        }),
+        line.name,
+      );
       layer.append(line.node);
       const few = line.at.length <= FEW && this.lines.length <= 8;
-      if (few && !dots) layer.append(painted(shape("path", { class: "line spots", d: spots(line.at, line.y, sx, sy) }), line.name));
+      if (few && !dots)
+        layer.append(painted(shape("path", { class: "line spots", d: spots(line.at, line.y, sx, sy) }), line.name));
     }
   }
 
@@ -133,13 +171,20 @@ class CurvesFigure extends Plane {
     const rows = told.slice(first, first + MOST_NAMED).map(({ line, index }) => ({
       name: line.name,
       text: data.names[line.name] + (this.twice.has(line.name) && line.style ? ` (${line.style})` : ""),
-      value: short(line.y[index]) + (line.low ? ` (${short(line.low[index])} to ${short(line.high[index])})` : "") + (line.smooth ? ` · raw ${short(line.raw[index])}` : ""),
+      value:
+        short(line.y[index]) +
+        (line.low ? ` (${short(line.low[index])} to ${short(line.high[index])})` : "") +
+        (line.smooth ? ` · raw ${short(line.raw[index])}` : ""),
       near: line === closest.line,
     }));
     if (told.length > rows.length) rows.push({ text: `and ${told.length - rows.length} more` });
     const at = closest.line.at[closest.index];
     const marks = [shape("path", { class: "cursor", d: `M${closest.x} ${this.box.top}V${this.box.bottom}` })];
-    marks.push(...told.map(({ line, x, y }) => painted(shape("circle", { cx: x, cy: y, r: line === closest.line ? 5 : 3, class: "spot" }), line.name)));
+    marks.push(
+      ...told.map(({ line, x, y }) =>
+        painted(shape("circle", { cx: x, cy: y, r: line === closest.line ? 5 : 3, class: "spot" }), line.name),
+      ),
+    );
     return { title: `${this.axis} ${this.axis === "time" ? duration(at) : short(at, 6)}`, rows, marks };
   }
 
@@ -209,7 +254,15 @@ function area({ at, low, high }, sx, sy) {
   const parts = [];
   let stretch = [];
   const close = () => {
-    if (stretch.length) parts.push("M", [...stretch.map(([x, , top]) => `${x} ${top}`), ...stretch.reverse().map(([x, bottom]) => `${x} ${bottom}`)].join("L"), "Z");
+    if (stretch.length)
+      parts.push(
+        "M",
+        [
+          ...stretch.map(([x, , top]) => `${x} ${top}`),
+          ...stretch.reverse().map(([x, bottom]) => `${x} ${bottom}`),
+        ].join("L"),
+        "Z",
+      );
     stretch = [];
   };
   for (let index = 0; index < at.length; index++) {
@@ -219,7 +272,8 @@ function area({ at, low, high }, sx, sy) {
     }
     const [x, bottom, top] = [sx.at(at[index]), sy.at(low[index]), sy.at(high[index])];
     // On a logarithmic axis a band that reaches zero goes down to the edge.
-    if (fits(x, top)) stretch.push([x.toFixed(1), far(Number.isFinite(bottom) ? bottom : floor).toFixed(1), far(top).toFixed(1)]);
+    if (fits(x, top))
+      stretch.push([x.toFixed(1), far(Number.isFinite(bottom) ? bottom : floor).toFixed(1), far(top).toFixed(1)]);
   }
   close();
   return parts.join("");

@@ -7,17 +7,28 @@ class HeatmapFigure {
     this.lo = known.length ? Math.min(...known) : 0;
     this.hi = known.length ? Math.max(...known) : 1;
     this.least = Math.min(...known.filter((value) => value > 0));
-    this.svg = shape("svg", { class: "plane", tabindex: 0, role: "application", "aria-roledescription": "figure", "aria-label": `${figure.title}. Arrow keys go from cell to cell.` });
+    this.svg = shape("svg", {
+      class: "plane",
+      tabindex: 0,
+      role: "application",
+      "aria-roledescription": "figure",
+      "aria-label": `${figure.title}. Arrow keys go from cell to cell.`,
+    });
     if (this.lo >= 0 && this.hi > 20 * this.least) {
-      this.logButton = button("log", { class: "log", title: "logarithmic colours: shows small values beside large ones", "aria-pressed": "false" }, () => {
-        this.restore({ log: !this.log });
-        this.redraw();
-      });
+      this.logButton = button(
+        "log",
+        { class: "log", title: "logarithmic colours: shows small values beside large ones", "aria-pressed": "false" },
+        () => {
+          this.restore({ log: !this.log });
+          this.redraw();
+        },
+      );
       host.before(make("div", { class: "figure-tools" }, this.logButton));
     }
     host.append(this.svg);
     const [down, across] = figure.pooled;
-    if (down > 1 || across > 1) host.append(make("p", { class: "small" }, `Each cell is the mean of ${down} × ${across}.`));
+    if (down > 1 || across > 1)
+      host.append(make("p", { class: "small" }, `Each cell is the mean of ${down} × ${across}.`));
     onResize(host, this);
     this.svg.addEventListener("pointermove", (event) => this.hover(event));
     this.svg.addEventListener("pointerleave", () => this.leave());
@@ -26,7 +37,9 @@ class HeatmapFigure {
     drawn.push(this);
   }
 
-  state() { return { log: this.log }; }
+  state() {
+    return { log: this.log };
+  }
 
   restore({ log }) {
     this.log = Boolean(log && this.logButton);
@@ -54,20 +67,58 @@ class HeatmapFigure {
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const group = shape("g", { class: "axes", "aria-hidden": "true" });
     // In all cells or in none: in some alone they would look as if these were special.
-    const told = tall >= 14 && values.flat().every((value) => value === null || short(value, 3).length * 6.2 < wide - 2);
-    values.forEach((row, down) => row.forEach((value, across) => {
-      const cell = shape("rect", { class: columns.length > 15 ? "cell close" : "cell", x: left + across * wide, y: top + down * tall, width: wide, height: tall });
-      if (value === null) cell.classList.add("unknown");
-      else cell.style.fill = shade(this.share(value));
-      group.append(cell);
-      if (told && value !== null) {
-        group.append(shape("text", { class: contrasting(this.share(value)), x: left + (across + 0.5) * wide, y: top + (down + 0.5) * tall + 4, "text-anchor": "middle" }, short(value, 3)));
-      }
-    }));
+    const told =
+      tall >= 14 && values.flat().every((value) => value === null || short(value, 3).length * 6.2 < wide - 2);
+    values.forEach((row, down) =>
+      row.forEach((value, across) => {
+        const cell = shape("rect", {
+          class: columns.length > 15 ? "cell close" : "cell",
+          x: left + across * wide,
+          y: top + down * tall,
+          width: wide,
+          height: tall,
+        });
+        if (value === null) cell.classList.add("unknown");
+        else cell.style.fill = shade(this.share(value));
+        group.append(cell);
+        if (told && value !== null) {
+          group.append(
+            shape(
+              "text",
+              {
+                class: contrasting(this.share(value)),
+                x: left + (across + 0.5) * wide,
+                y: top + (down + 0.5) * tall + 4,
+                "text-anchor": "middle",
+              },
+              short(value, 3),
+            ),
+          );
+        }
+      }),
+    );
     this.sides(group, left, top, bottom, slanted);
-    for (const [across, down] of points) group.append(shape("circle", { class: "over-point", cx: left + (across + 0.5) * wide, cy: top + (down + 0.5) * tall, r: 3.5 }));
-    if (x) group.append(shape("text", { class: "label", x: (left + right) / 2, y: bottom + room + 14, "text-anchor": "middle" }, x));
-    if (y) group.append(shape("text", { class: "label", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, y));
+    for (const [across, down] of points)
+      group.append(
+        shape("circle", {
+          class: "over-point",
+          cx: left + (across + 0.5) * wide,
+          cy: top + (down + 0.5) * tall,
+          r: 3.5,
+        }),
+      );
+    if (x)
+      group.append(
+        shape("text", { class: "label", x: (left + right) / 2, y: bottom + room + 14, "text-anchor": "middle" }, x),
+      );
+    if (y)
+      group.append(
+        shape(
+          "text",
+          { class: "label", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
+          y,
+        ),
+      );
     if (this.hi > this.lo) this.scaleBar(group, left, bottom + room + 24, Math.min(220, right - left));
     this.ring = shape("rect", { class: "cell-ring", width: wide, height: tall, visibility: "hidden" });
     this.svg.replaceChildren(group, this.ring);
@@ -79,11 +130,15 @@ class HeatmapFigure {
     const cut = (text) => (text.length > 18 ? `${text.slice(0, 17)}…` : text);
     const every = (size, least) => Math.max(1, Math.ceil(least / size));
     for (let down = 0; down < rows.length; down += every(tall, 12)) {
-      group.append(shape("text", { x: left - 6, y: top + (down + 0.5) * tall + 4, "text-anchor": "end" }, cut(rows[down])));
+      group.append(
+        shape("text", { x: left - 6, y: top + (down + 0.5) * tall + 4, "text-anchor": "end" }, cut(rows[down])),
+      );
     }
     for (let across = 0; across < columns.length; across += every(wide, 14)) {
       const at = [left + (across + 0.5) * wide, bottom + 14];
-      const turned = slanted ? { transform: `translate(${at[0] + 3} ${at[1] - 4}) rotate(-45)`, "text-anchor": "end" } : { x: at[0], y: at[1], "text-anchor": "middle" };
+      const turned = slanted
+        ? { transform: `translate(${at[0] + 3} ${at[1] - 4}) rotate(-45)`, "text-anchor": "end" }
+        : { x: at[0], y: at[1], "text-anchor": "middle" };
       group.append(shape("text", turned, cut(columns[across])));
     }
   }
@@ -96,7 +151,13 @@ class HeatmapFigure {
       group.append(piece);
     }
     group.append(shape("text", { x: left, y: top + 22 }, short(this.lo, 3)));
-    group.append(shape("text", { x: left + width, y: top + 22, "text-anchor": "end" }, short(this.hi, 3) + (this.log ? " (log)" : "")));
+    group.append(
+      shape(
+        "text",
+        { x: left + width, y: top + 22, "text-anchor": "end" },
+        short(this.hi, 3) + (this.log ? " (log)" : ""),
+      ),
+    );
   }
 
   hover(event) {
@@ -104,7 +165,9 @@ class HeatmapFigure {
     const ratio = Math.max(240, this.width) / frame.width;
     const [px, py] = [(event.clientX - frame.left) * ratio, (event.clientY - frame.top) * ratio];
     const { left, top, wide, tall } = this.box;
-    const close = this.figure.points.find(([across, down]) => Math.hypot(left + (across + 0.5) * wide - px, top + (down + 0.5) * tall - py) < 7);
+    const close = this.figure.points.find(
+      ([across, down]) => Math.hypot(left + (across + 0.5) * wide - px, top + (down + 0.5) * tall - py) < 7,
+    );
     const at = [Math.floor((py - top) / tall), Math.floor((px - left) / wide)];
     if (close) showTip(event.clientX, event.clientY, close[2], []);
     else this.show(at, event.clientX, event.clientY, false);
@@ -115,7 +178,10 @@ class HeatmapFigure {
     if (values[down]?.[across] === undefined) return this.leave();
     const { left, top, wide, tall } = this.box;
     fill(this.ring, { x: left + across * wide, y: top + down * tall, visibility: "visible" }, []);
-    const found = [{ text: y || "row", value: rows[down] }, { text: x || "column", value: columns[across] }];
+    const found = [
+      { text: y || "row", value: rows[down] },
+      { text: x || "column", value: columns[across] },
+    ];
     const title = values[down][across] === null ? "not known" : short(values[down][across], 6);
     showTip(clientX, clientY, title, found);
     if (aloud) say(title, found);
@@ -136,7 +202,12 @@ class HeatmapFigure {
     const frame = this.svg.getBoundingClientRect();
     const ratio = frame.width / Math.max(240, this.width);
     const { left, top, wide, tall } = this.box;
-    this.show(this.at, frame.left + (left + (this.at[1] + 1) * wide) * ratio, frame.top + (top + (this.at[0] + 1) * tall) * ratio, true);
+    this.show(
+      this.at,
+      frame.left + (left + (this.at[1] + 1) * wide) * ratio,
+      frame.top + (top + (this.at[0] + 1) * tall) * ratio,
+      true,
+    );
   }
 }
 

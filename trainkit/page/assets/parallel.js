@@ -3,25 +3,41 @@
 class ParallelFigure {
   constructor(host, figure) {
     Object.assign(this, { host, figure, width: 0, height: 340, picked: new Map() });
-    this.svg = shape("svg", { class: "plane", role: "group", "aria-label": `${figure.title}. A drag along an axis picks lines; a click on the axis lets them go.` });
+    this.svg = shape("svg", {
+      class: "plane",
+      role: "group",
+      "aria-label": `${figure.title}. A drag along an axis picks lines; a click on the axis lets them go.`,
+    });
     this.note = make("p", { class: "small", "aria-live": "polite" });
-    this.whole = button("all", { class: "whole", title: "show all lines again", hidden: true }, () => { this.picked.clear(); this.redraw(); });
+    this.whole = button("all", { class: "whole", title: "show all lines again", hidden: true }, () => {
+      this.picked.clear();
+      this.redraw();
+    });
     host.before(make("div", { class: "figure-tools" }, this.whole));
     host.append(this.svg, this.note);
-    this.order = figure.rows.map((_, at) => at).sort((one, other) => (figure.good[one] ?? 0) - (figure.good[other] ?? 0)); // the best on top
+    this.order = figure.rows
+      .map((_, at) => at)
+      .sort((one, other) => (figure.good[one] ?? 0) - (figure.good[other] ?? 0)); // the best on top
     this.from = null;
     this.svg.addEventListener("pointerdown", (event) => this.down(event));
     this.svg.addEventListener("pointermove", (event) => this.move(event));
     this.svg.addEventListener("pointerup", (event) => this.up(event));
     this.svg.addEventListener("pointerleave", () => this.leave());
-    this.svg.addEventListener("dblclick", () => { this.picked.clear(); this.redraw(); });
+    this.svg.addEventListener("dblclick", () => {
+      this.picked.clear();
+      this.redraw();
+    });
     onResize(host, this);
     drawn.push(this);
   }
 
-  state() { return { picked: [...this.picked] }; }
+  state() {
+    return { picked: [...this.picked] };
+  }
 
-  restore({ picked }) { this.picked = new Map(picked); }
+  restore({ picked }) {
+    this.picked = new Map(picked);
+  }
 
   // Where a row's line crosses each axis; an axis whose setting does not count for it is crossed below its foot.
   place(axis, share) {
@@ -51,7 +67,13 @@ class ParallelFigure {
     for (const row of this.order) {
       const isIn = this.isIn(rows[row]);
       inside += isIn;
-      const d = rows[row].map((share, axis) => this.place(axis, share).map((value) => value.toFixed(1)).join(" ")).join("L");
+      const d = rows[row]
+        .map((share, axis) =>
+          this.place(axis, share)
+            .map((value) => value.toFixed(1))
+            .join(" "),
+        )
+        .join("L");
       const node = shape("path", { class: isIn ? "crossing" : "crossing out", d: `M${d}`, "data-row": row });
       node.style.stroke = shade(0.15 + 0.85 * (good[row] ?? 0));
       lines.append(node);
@@ -67,26 +89,63 @@ class ParallelFigure {
     const name = this.figure.axes[axis];
     const letters = Math.max(8, Math.floor(this.at(1) - this.at(0)) / LETTER);
     const keys = "Up and down move what is picked, plus and minus widen and narrow it, 0 picks all.";
-    const group = shape("g", { class: "axes parallel-axis", tabindex: 0, role: "slider", "aria-orientation": "vertical", "aria-label": `${name}. ${keys}`, "data-axis": axis });
-    fill(group, { "aria-valuemin": 0, "aria-valuemax": 1, "aria-valuenow": this.picked.get(axis)?.[1] ?? 1, "aria-valuetext": this.said(axis, ticks) }, []);
-    group.append(shape("rect", { class: "catch", x: x - 14, y: this.top - 8, width: 28, height: this.bottom - this.top + 16 }));
+    const group = shape("g", {
+      class: "axes parallel-axis",
+      tabindex: 0,
+      role: "slider",
+      "aria-orientation": "vertical",
+      "aria-label": `${name}. ${keys}`,
+      "data-axis": axis,
+    });
+    fill(
+      group,
+      {
+        "aria-valuemin": 0,
+        "aria-valuemax": 1,
+        "aria-valuenow": this.picked.get(axis)?.[1] ?? 1,
+        "aria-valuetext": this.said(axis, ticks),
+      },
+      [],
+    );
+    group.append(
+      shape("rect", { class: "catch", x: x - 14, y: this.top - 8, width: 28, height: this.bottom - this.top + 16 }),
+    );
     group.append(shape("path", { class: "frame", d: `M${x} ${this.top}V${this.bottom}` }));
     const cut = name.length > letters ? `…${name.slice(1 - letters)}` : name; // the end of a dotted key tells most
-    const fits = (cut.length * LETTER) / 2 < 50;
-    const side = fits ? "middle" : axis === 0 ? "start" : axis === this.figure.axes.length - 1 ? "end" : "middle";
+    const isShort = (cut.length * LETTER) / 2 < 50;
+    const side = isShort ? "middle" : axis === 0 ? "start" : axis === this.figure.axes.length - 1 ? "end" : "middle";
     const shift = { start: -50, end: 64, middle: 0 }[side];
-    group.append(shape("text", { class: "label", x: x + shift, y: axis % 2 && this.figure.axes.length > 4 ? 30 : 14, "text-anchor": side }, shape("title", {}, name), cut));
-    for (const [share, text] of ticks) group.append(shape("text", { class: "tick", x: x + 5, y: this.place(axis, share)[1] + 4 }, text));
-    if (this.figure.rows.some((row) => row[axis] === null)) group.append(shape("text", { class: "tick", x: x + 5, y: this.bottom + 20 }, "does not count"));
+    group.append(
+      shape(
+        "text",
+        { class: "label", x: x + shift, y: axis % 2 && this.figure.axes.length > 4 ? 30 : 14, "text-anchor": side },
+        shape("title", {}, name),
+        cut,
+      ),
+    );
+    for (const [share, text] of ticks)
+      group.append(shape("text", { class: "tick", x: x + 5, y: this.place(axis, share)[1] + 4 }, text));
+    if (this.figure.rows.some((row) => row[axis] === null))
+      group.append(shape("text", { class: "tick", x: x + 5, y: this.bottom + 20 }, "does not count"));
     const range = this.picked.get(axis);
-    if (range) group.append(shape("rect", { class: "taken", x: x - 7, y: this.place(axis, range[1])[1], width: 14, height: Math.max(3, (range[1] - range[0]) * (this.bottom - this.top)) }));
+    if (range)
+      group.append(
+        shape("rect", {
+          class: "taken",
+          x: x - 7,
+          y: this.place(axis, range[1])[1],
+          width: 14,
+          height: Math.max(3, (range[1] - range[0]) * (this.bottom - this.top)),
+        }),
+      );
     group.addEventListener("keydown", (event) => this.key(event, axis));
     return group;
   }
 
   said(axis, ticks) {
     const range = this.picked.get(axis);
-    const near = (share) => [...ticks].sort((one, other) => Math.abs(one[0] - share) - Math.abs(other[0] - share))[0]?.[1] ?? short(share, 2);
+    const near = (share) =>
+      [...ticks].sort((one, other) => Math.abs(one[0] - share) - Math.abs(other[0] - share))[0]?.[1] ?? short(share, 2);
     return range ? `about ${near(range[0])} to ${near(range[1])}` : "all";
   }
 
@@ -96,7 +155,9 @@ class ParallelFigure {
     return [(event.clientX - frame.left) * ratio, (event.clientY - frame.top) * ratio];
   }
 
-  share(y) { return Math.max(0, Math.min(1, (this.bottom - y) / (this.bottom - this.top))); }
+  share(y) {
+    return Math.max(0, Math.min(1, (this.bottom - y) / (this.bottom - this.top)));
+  }
 
   down(event) {
     const [x, y] = this.where(event);
@@ -132,7 +193,8 @@ class ParallelFigure {
     const changed = {
       ArrowUp: hi < 1 ? [lo + 0.1, hi + 0.1] : [Math.min(lo + 0.1, 0.9), 1],
       ArrowDown: lo > 0 ? [lo - 0.1, hi - 0.1] : [0, Math.max(hi - 0.1, 0.1)],
-      "+": [lo - 0.1, hi + 0.1], "=": [lo - 0.1, hi + 0.1],
+      "+": [lo - 0.1, hi + 0.1],
+      "=": [lo - 0.1, hi + 0.1],
       "-": hi - lo > 0.25 ? [lo + 0.1, hi - 0.1] : [lo, hi],
     }[event.key];
     if (event.key !== "0" && event.key !== "Escape" && !changed) return;
@@ -158,7 +220,12 @@ class ParallelFigure {
     const node = this.svg.querySelector(`[data-row="${best.at}"]`);
     node.classList.add("near");
     const [title, ...rest] = this.figure.texts[best.at].split("\n");
-    showTip(event.clientX, event.clientY, title, rest.map((text) => ({ text })));
+    showTip(
+      event.clientX,
+      event.clientY,
+      title,
+      rest.map((text) => ({ text })),
+    );
   }
 
   leave() {

@@ -10,9 +10,17 @@ class Plane {
     Object.assign(this, { host, title, height, fixedY, zoom: { x: null, y: null }, cursor: null, width: 0 });
     this.clip = `clip-${++planes}`;
     const keys = "Arrow keys move along it, plus and minus zoom, 0 shows all of it.";
-    this.svg = shape("svg", { class: "plane", tabindex: 0, role: "application", "aria-roledescription": "figure", "aria-label": `${title}. ${keys}` });
+    this.svg = shape("svg", {
+      class: "plane",
+      tabindex: 0,
+      role: "application",
+      "aria-roledescription": "figure",
+      "aria-label": `${title}. ${keys}`,
+    });
     this.tools = make("div", { class: "figure-tools" });
-    this.whole = button("whole", { class: "whole", title: "show all of it again (double click)", hidden: true }, () => this.reset());
+    this.whole = button("whole", { class: "whole", title: "show all of it again (double click)", hidden: true }, () =>
+      this.reset(),
+    );
     this.tools.append(this.whole);
     host.before(this.tools);
     host.append(this.svg);
@@ -21,9 +29,13 @@ class Plane {
     drawn.push(this);
   }
 
-  state() { return { zoom: this.zoom }; }
+  state() {
+    return { zoom: this.zoom };
+  }
 
-  restore(state) { this.zoom = state.zoom; }
+  restore(state) {
+    this.zoom = state.zoom;
+  }
 
   reset() {
     this.zoom = { x: null, y: null };
@@ -43,7 +55,11 @@ class Plane {
     this.sy = scale(y, box.bottom, box.top);
     this.level = x;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
-    const clip = shape("clipPath", { id: this.clip }, shape("rect", { x: box.left, y: box.top - 3, width: box.right - box.left, height: box.bottom - box.top + 6 }));
+    const clip = shape(
+      "clipPath",
+      { id: this.clip },
+      shape("rect", { x: box.left, y: box.top - 3, width: box.right - box.left, height: box.bottom - box.top + 6 }),
+    );
     const layer = shape("g", { "clip-path": `url(#${this.clip})` });
     this.over = shape("g", { class: "over", "clip-path": `url(#${this.clip})` });
     this.svg.replaceChildren(clip, this.grid(x, y, upright, width), layer, this.over);
@@ -62,7 +78,9 @@ class Plane {
       group.append(shape("text", { x: left - 6, y: place + 4, "text-anchor": "end" }, short));
     }
     const [, size, mark] = x.seconds ? timeUnit(Math.max(Math.abs(x.lo), Math.abs(x.hi))) : [0, 1, ""];
-    const across = x.ticks ?? ticks({ ...x, lo: x.lo / size, hi: x.hi / size }, (right - left) / 80).map(([at, text]) => [at * size, text]);
+    const across =
+      x.ticks ??
+      ticks({ ...x, lo: x.lo / size, hi: x.hi / size }, (right - left) / 80).map(([at, text]) => [at * size, text]);
     let free = -Infinity;
     for (const [value, text] of across) {
       const place = this.sx.at(value);
@@ -71,11 +89,19 @@ class Plane {
       const half = (text.length * LETTER) / 2;
       if (place - half < free) continue; // names that would lie on one another are left out
       free = place + half + 4;
-      group.append(shape("text", { x: Math.max(half, Math.min(place, width - half)), y: bottom + 16, "text-anchor": "middle" }, text));
+      group.append(
+        shape(
+          "text",
+          { x: Math.max(half, Math.min(place, width - half)), y: bottom + 16, "text-anchor": "middle" },
+          text,
+        ),
+      );
     }
     group.append(shape("path", { class: "frame", d: `M${left} ${top}V${bottom}H${right}` }));
     const below = mark ? `${x.label}, ${mark}` : x.label;
-    group.append(shape("text", { class: "label", x: (left + right) / 2, y: this.height - 5, "text-anchor": "middle" }, below));
+    group.append(
+      shape("text", { class: "label", x: (left + right) / 2, y: this.height - 5, "text-anchor": "middle" }, below),
+    );
     if (y.label) group.append(shape("text", { class: "label", x: 2, y: 12 }, y.label));
     return group;
   }
@@ -104,10 +130,21 @@ class Plane {
       if (from) this.zoomTo(from, this.place(event));
       from = null;
     });
-    svg.addEventListener("pointercancel", () => { from = null; this.leave(); });
-    svg.addEventListener("pointerleave", () => { if (!from) this.leave(); });
-    svg.addEventListener("blur", () => { this.cursor = null; this.leave(); });
-    svg.addEventListener("dblclick", (event) => { event.preventDefault(); this.reset(); });
+    svg.addEventListener("pointercancel", () => {
+      from = null;
+      this.leave();
+    });
+    svg.addEventListener("pointerleave", () => {
+      if (!from) this.leave();
+    });
+    svg.addEventListener("blur", () => {
+      this.cursor = null;
+      this.leave();
+    });
+    svg.addEventListener("dblclick", (event) => {
+      event.preventDefault();
+      this.reset();
+    });
     svg.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -160,7 +197,8 @@ class Plane {
     const sign = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (sign && event.shiftKey) this.stretch(left + (sign * (right - left)) / 4, right + (sign * (right - left)) / 4);
     else if (sign) this.step(sign);
-    else if (event.key === "+" || event.key === "=") this.stretch(middle - (right - left) / 4, middle + (right - left) / 4);
+    else if (event.key === "+" || event.key === "=")
+      this.stretch(middle - (right - left) / 4, middle + (right - left) / 4);
     else if (event.key === "-") this.stretch(middle - (right - left), middle + (right - left));
     else if (event.key === "0" || event.key === "Home") this.reset();
     else return;
@@ -175,7 +213,8 @@ class Plane {
   step(sign) {
     const { left, right } = this.box;
     const by = (right - left) / 50;
-    this.cursor = this.cursor === null ? (sign > 0 ? left : right) : Math.max(left, Math.min(right, this.cursor + sign * by));
+    this.cursor =
+      this.cursor === null ? (sign > 0 ? left : right) : Math.max(left, Math.min(right, this.cursor + sign * by));
   }
 
   // Zoom to what lies between two places, as far as there is something.

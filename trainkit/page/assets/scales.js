@@ -1,6 +1,11 @@
 // From values to places in a figure and back, and how numbers are written.
 
-const UNITS = [[3 * 86400, 86400, "days"], [3 * 3600, 3600, "h"], [180, 60, "min"], [0, 1, "s"]];
+const UNITS = [
+  [3 * 86400, 86400, "days"],
+  [3 * 3600, 3600, "h"],
+  [180, 60, "min"],
+  [0, 1, "s"],
+];
 
 // A scale from the values lo..hi to the places from..to. Logarithmic ones take positive values alone.
 function scale({ lo, hi, log = false }, from, to) {
@@ -9,7 +14,9 @@ function scale({ lo, hi, log = false }, from, to) {
   const [first, last] = [turn(lo), turn(hi)];
   const ratio = (to - from) / (last - first);
   return {
-    lo, hi, log,
+    lo,
+    hi,
+    log,
     at: (value) => from + (turn(value) - first) * ratio,
     back: (place) => back(first + (place - from) / ratio),
   };
@@ -43,7 +50,8 @@ function evenTicks(lo, hi, count, whole) {
   const even = power * ([1, 2, 5].find((part) => part * power >= rough * 0.999) ?? 10);
   const step = whole && hi - lo >= 1 ? Math.max(1, even) : even;
   const found = [];
-  for (let at = Math.ceil(lo / step - 1e-9); at * step <= hi + step * 1e-9 && found.length < 50; at++) found.push(at * step);
+  for (let at = Math.ceil(lo / step - 1e-9); at * step <= hi + step * 1e-9 && found.length < 50; at++)
+    found.push(at * step);
   return found.map((value) => [value, tickText(value, step)]);
 }
 
@@ -65,7 +73,10 @@ function tickText(value, step) {
   if (Math.abs(value) < step * 1e-6) return "0";
   const size = Math.abs(value);
   if (size >= 1e9 || size < 1e-4) return short(value);
-  for (const [unit, mark] of [[1e6, "M"], [1e4, "k"]]) {
+  for (const [unit, mark] of [
+    [1e6, "M"],
+    [1e4, "k"],
+  ]) {
     if (size >= unit) {
       const by = mark === "k" ? 1e3 : 1e6;
       return (value / by).toFixed(Math.max(0, -Math.floor(Math.log10(step / by) + 1e-9))) + mark;

@@ -14,9 +14,13 @@ class ScatterFigure extends Plane {
   view(zoom) {
     const { figure } = this;
     const [logX, logY] = [figure.logX && !figure.ticksX.length, figure.logY && !figure.ticksY.length]; // choices lie evenly
-    this.points = figure.points.filter(([x, y, , group]) => fits(x, y) && x !== null && y !== null && !own.hidden.has(group))
+    this.points = figure.points
+      .filter(([x, y, , group]) => fits(x, y) && x !== null && y !== null && !own.hidden.has(group))
       .filter(([x, y]) => !(logX && x <= 0) && !(logY && y <= 0));
-    return { x: this.side(0, logX, figure.ticksX, figure.x, zoom.x), y: this.side(1, logY, figure.ticksY, figure.y, zoom.y) };
+    return {
+      x: this.side(0, logX, figure.ticksX, figure.x, zoom.x),
+      y: this.side(1, logY, figure.ticksY, figure.y, zoom.y),
+    };
   }
 
   side(number, log, named, label, range) {
@@ -29,9 +33,33 @@ class ScatterFigure extends Plane {
   paint(layer, sx, sy) {
     const joined = this.figure.path ? data.names.indexOf(this.figure.path) : -1;
     const on = this.points.filter(([, , , group]) => joined >= 0 && group === joined);
-    if (on.length) layer.append(painted(shape("path", { class: "line", d: path(on.map(([x]) => x), on.map(([, y]) => y), sx, sy) }), joined));
+    if (on.length)
+      layer.append(
+        painted(
+          shape("path", {
+            class: "line",
+            d: path(
+              on.map(([x]) => x),
+              on.map(([, y]) => y),
+              sx,
+              sy,
+            ),
+          }),
+          joined,
+        ),
+      );
     for (const [x, y, , group] of this.points) {
-      layer.append(painted(shape("circle", { class: "point", cx: sx.at(x).toFixed(1), cy: sy.at(y).toFixed(1), r: group === joined && group >= 0 ? 5 : 4 }), group < 0 ? 0 : group));
+      layer.append(
+        painted(
+          shape("circle", {
+            class: "point",
+            cx: sx.at(x).toFixed(1),
+            cy: sy.at(y).toFixed(1),
+            r: group === joined && group >= 0 ? 5 : 4,
+          }),
+          group < 0 ? 0 : group,
+        ),
+      );
     }
   }
 
@@ -45,12 +73,16 @@ class ScatterFigure extends Plane {
     if (!best) return null;
     const { figure } = this;
     const named = (ticks, value) => ticks.find(([at]) => Math.abs(at - value) < 0.5)?.[1] ?? short(value);
-    const rows = [{ text: figure.x || "x", value: named(figure.ticksX, best.x) }, { text: figure.y || "y", value: named(figure.ticksY, best.y) }];
+    const rows = [
+      { text: figure.x || "x", value: named(figure.ticksX, best.x) },
+      { text: figure.y || "y", value: named(figure.ticksY, best.y) },
+    ];
     const marks = [shape("circle", { class: "ring", cx: best.place[0], cy: best.place[1], r: 8 })];
     return { title: best.text || (best.group >= 0 ? data.names[best.group] : ""), rows, marks };
   }
 
-  step(sign) { // from point to point, from left to right
+  step(sign) {
+    // from point to point, from left to right
     const places = this.points.map(([x]) => this.sx.at(x)).sort((one, other) => one - other);
     const at = this.cursor ?? (sign > 0 ? -Infinity : Infinity);
     const next = sign > 0 ? places.find((place) => place > at + 0.01) : places.findLast((place) => place < at - 0.01);

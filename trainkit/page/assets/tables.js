@@ -1,6 +1,12 @@
 // Tables: a click on a column's name sorts by it, a click on a curve's mark switches that curve.
 
-const drawnNames = new Set(data.figures.flatMap(({ lines = [], points = [], spans = [] }) => [...lines.map(({ name }) => name), ...points.map((point) => point[3]), ...spans.map((span) => span[4])]));
+const drawnNames = new Set(
+  data.figures.flatMap(({ lines = [], points = [], spans = [] }) => [
+    ...lines.map(({ name }) => name),
+    ...points.map((point) => point[3]),
+    ...spans.map((span) => span[4]),
+  ]),
+);
 const collator = new Intl.Collator(undefined, { numeric: true });
 
 function setUpTable(table) {
@@ -17,7 +23,9 @@ function setUpTable(table) {
     if (drawnNames.has(name)) mark.replaceWith(keyOf(name, "solid", ""));
   }
   // The whole number, once it is asked for: in the page itself it would weigh much.
-  table.addEventListener("pointerover", ({ target }) => { if (target.dataset.v) target.title = target.dataset.v; });
+  table.addEventListener("pointerover", ({ target }) => {
+    if (target.dataset.v) target.title = target.dataset.v;
+  });
 }
 
 function sortBy(table, column, order) {
