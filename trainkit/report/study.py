@@ -155,7 +155,8 @@ def _links(study: Study, where: Path) -> list[Block]:
     if not there:
         return []
     links = [relative(path, where) for path in there.values()]
-    return [Table(["file", "what it is"], [[path.name, says] for says, path in there.items()], "Files", links)]
+    names = [str(path.relative_to(study.folder)) for path in there.values()]
+    return [Table(["file", "what it is"], list(zip(names, there, strict=True)), "Files", links)]
 
 
 def _has_ensemble(study: Study) -> bool:

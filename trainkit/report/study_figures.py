@@ -205,7 +205,8 @@ class StudyFigures:
             lines.append(Line(name, {"share of the run": places}, values, style=style))
         lines.reverse()  # the best ones on top
         heights = [value for line in lines for value in line.y]
-        log = bool(heights) and min(heights) > 0 and max(heights) > 20 * min(heights)
+        wide = bool(heights) and min(heights) > 0 and max(heights) > 20 * min(heights)
+        log = wide and self.objective.mode == "min"  # else what is good would be crowded together
         title = f"{self.objective.figure} on the way"
         return (Curves(title, lines, self._figure(), log, smooth=False) if lines else None), len(ranked)
 
