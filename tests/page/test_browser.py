@@ -149,6 +149,24 @@ def test_axis_and_logarithm_can_be_chosen(opened):
     before = ticks(opened)
     opened.click(f"{LOSS} button.log")
     assert ticks(opened) != before
+    opened.click(f"{RATES} button.log")
+    assert "Not shown" not in opened.one(RATES, "node.textContent")
+
+
+def test_what_cannot_be_drawn_is_said(browser, tmp_path):
+    file = tmp_path / "some.html"
+    lines = [Line("a", {"epoch": [1, 2, 3], "step": [10, 20, 30]}, [1, 0, -1]), Line("b", {"step": [10]}, [1])]
+    file.write_text(render("some", [Section("s", [Curves("c", lines, log=True)])]), encoding="utf-8")
+    browser.open(file)
+    note = "p.small"
+    assert (
+        browser.one(note, "node.textContent") == "Not shown: values that are not above 0 (2), curves without epoch (1)."
+    )
+    browser.choose("#axis", "step")
+    assert browser.one(note, "node.textContent") == "Not shown: values that are not above 0 (2)."
+    browser.click("button.log")
+    assert browser.one(note, "node.textContent") == ""
+    assert browser.problems == []
 
 
 def test_a_click_on_a_column_sorts_it(opened):

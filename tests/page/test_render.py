@@ -13,6 +13,7 @@ import sys
 import zlib
 from html.parser import HTMLParser
 
+import numpy
 import pytest
 
 from tests.page.parts import HOSTILE, SEEN, sections
@@ -172,6 +173,18 @@ def test_a_page_of_thousands_of_trials_is_small():
     links = [f"trials/{trial:04}/report.html" for trial in range(3000)]
     text = render("t", [Section("s", [Table([f"column {at}" for at in range(11)], rows, links=links)])])
     assert len(text.encode()) < 1_600_000
+
+
+def test_a_page_of_large_pictures_and_of_thousands_of_curves_is_small():
+    picture = numpy.random.default_rng(0).integers(0, 256, (300, 400, 3), numpy.uint8)
+    lines = [Line("others", {"step": [*range(50)]}, [math.sin(run + at) for at in range(50)]) for run in range(3000)]
+    blocks = [Pictures("p", [Image(picture, "")] * 40), Curves("c", lines)]
+    text = render("t", [Section("s", blocks)])
+    assert len(text.encode()) < 2_000_000
+    urls = re.findall(r'src="(data:image/png[^"]*)"', text)
+    assert len(urls) == 40
+    width, height, *_ = png(urls[0])
+    assert (width, height) == (50, 37)  # each pixel the mean of 8 x 8
 
 
 def test_a_page_of_many_long_curves_is_small_and_keeps_their_spikes():

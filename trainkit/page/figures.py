@@ -15,6 +15,7 @@ FIGURES = (Curves, Scatter, Bars, Heatmap, Parallel, Timeline)
 MOST_MARKS = 2000  # points, bars of a timeline and lines of parallel coordinates in one figure
 MOST_CELLS = 100  # rows, and columns, of a heatmap
 _MOST_POINTS = 2000  # of a curve: more than a figure has columns
+_LEAST_POINTS = 8
 _CURVES_WEIGH = 1_000_000  # bytes, of all curves of a page
 _NUMBER_WEIGHS = 8  # bytes, about
 _PLACE_DIGITS, _VALUE_DIGITS = 7, 5
@@ -167,7 +168,10 @@ class Data:
 def _points(lines: Sequence[Line]) -> int:
     """How many points each curve may keep so that all together do not weigh too much."""
     most = _MOST_POINTS
-    while most > 50 and _NUMBER_WEIGHS * sum(min(most, len(line.y)) * _numbers(line) for line in lines) > _CURVES_WEIGH:
+    while (
+        most > _LEAST_POINTS
+        and _NUMBER_WEIGHS * sum(min(most, len(line.y)) * _numbers(line) for line in lines) > _CURVES_WEIGH
+    ):
         most = most * 4 // 5
     return most
 

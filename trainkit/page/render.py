@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from trainkit.page.png import data_url
 _ASSETS = Path(__file__).resolve().parent / "assets"
 # In this order: each uses what stands before it.
 SCRIPTS = ("base", "scales", "plane", "curves", "scatter", "bars", "heatmap", "parallel", "timeline", "tables", "page")
+_PICTURES_WEIGH = 400_000  # bytes, of all pictures of a page before they are packed
 _WIDE = 62  # letters of a row, more than half a page holds
 _TONES = ("plain", "note", "good", "bad")
 
@@ -48,12 +50,15 @@ def render(title: str, sections: Sequence[Section], subtitle: str = "", reload: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    data = Data([block for section in sections for block in section.blocks])
+    blocks = [block for section in sections for block in section.blocks]
+    data = Data(blocks)
+    pictures = sum(len(block.images) for block in blocks if isinstance(block, Pictures))
+    side = max(16, math.isqrt(_PICTURES_WEIGH // (3 * max(1, pictures))))
     parts = [
         {
             "title": printable(section.title),
             "key": f"part-{number}",
-            "blocks": [_view(block, data) for block in section.blocks],
+            "blocks": [_view(block, data, side) for block in section.blocks],
         }
         for number, section in enumerate(sections, start=1)
     ]
@@ -80,7 +85,7 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _view(block: Block, data: Data) -> dict[str, Any]:
+def _view(block: Block, data: Data, side: int) -> dict[str, Any]:
     """What the template shows of a block: text, which it escapes."""
     match block:
         case Text():
@@ -98,7 +103,7 @@ def _view(block: Block, data: Data) -> dict[str, Any]:
             return {"kind": "table", "table": _table(block, data)}
         case Pictures():
             size = max(8, block.size)
-            images = [(data_url(image.pixels, 2 * size), printable(image.text)) for image in block.images]
+            images = [(data_url(image.pixels, min(side, 2 * size)), printable(image.text)) for image in block.images]
             return {"kind": "pictures", "title": printable(block.title), "size": size, "images": images}
         case _:
             assert isinstance(block, FIGURES)

@@ -98,7 +98,12 @@ class CurvesFigure extends Plane {
       }
     }
     const y = around(values, this.log, 0.05);
-    this.note.textContent = this.log && below ? `Not shown: ${below} values that are not above 0.` : "";
+    const without = this.figure.lines.filter((line) => line.x[axis] === undefined).length;
+    const missing = [
+      ...(this.log && below ? [`values that are not above 0 (${below})`] : []),
+      ...(without ? [`curves without ${axis} (${without})`] : []),
+    ];
+    this.note.textContent = missing.length ? `Not shown: ${missing.join(", ")}.` : "";
     return {
       x: {
         ...x,

@@ -117,6 +117,7 @@ class Plane {
     const { svg } = this;
     svg.addEventListener("pointerdown", (event) => {
       const [x, y] = this.place(event);
+      if (event.pointerType === "touch") this.hover(x, y, event.clientX, event.clientY);
       if (event.button || event.pointerType === "touch" || x < this.box.left - 4 || y > this.box.bottom + 4) return;
       from = [x, y];
       svg.setPointerCapture(event.pointerId);
