@@ -94,8 +94,8 @@ class Tracker(Follower):
 
     What was handed on is noted in the run folder (`sent.Sent`), not in checkpoints: another run may begin with the
     checkpoint, and is another run for the tracker too. Where a run goes on from its checkpoint, the lines behind it are
-    made once more; they are skipped where they say the same. Where they differ, because somebody changed the recipe,
-    `turned_back` is told.
+    made once more; they are skipped where they say the same. `turned_back` is told of the first that is not, which may
+    say something else because somebody changed the recipe.
 
     Args:
         name: what its file in the run folder is called.
@@ -107,6 +107,7 @@ class Tracker(Follower):
         super().__init__()
         self._name = name
         self._sent: Sent | None = None
+        self._goes_on = False  # behind what earlier processes have handed on
 
     def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         """Hand lines on, in their order.
@@ -118,7 +119,7 @@ class Tracker(Follower):
         raise NotImplementedError
 
     def turned_back(self, step: int) -> bool:
-        """The lines from this update on are made anew, and differ from those that were handed on.
+        """A run goes on at this update: the lines from it on are made anew, and may differ from those that are there.
 
         Returns:
             Whether what was handed on from that update on is taken back: all lines from there on are handed on again.
@@ -136,7 +137,7 @@ class Tracker(Follower):
         new = self._new_ones(run, self._sent, start, lines)
         if new:
             # Noted afterwards: a process that is killed in between hands a few lines on twice, and loses none.
-            self.hand_on(new, partial(self._sent.add, new))
+            self.hand_on(new, partial(self._sent.add, self._sent.entries(new)))
 
     def end(self, run: Run, report: Report) -> None:
         """Close."""
@@ -146,12 +147,16 @@ class Tracker(Follower):
         """The lines that were not handed on, and those that are handed on again."""
         for place, line in enumerate(lines):
             number = start + place
-            if (was := sent.step_of(number)) is None:
-                return lines[place:]
-            if not sent.same(number, line):
-                again = self._again(run, min(was, int(line["step"])), number)
+            was = sent.step_of(number)
+            if was is not None and sent.same(number, line):
+                continue
+            again: list[Line] = []
+            if len(sent) and not self._goes_on:
+                # Also where all that is noted is the same: more may have been handed on than was noted.
+                again = self._again(run, min(int(line["step"]), was if was is not None else int(line["step"])), number)
                 sent.cut(number - len(again))
-                return [*again, *lines[place:]]
+            self._goes_on = True
+            return [*again, *lines[place:]]
         return ()
 
     def _again(self, run: Run, step: int, number: int) -> list[Line]:

@@ -28,6 +28,10 @@ class Sent:
             self._before = file.read()  # by earlier processes
         self._count = len(self._before) // _ENTRY.size
 
+    def __len__(self) -> int:
+        """Lines that were handed on."""
+        return self._count
+
     def step_of(self, number: int) -> int | None:
         """The update of a line that an earlier process handed on; ``None`` if none did."""
         known = (number + 1) * _ENTRY.size <= len(self._before)
@@ -37,9 +41,13 @@ class Sent:
         """Whether the line that was handed on under this number said the same."""
         return self._entry(number) == _entry(line)
 
-    def add(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Note that lines were handed on."""
-        packed = b"".join(_ENTRY.pack(*_entry(line)) for line in lines)
+    @staticmethod
+    def entries(lines: Iterable[Mapping[str, Any]]) -> bytes:
+        """What is noted of lines."""
+        return b"".join(_ENTRY.pack(*_entry(line)) for line in lines)
+
+    def add(self, packed: bytes) -> None:
+        """Note that the lines with these `entries` were handed on."""
         with self._open() as file:
             file.seek(self._count * _ENTRY.size)  # over the part of an entry that a full disk may have left
             file.write(packed)

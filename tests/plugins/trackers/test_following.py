@@ -85,7 +85,7 @@ def test_lines_that_are_made_once_more_are_skipped(tmp_path: Path) -> None:
     for line in again[1:]:
         line["time"] = 7.0
     follow(tmp_path, Collecting(given), again, "finished")
-    assert given == ["open", (1, 0.5), (2, 0.4), (3, 0.3), "open", (4, 0.2), "close"]
+    assert given == ["open", (1, 0.5), (2, 0.4), (3, 0.3), "open", "back to 4", (4, 0.2), "close"]
 
 
 def test_what_was_on_its_way_is_handed_on_once_more(tmp_path: Path) -> None:

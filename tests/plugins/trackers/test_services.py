@@ -83,6 +83,21 @@ def test_tensorboard_shows_each_point_once_also_where_a_run_turns_back(tmp_path:
     first.close(None)  # type: ignore[arg-type]
 
 
+def test_tensorboard_shows_once_what_a_killed_process_had_not_noted(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from trainkit_trackers.events import Events
+
+    process(tmp_path, Events(), LINES, "interrupted")
+    notes = tmp_path / ".tensorboard-lines"
+    notes.write_bytes(notes.read_bytes()[: len(notes.read_bytes()) // 4])  # that of the first line
+    process(tmp_path, Events(), LINES, "finished")
+    assert scalars(tmp_path) == {
+        "train/loss": [(2, 0.9), (4, 0.8), (6, 0.7)],
+        "lr/0": [(2, 0.1), (4, 0.1), (6, 0.05)],
+        "val/loss": [(4, 0.85)],
+    }
+
+
 # ---------------------------------------------------------------- MLflow
 
 
@@ -241,8 +256,10 @@ def test_mlflow_itself_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 class Recorded:
     """A run of the stand-in."""
 
-    def __init__(self, calls: list[Any]) -> None:
+    def __init__(self, calls: list[Any], place: Path) -> None:
         self.calls = calls
+        self.dir = str(place / "files")
+        Path(self.dir).mkdir(parents=True)
 
     def define_metric(self, name: str, step_metric: str) -> None:
         self.calls.append(("define_metric", name, step_metric))
@@ -259,7 +276,13 @@ def test_wandb_is_offline_and_a_continued_run_keeps_its_name(tmp_path: Path, mon
     module: Any = ModuleType("wandb")
     module.run = None
     module.Settings = lambda **given: given
-    module.init = lambda **given: calls.append(("init", given)) or Recorded(calls)  # type: ignore[func-returns-value]
+
+    def init(**given: Any) -> Recorded:
+        count = sum(1 for call in calls if call[0] == "init")
+        calls.append(("init", given))
+        return Recorded(calls, Path(given["dir"]) / "wandb" / f"offline-run-{count}-{given['id']}")
+
+    module.init = init
     module.teardown = lambda: calls.append(("teardown",))
     monkeypatch.setitem(sys.modules, "wandb", module)
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
@@ -267,8 +290,13 @@ def test_wandb_is_offline_and_a_continued_run_keeps_its_name(tmp_path: Path, mon
     folder = study / "trials" / "0"
     folder.mkdir(parents=True)
     (study / "recipe.toml").touch()
-    process(folder, OfWandb("digits"), LINES[:3], "interrupted")
+    process(folder, OfWandb("digits"), LINES[:2], "interrupted")
+    process(folder, killed := OfWandb("digits"), LINES)  # its record is broken
+    assert len(list((folder / "wandb").iterdir())) == 2
+    of_killed = [call for call in calls if call[0] == "log"][2:]
+    del calls[calls.index(of_killed[0]) :]
     process(folder, OfWandb("digits"), LINES, "finished")
+    assert len(list((folder / "wandb").iterdir())) == 2, "what a killed process has recorded is recorded anew"
     begun = [given for what, given in (call for call in calls if call[0] == "init")]
     assert begun[0]["id"] == begun[1]["id"]
     assert {one["settings"]["mode"] for one in begun} == {"offline"}
@@ -281,8 +309,9 @@ def test_wandb_is_offline_and_a_continued_run_keeps_its_name(tmp_path: Path, mon
     ]
     assert [call for call in calls if call[0] in ("finish", "teardown")] == [
         *(("finish", 1), ("teardown",)),
-        *(("finish", 0), ("teardown",)),
+        ("finish", 0),  # the service stays for the one that was killed: here, it is in this process
     ]
+    del killed
 
 
 def test_wandb_itself_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
