@@ -259,7 +259,7 @@ def test_which_way_is_good() -> None:
 def test_samples_of_an_update(copy: Path) -> None:
     result = read_result(copy)
     assert samples_per_update(result) == 16
-    result.tables["schedule"]["also"] = [{"target": "batch_size"}]
+    result.tables["schedule"]["also"] = [{"target": "data.batch_size"}]
     assert samples_per_update(result) is None
 
 

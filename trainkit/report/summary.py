@@ -98,7 +98,7 @@ def samples_per_update(result: Result) -> int | None:
     schedule = result.tables.get("schedule")
     also = schedule.get("also") if isinstance(schedule, Mapping) else None
     targets = [part.get("target") for part in also if isinstance(part, Mapping)] if isinstance(also, list) else []
-    if not isinstance(data, Mapping) or not isinstance(run, Mapping) or "batch_size" in targets:
+    if not isinstance(data, Mapping) or not isinstance(run, Mapping) or "data.batch_size" in targets:
         return None
     size, accumulate = data.get("batch_size"), run.get("accumulate", 1)
     whole = all(isinstance(number, int) and not isinstance(number, bool) for number in (size, accumulate))
