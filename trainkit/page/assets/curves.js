@@ -121,7 +121,13 @@ class CurvesFigure extends Plane {
       if (value === null || (this.log && value <= 0)) continue;
       const place = sy.at(value);
       layer.append(shape("path", { class: "mark", d: `M${left} ${place}H${right}` }));
-      layer.append(shape("text", { class: "mark-text", x: right - 4, y: place - 4, "text-anchor": "end" }, text));
+      layer.append(
+        shape(
+          "text",
+          { class: "mark-text", x: right - 4, y: place - 4 < top + 9 ? place + 14 : place - 4, "text-anchor": "end" },
+          text,
+        ),
+      );
     }
     let row = 0;
     for (const [axis, at, text] of this.figure.marks) {
