@@ -187,7 +187,7 @@ def weights_at(folder: Path) -> str:
     """Where in a run folder the best checkpoint lies, else the newest one; empty where there is none."""
     try:
         best = json.loads((folder / "best.json").read_text(encoding="utf-8"))["checkpoint"]
-        if (folder / "checkpoints" / str(best)).is_dir():
+        if Path(str(best)).name == best and (folder / "checkpoints" / best).is_dir():
             return f"checkpoints/{best}"
     except (OSError, ValueError, KeyError, TypeError):
         pass

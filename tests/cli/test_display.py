@@ -134,6 +134,45 @@ def test_a_terminal_gets_a_bar_that_goes_away(tmp_path, monkeypatch):
     assert not drawing()
 
 
+def test_an_evaluation_that_takes_long_is_seen_on_the_bar(tmp_path, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+    run, display = make_run(tmp_path, val=20), Display(terminal=True)
+    display.trainkit_run_start(run)
+    step = display.trainkit_evaluate(run, "val")
+    next(step)
+    run.measuring(5, 20)
+    deadline = time.monotonic() + 10
+    while "evaluating val 25%" not in terminal.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    with pytest.raises(StopIteration):
+        step.send({"loss": 1.0})
+    display.close()
+    assert "evaluating val 25%" in terminal.getvalue()
+
+
+def test_the_summary_names_what_to_look_at_the_figures_and_the_weights(tmp_path, capsys):
+    run, display = make_run(tmp_path, val=20), Display(terminal=False)
+    display.trainkit_run_start(run)
+    capsys.readouterr()
+    report = Report("finished", "", 20, 2.0, 1.0, {}, None, "")
+    for name in ("report.json", "curves.png"):
+        (tmp_path / name).touch()
+    for step in (10, 20):
+        (tmp_path / "checkpoints" / f"step-{step:012}").mkdir(parents=True)
+    paths = f"  see {tmp_path}/{{}}  figures {tmp_path}/report.json  weights {tmp_path}/checkpoints/step-0000000000{{}}"
+    display.summarise(report)
+    assert capsys.readouterr().err.splitlines()[1] == paths.format("curves.png", 20)
+    (tmp_path / "report.html").touch()
+    (tmp_path / "best.json").write_text('{"checkpoint": "step-000000000010"}')
+    display.summarise(report)
+    assert capsys.readouterr().err.splitlines()[1] == paths.format("report.html", 10)
+    (tmp_path / "best.json").write_text('{"checkpoint": "../checkpoints"}')
+    display.summarise(report)
+    assert capsys.readouterr().err.splitlines()[1] == paths.format("report.html", 20)
+
+
 def test_the_bar_ends_with_the_run_also_when_it_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     run, display = make_run(tmp_path), Display(terminal=True)
