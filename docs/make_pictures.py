@@ -12,7 +12,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainkit.cli import main
 from trainkit.launch import launch
@@ -23,6 +25,9 @@ from trainkit.preview import preview
 from trainkit.preview_plot import draw_preview
 from trainkit.protocols import silent
 from trainkit.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from trainkit.page import Section
 
 PICTURES = Path(__file__).parent / "pictures"
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
@@ -39,7 +44,12 @@ NAMES = (
     "growing_batch",
 )
 # Pictures of other verbs, by the page that shows them.
-OTHERS = {"lr_find": "finding-rates.md", "lr_policies": "comparing.md", "report": "reports.md"}
+OTHERS = {
+    "lr_find": "finding-rates.md",
+    "lr_policies": "comparing.md",
+    "report": "reports.md",
+    "report_search": "reports.md",
+}
 TIMES = "0,0.1dur,0.25dur,0.5dur,0.75dur,0.9dur"
 
 
@@ -87,23 +97,15 @@ def draw_policies() -> None:
 
 
 def draw_report(plugins: Plugins) -> None:
-    """Draw a part of a run's page as Chromium shows it; where there is none, the picture stays as it is."""
-    import shutil
-    import subprocess
-
-    from PIL import Image
-
-    from trainkit.page import Curves, Heatmap, Section, render
+    """Draw a part of a run's page."""
+    from trainkit.page import Curves, Heatmap, Section
     from trainkit.report.open import look_into
     from trainkit.report.run_page import RunPage, run_sections
 
-    browser = shutil.which("chromium")
-    if browser is None:
-        return
     changes = 'callback=[{use="norms"}, {use="update_ratio", every="5ba"}]', "run.log_every=10ba", "logger=[]"
     shown = {"Curves": 2, "Gradients and weights": 3, "Predictions on test": 2}  # figures of each
     with tempfile.TemporaryDirectory() as place:
-        folder, file, shot = Path(place) / "run", Path(place) / "page.html", Path(place) / "shot.png"
+        folder = Path(place) / "run"
         launch(load_recipe(RECIPES / "resnet_cosine.toml", changes, plugins), plugins, folder=folder)
         page = RunPage(folder, {"accuracy": True})
         page.update()
@@ -115,15 +117,52 @@ def draw_report(plugins: Plugins) -> None:
             for title, count in shown.items()
         ]
         parts[1] = Section(parts[1].title, parts[1].blocks[::2])  # gradients, and the size of updates
-        file.write_text(render("resnet_cosine", parts, "parts of its page"), encoding="utf-8")
-        flags = (
-            "--headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1200,1790 --virtual-time-budget=5000"
-        )
-        words = [browser, *flags.split(), f"--screenshot={shot}", file.as_uri()]
+    photograph("resnet_cosine", parts, 1790, "report")
+
+
+def draw_search_report() -> None:
+    """Draw a part of a search's page."""
+    from trainkit.page import Bars, Heatmap, Scatter, Section
+    from trainkit.report.study import study_sections
+    from trainkit.search.table import opened
+    from trainkit.search.timeline import course_of
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "study"
+        recipe = str(RECIPES / "search" / "tpe.toml")
+        assert main(["run", recipe, "--run-dir", str(folder), "--without", "reports", "--quiet"]) == 0
+        study = opened(folder, print)[0].study
+        blocks = [block for section in study_sections(study, course_of(folder), folder) for block in section.blocks]
+    figures = [block for block in blocks if isinstance(block, Scatter | Bars | Heatmap)]
+    history, importance, best, *_, surface = figures
+    parts = [
+        Section("History, and importance of each setting", [history, importance]),
+        Section("Each setting, and two together", [best, surface]),
+    ]
+    photograph("search/tpe", parts, 1320, "report_search")
+
+
+def photograph(title: str, parts: Sequence[Section], height: int, name: str) -> None:
+    """Draw parts of a page as Chromium shows them; where there is none, the picture stays as it is."""
+    import shutil
+    import subprocess
+
+    from PIL import Image
+
+    from trainkit.page import render
+
+    browser = shutil.which("chromium")
+    if browser is None:
+        return
+    with tempfile.TemporaryDirectory() as place:
+        file, shot = Path(place) / "page.html", Path(place) / "shot.png"
+        file.write_text(render(title, parts, "parts of its page"), encoding="utf-8")
+        flags = "--headless --no-sandbox --disable-gpu --hide-scrollbars --virtual-time-budget=5000"
+        words = [browser, *flags.split(), f"--window-size=1200,{height}", f"--screenshot={shot}", file.as_uri()]
         subprocess.run(words, check=True, capture_output=True)
         with Image.open(shot) as full:
             small = full.convert("RGB").resize((full.width * 5 // 8, full.height * 5 // 8), Image.Resampling.LANCZOS)
-            small.quantize(64, kmeans=2, dither=Image.Dither.NONE).save(PICTURES / "report.png", optimize=True)
+            small.quantize(64, kmeans=2, dither=Image.Dither.NONE).save(PICTURES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":
@@ -141,4 +180,5 @@ if __name__ == "__main__":
     draw_range_test(installed)
     draw_policies()
     draw_report(installed)
+    draw_search_report()
     kept.write_text(json.dumps(fresh, indent=1) + "\n", encoding="utf-8")
