@@ -158,7 +158,7 @@ class Storage(BaseStorage):
     # ---------------------------------------------------------------- what nothing here calls
 
     def _unused(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError("samplers read, and suggest one trial at a time")
+        raise RuntimeError("earlier trials are read alone: a sampler suggests one trial at a time, and stores nothing")
 
     create_new_study = delete_study = get_all_studies = set_study_user_attr = _unused
     set_trial_state_values = set_trial_intermediate_value = set_trial_user_attr = _unused

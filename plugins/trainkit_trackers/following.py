@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ BLOCK = 1024  # lines that are read at once: a run that is continued may have mi
 NO_FIGURES = ("step", "epoch", "split", "time")
 
 
-class Follower:
+class Follower(ABC):
     """Is given the lines of a run as they are written, in their order."""
 
     stateless = True  # for checkpoints: it keeps what it must in files of the run folder
@@ -27,14 +28,14 @@ class Follower:
 
     # ------------------------------------------------------------ what each one does
 
-    def open(self, run: Run) -> None:
+    def open(self, run: Run) -> None:  # noqa: B027 - a table needs no beginning
         """Begin, or go on with what the run folder says was begun. Called with the first lines, not before."""
 
+    @abstractmethod
     def take(self, run: Run, start: int, lines: Sequence[Line]) -> None:
         """Take lines, the first of which has the number ``start``."""
-        raise NotImplementedError
 
-    def end(self, run: Run, report: Report) -> None:
+    def end(self, run: Run, report: Report) -> None:  # noqa: B027 - nor an end
         """Close: all lines were given. Called where it was opened, also where that failed."""
 
     # ------------------------------------------------------------ hooks
@@ -109,6 +110,7 @@ class Tracker(Follower):
         self._sent: Sent | None = None
         self._goes_on = False  # behind what earlier processes have handed on
 
+    @abstractmethod
     def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         """Hand lines on, in their order.
 
@@ -116,7 +118,6 @@ class Tracker(Follower):
             lines: the lines.
             done: to be called when they are there; a process that is killed before hands them on once more.
         """
-        raise NotImplementedError
 
     def turned_back(self, step: int) -> bool:
         """A run goes on at this update: the lines from it on are made anew, and may differ from those that are there.
@@ -126,9 +127,9 @@ class Tracker(Follower):
         """
         return False
 
+    @abstractmethod
     def close(self, report: Report) -> None:
         """Close: all lines were handed on."""
-        raise NotImplementedError
 
     def take(self, run: Run, start: int, lines: Sequence[Line]) -> None:
         """Hand on those that were not handed on before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,7 +120,7 @@ def look_at(run: Run, split: str) -> Look:
     return found
 
 
-class _Looking:
+class _Looking(ABC):
     """Gathers what is to be seen of outputs.
 
     Attributes:
@@ -142,12 +143,13 @@ class _Looking:
             said = (str(error).splitlines() or ["no message"])[0]
             self.why = f"outputs of shape {tuple(outputs.shape)} are nothing that a report can show: {said}"
 
+    @abstractmethod
     def _take_in(self, batch: Batch, outputs: Tensor, targets: Tensor) -> None:
-        raise NotImplementedError
+        """Take in one batch."""
 
+    @abstractmethod
     def tell(self, found: Look) -> None:
         """Put what was gathered where it belongs."""
-        raise NotImplementedError
 
 
 class _Classes(_Looking):
