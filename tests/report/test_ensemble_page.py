@@ -176,6 +176,7 @@ def test_one_that_is_being_made_is_watched(tmp_path: Path, capsys: pytest.Captur
     (folder / "members/0000/report.json").write_text('{"status": "finished"}')
     assert page.update()
     assert "finished" in page.html(2.0)
+    assert "being made" in page.html(), "also where the watching ends before it"
     assert main(["report", str(folder), "--html", str(tmp_path / "a.html")]) == 2
     assert "the ensemble is not finished" in capsys.readouterr().err
     (folder / "report.json").write_text(json.dumps(report()))

@@ -15,7 +15,7 @@ from tests.report.studies import BOTH, RATE, SIZE, searched
 from trainkit.errors import MachineError
 from trainkit.page import Bars, Block, Curves, Facts, Heatmap, Parallel, Scatter, Section, Table, Text, Timeline
 from trainkit.report.study import study_page, study_sections, write_study_page
-from trainkit.report.study_figures import BEST, MOST_POINTS
+from trainkit.report.study_figures import BEST, MOST_DOTS, MOST_POINTS
 from trainkit.search.timeline import course_of
 from trainkit.space import Dimension
 from trainkit.trial import Objective, Study
@@ -197,6 +197,7 @@ def test_a_long_search_stays_a_small_page(tmp_path: Path) -> None:
     assert len([block for block in found["Each setting"] if isinstance(block, Scatter)]) == 12
     assert {len(b.points) for b in found["Each setting"] if isinstance(b, Scatter)} == {MOST_POINTS // 12}
     assert "200 of 3000 trials are drawn, the best among them." in str(found["Each setting"])
+    assert sum(point.group == "done" for point in found["History"][0].points) == MOST_DOTS  # type: ignore[union-attr]
     listed = [row[0] for row in one(Table, found["All trials"]).rows]
     assert listed == sorted(listed)
     assert {record.trial.number for record in study.ranked()[: len(listed) // 2]} <= set(listed)

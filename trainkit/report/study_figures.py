@@ -18,6 +18,7 @@ MOST_SETTINGS = 12  # more panels or axes than this could not be read
 MOST_TRIALS = 400  # in one figure
 MOST_POINTS = 2400  # in the figures of all settings together
 MOST_TEXTS = 500  # trials that one sees the settings of where one hovers; of more the page would weigh too much
+MOST_DOTS = 1500  # trials in the history, or beside the front
 MOST_CURVES = 120
 MOST_NAMED = 8  # curves, beyond which colours could not be told apart
 BEST = "best so far"
@@ -49,7 +50,8 @@ class StudyFigures:
     def history(self) -> Scatter:
         """Each trial's value, the best so far, failures at the lower edge."""
         points = [
-            Point(record.trial.number, self._value(record), self._text(record), _group(record)) for record in self.shown
+            Point(record.trial.number, self._value(record), self._text(record), _group(record))
+            for record in some(self.shown, MOST_DOTS)
         ]
         best: Record | None = None
         for record in self.shown:
@@ -72,7 +74,7 @@ class StudyFigures:
         """The first two objectives of each trial, and the trials that no other one beats in all objectives."""
         first, second = self.study.objectives[:2]
         across = [record.figures[1] for record in self.shown]
-        points = [Point(r.figures[1], r.figures[0], self._text(r), _group(r)) for r in self.shown]
+        points = [Point(r.figures[1], r.figures[0], self._text(r), _group(r)) for r in some(self.shown, MOST_DOTS)]
         front = sorted(self.study.front(), key=lambda record: (record.figures[1], record.figures[0]))
         points += [Point(r.figures[1], r.figures[0], self._text(r), "front") for r in front]
         wide = bool(across) and min(across) > 0 and max(across) > 20 * min(across)

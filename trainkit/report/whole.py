@@ -43,6 +43,14 @@ class Whole(Protocol):
         """The page as it is now."""
         ...
 
+    def finish(self) -> None:
+        """It goes on no more, or is shown once: what takes longer is worth its time.
+
+        Raises:
+            UsageError: if there is nothing to show yet.
+        """
+        ...
+
 
 def write_page(
     folder: Path, plugins: Plugins, html: str | None, watch: Watch | None, say: Callable[[str], None]
@@ -72,8 +80,7 @@ def write_page(
             say(f"{target}: made anew while it goes on; Ctrl-C ends this, not what it shows")
             if watch(folder, target, page.update, page.html) == "killed":
                 say(f"{folder}: its process is gone, and has left no report; go on with trainkit resume {folder}")
-        if isinstance(page, StudyPage):
-            page.finish()
+        page.finish()
         write_atomically(target, page.html(), durable=False)
     except OSError as error:
         raise MachineError(f"--html {target}: cannot be written: {error.strerror or error}") from error
@@ -114,7 +121,7 @@ class StudyPage:
         return study_page(ledger.study, self._where, reload)
 
     def finish(self) -> None:
-        """It goes on no more, or is shown once: what takes longer is worth its time, such as reading its data."""
+        """Find out what only its data can tell, and write the pages of its best trials."""
         self._find = partial(find_out, plugins=self._plugins)
         write_trial_pages(opened(self._folder, self._find)[0].study)
 
@@ -154,13 +161,17 @@ class EnsemblePage:
 
     def html(self, reload: float | None = None) -> str:
         """The page as it is now."""
-        if reload is None or (self._folder / "report.json").is_file():
+        if (self._folder / "report.json").is_file():
             return ensemble_page(self._folder, read_report(self._folder), self._where)
         rows: list[list[Cell]] = [list(member) for member in self._members()]
         said = "It is being made. Its figures stand here when all members are ready."
         blocks: list[Block] = [Text(said, "note"), Table(["member", "it is"], rows)]
         sections = [Section("Members so far", blocks), *recipe_sections(self._folder)]
         return render(f"Ensemble {self._folder.resolve().name}", sections, "not finished yet", reload)
+
+    def finish(self) -> None:
+        """Refuse one that is not finished."""
+        read_report(self._folder)
 
     def _members(self) -> list[tuple[str, str]]:
         """The run folders of members that were begun, and how each stands."""
