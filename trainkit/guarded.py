@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from trainkit import checkpoint
+from trainkit.errors import TrainkitError
 from trainkit.manager import Plugins
 from trainkit.weights import not_finite
 
@@ -132,7 +133,9 @@ def guard_loggers(
             name = rest.partition(".")[2]
 
             def failed(error: BaseException, hook: str, name: str = name) -> None:
-                blamed = plugins.blame(error) or f"{type(error).__name__}: {error}"
+                # What a logger says by itself, as of a server that is away, is no defect of it.
+                told = str(error) if isinstance(error, TrainkitError) else ""
+                blamed = told or plugins.blame(error) or f"{type(error).__name__}: {error}"
                 with contextlib.suppress(OSError):  # a full disk, which the run will meet itself
                     say(f"the logger '{name}' failed in {hook}, and the run goes on without it: {blamed}")
 

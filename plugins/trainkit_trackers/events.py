@@ -19,6 +19,8 @@ LONGEST_SETTING = 200  # characters; the table of hyperparameters shows no more 
 class Events(Tracker):
     """See `trainkit_trackers.tensorboard`. Nothing but files is written, by torch's own writer."""
 
+    writes = "TensorBoard"
+
     def __init__(self) -> None:
         super().__init__("tensorboard")
         self._writer: Any = None

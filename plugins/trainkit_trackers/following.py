@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from trainkit import Metrics, Report, Run, hookimpl
+from trainkit import MachineError, Metrics, Report, Run, hookimpl
 from trainkit_trackers.sent import Sent
 
 Line = Mapping[str, Any]
@@ -19,6 +20,7 @@ class Follower(ABC):
     """Is given the lines of a run as they are written, in their order."""
 
     stateless = True  # for checkpoints: it keeps what it must in files of the run folder
+    writes = "a table"  # what messages call that for which it writes
     last_line = True  # whether it is given the line that an interrupted run writes for its report alone
 
     def __init__(self) -> None:
@@ -72,7 +74,8 @@ class Follower(ABC):
         finally:
             opened, self._began, self._opened = self._opened, False, False
             if opened:
-                self.end(run, report)
+                with self._named():
+                    self.end(run, report)
 
     # ------------------------------------------------------------ inside
 
@@ -80,14 +83,27 @@ class Follower(ABC):
         if not self._began or self._failed or self._seen >= until:
             return
         self._failed = True  # until this is done: where it fails, all that is left to do is to close
-        if not self._opened:
-            self._opened = True
-            self.open(run)
-        while self._seen < until:
-            lines = run.history[self._seen : min(until, self._seen + BLOCK)]
-            self.take(run, self._seen, lines)
-            self._seen += len(lines)
+        with self._named():
+            if not self._opened:
+                self._opened = True
+                self.open(run)
+            while self._seen < until:
+                lines = run.history[self._seen : min(until, self._seen + BLOCK)]
+                self.take(run, self._seen, lines)
+                self._seen += len(lines)
         self._failed = False
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Within this, what the program that it writes for raises is no defect of the logger, and says whose it is."""
+        try:
+            yield
+        except Exception as error:
+            first = (str(error) or "no message").splitlines()[0]
+            raise MachineError(
+                f"{self.writes}: {type(error).__name__}: {first}\n  what it was not given is in metrics.jsonl; a run "
+                "that is continued gives it once more"
+            ) from error
 
 
 class Tracker(Follower):

@@ -31,6 +31,8 @@ class OfMlflow(Tracker):
         experiment: which experiment the run belongs to; empty: as the folder says.
     """
 
+    writes = "MLflow"
+
     def __init__(self, experiment: str) -> None:
         super().__init__("mlflow")
         self.experiment = experiment

@@ -32,6 +32,8 @@ class OfWandb(Tracker):
         project: which project the run belongs to.
     """
 
+    writes = "W&B"
+
     def __init__(self, project: str) -> None:
         super().__init__("wandb")
         self.project = project

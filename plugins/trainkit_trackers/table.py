@@ -24,6 +24,8 @@ class Table(Follower):
     ``metrics.jsonl`` is, and both say the same.
     """
 
+    writes = FILE
+
     def __init__(self) -> None:
         super().__init__()
         self._columns: dict[str, None] = dict.fromkeys(FIRST)  # in their order

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from trainkit import Report, Run, hookimpl
+from trainkit import MachineError, Report, Run, hookimpl
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
@@ -143,7 +143,7 @@ def test_one_that_cannot_be_opened_is_closed(tmp_path: Path) -> None:
     tracker.open = refuse  # type: ignore[method-assign]
     run: Any = SimpleNamespace(folder=tmp_path, history=lines((1, 0.5)))
     tracker.trainkit_run_start(run)
-    with pytest.raises(OSError, match="no room"):
+    with pytest.raises(MachineError, match="a table: OSError: no room"):
         tracker.trainkit_epoch_end(run, {})
     tracker.trainkit_run_end(run, ended("finished"))
     assert given == ["close"]

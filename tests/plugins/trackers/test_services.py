@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import trainkit_trackers
-from trainkit import Component, Report
+from trainkit import Component, MachineError, Report
 from trainkit.testing.build import plugins_of
 from trainkit.testing.tiny import run_tiny
 from trainkit_trackers import of_mlflow
@@ -218,7 +218,7 @@ def test_a_service_that_hangs_does_not_hold_up_the_end(
 ) -> None:
     monkeypatch.setattr(of_mlflow, "PATIENCE", 0.05)
     service.hangs = threading.Event()
-    with pytest.raises(TimeoutError, match=r"no answer in 0\.05 s"):
+    with pytest.raises(MachineError, match=r"MLflow: TimeoutError: no answer in 0\.05 s"):
         process(tmp_path / "a", OfMlflow(""), LINES, "finished")
 
 
@@ -231,7 +231,10 @@ def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(
     run = run_tiny(tmp_path, {"logger": [{"use": "tracked"}]}, plugins)
     assert run.report.status == "finished"
     assert (run.report.weights_sha256, run.lines) == (plain.report.weights_sha256, plain.lines)
-    assert capsys.readouterr().err.count("the server said no") == 1
+    told = capsys.readouterr().err
+    assert told.count("the server said no") == 1
+    assert "the logger 'tracked' failed in trainkit_" in told
+    assert "defect" not in told
 
 
 def test_mlflow_itself_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
