@@ -22,6 +22,7 @@ from trainkit.page import (
     Text,
 )
 from trainkit.report.look import Bin, Layer, Look
+from trainkit.report.parts import wilson
 from trainkit.report.samples import Sample
 
 MOST_CLASSES = 40  # of a matrix, beyond which nothing in it can be read
@@ -97,7 +98,7 @@ def _share(part: Any, whole: Any) -> float | None:
 
 def _calibration(bins: Sequence[Bin], error: float | None) -> list[Block]:
     sure = [one.confidence for one in bins]
-    ends = [_wilson(one.accuracy, one.samples) for one in bins]
+    ends = [wilson(one.accuracy, one.samples) for one in bins]
     lines = [
         Line("perfectly calibrated", {"confidence": (0.0, 1.0)}, (0.0, 1.0), style="dashed"),
         Line(
@@ -118,17 +119,6 @@ def _calibration(bins: Sequence[Bin], error: float | None) -> list[Block]:
             "the 95 % interval of its share (Wilson). Below the dashed line the model is surer than it is right."
         ),
     ]
-
-
-def _wilson(share: float, samples: int) -> tuple[float, float]:
-    """Between what bounds a share of so few samples may lie, at 95 %.
-
-    Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
-    """
-    width = 1.96**2 / samples
-    middle = (share + width / 2) / (1 + width)
-    reach = 1.96 * math.sqrt(share * (1 - share) / samples + width / (4 * samples)) / (1 + width)
-    return middle - reach, middle + reach
 
 
 def _errors(look: Look) -> list[Block]:
