@@ -50,6 +50,34 @@ class Pace:
         return max(0.0, (total - reached) * (at - began) / (reached - before) - (now - at))
 
 
+class Shares:
+    """How much of several runs is done: those that are over, and of the others the share that is trained.
+
+    Args:
+        over: how many were over before.
+        total: how many there are.
+    """
+
+    def __init__(self, over: int = 0, total: int = 0) -> None:
+        self.over = over
+        self.total = total
+        self._going: dict[str, float] = {}
+
+    def trained(self, name: str, share: float) -> None:
+        """A run has come so far, 0 to 1."""
+        self._going[name] = share
+
+    def ended(self, name: str) -> None:
+        """A run is over."""
+        self._going.pop(name, None)
+        self.over += 1
+
+    @property
+    def done(self) -> float:
+        """How many are done, in parts."""
+        return min(self.total, self.over + sum(tuple(self._going.values())))
+
+
 def count_text(done: float, total: float) -> str:
     """How much is done of how much: ``3/20``, or ``12.3M/170M``."""
     return f"{short(done)}/{short(total)}" if total >= LARGE else f"{int(done)}/{int(total)}"

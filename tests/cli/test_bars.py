@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from trainkit import bars
-from trainkit.bars import Pace, Screen, count_text, left_text
+from trainkit.bars import Pace, Screen, Shares, count_text, left_text
 
 
 class Terminal(io.StringIO):
@@ -98,6 +98,17 @@ def test_counts(done: float, total: float, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(None, "left -:--"), (61.2, "left 1:01"), (7322, "left 2:02:02")])
 def test_the_time_that_is_left_as_text(seconds: float | None, text: str) -> None:
     assert left_text(seconds) == text
+
+
+def test_runs_that_go_on_count_by_their_share() -> None:
+    shares = Shares(1, 4)
+    shares.trained("b", 0.25)
+    shares.trained("b", 0.5)
+    shares.trained("c", 0.25)
+    assert (shares.over, shares.done) == (1, 1.75)
+    shares.ended("b")
+    shares.ended("d")  # of which nothing was heard
+    assert (shares.over, shares.done) == (3, 3.25)
 
 
 # ---------------------------------------------------------------- on a terminal

@@ -52,7 +52,7 @@ def test_on_a_terminal_a_bar_says_how_far_it_is(capsys, monkeypatch):
     display.begin(0, 2)
     assert looks[0]() == (0, 2, "runs")
     display.measured("seed-4", 0.4, FIGURES)
-    assert looks[0]() == (0, 2, "runs  seed-4 at 40 %  val.loss 0.25")
+    assert looks[0]() == (0.4, 2, "runs  seed-4 at 40 %  val.loss 0.25")
     display.rested("seed-4", "done", {}, 1.0)
     assert looks[0]() == (1, 2, "runs")
     display.close()

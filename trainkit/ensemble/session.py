@@ -134,7 +134,7 @@ class _Session:
         alone = to_toml({key: value for key, value in recipe.tables.items() if key not in OF_SEVERAL_RUNS})
         seed = recipe.tables["seed"]
         place_of = place.path, tuple(modules), tuple(without), seed, self.note
-        site = Site(*place_of, recipe=alone, progress=self.display.progress)
+        site = Site(*place_of, self.display.measured, recipe=alone, progress=self.display.progress)
         training = Training(
             lambda: builder.make("ensemble", "executor"),
             site,

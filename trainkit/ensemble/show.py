@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainkit.bars import Screen
+from trainkit.bars import Screen, Shares
 from trainkit.run_text import clock_text, paths_line
-from trainkit.work import Outcome
+from trainkit.work import Job, Measured, Outcome
 
 if TYPE_CHECKING:
     from trainkit.ensemble.outset import Made
@@ -25,7 +25,7 @@ class EnsembleDisplay:
     def __init__(self, level: int = 0, terminal: bool | None = None) -> None:
         self.level = level
         self.screen = Screen(level, terminal)
-        self._over = self._total = 0
+        self._shares = Shares()
 
     def say(self, text: str) -> None:
         """Show a line."""
@@ -38,17 +38,22 @@ class EnsembleDisplay:
     def begin(self, over: int, total: int) -> None:
         """Show how many of the members that are trained are over, from here on."""
         self.close()
-        self._over, self._total = over, total
+        self._shares = shares = Shares(over, total)
         if over < total:
-            self.screen.show(lambda: (self._over, self._total, "members"))
+            self.screen.show(lambda: (shares.done, total, "members"))
+
+    def measured(self, job: Job, measured: Measured) -> str:
+        """Take in how far a member has come; none is pruned."""
+        self._shares.trained(job.name, measured.trained)
+        return ""
 
     def rested(self, name: str, outcome: Outcome) -> None:
         """Show a member that has ended."""
-        self._over += 1
+        self._shares.ended(name)
         figures = {key: value for key, value in outcome.metrics.items() if key.startswith("val.")}
         parts = [name, outcome.status, *(f"{key} {value:.5g}" for key, value in list(figures.items())[:_FIGURES])]
         self.say("  ".join([*parts, clock_text(outcome.seconds)]))
-        if self._over >= self._total:  # what comes now has a bar of its own
+        if self._shares.over >= self._shares.total:  # what comes now has a bar of its own
             self.close()
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from trainkit.bars import Screen
+from trainkit.bars import Screen, Shares
 from trainkit.run_text import clock_text
 
 _FIGURES = 4  # of a run, on its line
@@ -24,7 +24,7 @@ class RepeatsDisplay:
     def __init__(self, level: int = 0, terminal: bool | None = None) -> None:
         self.level = level
         self.screen = Screen(level, terminal)
-        self._over = self._total = 0
+        self._shares = Shares()
         self._words = ""
         self._shown = time.monotonic()
 
@@ -34,11 +34,11 @@ class RepeatsDisplay:
 
     def begin(self, over: int, total: int) -> None:
         """Show how many of the runs are over, from here on."""
-        self._over, self._total = over, total
+        self._shares = shares = Shares(over, total)
         if over:
             self.say(f"{over} of {total} runs are over already")
         if over < total:
-            self.screen.show(lambda: (self._over, self._total, f"runs  {self._words}".rstrip()))
+            self.screen.show(lambda: (shares.done, total, f"runs  {self._words}".rstrip()))
 
     def progress(self, done: int, total: int, text: str) -> None:
         """Show work that takes long before a run begins, such as decoding images."""
@@ -46,6 +46,7 @@ class RepeatsDisplay:
 
     def measured(self, name: str, trained: float, figures: Mapping[str, float]) -> None:
         """Show what a run that goes on has measured: on the bar, or in a line now and then."""
+        self._shares.trained(name, trained)
         self._words = f"{name} at {100 * trained:.0f} %  {_text(figures, 1)}".rstrip()
         if not self.screen.terminal and time.monotonic() - self._shown > _SIGN_OF_LIFE_S:
             self.say(f"{name} at {100 * trained:.0f} %  {_text(figures)}".rstrip())
@@ -53,13 +54,13 @@ class RepeatsDisplay:
 
     def rested(self, name: str, status: str, figures: Mapping[str, float], seconds: float) -> None:
         """Show a run that has ended."""
-        self._over += 1
+        self._shares.ended(name)
         self._words, self._shown = "", time.monotonic()
         self.say("  ".join(part for part in (name, status, _text(figures), clock_text(seconds)) if part))
 
     def failed(self, name: str, status: str, message: str) -> None:
         """Show a run that has failed."""
-        self._over += 1
+        self._shares.ended(name)
         first = (message.splitlines() or [""])[0]
         self.say(f"{name}  failed ({status}): {first[:_LONGEST]}")
 
