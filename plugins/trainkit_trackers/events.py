@@ -7,8 +7,6 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tomli_w
-
 from trainkit import Report, Run
 from trainkit_trackers.following import Line, Tracker, figures_of, settings_of
 
@@ -62,7 +60,9 @@ class Events(Tracker):
     def _describe(self, run: Run) -> None:
         from torch.utils.tensorboard.summary import hparams
 
-        self._writer.add_text("recipe", "    " + tomli_w.dumps(_plain(run.recipe)).replace("\n", "\n    "))
+        if (file := run.folder / "recipe.toml").is_file():
+            # Indented, so that it is shown as it stands and not taken for Markdown.
+            self._writer.add_text("recipe", "    " + file.read_text(encoding="utf-8").replace("\n", "\n    "))
         settings = {
             name: value[:LONGEST_SETTING] if isinstance(value, str) else value
             for name, value in settings_of(run.recipe).items()
@@ -70,12 +70,3 @@ class Events(Tracker):
         shown = {f"val/{name}": 0.0 for name in ("loss", *run.metrics)}
         for summary in hparams(settings, shown):  # type: ignore[no-untyped-call]
             self._writer.file_writer.add_summary(summary)
-
-
-def _plain(value: Any) -> Any:
-    """A recipe's tables as those that can be written as TOML, which has no null."""
-    if hasattr(value, "items"):
-        return {key: _plain(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value if isinstance(value, bool | int | float | str) else str(value)

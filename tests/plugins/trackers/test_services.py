@@ -61,10 +61,23 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+def described(folder: Path) -> tuple[str, Any]:
+    """The recipe that the text page has, and the hyperparameters."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    found = EventAccumulator(str(folder / "tensorboard"))
+    found.Reload()
+    (text,) = found.Tensors("recipe/text_summary")
+    held = found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    return text.tensor_proto.string_val[0].decode(), HParamsPluginData.FromString(held).session_start_info.hparams
+
+
 def test_tensorboard_shows_each_point_once_also_where_a_run_turns_back(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from trainkit_trackers.events import Events
 
+    (tmp_path / "recipe.toml").write_text('[model]\nuse = "mlp"\n')
     process(tmp_path, first := Events(), LINES)  # killed; its checkpoint has the first two lines
     assert scalars(tmp_path) == {
         "train/loss": [(2, 0.9), (4, 0.8), (6, 0.7)],
@@ -81,6 +94,10 @@ def test_tensorboard_shows_each_point_once_also_where_a_run_turns_back(tmp_path:
         "val/loss": [(4, 0.5)],
     }
     first.close(None)  # type: ignore[arg-type]
+    text, settings = described(tmp_path)
+    assert text == '    [model]\n    use = "mlp"\n    '
+    assert settings["optimizer.lr"].number_value == 0.1
+    assert settings["model.widths"].string_value == "[8]"
 
 
 def test_tensorboard_shows_once_what_a_killed_process_had_not_noted(tmp_path: Path) -> None:
