@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from trainkit import evidence
 from trainkit.evidence import holm, paired, spread, t_beyond, t_quantile
 
 # Two-sided 95 % and 99.9 % points as every table of Student's t prints them.
@@ -73,6 +74,17 @@ def test_where_there_is_no_spread_there_is_no_test():
     shifted = paired([0.3, 0.9, 0.6], [0.1, 0.7, 0.4])  # 0.2 each, but for rounding
     assert (shifted.t, shifted.p) == (None, None)
     assert spread([0.1, 0.1, 0.1]).sd == 0.0
+
+
+def test_a_quantile_is_sought_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(evidence, "t_beyond", lambda t, df: asked.append(df) or t_beyond(t, df))
+    t_quantile.cache_clear()
+    first = spread([1.0, 2.0, 4.0])
+    count = len(asked)
+    assert count > 0
+    assert spread([1.0, 2.0, 4.0]) == first
+    assert len(asked) == count
 
 
 def test_several_tests_are_held_against_the_level_together():

@@ -5,6 +5,7 @@ The distribution is Student's t, for the few runs that anybody can afford; nothi
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,6 +120,7 @@ def t_beyond(t: float, df: float) -> float:
     return _beta_share(df / 2, 0.5, df / (df + t * t), t * t / (df + t * t))
 
 
+@functools.lru_cache(maxsize=1024)  # every pair of many recipes asks for the same few
 def t_quantile(level: float, df: float) -> float:
     """How far from zero ``level`` of Student's t distribution reaches on either side: 2.776 for 0.95 and df = 4."""
     low, high = 0.0, 1.0
