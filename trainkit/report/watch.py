@@ -14,7 +14,7 @@ from trainkit.rundir import write_atomically
 SHARE = 0.005  # of a processor that making pages may take
 LEAST_SECONDS = 1.0  # between two pages
 RELOAD_SECONDS = 5.0  # at the least, after which a page reads itself anew: a browser takes processor time, too
-_LONGEST_SECONDS = 60.0
+_LONGEST_SECONDS = 600.0  # a page that takes longer than three seconds to make takes a larger share
 _LOOK_SECONDS = 0.25  # between two looks at whether the run has ended
 
 
