@@ -40,6 +40,19 @@ def test_what_cannot_be_read_beside_the_recipe_is_noted(folder):
     assert [note.split()[0] for note in notes] == ["environment.json", "report.json"]
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" + "0" * 400])
+def test_numbers_that_are_too_large_are_none(folder, number):
+    (folder / "report.json").write_text(f'{{"steps": [{number}]}}')
+    found = read_result(folder)
+    assert (found.report, found.notes) == ({}, ["report.json cannot be read: a number in it is too large"])
+    lines = [
+        f'{{"step": {step}, "epoch": 1, "split": "val", "time": 1, "loss": {loss}}}\n'
+        for step, loss in [(1, number), (number, 2), (3, 4)]
+    ]
+    (folder / "metrics.jsonl").write_text("".join(lines))
+    assert curves_of(lines_of(folder))["val.loss"].points == [(3.0, 1.0, 1.0, 4.0)]
+
+
 def test_without_a_recipe_it_is_no_run(tmp_path):
     with pytest.raises(UsageError, match="holds no run"):
         read_result(tmp_path)

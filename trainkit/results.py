@@ -7,8 +7,8 @@ left out and noted.
 from __future__ import annotations
 
 import json
-import math
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -100,18 +100,22 @@ def read_object(file: Path, notes: list[str]) -> dict[str, Any]:
         return {}
     try:
         found = object_in(read_text(file).encode())
-        if _deeper(found, MAX_DEPTH):
-            raise Unfit(f"it is nested more than {MAX_DEPTH} deep")
+        _check(found, MAX_DEPTH)
         return found
     except (OSError, ValueError, Unfit) as error:
         notes.append(f"{file.name} cannot be read: {error}")
         return {}
 
 
-def _deeper(value: Any, depth: int) -> bool:
-    """Whether a value is nested deeper."""
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return depth < 0 or any(_deeper(item, depth - 1) for item in inside if isinstance(item, dict | list))
+def _check(value: Any, depth: int) -> None:
+    """Raises Unfit if a value is nested deeper, or holds a number that no arithmetic can take, such as ``1e999``."""
+    if isinstance(value, dict | list):
+        if depth < 0:
+            raise Unfit(f"it is nested more than {MAX_DEPTH} deep")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, depth - 1)
+    elif isinstance(value, int | float) and abs(value) > sys.float_info.max:
+        raise Unfit("a number in it is too large")
 
 
 def lines_of(folder: Path) -> Iterator[Mapping[str, Any]]:
@@ -144,7 +148,8 @@ def _is_line(line: Mapping[str, Any]) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Not math.isfinite: it fails at whole numbers that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def curves_of(lines: Iterable[Mapping[str, Any]], most: int = 2048) -> dict[str, Thinned]:
