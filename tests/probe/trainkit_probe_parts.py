@@ -110,6 +110,11 @@ def whims(data_spec: DataSpec, /) -> nn.Module:
     return layers(data_spec, Whims())
 
 
+def normed(data_spec: DataSpec, /) -> nn.Module:
+    """Batch norm, which can make nothing of a single sample."""
+    return layers(data_spec, nn.BatchNorm1d(16), nn.ReLU())
+
+
 def blind(data_spec: DataSpec, /) -> nn.Module:
     """Nothing to learn with."""
     return nn.Sequential(Blind(data_spec.outputs))
@@ -293,7 +298,7 @@ def faulty(*, fault: str = "", samples: int = 150, features: int = 6) -> Dataset
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    models = (wrong_gradient, mixing, detached, silent, whims, blind, sure, tidy, sparse, single)
+    models = (wrong_gradient, mixing, detached, silent, whims, blind, sure, tidy, sparse, single, normed)
     return [
         *(Component("model", model) for model in models),
         Component("loss", summed_loss),

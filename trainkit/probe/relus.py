@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from trainkit.probe.subject import parts
+
 SAMPLES = 512
 _AT_ONCE = 128
 # As functions, and as methods of tensors; what modules call is among them.
@@ -79,7 +81,7 @@ def units_of(model: nn.Module, inputs: Tensor) -> list[Units]:
     names = [""]
     watch = _Watch(names)
     with torch.no_grad(), _named(model, names):
-        for part in inputs.split(_AT_ONCE):  # type: ignore[no-untyped-call]
+        for part in parts(inputs, _AT_ONCE):
             watch.calls = 0
             with watch:
                 model(part)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trainkit.probe.finding import Finding, Verdict, worst
-from trainkit.probe.subject import Subject, drawn, forward, loss_of, quiet, samples_of
+from trainkit.probe.subject import Subject, drawn, forward, loss_of, parts, quiet, samples_of
 from trainkit.run import Run
 from trainkit.steps import implemented, training_loss
 
@@ -30,10 +30,10 @@ def initial_loss(subject: Subject) -> Finding:
     index = drawn(run, SAMPLES)
     held = torch.random.get_rng_state()
     quiet(run.model)
-    parts = [_losses(run, numbers) for numbers in index.split(max(run.feed.batch_size, 2))]  # type: ignore[no-untyped-call]
-    weights = [weight for *_, weight in parts]
+    losses = [_losses(run, numbers) for numbers in parts(index, max(run.feed.batch_size, 2))]
+    weights = [weight for *_, weight in losses]
     seen, blank = (
-        sum(part[which] * weight for part, weight in zip(parts, weights, strict=True)) / sum(weights)
+        sum(part[which] * weight for part, weight in zip(losses, weights, strict=True)) / sum(weights)
         for which in (0, 1)
     )
     torch.random.set_rng_state(held)

@@ -128,6 +128,12 @@ def drawn(run: Run, count: int, split: str = "train") -> Tensor:
     return permutation(len(plan_of(run).split(split)), "probe", split)[: min(count, fitting)]
 
 
+def parts(values: Tensor, size: int) -> Sequence[Tensor]:
+    """Samples in parts of at least ``size``, as far as there are so many: norms can make nothing of a single one."""
+    found: Sequence[Tensor] = values.tensor_split(max(1, len(values) // size))
+    return found
+
+
 def spread(run: Run, count: int) -> Tensor:
     """Numbers of ``count`` training samples, of as many classes as there are."""
     targets = plan_of(run).split("train").targets
