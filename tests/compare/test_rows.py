@@ -52,10 +52,28 @@ def test_a_folder_of_several_runs_is_one_row_with_its_name(tmp_path, found):
     )
     write_run(tmp_path / "x", 9)
     (row,) = found(tmp_path / "adam").rows
-    assert (row.name, [entry.seed for entry in row.entries]) == ("adam", [3, 4])
-    assert found.said == [f"{tmp_path}/adam: seed-5 has not been begun"]
+    assert (row.name, row.over, [entry.seed for entry in row.counted]) == ("adam", "2 seeds", [3, 4])
     row, _ = found(f"{tmp_path}/adam/", tmp_path / "x", write_run(tmp_path / "y", lr=0.9)).rows
     assert (row.name, row.over) == ("adam and 1 more", "3 seeds")
+
+
+def test_a_run_of_several_that_has_not_been_begun_is_said_and_meets_nothing(tmp_path, found):
+    write_run(tmp_path / "adam/seed-3", 3)
+    (tmp_path / "adam/repeats.json").write_text('{"over": "seed", "runs": ["seed-3", "seed-4", "seed-5"]}')
+    made = found(tmp_path / "adam", required=["val.loss<100"])
+    assert (made.rows[0].status, made.rows[0].over, made.met) == ("1 of 3 finished", "1 seed", False)
+    assert {f"adam: seed-{seed}: it has not been begun" for seed in (4, 5)} < set(made.notes)
+    assert "adam: its figures are those of the 1 that finished: 2 did not" in made.notes
+    assert [run["status"] for run in as_dict(made)["rows"][0]["runs"]] == ["finished", "missing", "missing"]
+    assert markdown(made)
+    assert sections_of(made)
+    (tmp_path / "adam/seed-3/report.json").unlink()
+    made = found(tmp_path / "adam")
+    assert (made.rows[0].status, made.rows[0].spread("val.loss").n) == ("0 of 3 finished", 1)
+    assert not any("that finished" in note for note in made.notes)
+    (tmp_path / "adam/seed-3/recipe.toml").unlink()
+    with pytest.raises(UsageError, match="none of its 3 runs can be compared: seed-3: it has not been begun"):
+        found(tmp_path / "adam")
 
 
 def test_a_link_out_of_a_folder_of_several_is_not_followed(tmp_path, found):

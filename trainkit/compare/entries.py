@@ -25,6 +25,7 @@ from trainkit.trial_results import results_of
 
 DONE = ("finished", "stopped")  # what a run's report says where its last figures are those of its end
 _ENDINGS = {"unfinished": "it goes on, or was killed", "failed": "it failed", "interrupted": "it was interrupted"}
+MISSING = "missing"  # of a part of a folder of several, of which there is nothing to compare yet
 _LARGEST = 1e100  # of a figure; sums and squares of what is larger overflow
 _POINTS = 1024  # bunches of a curve: a picture is no wider
 # What says nothing of how a run is trained: which distributions were installed, what is kept and logged of it.
@@ -42,7 +43,8 @@ class Entry:
         kind: ``run``, ``study`` or ``ensemble``: what the user named, or the folder of several runs holds.
         tables: the recipe of the run, as it stands there; of a study that of its winner.
         own: the recipe of the whole: of a study its own, else the same.
-        status: what its report says; ``unfinished`` where it has none: it goes on, or was killed.
+        status: what its report says; ``unfinished`` where it has none: it goes on, or was killed; ``missing`` where
+            there is nothing of it yet.
         seed: what it was seeded with.
         fold: which fold it was measured on; ``None`` without folds.
         folds: into how many parts its samples were cut; 0 without folds.
@@ -114,7 +116,7 @@ def read_entries(words: Sequence[str], say: Callable[[str], None], progress: Pro
         try:
             if not folder.is_dir():
                 raise UsageError(f"{word}: it is a file; name the folder of a run")
-            for entry in _entries(folder, word, say):
+            for entry in _entries(folder, word):
                 if (place := os.path.realpath(entry.folder)) not in seen:
                     seen.add(place)
                     found.append(entry)
@@ -130,10 +132,10 @@ def read_entries(words: Sequence[str], say: Callable[[str], None], progress: Pro
     return found
 
 
-def _entries(folder: Path, name: str, say: Callable[[str], None]) -> Iterator[Entry]:
+def _entries(folder: Path, name: str) -> Iterator[Entry]:
     kind = kind_of(folder)
     if kind == "repeats":
-        yield from _repeated(folder, name, say)
+        yield from _repeated(folder, name)
     elif kind == "study":
         yield from _winner(folder, name)
     elif kind == "ensemble":
@@ -144,27 +146,37 @@ def _entries(folder: Path, name: str, say: Callable[[str], None]) -> Iterator[En
         yield _run(read_result(folder, name))
 
 
-def _repeated(folder: Path, name: str, say: Callable[[str], None]) -> Iterator[Entry]:
-    """All runs of a folder of several."""
+def _repeated(folder: Path, name: str) -> Iterator[Entry]:
+    """All runs of a folder of several; those of which nothing can be compared yet last, as missing ones of the row."""
     check_links(folder)
     notes: list[str] = []
     named = read_object(folder / REPEATS, notes).get("runs")
     parts = [part for part in named if _is_part(part)] if isinstance(named, list) else []
     if not parts:
         raise UsageError(f"{name}: its {REPEATS} names no runs{''.join(f' ({note})' for note in notes)}")
+    called = name.rstrip(os.sep)
+    like: Entry | None = None
+    missing: dict[str, str] = {}
     for part in parts:
         inside = folder / part
         if not (inside / "recipe.toml").is_file():
-            say(f"{name}: {part} has not been begun")
+            missing[part] = "it has not been begun"
         elif kind_of(inside) == "repeats":
-            say(f"{name}: {part} holds several runs itself, and is left out")
+            missing[part] = "it holds several runs itself"
         else:
             try:
-                for entry in _entries(inside, f"{name.rstrip(os.sep)}/{part}", say):
+                for entry in _entries(inside, f"{called}/{part}"):
                     entry.within = name
+                    like = entry
                     yield entry
             except (UsageError, RecipeError) as error:
-                say(f"left out: {error}")
+                missing[part] = str(error).removeprefix(f"{called}/{part}: ")
+    if like is None:
+        part, why = next(iter(missing.items()))
+        raise UsageError(f"{name}: none of its {len(parts)} runs can be compared: {part}: {why}")
+    for part, why in missing.items():
+        made = like.kind, like.tables, like.own, MISSING
+        yield Entry(f"{called}/{part}", folder / part, *made, folds=like.folds, within=name, notes=[why])
 
 
 def _is_part(part: Any) -> bool:

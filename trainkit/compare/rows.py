@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainkit.compare.entries import Entry, is_figure
+from trainkit.compare.entries import MISSING, Entry, is_figure
 from trainkit.errors import TrainkitError
 from trainkit.evidence import Spread, spread
 from trainkit.manager import Plugins
@@ -40,8 +40,9 @@ class Row:
 
     @property
     def counted(self) -> list[Entry]:
-        """The runs that its figures are of: those that are done; where none is, all."""
-        return [entry for entry in self.entries if entry.done] or self.entries
+        """The runs that its figures are of: those that are done; where none is, all that have begun."""
+        done = [entry for entry in self.entries if entry.done]
+        return done or [entry for entry in self.entries if entry.status != MISSING] or self.entries
 
     @property
     def folds(self) -> int:
@@ -129,7 +130,7 @@ def make_rows(entries: Sequence[Entry], plugins: Plugins) -> list[Row]:
         kept, notes = _each_once(group)
         notes += [f"{_last(entry)}: {note}" if len(kept) > 1 else note for entry in kept for note in entry.notes]
         row = Row(name, kept, higher, notes)
-        if (lost := len(kept) - len(row.counted)) > 0:
+        if (lost := len(kept) - len(row.counted)) > 0 and row.counted[0].done:
             row.notes.append(f"its figures are those of the {len(row.counted)} that finished: {lost} did not")
         rows.append(row)
     return rows
@@ -140,7 +141,7 @@ def _each_once(group: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
     kept: dict[tuple[Any, Any], Entry] = {}
     again: dict[tuple[Any, Any], list[Entry]] = {}
     for entry in group:
-        pair = (entry.seed, entry.fold)
+        pair = (entry.seed, entry.fold) if entry.status != MISSING else (entry.name, MISSING)
         first = kept.setdefault(pair, entry)
         if first is entry:
             continue
