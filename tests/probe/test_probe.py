@@ -69,6 +69,9 @@ def test_a_healthy_recipe_passes_each_check_and_leaves_nothing(look, tmp_path, m
     assert found["initial-loss"].figures["expected"] == pytest.approx(0.693147, abs=1e-5)
     assert found["gradient-check"].figures["largest"] < 1e-6
     assert found["gradient-check"].figures["numbers"] >= 14
+    (table,) = found["inputs"].blocks
+    assert [row[0] for row in table.rows] == ["inputs, train", "inputs, val"]
+    assert table.rows[0][1] == pytest.approx(found["inputs"].figures["mean"], rel=1e-3)  # a number, which sorts as such
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def input_statistics(subject: Subject) -> Finding:
     run = subject.still
     batch = samples_of(run, drawn(run, SAMPLES))
     look = _Look(run)
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[str | float, ...]] = []
     if batch.inputs.is_floating_point():
         look.values(batch.inputs, "inputs")
         rows.append(look.row("inputs, train", batch.inputs))
@@ -77,9 +77,9 @@ class _Look:
         self.said.append(said)
         self.cures.append(cure)
 
-    def row(self, name: str, values: Tensor) -> tuple[str, ...]:
+    def row(self, name: str, values: Tensor) -> tuple[str | float, ...]:
         parts = (values.mean(), values.std(), values.min(), values.max())
-        return name, *(f"{float(part):.4g}" for part in parts)
+        return name, *(float(f"{float(part):.4g}") for part in parts)
 
     def values(self, inputs: Tensor, name: str) -> None:
         """Whether numbers are finite and of a size that suits a network."""
