@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from trainkit.search.study import run_study
 RECIPE = """\
 recipe = 1
 seed = 5
+logger = []
 [run]
 duration = "2ep"
 device = "cpu"
@@ -45,11 +47,16 @@ executor = "serial"
 
 
 class Searching:
-    """Searches a recipe that lies in a file."""
+    """Searches a recipe that lies in a file.
 
-    def __init__(self, file: Path) -> None:
+    Args:
+        file: the recipe.
+        without: plugins that are left out; pictures and pages of each search take longer than its trials.
+    """
+
+    def __init__(self, file: Path, without: Sequence[str] = ("reports",)) -> None:
         self.file = file
-        self.plugins = Plugins()
+        self.plugins = Plugins(without=without)
 
     def recipe(self, *changes: str) -> Recipe:
         return load_recipe(self.file, list(changes), self.plugins)

@@ -115,7 +115,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searched")
     (folder / "search.toml").write_text(RECIPE, encoding="utf-8")
     changes = ("search.objective=val.accuracy", "search.folds=2")
-    Searching(folder / "search.toml")(folder / "s", *changes)
+    Searching(folder / "search.toml", without=())(folder / "s", *changes)
     return folder / "s"
 
 

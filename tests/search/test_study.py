@@ -186,9 +186,9 @@ def test_a_refit_whose_machine_fails_goes_on(
 ) -> None:
     failed: list[Job] = []
 
-    def once(job: Job, *given: Any) -> Outcome:
+    def once(job: Job, *given: Any, **more: Any) -> Outcome:
         if job.folder.name != "refit" or failed:
-            return run_job(job, *given)
+            return run_job(job, *given, **more)
         failed.append(job)
         outcome = Outcome("killed", message="it died")
         return outcome if failure == "killed" else Outcome("error", message="no room", origin="MachineError at x:1")
