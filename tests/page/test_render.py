@@ -137,6 +137,7 @@ def test_links_lead_to_files_alone(link, is_now):
         (math.inf, "inf"),
         (math.nan, "nan"),
         (1234567, "1234567"),
+        (9223372036854775807, "9223372036854775807"),
         (10**400, str(10**400)),
         (True, "yes"),
         (False, "no"),

@@ -12,13 +12,13 @@ _DIGITS = 4  # that a reader is shown; the whole number is a hover away
 
 
 def shown(cell: Cell) -> str:
-    """A cell as text: numbers to four digits, ``yes`` and ``no``, nothing for ``None``."""
+    """A cell as text: whole numbers as they are, others to four digits, ``yes`` and ``no``, nothing for ``None``."""
     if cell is None:
         return ""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, int):
-        return str(cell) if abs(cell) < 10**15 else short(float(cell)) if abs(cell) < 10**300 else printable(str(cell))
+        return str(cell)  # whole: a seed of twenty digits is to be typed again
     return short(cell) if isinstance(cell, float) else printable(str(cell))
 
 
