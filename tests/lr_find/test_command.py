@@ -85,6 +85,16 @@ def test_the_page_has_the_curves_on_a_logarithmic_axis_the_hashes_and_the_recipe
     assert recipe.blocks == [Code("recipe = 1\n", found.recipe)]
 
 
+def test_the_page_of_a_long_test_shows_some_of_its_values(find, monkeypatch):
+    from trainkit.lr_find import sections as page
+
+    found = find(low=1e-4, high=1e-1)
+    monkeypatch.setattr(page, "MOST_ROWS", 20)
+    table = page.sections(found, "")[1].blocks[0]
+    assert [row[0] for row in table.rows] == list(range(1, 41, 2))
+    assert table.title == "one of 2 updates; --json has all"
+
+
 # ------------------------------------------------------------ --apply
 
 

@@ -9,6 +9,8 @@ from trainkit.lr_find.curve import tolerances
 from trainkit.lr_find.found import Found, rounded
 from trainkit.page import Code, Curves, Facts, Line, Section, Table, Text
 
+MOST_ROWS = 1000  # of the table of values: a page stays below two megabytes
+
 
 def sections(found: Found, recipe: str) -> list[Section]:
     """What the page shows.
@@ -19,6 +21,7 @@ def sections(found: Found, recipe: str) -> list[Section]:
     """
     curve, name = found.curve, found.setting.name
     finite = [place for place, loss in enumerate(curve.smoothed) if math.isfinite(loss)]
+    every = max(1, math.ceil(len(finite) / MOST_ROWS))
 
     def line(title: str, losses: Sequence[float], style: str = "solid") -> Line:
         places = [place for place in finite if place < len(losses) and math.isfinite(losses[place])]
@@ -62,10 +65,10 @@ def sections(found: Found, recipe: str) -> list[Section]:
                 Table(
                     ["update", name, "loss", "running mean"],
                     [
-                        [number + 1, rounded(value), curve.losses[number], curve.smoothed[number]]
-                        for number, value in enumerate(curve.values)
-                        if number in set(finite)
+                        [place + 1, rounded(curve.values[place]), curve.losses[place], curve.smoothed[place]]
+                        for place in finite[::every]
                     ],
+                    f"one of {every} updates; --json has all" if every > 1 else "",
                 )
             ],
         ),
