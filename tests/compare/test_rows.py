@@ -12,6 +12,7 @@ from trainkit.compare.comparison import compare_runs
 from trainkit.compare.sections import sections_of
 from trainkit.compare.table import as_dict, markdown
 from trainkit.errors import MachineError, UsageError
+from trainkit.page import Table
 
 
 @pytest.fixture
@@ -283,7 +284,18 @@ def test_of_a_study_it_is_the_winners_run(tmp_path, found):
         done = {"event": "done", "trial": trial, "value": loss, "metrics": {"val.loss": loss}, "trained": 1.0}
         events.append({**done, "seconds": 1.0, "epochs": 4.0, "time": 2})
     (study / "study.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
-    made = found(study)
-    assert made.rows[0].spread("val.loss").mean == 0.2
+    (study / "report.json").write_text('{"status": "finished"}')
+    (study / "report.html").write_text("")
+    made = found(study, required=["val.loss<0.3"])
+    assert (made.met, made.rows[0].status, made.rows[0].spread("val.loss").mean) == (True, "finished", 0.2)
     assert made.rows[0].entries[0].tables["optimizer"]["lr"] == 0.2
     assert any("its winner is trial 1, the best of 3 by val.loss" in note for note in made.notes)
+    assert next(block for block in sections_of(made, tmp_path)[0].blocks if isinstance(block, Table)).links == [
+        "study/report.html"
+    ]
+    (study / "report.json").unlink()  # another trial may win yet
+    made = found(study, required=["val.loss<0.3"])
+    assert (made.met, made.rows[0].status) == (False, "unfinished")
+    assert any("it goes on, or was killed; its winner is trial 1" in note for note in made.notes)
+    (study / "recipe.toml").write_text(text.replace("seed = 1", "seed = [1]"))  # a stranger's
+    assert found(study).rows[0].entries[0].seed is None

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Entry:
         seconds: how long it took; ``None`` where that is not known.
         steps: updates made.
         environment: where it was run.
-        within: the folder of several runs that it is part of, as the user named it.
+        within: the study or the folder of several runs that it is part of, as the user named it.
         notes: what a reader should know.
     """
 
@@ -223,7 +223,8 @@ def _fill(entry: Entry, report: Mapping[str, Any], measured: Mapping[str, Any]) 
     for name, value in (figures if isinstance(figures, Mapping) else {}).items():
         if value is None or is_figure(value):
             entry.last[str(name)] = math.nan if value is None else float(value)
-    entry.steps = _whole(measured.get("steps", newest.get("step")))
+    steps = measured.get("steps", newest.get("step"))
+    entry.steps = int(steps) if is_figure(steps) else None
     seconds = measured.get("seconds", newest.get("time"))
     entry.seconds = float(seconds) if is_figure(seconds) and seconds >= 0 else None
     if not entry.done:
@@ -260,22 +261,22 @@ def _winner(folder: Path, name: str) -> Iterator[Entry]:
     figure = study.objectives[0].figure
     told = f"its winner is trial {best.trial.number}, the best of {count} by {figure}: chosen by that figure, which is"
     told += " therefore better than another run of it would be"
+    mine = _entry(whole, "study")
+    if not mine.done:  # another trial may win yet
+        told = f"{_ENDINGS[mine.status]}; {told}"
     check_links(folder / TRIALS)
     for part in range(study.parts):
         inside = trial_folder(folder, best.trial.number, part, study.parts)
         if (inside / "recipe.toml").is_file():
             entry = _run(read_result(inside, name if study.parts == 1 else f"{name}/run-{part}"))
         else:  # its folder was not kept
-            entry = _entry(whole, "study")
-            entry.folder = inside
+            entry = replace(_entry(whole, "study"), folder=inside, status="finished")
             figures = best.parts[part] if part < len(best.parts) else best.metrics
             entry.last = {key: float(value) for key, value in figures.items() if is_figure(value)}
-            entry.status = "finished"
-        entry.kind, entry.own = "study", whole.tables
-        if study.parts > 1:
-            entry.within = name
-        else:
-            entry.seed = whole.tables.get("seed")
+        entry.kind, entry.own, entry.within = "study", whole.tables, name
+        entry.status = entry.status if mine.done else mine.status
+        if study.parts == 1:
+            entry.seed = mine.seed
             tested = study.winner.get("test")
             if isinstance(tested, Mapping):
                 entry.last |= {f"test.{key}": float(value) for key, value in tested.items() if is_figure(value)}
@@ -297,7 +298,3 @@ def _ensemble(result: Result) -> Entry:
 def is_figure(value: Any) -> bool:
     """Whether a value that a stranger may have written is a number that can be reckoned with."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-def _whole(value: Any) -> int | None:
-    return int(value) if is_figure(value) else None
