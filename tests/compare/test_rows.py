@@ -37,6 +37,29 @@ def test_runs_that_differ_in_seed_alone_are_one_row_wherever_they_lie(tmp_path, 
     assert s.high - s.mean == pytest.approx(4.302652729911275 / math.sqrt(3))
 
 
+@pytest.mark.parametrize(
+    ("folders", "name"),
+    [
+        (("study", "studies"), "study and 1 more"),
+        (("adam-long", "adam-low"), "adam"),
+        (("run10", "run12"), "run"),
+        (("wide/seed-1", "wide/seed-2"), "wide"),
+        (("x/a", "x/b"), "x"),
+    ],
+)
+def test_a_row_is_named_after_what_its_folders_have_in_common(tmp_path, found, monkeypatch, folders, name):
+    monkeypatch.chdir(tmp_path)
+    for seed, folder in enumerate(folders):
+        write_run(tmp_path / folder, seed)
+    assert [row.name for row in found(*folders).rows] == [name]
+
+
+def test_no_two_rows_have_one_name(tmp_path, found):
+    names = {"run (2)": (0.1, 0), "run-0": (0.2, 0), "run-1": (0.2, 1), "run-2": (0.3, 2), "run-3": (0.3, 3)}
+    runs = [write_run(tmp_path / name, seed, lr=lr) for name, (lr, seed) in names.items()]
+    assert [row.name for row in found(*runs).rows] == ["run (2)", "run", "run (3)"]
+
+
 def test_what_is_kept_and_logged_of_a_run_does_not_make_another_recipe(tmp_path, found):
     one = write_run(tmp_path / "one", 0)
     other = write_run(tmp_path / "other", 1)

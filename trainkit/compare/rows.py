@@ -19,6 +19,7 @@ BEST, GAP = "best ", "gap "  # before the name of a figure: its best value so fa
 SECONDS, SPEED = "seconds", "updates/s"
 _SPLITS = ("val", "test", "train")
 _LOWER = ("loss", "nll", "brier", "ece", "mse", "rmse", "mae", "error")  # what every run or ensemble measures
+_WORD = re.compile(r"[^\W\d_]+$")
 _CUT = re.compile(r"[-_.= ]+(seed|fold)?[-_.= ]*$")
 
 
@@ -202,10 +203,13 @@ def _name(group: Sequence[Entry], others: Sequence[Entry]) -> str:
     names = list(dict.fromkeys((entry.within or entry.name).rstrip(os.sep) for entry in group))
     if len(names) == 1:
         return names[0]
-    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    # No number is cut in the middle: what runs 10 to 12 have in common is no 1.
-    shared = _CUT.sub("", "".join(letters[0] for letters in alike).rstrip("0123456789"))
-    if len(os.path.basename(shared)) > 1:
+    letters = itertools.takewhile(lambda some: len(set(some)) == 1, zip(*names, strict=False))
+    alike = "".join(some[0] for some in letters)
+    # No number and no word is cut in the middle: what runs 10 to 12 have in common is no 1.
+    if any(name[len(alike) :][:1].isalpha() for name in names):
+        alike = _WORD.sub("", alike)
+    shared = _CUT.sub("", alike.rstrip("0123456789"))
+    if len(os.path.basename(shared)) > 1 and os.path.basename(shared) not in ("seed", "fold"):
         return shared
     above = {os.path.dirname(name.rstrip(os.sep)) for name in names}
     if (
@@ -225,7 +229,10 @@ def _names(long: Sequence[str]) -> list[str]:
         shared += 1
     names: list[str] = []
     for part in parts:
-        name = os.sep.join(part[shared:])
-        again = sum(name == other or other.startswith(f"{name} (") for other in names)
-        names.append(f"{name} ({again + 1})" if again else name)
+        name = free = os.sep.join(part[shared:])
+        count = 1
+        while free in names:
+            count += 1
+            free = f"{name} ({count})"
+        names.append(free)
     return names
