@@ -95,6 +95,20 @@ def test_the_page_of_a_long_test_shows_some_of_its_values(find, monkeypatch):
     assert table.title == "one of 2 updates; --json has all"
 
 
+@pytest.mark.parametrize("name", ["optimizer.lr", "optimizer.momentum"])
+def test_losses_that_are_no_numbers_from_the_start_are_drawn_as_nothing(find, tmp_path, name):
+    pytest.importorskip("matplotlib")
+    from trainkit.lr_find.picture import draw
+    from trainkit.lr_find.sections import sections
+    from trainkit.page import render
+
+    found = find("model={use='broken'}", name=name)
+    assert set(found.suggestions.values()) == {None}
+    assert found.end().endswith("the loss is not finite")
+    draw(found, tmp_path / "nothing.svg")
+    assert "not finite" in render("nothing", sections(found, ""))
+
+
 # ------------------------------------------------------------ --apply
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
 import torch
+from torch import Tensor, nn
 
-from trainkit import Between, Component, Run, hookimpl
+from trainkit import Between, Component, DataSpec, Run, hookimpl
 
 SEEN: list[dict[str, Any]] = []
 KEPT: list[int] = []
@@ -87,6 +89,18 @@ def brief() -> Brief:
     return Brief()
 
 
+class Broken(nn.Module):
+    """Outputs that are no numbers."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values * math.nan
+
+
+def broken(data_spec: DataSpec, /) -> nn.Module:
+    """A model whose outputs are not finite from the start."""
+    return nn.Sequential(nn.Linear(data_spec.input_shape[0], data_spec.outputs), Broken())
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
     return [
@@ -94,4 +108,5 @@ def trainkit_components() -> list[Component]:
         Component("callback", forgetful, example={}),
         Component("callback", switch, example={}),
         Component("callback", brief, example={}),
+        Component("model", broken, example={}),
     ]

@@ -51,7 +51,8 @@ def _draw(found: Found, file: Path) -> None:
         panel.plot(
             values[: len(allowed)], allowed, color="tab:gray", linewidth=1, linestyle="--", label="as good as alike"
         )
-        panel.set_ylim(-1.5 * max(allowed), 1.5 * max(allowed))
+        if room := 1.5 * max(filter(math.isfinite, allowed), default=0.0):
+            panel.set_ylim(-room, room)
         panel.set_ylabel("above it")
         panel.legend(fontsize="small")
     lines = [(f"{rule}: {value:g}", value) for rule, value in found.suggestions.items() if value is not None]
@@ -60,9 +61,9 @@ def _draw(found: Found, file: Path) -> None:
             panel.axvline(value, color=colour, linestyle="-.", label=label if panel is axes else None)
     if found.setting.now is not None and sweep.low <= found.setting.now <= sweep.high:
         axes.axvline(found.setting.now, color="black", linestyle=":", label=f"recipe: {found.setting.now:g}")
+    axes.set_xlim(sweep.low, sweep.high)  # before the scale, which would look for limits in curves that are empty
     if not sweep.linear:
         axes.set_xscale("log")
-    axes.set_xlim(sweep.low, sweep.high)
     _cut_above(axes, curve)
     axes.set_ylabel("training loss")
     axes.set_title(plain(f"{Path(found.recipe).stem}: {found.end().partition(':')[0]}"), fontsize="medium")
