@@ -85,8 +85,10 @@ def test_curves_have_the_names_that_figures_have():
     }
 
 
-def test_long_curves_keep_their_spikes():
-    curves = curves_of((line(step, loss=9.0 if step == 777 else 1.0) for step in range(5000)), most=64)
+def test_long_curves_keep_their_spikes_and_their_end():
+    losses = {777: 9.0, 4997: 2.0, 4998: 0.5}
+    curves = curves_of((line(step, loss=losses.get(step, 1.0)) for step in range(5000)), most=64)
     points = curves["train.loss"].points
     assert len(points) <= 128
+    assert points[-1] == (4999.0, 499.9, 49.99, 1.0)
     assert (777.0, 77.7, 7.77, 9.0) in points

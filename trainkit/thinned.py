@@ -10,7 +10,7 @@ class Thinned:
     """Points from left to right, as many as can be seen.
 
     Neighbours are put together, as many as it takes; of each such bunch the lowest and the highest stay, so that no
-    spike is lost. Up to ``most`` points stay as they are.
+    spike is lost, and of all the last one: where a curve has come to. Up to ``most`` points stay as they are.
 
     Args:
         most: bunches that are kept.
@@ -40,7 +40,8 @@ class Thinned:
     @property
     def points(self) -> list[Point]:
         """What is to be drawn, from left to right."""
-        return [point for bunch in self._bunches for point in bunch]
+        points = [point for bunch in self._bunches for point in bunch]
+        return points if not points or points[-1] == self.last else [*points, self.last]
 
 
 def _extremes(points: list[Point]) -> list[Point]:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 
 from trainkit.compare.entries import is_figure
 from trainkit.compare.rows import Row
+from trainkit.results import AXES
 from trainkit.thinned import Point, Thinned
-
-AXES = ("step", "epoch", "time")  # as the points of curves have them
 
 
 @dataclass
@@ -70,13 +69,12 @@ def band_of(row: Row, name: str, most: int = 1024) -> Band | None:
 def _put(band: Band, place: Sequence[float]) -> None:
     for axis, value in zip(AXES, place, strict=True):
         before = band.x[axis]
-        before.append(
-            max(value, before[-1]) if before else value
-        )  # where a slow run ends the others' mean time is less
+        # Where a slow run ends the others' mean time is less.
+        before.append(max(value, before[-1]) if before else value)
 
 
 def _points(curve: Thinned | None, most: int) -> list[Point]:
-    """A run's points, each update once and the end for certain; the newest of those of one update counts."""
+    """A run's points, each update once; the newest of those of one update counts."""
     if curve is None:
         return []
     points = [point for point in curve.points if is_figure(point[-1])]
@@ -85,8 +83,6 @@ def _points(curve: Thinned | None, most: int) -> list[Point]:
         for point in points:
             thinner.add(*point)
         points = thinner.points
-    if points and points[-1] != curve.last and is_figure(curve.last[-1]):
-        points = [*points, curve.last]
     return list({point[0]: point for point in points}.values())
 
 
