@@ -10,13 +10,12 @@ from trainkit.compare.differ import differing, other_samples
 from trainkit.compare.entries import read_entries
 from trainkit.compare.pairs import Test, remarks, tests_of
 from trainkit.compare.require import Answer, answers_of, check_known, parse
-from trainkit.compare.rows import BEST, GAP, SECONDS, SPEED, Row, make_rows
+from trainkit.compare.rows import BEST, GAP, SECONDS, SPEED, SPLITS, Row, make_rows
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 
 _MOST = 4  # figures that are shown where the user names none
 _MACHINE = ("device", "device_name", "cpu", "threads", "torch", "precision")
-_SPLITS = ("val", "test", "train")
 
 
 @dataclass
@@ -100,7 +99,7 @@ def compare_runs(
 def _shown(rows: Sequence[Row]) -> list[str]:
     """The figures of validation samples, else of test samples, else of training samples; the loss first."""
     names = list(dict.fromkeys(name for row in rows for entry in row.entries for name in entry.last))
-    for split in _SPLITS:
+    for split in SPLITS:
         found = [name for name in names if name.startswith(f"{split}.")]
         if found:
             # What most rows have comes first, and what few have not at all: an ensemble measures much that no run does.

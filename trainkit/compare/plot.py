@@ -110,7 +110,8 @@ def _curve(axes: Any, band: Band, by: str, colour: Any, stepped: bool) -> Any:
         x, y = [0.0, *x], [y[0], *y]
     few = len(x) <= _FEW and not stepped
     (line,) = axes.plot(
-        *(x, y),
+        x,
+        y,
         color=colour,
         linewidth=1.6,
         marker="o" if few else "",

@@ -17,7 +17,7 @@ from trainkit.manager import Plugins
 
 BEST, GAP = "best ", "gap "  # before the name of a figure: its best value so far, and what training samples have ahead
 SECONDS, SPEED = "seconds", "updates/s"
-_SPLITS = ("val", "test", "train")
+SPLITS = ("val", "test", "train")
 _LOWER = ("loss", "nll", "brier", "ece", "mse", "rmse", "mae", "error")  # what every run or ensemble measures
 _WORD = re.compile(r"[^\W\d_]+$")
 _CUT = re.compile(r"[-_.= ]+(seed|fold)?[-_.= ]*$")
@@ -167,7 +167,7 @@ def _last(entry: Entry) -> str:
 def _directions(entries: Iterable[Entry], plugins: Plugins) -> dict[str, bool]:
     """By figure whether higher is better, as the metrics' plugins say."""
     entries = list(entries)
-    names = {name.partition(".")[2] for entry in entries for name in entry.last if name.partition(".")[0] in _SPLITS}
+    names = {name.partition(".")[2] for entry in entries for name in entry.last if name.partition(".")[0] in SPLITS}
     uses: dict[str, bool | None] = {}
     for entry in entries:
         metrics = entry.tables.get("metric")
@@ -183,7 +183,7 @@ def _directions(entries: Iterable[Entry], plugins: Plugins) -> dict[str, bool]:
             if says is not None and (name == bare or name.startswith((f"{bare}.", f"{bare}_"))):
                 known = says
         if known is not None:
-            found |= {f"{split}.{name}": known for split in _SPLITS}
+            found |= {f"{split}.{name}": known for split in SPLITS}
     return found
 
 

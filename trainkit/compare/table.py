@@ -154,10 +154,11 @@ def _lines(found: Comparison) -> list[str]:
 def _figure(name: str, s: Spread | None) -> str:
     if s is None:
         return "-"
-    digits = {SECONDS: _seconds, SPEED: _speed}.get(name, number)
+    if name in (SECONDS, SPEED):
+        return f"{s.mean:.3g}" if s.mean < 100 else f"{s.mean:.0f}"
     if name.startswith(GAP):
         return f"{s.mean:+.3g}"
-    return digits(s.mean) if s.sd is None or name in (SECONDS, SPEED) else f"{digits(s.mean)} ±{s.sd:.2g}"
+    return number(s.mean) if s.sd is None else f"{number(s.mean)} ±{s.sd:.2g}"
 
 
 def number(value: float | None) -> str:
@@ -168,14 +169,6 @@ def number(value: float | None) -> str:
 def rounded(value: float) -> float:
     """A figure as pages have it: to six digits, which is more than any run is worth."""
     return float(f"{value:.6g}")
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def _speed(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
 def _p(value: float | None) -> str:
