@@ -37,7 +37,7 @@ def tensorboard() -> Events:
 
 
 def mlflow(*, experiment: str = "") -> OfMlflow:
-    """Log to MLflow: to MLFLOW_TRACKING_URI, else to the folder ``mlruns`` beside the run folder.
+    """Log to MLflow: to MLFLOW_TRACKING_URI, else to ``mlruns`` in the folder of the run, or of its study.
 
     What a server takes time for, or does not answer, never holds up the run: a thread sends, and is given a few seconds
     when the run is over.

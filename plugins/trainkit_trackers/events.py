@@ -24,7 +24,7 @@ class Events(Tracker):
         self._writer: Any = None
         self._closing: weakref.finalize[..., Any] | None = None
 
-    def open(self, run: Run) -> None:
+    def open(self, run: Run) -> bool:
         """Begin a file; what the run says of itself stands in the first one alone."""
         from torch.utils.tensorboard import SummaryWriter
 
@@ -35,6 +35,7 @@ class Events(Tracker):
         self._closing = weakref.finalize(self, self._writer.close)
         if not goes_on:
             self._describe(run)
+        return goes_on
 
     def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         """Write the figures, and let readers see them."""

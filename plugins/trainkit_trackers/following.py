@@ -24,20 +24,25 @@ class Follower(ABC):
     last_line = True  # whether it is given the line that an interrupted run writes for its report alone
 
     def __init__(self) -> None:
-        self._began = self._opened = self._failed = False
+        self._began = self._opened = self._failed = self._continues = False
         self._seen = 0  # lines of the run's history that it was given
         self._saved = 0  # lines when the newest checkpoint was saved
 
     # ------------------------------------------------------------ what each one does
 
-    def open(self, run: Run) -> None:  # noqa: B027 - a table needs no beginning
-        """Begin, or go on with what the run folder says was begun. Called with the first lines, not before."""
+    def open(self, run: Run) -> bool:
+        """Begin, or go on with what the run folder says was begun. Called with the first lines, not before.
+
+        Returns:
+            Whether it goes on: what earlier processes gave is there.
+        """
+        return False
 
     @abstractmethod
     def take(self, run: Run, start: int, lines: Sequence[Line]) -> None:
         """Take lines, the first of which has the number ``start``."""
 
-    def end(self, run: Run, report: Report) -> None:  # noqa: B027 - nor an end
+    def end(self, run: Run, report: Report) -> None:  # noqa: B027 - a table needs no end
         """Close: all lines were given. Called where it was opened, also where that failed."""
 
     # ------------------------------------------------------------ hooks
@@ -86,7 +91,7 @@ class Follower(ABC):
         with self._named():
             if not self._opened:
                 self._opened = True
-                self.open(run)
+                self._continues = self.open(run)
             while self._seen < until:
                 lines = run.history[self._seen : min(until, self._seen + BLOCK)]
                 self.take(run, self._seen, lines)
@@ -151,6 +156,8 @@ class Tracker(Follower):
         """Hand on those that were not handed on before."""
         if self._sent is None:
             self._sent = Sent(run.folder / f".{self._name}-lines")
+            if not self._continues:  # somebody has removed what was begun, or wants it elsewhere
+                self._sent.cut(0)
         new = self._new_ones(run, self._sent, start, lines)
         if new:
             # Noted afterwards: a process that is killed in between hands a few lines on twice, and loses none.

@@ -40,17 +40,22 @@ class OfMlflow(Tracker):
         self._service: Any = None
         self._id = ""  # of the run; the thread's own
 
-    def open(self, run: Run) -> None:
+    def open(self, run: Run) -> bool:
         """Begin a run there, or go on with the one that the run folder names."""
         group = group_of(run.folder)
-        # Plain files by default: any number of runs may write at once, which a database in a file does not bear.
-        store = (group or run.folder.absolute()).parent / STORE
-        address = os.environ.get("MLFLOW_TRACKING_URI") or store.as_uri()
+        # Plain files by default: any number of runs may write at once, which a database in a file does not bear. They
+        # lie where a recipe, which may be a stranger's, may write; anywhere else is for the environment to say.
+        given = os.environ.get("MLFLOW_TRACKING_URI", "")
+        address = given or ((group or run.folder.absolute()) / STORE).as_uri()
+        shown = _without_password(given) or STORE
+        note = noted(run.folder / FILE)
+        known = note["run"] if note.get("address") == shown and isinstance(note.get("run"), str) else ""
         name = self.experiment or (group.name if group is not None else "trainkit")
         title = run.folder.name if group is None else run.folder.absolute().relative_to(group).as_posix()
         settings = {key: _short(value) for key, value in settings_of(run.recipe).items()}
         self._sender = Sender("trainkit-mlflow")
-        self._sender.send(partial(self._begin, address, name, title, settings, run.folder / FILE))
+        self._sender.send(partial(self._begin, address, shown, known, name, title, settings, run.folder / FILE))
+        return bool(known)
 
     def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         """Have the figures sent."""
@@ -74,7 +79,9 @@ class OfMlflow(Tracker):
 
     # ------------------------------------------------------------ in the thread
 
-    def _begin(self, address: str, name: str, title: str, settings: dict[str, str], file: Path) -> None:
+    def _begin(
+        self, address: str, shown: str, known: str, name: str, title: str, settings: dict[str, str], file: Path
+    ) -> None:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody that nobody asked for
         if address.startswith("file:"):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # newer versions prefer a database
@@ -82,9 +89,8 @@ class OfMlflow(Tracker):
         from mlflow.entities import Param
 
         self._service = MlflowClient(tracking_uri=address)
-        note, shown = noted(file), _without_password(address)
-        if note.get("address") == shown and isinstance(note.get("run"), str):
-            self._id = note["run"]
+        if known:
+            self._id = known
             self._service.update_run(self._id, status="RUNNING")
             return
         self._id = self._service.create_run(self._experiment(name), run_name=title).info.run_id

@@ -41,7 +41,7 @@ class OfWandb(Tracker):
         self._note: dict[str, Any] = {}
         self._recorded: list[Callable[[], None]] = []
 
-    def open(self, run: Run) -> None:
+    def open(self, run: Run) -> bool:
         """Begin to record; a run that is continued goes on under its own name."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # offline means that nothing is sent
         import wandb
@@ -79,6 +79,7 @@ class OfWandb(Tracker):
         )
         # Steps of its own count calls; ours are updates, and a run that is continued may come by the same one again.
         self._run.define_metric("*", step_metric="step")
+        return bool(self._note["whole"])
 
     def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         """Record the figures."""

@@ -20,6 +20,7 @@ _WATCHED = (_RECIPE, _REPORT, _LINES, STUDY_LOG, REPEATS, ENSEMBLE)
 _LONGEST = 16 * 1024**2  # of a recipe or a report, in bytes
 _TAIL = 16 * 1024  # of a run that goes on: bytes of metrics.jsonl, enough for its newest lines
 _KINDS = ((REPEATS, "repeats"), (STUDY_LOG, "study"), (ENSEMBLE, "ensemble"))
+_NO_RUNS = ("checkpoints", "mlruns", "tensorboard", "wandb")  # folders of many files that hold none
 _NO_FIGURES = ("step", "epoch", "split", "time")
 _NO_RESULTS = ("status", "weights_sha256", "ensemble_sha256")
 
@@ -72,7 +73,7 @@ def _below(folder: str, name: str, trials: bool, depth: int) -> Iterator[Place]:
     several = not is_run or STUDY_LOG in files or REPEATS in files or "members" in inner
     if depth and several and (trials or not is_run):
         for part in sorted(inner):
-            if part != "checkpoints":
+            if part not in _NO_RUNS:
                 yield from _below(f"{folder}/{part}", f"{name}/{part}" if name else part, trials, depth - 1)
 
 

@@ -30,10 +30,12 @@ class Collecting(Tracker):
         super().__init__("collecting")
         self.given = given
         self.takes_back = takes_back
+        self.continues = True
         self.killed = False  # before what was handed on is there
 
-    def open(self, run: Any) -> None:
+    def open(self, run: Any) -> bool:
         self.given.append("open")
+        return self.continues
 
     def hand_on(self, lines: Sequence[Line], done: Callable[[], None]) -> None:
         self.given += [(line["step"], line["loss"]) for line in lines]
@@ -88,6 +90,15 @@ def test_lines_that_are_made_once_more_are_skipped(tmp_path: Path) -> None:
     assert given == ["open", (1, 0.5), (2, 0.4), (3, 0.3), "open", "back to 4", (4, 0.2), "close"]
 
 
+def test_one_that_begins_elsewhere_is_given_all_lines(tmp_path: Path) -> None:
+    given: list[Any] = []
+    follow(tmp_path, Collecting(given), lines((1, 0.5), (2, 0.4)), "finished")
+    elsewhere = Collecting(given)
+    elsewhere.continues = False
+    follow(tmp_path, elsewhere, lines((1, 0.5), (2, 0.4), (3, 0.3)), "finished")
+    assert given == ["open", (1, 0.5), (2, 0.4), "close", "open", (1, 0.5), (2, 0.4), (3, 0.3), "close"]
+
+
 def test_what_was_on_its_way_is_handed_on_once_more(tmp_path: Path) -> None:
     given: list[Any] = []
     tracker = Collecting(given)
@@ -137,7 +148,7 @@ def test_one_that_cannot_be_opened_is_closed(tmp_path: Path) -> None:
     given: list[Any] = []
     tracker = Collecting(given)
 
-    def refuse(run: Any) -> None:
+    def refuse(run: Any) -> bool:
         raise OSError("no room")
 
     tracker.open = refuse  # type: ignore[method-assign]

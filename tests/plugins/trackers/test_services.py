@@ -201,12 +201,26 @@ def test_a_continued_run_goes_on_with_its_run_in_mlflow(tmp_path: Path, service:
         ("update_run", "r1", "RUNNING"),
         ("set_terminated", "r1", "FINISHED"),
     ]
-    assert service.calls[0] == ("client", (tmp_path / "runs" / "mlruns").as_uri())
+    assert service.calls[0] == ("client", (folder / "mlruns").as_uri())
     assert [figure for figure in service.figures if figure[0] == "train/loss"] == [
         *(("train/loss", 0.9, 2), ("train/loss", 0.8, 4), ("train/loss", 0.7, 6)),
     ]
     assert service.settings["optimizer.lr"] == "0.1"
     assert json.loads((folder / "mlflow.json").read_text())["run"] == "r1"
+
+
+def test_a_run_that_goes_on_at_another_server_is_there_whole(
+    tmp_path: Path, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process(tmp_path / "a", OfMlflow(""), LINES[:2], "interrupted")
+    (tmp_path / "a").rename(tmp_path / "b")  # moved, it is the same
+    process(tmp_path / "b", OfMlflow(""), LINES[:3], "interrupted")
+    assert [call[0] for call in service.calls].count("create_run") == 1
+    del service.figures[:]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example")
+    process(tmp_path / "b", OfMlflow(""), LINES, "finished")
+    assert [call[0] for call in service.calls].count("create_run") == 2
+    assert [step for key, _, step in service.figures if key == "train/loss"] == [2, 4, 6]
 
 
 def test_trials_of_a_study_are_one_experiment(tmp_path: Path, service: Service) -> None:
@@ -216,7 +230,7 @@ def test_trials_of_a_study_are_one_experiment(tmp_path: Path, service: Service) 
     process(study / "trials" / "3", OfMlflow(""), LINES, "finished")
     assert ("create_experiment", "my-study") in service.calls
     assert ("create_run", "7", "trials/3") in service.calls
-    assert service.calls[0] == ("client", (tmp_path / "runs" / "mlruns").as_uri())
+    assert service.calls[0] == ("client", (study / "mlruns").as_uri())
 
 
 def test_a_password_in_the_address_stays_out_of_the_run_folder(
@@ -262,7 +276,7 @@ def test_mlflow_itself_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     process(folder, OfMlflow(""), LINES, "finished")
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=(tmp_path / "runs" / "mlruns").as_uri())
+    client = MlflowClient(tracking_uri=(folder / "mlruns").as_uri())
     (run,) = client.search_runs([client.get_experiment_by_name("trainkit").experiment_id])
     assert (run.info.run_name, run.info.status) == ("a", "FINISHED")
     points = client.get_metric_history(run.info.run_id, "train/loss")
