@@ -34,7 +34,7 @@ def held_by(run: Run) -> Iterator[tuple[str, str]]:
     parts |= {"loss": run.loss, "optimizer": run.optimizer}
     known = {tensor.data_ptr() for tensor in run.model.state_dict().values()}
     for label, part in parts.items():
-        for name, text in _inside(part, "", known, 0):
+        for name, text in _inside(part, "", known, {}, 0):
             yield f"{label}: {name}", text
     for place, module in run.model.named_modules():
         for name, value in vars(module).items():
@@ -45,32 +45,38 @@ def held_by(run: Run) -> Iterator[tuple[str, str]]:
                 yield f"model: {place}.{name}".replace(": .", ": "), _digest(buffer)
 
 
-def _inside(part: Any, name: str, known: set[int], depth: int) -> Iterator[tuple[str, str]]:
+def _inside(part: Any, name: str, known: set[int], seen: dict[int, Any], depth: int) -> Iterator[tuple[str, str]]:
+    """What one thing holds; what was looked into already is in ``seen``, since things may hold each other."""
     if part is None or isinstance(part, bool | int | float | str):
         yield name, repr(part)
     elif isinstance(part, Tensor):
-        if part.numel() and part.data_ptr() not in known and part.layout == torch.strided:
+        if part.layout == torch.strided and part.numel() and part.data_ptr() not in known:
             yield name, _digest(part)
-    elif isinstance(part, numpy.ndarray):
+    elif isinstance(part, numpy.ndarray) and not part.dtype.hasobject:
         yield name, hashlib.sha256(part.tobytes()).hexdigest()[:16]
     elif isinstance(part, torch.Generator):
         yield name, _digest(part.get_state())
     elif isinstance(part, random.Random):
         yield name, hashlib.sha256(repr(part.getstate()).encode()).hexdigest()[:16]
-    elif isinstance(part, list | tuple | deque | set | frozenset):
+    elif id(part) in seen:
+        return
+    elif isinstance(part, list | tuple | deque | set | frozenset | numpy.ndarray):
+        seen[id(part)] = part
         items = sorted(part, key=repr) if isinstance(part, set | frozenset) else list(part)
         yield f"{name} (length)", str(len(items))
         for number, item in enumerate(items[:_MOST]):
-            yield from _inside(item, f"{name}[{number}]", known, depth + 1)
+            yield from _inside(item, f"{name}[{number}]", known, seen, depth + 1)
     elif isinstance(part, Mapping):
+        seen[id(part)] = part
         plain = [(key, value) for key, value in part.items() if isinstance(key, str | int | float)]
         for key, value in plain[:_MOST]:
-            yield from _inside(value, f"{name}[{key!r}]", known, depth + 1)
+            yield from _inside(value, f"{name}[{key!r}]", known, seen, depth + 1)
     elif depth == 0 or (depth < _DEEPEST and not callable(part) and not isinstance(part, type | Run | nn.Module)):
-        yield from _attributes(part, name, known, depth)
+        seen[id(part)] = part
+        yield from _attributes(part, name, known, seen, depth)
 
 
-def _attributes(part: Any, name: str, known: set[int], depth: int) -> Iterator[tuple[str, str]]:
+def _attributes(part: Any, name: str, known: set[int], seen: dict[int, Any], depth: int) -> Iterator[tuple[str, str]]:
     """The attributes of an object of a plugin's; of a library's own kinds, those that a plugin's class added."""
     own = type(part).__module__.partition(".")[0] not in _LIBRARIES
     if not own and depth:
@@ -80,7 +86,7 @@ def _attributes(part: Any, name: str, known: set[int], depth: int) -> Iterator[t
             continue
         if attribute in ("state", "param_groups", "defaults") and hasattr(part, "param_groups"):
             continue  # an optimizer's, which checkpoints hold
-        yield from _inside(value, f"{name}.{attribute}".lstrip("."), known, depth + 1)
+        yield from _inside(value, f"{name}.{attribute}".lstrip("."), known, seen, depth + 1)
 
 
 def _digest(tensor: Tensor) -> str:

@@ -246,3 +246,11 @@ def test_a_trace_is_found_and_named(find, file, monkeypatch, parts, callback, pa
     assert found.traces.left == [part]
     assert found.lines()[-1].startswith(f"TRACES LEFT in {part}:")
     assert found.as_dict()["traceless"] is False
+
+
+def test_what_holds_itself_and_what_has_no_bytes_is_looked_at_once(find, parts, monkeypatch):
+    monkeypatch.setattr(parts, "KEPT", [])
+    found = find("callback=[{use='tangled'}]", updates=10)
+    assert found.traces.left == []
+    parts.KEPT.append(1)  # among objects, too
+    assert find("callback=[{use='tangled'}]", updates=10).traces.before["callbacks"] != found.traces.before["callbacks"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -89,6 +90,26 @@ def brief() -> Brief:
     return Brief()
 
 
+class Tangled:
+    """Holds itself, and numbers in forms that have no bytes of their own."""
+
+    stateless = True
+
+    def __init__(self) -> None:
+        self.parents: dict[str, Any] = {"name": "root"}
+        self.parents["self"] = [self.parents, self]
+        self.sparse = torch.eye(3).to_sparse()
+        self.mixed = numpy.array([len(KEPT), "two", None], dtype=object)
+
+    @hookimpl
+    def trainkit_step_end(self) -> None: ...
+
+
+def tangled() -> Tangled:
+    """Hold what holds itself."""
+    return Tangled()
+
+
 class Broken(nn.Module):
     """Outputs that are no numbers."""
 
@@ -108,5 +129,6 @@ def trainkit_components() -> list[Component]:
         Component("callback", forgetful, example={}),
         Component("callback", switch, example={}),
         Component("callback", brief, example={}),
+        Component("callback", tangled, example={}),
         Component("model", broken, example={}),
     ]
