@@ -135,6 +135,11 @@ def test_numbers_in_tuples_callbacks_and_between_limits(find, parts):
     assert (found.sweep.low, found.sweep.high) == (0.0, 0.99)
     assert [update["betas"][0][0] for update in parts.SEEN[10:]] == pytest.approx(found.curve.values, rel=1e-12)
     assert {update["betas"][0][0] for update in parts.SEEN[:10]} == {0.9}
+    found = find("optimizer.use=schedulefree_sgd", "schedule.use=constant", name="momentum", updates=10)
+    assert (found.sweep.low, found.sweep.high) == pytest.approx((0.01, 0.99), rel=1e-12)  # neither 0 nor 1 is possible
+    found = find("optimizer.use=adafactor", "optimizer.lr=0.01", name="optimizer.d", updates=10)
+    assert (found.sweep.low, found.sweep.high) == (1.0, 100.0)  # a hundredth of 1 is not
+    parts.SEEN.clear()
     found = find(name="callback.witness.strength", updates=10)
     assert [update["strength"] for update in parts.SEEN] == pytest.approx([0.5] * 10 + found.curve.values, rel=1e-12)
     assert found.curve.smoothed == found.held.smoothed  # it changes nothing

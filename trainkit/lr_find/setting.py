@@ -70,10 +70,12 @@ class Setting:
             chosen = RATES
         elif lowest is not None and highest is not None:
             linear = linear or low is None
-            inside = 0.01 * (highest - lowest) * any(limit.high_open for limit in self.limits)
-            chosen = lowest, highest - inside
+            inside = 0.01 * (highest - lowest)
+            below, above = (any(getattr(limit, end) for limit in self.limits) for end in ("low_open", "high_open"))
+            chosen = lowest + inside * below, highest - inside * above
         else:
-            chosen = (self.now / AROUND, self.now * AROUND) if self.now and self.now > 0 else FROM_NOTHING
+            begin, end = (self.now / AROUND, self.now * AROUND) if self.now and self.now > 0 else FROM_NOTHING
+            chosen = max(begin, lowest or begin), min(end, highest or end)
         given = chosen[0] if low is None else low, chosen[1] if high is None else high
         for option, value in zip(("--from", "--to"), given, strict=True):
             if not math.isfinite(value):
