@@ -22,6 +22,10 @@ from trainkit.lr_find.curve import (
     steepest,
     valley,
 )
+from trainkit.lr_find.found import Found
+from trainkit.lr_find.setting import Setting
+from trainkit.lr_find.sweeping import Curve
+from trainkit.lr_find.traces import Traces
 
 
 def smooth(losses, updates=100):
@@ -65,6 +69,24 @@ def test_a_loss_that_can_be_negative_has_diverged_three_falls_above_its_least():
     assert [divergence.at(loss) for loss in (1.0, -1.0, 4.9, 5.1)] == [False, False, False, True]
     rising = Divergence()
     assert [rising.at(loss) for loss in (-1.0, -0.9, 1.9, 2.1)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("smoothed", "why"),
+    [
+        ([1.0, 0.5, 2.5], "above 4 times its least"),
+        ([1.0, -1.0, 5.1], "far above its least"),
+        ([1.0, math.nan], "the loss is not finite"),
+    ],
+)
+def test_the_reason_of_an_end_is_true_of_losses_of_either_sign(smoothed, why):
+    values = [0.1 * (place + 1) for place in range(len(smoothed))]
+    curve = Curve(values, smoothed, smoothed, diverged=True)
+    setting = Setting("optimizer.lr", ("optimizer", "lr"), "lr", 0.1)
+    found = Found("mine.toml", setting, Sweep(0.1, 1.0, True, 10), curve, None, "loss", Traces({}, {}))
+    assert found.end() == f"diverged at update {len(values)} of 10, at {values[-1]:.3g}: " + (
+        why if "not finite" in why else f"the smoothed loss is {why}"
+    )
 
 
 def fall(places=100, at=60, width=4.0):

@@ -101,7 +101,7 @@ class Divergence:
 
 
 def considered(losses: Sequence[float]) -> tuple[int, int]:
-    """The part of a smoothed curve that suggestions come from: from the end of its first tenth to its least value."""
+    """The part of a smoothed curve in which it falls: from the end of its first tenth to its least value."""
     begin = math.ceil(SKIPPED * len(losses))
     if begin >= len(losses):
         return begin, begin

@@ -137,9 +137,11 @@ class Found:
         at = f"at update {len(curve.values)} of {self.sweep.updates}"
         if curve.diverged:
             last = curve.smoothed[-1] if curve.smoothed else math.nan
-            why = (
-                "the loss is not finite" if not math.isfinite(last) else "the smoothed loss is above 4 times its least"
-            )
+            why = "the smoothed loss is above 4 times its least"
+            if not math.isfinite(last):
+                why = "the loss is not finite"
+            elif min(curve.smoothed) <= 0:  # no multiple of it is above it
+                why = "the smoothed loss is far above its least"
             return f"diverged {at}, at {rounded(curve.values[-1]):g}: {why}"
         return f"{at}: {curve.ended}" if curve.ended else f"after {len(curve.values)} updates; the loss did not diverge"
 
