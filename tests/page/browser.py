@@ -132,7 +132,8 @@ class Browser:
 
     def settle(self) -> None:
         """Wait for what is drawn in the next frames."""
-        self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+        with contextlib.suppress(Refused):  # the page may read itself anew before they come
+            self.value("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def until(self, expression: str) -> None:
         """Wait until an expression holds."""

@@ -99,6 +99,8 @@ def test_a_drag_zooms_and_a_double_click_goes_back(opened):
     assert not opened.one(f"{LOSS} .whole", "node.hidden")
     opened.drag(opened.middle(PLANE, 0.3, 0.3), opened.middle(PLANE, 0.7, 0.7))
     assert ticks(opened) not in (near, whole)
+    assert {"1", "0.2"} <= {*whole}  # of the upright axis
+    assert not {"1", "0.2"} & {*ticks(opened)}
     opened.click_at(opened.middle(PLANE), clicks=2)
     assert ticks(opened) == whole
     assert opened.one(f"{LOSS} .whole", "node.hidden")
@@ -244,6 +246,7 @@ def test_scatter_and_timeline_are_hovered_and_switched(opened):
     opened.mouse("Moved", opened.middle(bars))
     opened.settle()
     assert "worker 0" in opened.one("#tip", "node.innerText")
+    assert "worker 1" not in opened.one("#tip", "node.innerText")  # at work at that time too, in another lane
     opened.click(f"{SLICE} .legend button")
     assert (opened.count(points), opened.count(bars)) == (12, 6)  # groups of one name are switched together
 
@@ -266,6 +269,7 @@ def test_a_page_reads_itself_anew_and_keeps_what_was_chosen(browser, tmp_path):
     browser.click(".legend button")
     browser.click("button.log")
     browser.choose("#axis", "step")
+    browser.click("summary")
     assert browser.value("document.title") == "20 points"  # though seconds may have passed
     write(30, None)  # the run is over
     browser.click("#pause")
@@ -274,6 +278,7 @@ def test_a_page_reads_itself_anew_and_keeps_what_was_chosen(browser, tmp_path):
     assert browser.one("button.log", "node.getAttribute('aria-pressed')") == "true"
     assert browser.each("path.line[data-name]", "node.dataset.name") == ["b"]
     assert column(browser, 0) == ["y", "x"]
+    assert browser.one("details", "node.open")
     assert browser.problems == []
 
 
@@ -317,7 +322,7 @@ def test_values_of_diverged_runs_are_drawn_as_far_as_they_can_be(browser, tmp_pa
             for log in (True, False)
         ],
         Curves("rates", [Line("a", {"lr": places["lr"]}, odd, odd, odd)], log=True, log_x=True, levels=[(-1.0, "no")]),
-        Scatter("s", [Point(value, value, "") for value in odd], "x", "y", log_x=True, log_y=True, ticks_x={-1: "a"}),
+        Scatter("s", [Point(value, value, "") for value in odd], "x", "y", log_x=True),
         Bars("b", [str(value) for value in odd], odd, odd, odd),
         Heatmap("h", ["r"], [str(value) for value in odd], [odd]),
         Timeline("t", [Span("l", value, value, "") for value in odd]),
