@@ -124,9 +124,7 @@ class Scatter:
     x: str
     y: str
     log_x: bool = False
-    log_y: bool = False
     ticks_x: Mapping[float, str] = field(default_factory=dict)
-    ticks_y: Mapping[float, str] = field(default_factory=dict)
     path: str = ""
 
 

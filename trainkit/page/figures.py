@@ -104,9 +104,7 @@ class Data:
             "x": printable(block.x),
             "y": printable(block.y),
             "logX": block.log_x,
-            "logY": block.log_y,
             "ticksX": [[at, printable(text)] for at, text in block.ticks_x.items()],
-            "ticksY": [[at, printable(text)] for at, text in block.ticks_y.items()],
             "path": printable(block.path),
             "one_in": step,
         }

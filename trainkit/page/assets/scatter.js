@@ -13,21 +13,19 @@ class ScatterFigure extends Plane {
 
   view(zoom) {
     const { figure } = this;
-    const [logX, logY] = [figure.logX && !figure.ticksX.length, figure.logY && !figure.ticksY.length]; // choices lie evenly
-    this.points = figure.points
-      .filter(([x, y, , group]) => fits(x, y) && x !== null && y !== null && !own.hidden.has(group))
-      .filter(([x, y]) => !(logX && x <= 0) && !(logY && y <= 0));
-    return {
-      x: this.side(0, logX, figure.ticksX, figure.x, zoom.x),
-      y: this.side(1, logY, figure.ticksY, figure.y, zoom.y),
-    };
-  }
-
-  side(number, log, named, label, range) {
-    const values = [...this.points.map((point) => point[number]), ...named.map(([at]) => at)];
-    const side = around(values, log, 0.06);
-    if (named.length) Object.assign(side, { lo: side.lo - 0.3, hi: side.hi + 0.3, ticks: named });
-    return { ...zoomed(side, range), label };
+    const named = figure.ticksX;
+    const log = figure.logX && !named.length; // choices lie evenly
+    this.points = figure.points.filter(
+      ([x, y, , group]) => fits(x, y) && !(log && x <= 0) && !own.hidden.has(group),
+    );
+    const x = around([...this.points.map((point) => point[0]), ...named.map(([at]) => at)], log, 0.06);
+    if (named.length) Object.assign(x, { lo: x.lo - 0.3, hi: x.hi + 0.3, ticks: named });
+    const y = around(
+      this.points.map((point) => point[1]),
+      false,
+      0.06,
+    );
+    return { x: { ...zoomed(x, zoom.x), label: figure.x }, y: { ...zoomed(y, zoom.y), label: figure.y } };
   }
 
   paint(layer, sx, sy) {
@@ -72,10 +70,10 @@ class ScatterFigure extends Plane {
     }
     if (!best) return null;
     const { figure } = this;
-    const named = (ticks, value) => ticks.find(([at]) => Math.abs(at - value) < 0.5)?.[1] ?? short(value);
+    const choice = figure.ticksX.find(([at]) => Math.abs(at - best.x) < 0.5);
     const rows = [
-      { text: figure.x || "x", value: named(figure.ticksX, best.x) },
-      { text: figure.y || "y", value: named(figure.ticksY, best.y) },
+      { text: figure.x || "x", value: choice?.[1] ?? short(best.x) },
+      { text: figure.y || "y", value: short(best.y) },
     ];
     const marks = [shape("circle", { class: "ring", cx: best.place[0], cy: best.place[1], r: 8 })];
     return { title: best.text || (best.group >= 0 ? data.names[best.group] : ""), rows, marks };
