@@ -199,3 +199,13 @@ def test_each_broken_part_is_found_by_the_check_for_it(look, check, verdict, sai
     assert list(found) == [check]
     assert (found[check].verdict, said in found[check].seen) == (verdict, True), found[check].seen
     assert bool(found[check].cure) == (verdict in ("bad", "doubtful"))
+
+
+def test_outputs_that_are_no_numbers_are_neither_good_nor_taken_for_another_fault(look):
+    names = ("initial-loss", "gradient-check", "batch-independence", "update-ratio", "shuffled-labels")
+    found = look(*names, changes=["model={use='lost'}"])
+    none = "not applicable"
+    assert [found[name].verdict for name in names] == ["bad", none, none, "bad", none]
+    assert all("log, sqrt or a division at 0" in found[name].cure for name in ("initial-loss", "update-ratio"))
+    assert found["gradient-check"].seen == "the loss of these samples is nan"
+    assert found["batch-independence"].seen == "the outputs are not finite"

@@ -74,6 +74,13 @@ class Whims(nn.Module):
         return values.tanh() + torch.from_numpy(numpy.random.default_rng().normal(size=values.shape)).to(values) / 100
 
 
+class Lost(nn.Module):
+    """Outputs that are no numbers."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return (values - values).log() * 0
+
+
 class Blind(nn.Module):
     """Does not look at its inputs."""
 
@@ -118,6 +125,11 @@ def normed(data_spec: DataSpec, /) -> nn.Module:
 def blind(data_spec: DataSpec, /) -> nn.Module:
     """Nothing to learn with."""
     return nn.Sequential(Blind(data_spec.outputs))
+
+
+def lost(data_spec: DataSpec, /) -> nn.Module:
+    """A logarithm of zero."""
+    return layers(data_spec, Lost())
 
 
 def sure(data_spec: DataSpec, /) -> nn.Module:
@@ -298,7 +310,7 @@ def faulty(*, fault: str = "", samples: int = 150, features: int = 6) -> Dataset
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    models = (wrong_gradient, mixing, detached, silent, whims, blind, sure, tidy, sparse, single, normed)
+    models = (wrong_gradient, mixing, detached, silent, whims, blind, sure, tidy, sparse, single, normed, lost)
     return [
         *(Component("model", model) for model in models),
         Component("loss", summed_loss),

@@ -78,6 +78,8 @@ def gradient_check(subject: Subject) -> Finding:
     loss = _Loss(run, batch)
     owned = {name: parameter for name, parameter in run.model.named_parameters() if parameter.requires_grad}
     value = loss.value()
+    if not math.isfinite(value):
+        return Finding("not applicable", expected, f"the loss of these samples is {value}")
     if value != loss.value():
         return Finding("not applicable", expected, "the loss of the same samples differs from call to call")
     gradients: Sequence[Tensor | None] = torch.autograd.grad(loss.compute(), list(owned.values()), allow_unused=True)
@@ -195,6 +197,8 @@ def batch_independence(subject: Subject) -> Finding:
         torch.manual_seed(0)
         whole = run.model(inputs)
         scale = float(whole.double().abs().max()) or 1.0
+        if not math.isfinite(scale):
+            return Finding("not applicable", expected, "the outputs are not finite")
         touched = []
         for number in range(len(batch)):
             others = inputs.roll(1, 0).clone()

@@ -169,6 +169,9 @@ def shuffled_labels(subject: Subject) -> Finding:
     with torch.no_grad():
         outputs = torch.cat([forward(run, part) for part in batch.inputs.split(256)])  # type: ignore[no-untyped-call]
         figures = figures_of(run, [(batch, outputs)])
+    if not bool(outputs.isfinite().all()):
+        said = f"the outputs are not finite after {made} updates with shuffled labels: lower optimizer.lr"
+        return Finding("not applicable", "chance on validation samples", said)
     seen = right(run, outputs, batch.targets)
     count = len(batch)
     if spec.task == "regression":

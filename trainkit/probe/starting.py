@@ -40,7 +40,7 @@ def initial_loss(subject: Subject) -> Finding:
     high, highest = _HIGH[task]
     verdict: Verdict = "good"
     cure = ""
-    if not math.isfinite(seen) or seen > highest * blank:
+    if seen > highest * blank:
         verdict = "bad"
         cure = "draw the last layer's weights smaller: its outputs are far from equal before anything is learned"
     elif seen > high * blank:
@@ -50,6 +50,8 @@ def initial_loss(subject: Subject) -> Finding:
         cure = "weights that were trained before give that; else inputs give their targets away"
     if task == "regression" and verdict != "good":
         cure = "standardise the targets, or begin with a bias at their mean"
+    if not math.isfinite(seen):
+        verdict, cure = "bad", "look for log, sqrt or a division at 0 in the model and the loss"
     more, added = _regularised(subject, index[: max(run.feed.batch_size, 2)])
     if more == "falls":
         verdict = worst(verdict, "bad" if implemented(run, "trainkit_loss") else "doubtful")

@@ -121,6 +121,8 @@ def update_ratio(found: First) -> Finding:
     if not math.isfinite(losses[-1]):
         said = f"the loss is {losses[-1]} at update {count - 1}"
         cure = "lower optimizer.lr, or warm it up: `trainkit lr-find` shows where it diverges"
+        if count == 1:
+            cure = "look for log, sqrt or a division at 0 in the model and the loss: nothing was updated yet"
         return Finding("bad", expected, said, cure, figures)
     # The first half may be a warm-up.
     medians = {name: statistics.median(values[len(values) // 2 :]) for name, values in found.ratios.items() if values}
