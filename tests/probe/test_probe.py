@@ -209,3 +209,9 @@ def test_outputs_that_are_no_numbers_are_neither_good_nor_taken_for_another_faul
     assert all("log, sqrt or a division at 0" in found[name].cure for name in ("initial-loss", "update-ratio"))
     assert found["gradient-check"].seen == "the loss of these samples is nan"
     assert found["batch-independence"].seen == "the outputs are not finite"
+
+
+def test_all_samples_in_memory_are_compared_however_few_the_model_is_given_at_once(look, monkeypatch):
+    monkeypatch.setattr("trainkit.probe.subject._MOST_NUMBERS", 1)
+    found = look("inputs", changes=["data.fault=shared"])["inputs"]
+    assert "64 samples; 50 of 50 samples of val are training samples" in found.seen

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from trainkit.feed.order import permutation
 from trainkit.feed.pipeline import gather
 from trainkit.page.blocks import Table
 from trainkit.probe.finding import Finding, Verdict, worst
@@ -156,9 +158,13 @@ class _Look:
             said = f"classes have {min(counts)} to {max(counts)} samples"
             self.wrong("doubtful", said, "weigh classes in the loss, and look at a metric that counts them alike")
 
+    @cached_property
+    def _train(self) -> list[bytes]:
+        return _hashes(self.run, "train")
+
     def shared(self, split: str) -> None:
         """Whether samples of another split are training samples as well."""
-        train, other = (_hashes(self.run, name) for name in ("train", split))
+        train, other = self._train, _hashes(self.run, split)
         known = set(train)
         both = sum(one in known for one in other)
         self.figures[f"shared_{split}"] = both
@@ -178,10 +184,12 @@ def _by_channel(inputs: Tensor) -> Tensor:
 
 
 def _hashes(run: Run, split: str) -> list[bytes]:
-    """A hash of each sample as it is stored; of large data that has to be read, of some."""
-    inputs = plan_of(run).split(split).inputs
+    """A hash of each sample as it is stored; of data that has to be read, of some."""
+    part = plan_of(run).split(split)
+    inputs, here = part.inputs, isinstance(part.inputs, Tensor)
+    index = permutation(len(part), "probe", split)[:HASHED] if here else drawn(run, SAMPLES, split)
     found: list[bytes] = []
-    for numbers in drawn(run, HASHED if isinstance(inputs, Tensor) else SAMPLES, split).split(1024):  # type: ignore[no-untyped-call]
+    for numbers in index.split(256):  # type: ignore[no-untyped-call]
         rows = gather(inputs, numbers).flatten(1).contiguous().cpu().numpy()
         found += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
     return found
