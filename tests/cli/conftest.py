@@ -17,6 +17,7 @@ from trainkit.cli import main
 RECIPE = """\
 recipe = 1
 seed = 3
+logger = []
 [run]
 duration = "2ep"
 threads = 1
