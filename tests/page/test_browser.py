@@ -66,6 +66,9 @@ def test_a_click_on_a_name_hides_its_curves_in_all_figures(opened):
     assert opened.count(FIXED) == 3
     opened.click(f"{LOSS} .legend button:nth-child(2)", shift=True)
     assert names(opened) == ["decay"]
+    opened.click(f"{LOSS} .legend button:nth-child(2)", shift=True)  # alone already
+    assert names(opened) == ["fixed", "decay", SEEN]
+    opened.click(f"{LOSS} .legend button:nth-child(2)", shift=True)
     opened.click("#all")
     assert names(opened) == ["fixed", "decay", SEEN]
 
@@ -84,6 +87,8 @@ def test_hovering_shows_the_values_there(opened):
     assert sorted(row[0] for row in rows) == sorted(["fixed", "decay", SEEN])
     value = next(float(row[1]) for row in rows if row[0] == "fixed")
     assert value == pytest.approx(0.5 + math.exp(-epoch * 4 / 10), rel=1e-3)
+    mean, low, high = map(float, re.findall(r"[\d.]+", next(row[1] for row in rows if row[0] == "decay")))
+    assert (low, high) == pytest.approx((0.9 * mean, 1.2 * mean), rel=2e-3)  # its band
     assert opened.count(f"{PLANE} circle.spot") == 3
     opened.mouse("Moved", (5, 5))
     opened.settle()

@@ -38,7 +38,7 @@ def _curves(figure: Curves) -> tuple[list[str], list[list[Cell]]]:
     axes = {axis for line in figure.lines for axis in line.x}
     axis = next((name for name in ("epoch", "step", *sorted(axes)) if name in axes), "")
     rows = [_ends(line, axis) for line in figure.lines]
-    return ["curve", "last", f"at {axis}", "lowest", f"at {axis} ", "highest", f"at {axis}  "], rows
+    return ["curve", "last", f"at {axis}", "lowest", f"at {axis}", "highest", f"at {axis}"], rows
 
 
 def _ends(line: Line, axis: str) -> list[Cell]:
