@@ -171,8 +171,10 @@ def _lr_find(session: Session) -> int:
 
     with Signals(session.whole_process) as signals, signals.at_once("while it measured; nothing was written"):
         from trainkit.lr_find.command import CHANGES, check_options, lr_find
+        from trainkit.report.command import check_page
 
         check_options(session.args)
+        check_page(session.args.html)
         recipe = session.recipe(CHANGES)
         with session.display() as display:
             tell = lr_find(session.args, recipe, display.progress, session.show)

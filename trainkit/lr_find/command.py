@@ -38,11 +38,8 @@ def check_options(args: argparse.Namespace) -> None:
         from trainkit.preview_plot import check_plot
 
         check_plot(Path(args.plot))
-    if args.html and Path(args.html).suffix != ".html":
-        raise UsageError(f"--html {args.html}: a page's name ends in .html")
-    for option, name in (("--plot", args.plot), ("--html", args.html)):
-        if name and not Path(name).parent.is_dir():
-            raise MachineError(f"{option} {name}: there is no folder {Path(name).parent}")
+        if not Path(args.plot).parent.is_dir():
+            raise MachineError(f"--plot {args.plot}: there is no folder {Path(args.plot).parent}")
 
 
 def lr_find(
