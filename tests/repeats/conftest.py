@@ -64,6 +64,9 @@ def trainkit(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: py
     """Run a command in this process, standing in a folder that has the recipe ``r.toml``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRAINKIT_RUNS", str(tmp_path / "runs"))
+    # What a prediction costs is measured longer than these ensembles are trained, and has tests of its own.
+    monkeypatch.setattr("trainkit.ensemble.costs.latency_ms", lambda *given: 1.0)
+    monkeypatch.setattr("trainkit.ensemble.costs.multiplications", lambda *given: None)
     (tmp_path / "r.toml").write_text(RECIPE, encoding="utf-8")
 
     def command(*words: str) -> Outcome:
