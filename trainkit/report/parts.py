@@ -24,7 +24,7 @@ def recipe_sections(folder: Path) -> list[Section]:
     with contextlib.suppress(OSError, ValueError):
         made.append(Section("Recipe", [Code(read_text(folder / "recipe.toml"), "recipe.toml")]))
     if environment := read_object(folder / "environment.json", []):
-        made.append(Section("Environment", [Facts(list(_flat(environment)))]))
+        made.append(Section("Environment", [Facts(list(flat(environment)))]))
     return made
 
 
@@ -44,10 +44,10 @@ def wilson(share: float, samples: float) -> tuple[float, float]:
     return middle - reach, middle + reach
 
 
-def _flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Cell]]:
+def flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Cell]]:
+    """The values of a table by the keys that lead to them, such as ``plugins trainkit``; ``None`` is left out."""
     for key, value in table.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{before}{key} ")
-        else:
-            plain = value is None or isinstance(value, int | float | str)
-            yield f"{before}{key}", value if plain else str(value)
+            yield from flat(value, f"{before}{key} ")
+        elif value is not None:
+            yield f"{before}{key}", value if isinstance(value, int | float | str) else str(value)

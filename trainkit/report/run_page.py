@@ -11,6 +11,7 @@ from trainkit import history
 from trainkit.page import Bars, Block, Cell, Code, Facts, Section, Table, Text, render
 from trainkit.report.curves import figure_section, norm_section, other_section, pace_block, schedule_section
 from trainkit.report.follow import Followed
+from trainkit.report.parts import flat
 from trainkit.report.state import RUNNING
 from trainkit.report.summary import Row, Summary, samples_per_update, short_name, summarise
 from trainkit.results import Result, read_object, read_result
@@ -192,12 +193,7 @@ def _profile(profile: Mapping[str, Any]) -> Table | None:
 
 
 def _origin(result: Result) -> Section:
-    rows: list[tuple[str, Cell]] = []
-    for key, value in result.environment.items():
-        if isinstance(value, Mapping):
-            rows += [(f"{key} {name}", _cell(one)) for name, one in value.items()]
-        elif value is not None:
-            rows.append((key, _cell(value)))
+    rows = list(flat(result.environment))
     blocks: list[Block] = [Facts(rows)] if rows else [Text("There is no environment.json.", "note")]
     try:
         entries = history.entries(result.folder)
