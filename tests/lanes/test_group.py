@@ -276,6 +276,8 @@ def test_measuring_leaves_nothing_behind(job: Callable[..., Job], plugins: Plugi
     speed = lane_speed(job(0).recipe, plugins, 4)
     assert (speed.updates, speed.lanes, speed.obstacle) == (24, 4, "")
     assert min(speed.alone, speed.together) > 0
+    alone = lane_speed(job(0, more='[[callback]]\nuse = "own_step"').recipe, plugins, 1)
+    assert (alone.obstacle, alone.together, alone.lanes, alone.alone > 0) == ("", 0.0, 1, True)
     blocked = lane_speed(job(0, more='[[callback]]\nuse = "own_step"').recipe, plugins, 4)
     assert (blocked.obstacle, blocked.together) == ("a plugin makes the updates itself", 0)
     assert blocked.alone > 0

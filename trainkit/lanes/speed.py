@@ -83,7 +83,8 @@ def speed_of(recipe: Recipe, plugins: Plugins, lanes: int, progress: Progress = 
 def _measured(recipe: Recipe, run: Run, lanes: int) -> LaneSpeed:
     kind = run.device.type
     try:
-        why = of_feed(run) or obstacle(recipe, run)
+        # One at a time needs no lane; to find out whether it could be one takes longer than to measure it.
+        why = "" if lanes < 2 else of_feed(run) or obstacle(recipe, run)
         count = 1 if why else min(lanes, lanes_that_fit(run))
         copies = [_copy(run) for _ in range(count)] if count > 1 else []
     except (Exception, SystemExit) as error:  # such a run is trained one by one, and may well fail by itself
