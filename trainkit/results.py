@@ -24,8 +24,8 @@ from trainkit.rundir import check_links, read_text
 from trainkit.thinned import Thinned
 
 MAX_DEPTH = 16  # of the tables and lists in a file of a run folder
-_LONGEST_LINE = 1 << 20  # characters; a line that a run writes has some hundred
-_LONGEST_FILE = 1 << 40
+LONGEST_LINE = 1 << 20  # characters; a line that a run writes has some hundred
+LONGEST_FILE = 1 << 40  # bytes
 AXES = ("step", "epoch", "time")  # what a curve can be drawn against, in the order of the points' numbers
 
 
@@ -125,11 +125,11 @@ def lines_of(folder: Path) -> Iterator[Mapping[str, Any]]:
     values are what it measured. They are read one by one: a long run has millions.
     """
     try:
-        number, _ = open_regular(folder / "metrics.jsonl", _LONGEST_FILE)
+        number, _ = open_regular(folder / "metrics.jsonl", LONGEST_FILE)
     except (OSError, ValueError):
         return
     with os.fdopen(number, encoding="utf-8", errors="replace") as file:
-        while text := file.readline(_LONGEST_LINE):
+        while text := file.readline(LONGEST_LINE):
             if (line := line_in(text)) is not None:
                 yield line
 

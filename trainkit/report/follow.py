@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trainkit.files import open_regular
-from trainkit.results import AXES, line_in, values_in
+from trainkit.results import AXES, LONGEST_FILE, LONGEST_LINE, line_in, values_in
 from trainkit.thinned import Thinned
 
-_LONGEST_LINE = 1 << 20
-_LONGEST_FILE = 1 << 40
 _MARK = 256  # bytes before the place that tell whether what was read is still there
 
 
@@ -69,7 +67,7 @@ class Followed:
         A run that is continued cuts off lines that its checkpoint does not know of: then all is read anew.
         """
         try:
-            number, size = open_regular(self._file, _LONGEST_FILE)
+            number, size = open_regular(self._file, LONGEST_FILE)
         except (OSError, ValueError):
             return False
         changed = False
@@ -78,8 +76,8 @@ class Followed:
                 self._begin()
                 changed = True
             file.seek(self._read)
-            while text := file.readline(_LONGEST_LINE):
-                if not text.endswith(b"\n") and len(text) < _LONGEST_LINE:
+            while text := file.readline(LONGEST_LINE):
+                if not text.endswith(b"\n") and len(text) < LONGEST_LINE:
                     break  # the rest of it comes
                 self._read += len(text)
                 self._mark = (self._mark + text)[-_MARK:]
