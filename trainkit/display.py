@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainkit.bars import Screen
 from trainkit.hookspecs import hookimpl
 from trainkit.run_text import clock_text, paths_line, profile_lines, short, start_block, weights_at
+from trainkit.rundir import PAGE
 
 if TYPE_CHECKING:
     from trainkit.run import Metrics, Report, Run
@@ -132,7 +133,7 @@ class Display:
         lines = [head + best + ("  " + figures if figures else "")]
         if kept and self.folder is not None:
             kept_at = weights_at(self.folder)
-            paths = paths_line(self.folder, see=("report.html", "curves.png"), weights=(kept_at,) if kept_at else ())
+            paths = paths_line(self.folder, see=(PAGE, "curves.png"), weights=(kept_at,) if kept_at else ())
             lines.append(f"  {paths}")
             lines.append(f"  next: trainkit {'resume' if report.status == 'interrupted' else 'evaluate'} {self.folder}")
         self._say("\n".join(lines))

@@ -32,6 +32,7 @@ RUN_FILES = (
     "best.json",
 )
 PROFILE = "profile.json"  # what `run --profile` measured
+PAGE = "report.html"  # what reports write into a folder, and other pages lead to
 _PIN = ".pin"  # the end of the name of a file that lets the checkpoint beside it stay
 _OURS = ("step-", ".spare", ".tmp-", ".del-")  # the names of folders that hold a checkpoint, or did, or will
 _LONGEST = 16 * 1024**2  # of a file that is read whole, in bytes

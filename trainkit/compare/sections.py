@@ -17,7 +17,7 @@ from trainkit.compare.table import LEVEL_TEXT, names_of, over_text, pair_table, 
 from trainkit.console import write_file
 from trainkit.errors import MachineError
 from trainkit.page import Bars, Block, Cell, Code, Curves, Line, Section, Table, Text, render
-from trainkit.rundir import read_text
+from trainkit.rundir import PAGE, read_text
 
 _POINTS = 40_000  # of all curves together, about: a page stays below 2 MB
 _LEAST = 64
@@ -120,7 +120,7 @@ def _link(row: Row, beside: Path | None) -> str:
     """The way to the page of a row's run, or of the folder of its runs, where there is one."""
     entry = row.entries[0]
     folder = Path(entry.within) if entry.within else entry.folder
-    file = folder / "report.html"
+    file = folder / PAGE
     if beside is None or not file.is_file():
         return ""
     try:

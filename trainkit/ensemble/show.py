@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trainkit.bars import Screen, Shares
 from trainkit.run_text import clock_text, paths_line
+from trainkit.rundir import PAGE
 from trainkit.work import Job, Measured, Outcome
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class EnsembleDisplay:
 
 def _files(made: Made) -> list[str]:
     """What there is to do with an ensemble, and what was drawn of it."""
-    see = ("report.html", "curve.png", "reliability.png")
+    see = (PAGE, "curve.png", "reliability.png")
     lines = [paths_line(made.folder, see=see, model=("ensemble.json",))]
     if drawn := sorted(path.name for path in made.folder.glob("*.png")):
         lines.append(f"{made.folder}: {', '.join(drawn)}")

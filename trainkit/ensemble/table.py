@@ -13,10 +13,9 @@ from trainkit.ensemble.telling import tell_plugins
 from trainkit.errors import MachineError, UsageError
 from trainkit.manager import Plugins
 from trainkit.run_text import clock_text
-from trainkit.rundir import check_links, read_text
+from trainkit.rundir import PAGE, check_links, read_text
 
 REPORT = "report.json"
-PAGE = "report.html"
 CLASSES = (("accuracy", "raw"), ("nll", "raw"), ("nll", "calibrated"), ("brier", "calibrated"), ("ece", "calibrated"))
 NUMBERS = (("mse", "raw"), ("mae", "raw"), ("r2", "raw"), ("nll", "raw"))
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import MachineError, UsageError
-from trainkit.report.run_page import PAGE, RunPage, facts_of, figure_table
+from trainkit.report.run_page import RunPage, facts_of, figure_table
 from trainkit.report.summary import Summary, metric_names
 from trainkit.results import Result, read_result
-from trainkit.rundir import write_atomically
+from trainkit.rundir import PAGE, write_atomically
 
 if TYPE_CHECKING:
     from trainkit.manager import Plugins

@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainkit.report.run_page import PAGE, RunPage
-from trainkit.rundir import write_atomically
+from trainkit.report.run_page import RunPage
+from trainkit.rundir import PAGE, write_atomically
 
 if TYPE_CHECKING:
     from trainkit.run import Report, Run

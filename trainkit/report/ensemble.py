@@ -19,9 +19,7 @@ from trainkit.report.ensemble_figures import (
 )
 from trainkit.report.parts import recipe_sections, relative
 from trainkit.run_text import clock_text
-from trainkit.rundir import write_atomically
-
-PAGE = "report.html"
+from trainkit.rundir import PAGE, write_atomically
 
 
 def write_ensemble_page(folder: Path, report: Mapping[str, Any]) -> Path:

@@ -21,7 +21,6 @@ from trainkit.rundir import PROFILE, read_text
 if TYPE_CHECKING:
     from trainkit.report.look import Look
 
-PAGE = "report.html"  # in the run folder, where no other file is named
 EMPTY: Mapping[str, Any] = {}
 _TONES = {"failed": "bad", "interrupted": "note", "stopped": "note"}
 _LOG_LINES = 200

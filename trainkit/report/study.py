@@ -16,10 +16,10 @@ from trainkit.report.study_figures import StudyFigures
 from trainkit.report.study_tables import best_table, trial_blocks
 from trainkit.report.trial_pages import write_trial_pages
 from trainkit.run_text import clock_text
-from trainkit.rundir import read_text, write_atomically
+from trainkit.rundir import PAGE, read_text, write_atomically
 from trainkit.search.contour import LEAST
 from trainkit.search.edges import BEST, LEAST_BEST
-from trainkit.search.folder import PAGE, WIDER
+from trainkit.search.folder import WIDER
 from trainkit.search.log import NAME
 from trainkit.search.naming import point_text, value_text
 from trainkit.search.table import rows

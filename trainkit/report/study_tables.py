@@ -9,7 +9,8 @@ from typing import Any
 from trainkit.page import Block, Cell, Table, Text
 from trainkit.report.study_figures import MOST_NAMED, some, trial_name
 from trainkit.report.trial_pages import trial_links
-from trainkit.search.folder import PAGE, trial_folder
+from trainkit.rundir import PAGE
+from trainkit.search.folder import trial_folder
 from trainkit.search.naming import short_names, value_text
 from trainkit.search.table import Row
 from trainkit.trial import FAILURES, Record, Study

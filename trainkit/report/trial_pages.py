@@ -9,8 +9,8 @@ from pathlib import Path
 from trainkit.errors import MachineError, TrainkitError
 from trainkit.report.parts import relative
 from trainkit.report.run_page import RunPage
-from trainkit.rundir import check_links, write_atomically
-from trainkit.search.folder import PAGE, TRIALS, trial_folder
+from trainkit.rundir import PAGE, check_links, write_atomically
+from trainkit.search.folder import TRIALS, trial_folder
 from trainkit.trial import Study
 
 MOST_PAGES = 10  # of the best trials, that are made with the study's own

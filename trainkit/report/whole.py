@@ -16,10 +16,9 @@ from trainkit.report.parts import recipe_sections
 from trainkit.report.study import study_page
 from trainkit.report.trial_pages import write_trial_pages
 from trainkit.results import read_object
-from trainkit.rundir import check_links, write_atomically
+from trainkit.rundir import PAGE, check_links, write_atomically
 from trainkit.search.closing import find_out
 from trainkit.search.findings import findings
-from trainkit.search.folder import PAGE
 from trainkit.search.importance import Importance, importances
 from trainkit.search.log import NAME
 from trainkit.search.table import opened

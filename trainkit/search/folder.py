@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainkit.aside import holds_a_run, put_aside
-from trainkit.rundir import read_text
+from trainkit.rundir import PAGE, read_text
 from trainkit.search.locked import REPORT, LockedFolder
 from trainkit.search.log import NAME, read_events
 from trainkit.store import step_of
@@ -16,7 +16,6 @@ from trainkit.store import step_of
 TRIALS = "trials"
 REFIT = "refit"
 WIDER = "wider.toml"
-PAGE = "report.html"
 FILES = ("recipe.toml", "environment.json", NAME, REPORT, "best.toml", WIDER)
 
 

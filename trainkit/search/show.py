@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trainkit.bars import Screen
 from trainkit.console import aligned
 from trainkit.run_text import clock_text, paths_line
+from trainkit.rundir import PAGE
 from trainkit.search.folder import WIDER
 from trainkit.search.naming import point_text
 from trainkit.trial import Record, Study
@@ -133,7 +134,7 @@ def seconds_text(seconds: float, study: Study) -> str:
 
 def _files(folder: Path) -> list[str]:
     """What a search leaves behind for a reader, and the command that shows it again."""
-    see = ("report.html", "history.png", "front.png")
+    see = (PAGE, "history.png", "front.png")
     lines = [paths_line(folder, see=see, winner=("best.toml",))]
     if (folder / WIDER).is_file():
         lines.append(f"{folder / WIDER}  the same search over wider ranges")

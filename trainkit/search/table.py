@@ -12,9 +12,9 @@ from typing import Any
 from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import UsageError
 from trainkit.manager import Plugins
-from trainkit.rundir import check_links, read_text
+from trainkit.rundir import PAGE, check_links, read_text
 from trainkit.search.closing import find_out, pictures, tell_plugins
-from trainkit.search.folder import PAGE, WIDER, is_study
+from trainkit.search.folder import WIDER, is_study
 from trainkit.search.ledger import Ledger, read_ledger
 from trainkit.search.naming import short_names, value_text
 from trainkit.search.report import entry_of, report_of
