@@ -294,7 +294,7 @@ def test_lanes_are_equal_up_to_rounding(trainkit, tmp_path, made):
         (("--seeds", "2", "--profile"), "--profile is for a run"),
         (("--seeds", "2", "--resume"), "--resume needs --run-dir"),
         (("--seeds", "two"), "--seeds two: write how many"),
-        (("--seeds", "9" * 19 + ","), "seed"),
+        (("--seeds", "9" * 19 + ","), "seed is beyond the integers that 64 bits hold"),
     ],
 )
 def test_a_wrong_command_line_makes_nothing(trainkit, tmp_path, words, said):

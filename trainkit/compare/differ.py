@@ -14,7 +14,8 @@ from trainkit.search.naming import short_names
 
 _ITEM = re.compile(r"^(.*?)\[[^\]]*\]")
 _LONG = 40  # characters of a value in a table
-_SAMPLES = ("augment", "batch_size", "drop_last", "loading", "shuffle", "worker_timeout", "workers", "bag")
+# What of [data] leaves alone which samples validate.
+_SAME_SAMPLES = ("augment", "batch_size", "drop_last", "loading", "shuffle", "worker_timeout", "workers", "bag")
 
 
 class Several(tuple[Any, ...]):
@@ -59,7 +60,7 @@ def cell(value: Any) -> str:
 
 def other_samples(keys: Sequence[str]) -> list[str]:
     """The settings, of those that differ, by which figures are of other samples."""
-    return [key for key in keys if key.startswith("data.") and key.split(".")[1] not in _SAMPLES]
+    return [key for key in keys if key.startswith("data.") and key.split(".")[1] not in _SAME_SAMPLES]
 
 
 def _settings(row: Row, rows: Sequence[Row]) -> dict[str, Any]:

@@ -174,9 +174,13 @@ def _repeated(folder: Path, name: str) -> Iterator[Entry]:
     if like is None:
         part, why = next(iter(missing.items()))
         raise UsageError(f"{name}: none of its {len(parts)} runs can be compared: {part}: {why}")
-    for part, why in missing.items():
+    whys = [*missing.values()]
+    for place, (part, why) in enumerate(missing.items()):
         made = like.kind, like.tables, like.own, MISSING
-        yield Entry(f"{called}/{part}", folder / part, *made, folds=like.folds, within=name, notes=[why])
+        entry = Entry(f"{called}/{part}", folder / part, *made, folds=like.folds, within=name)
+        if whys.index(why) == place:  # said of the first alone: a thousand seeds may have been asked for
+            entry.notes = [f"{why}, as {whys.count(why) - 1} more" if whys.count(why) > 1 else why]
+        yield entry
 
 
 def _is_part(part: Any) -> bool:
