@@ -176,6 +176,16 @@ def test_what_cannot_be_drawn_is_said(browser, tmp_path):
     assert browser.problems == []
 
 
+def test_places_on_an_axis_have_names_of_their_own(browser, tmp_path):
+    file = tmp_path / "near.html"
+    near = Line("a", {"lr": [5.0001e-5, 5.0003e-5]}, [5.0001e10, 5.0003e10])
+    file.write_text(render("near", [Section("s", [Curves("c", [near])])]), encoding="utf-8")
+    browser.open(file)
+    told = browser.each(".axes text:not(.label)", "node.textContent")
+    assert len(set(told)) == len(told) > 5
+    assert "5.0002e-5" in told
+
+
 def test_a_click_on_a_column_sorts_it(opened):
     assert column(opened, 1) == ["0.1", "2", "1e-5", "10"]
     opened.click("table th:nth-child(2) button.sort")

@@ -72,7 +72,9 @@ function logTicks(lo, hi, count) {
 function tickText(value, step) {
   if (Math.abs(value) < step * 1e-6) return "0";
   const size = Math.abs(value);
-  if (size >= 1e9 || size < 1e-4) return short(value);
+  // As many digits as tell it from its neighbours.
+  const digits = Math.floor(Math.log10(size)) - Math.floor(Math.log10(step) + 1e-9) + 1;
+  if (size >= 1e9 || size < 1e-4) return short(value, Math.max(4, Math.min(17, digits)));
   for (const [unit, mark] of [
     [1e6, "M"],
     [1e4, "k"],
