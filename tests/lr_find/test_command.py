@@ -82,7 +82,7 @@ def test_the_page_has_the_curves_on_a_logarithmic_axis_the_hashes_and_the_recipe
     assert isinstance(test.blocks[0], Facts)
     assert len(values.blocks[0].rows) == len(smoothed.y)
     assert [row[0] for row in hashes.blocks[1].rows] == list(found.traces.before)
-    assert recipe.blocks == [Code("recipe = 1\n", found.recipe)]
+    assert recipe.blocks == [Code("recipe = 1\n", f"{found.recipe}, as it was tested")]
 
 
 def test_the_page_of_a_long_test_shows_some_of_its_values(find, monkeypatch):

@@ -17,7 +17,7 @@ def sections(found: Found, recipe: str) -> list[Section]:
 
     Args:
         found: the test.
-        recipe: the recipe in TOML.
+        recipe: the recipe in TOML, as it was tested: not compiled, without loggers.
     """
     curve, name = found.curve, found.setting.name
     finite = [place for place, loss in enumerate(curve.smoothed) if math.isfinite(loss)]
@@ -82,5 +82,5 @@ def sections(found: Found, recipe: str) -> list[Section]:
                 ),
             ],
         ),
-        Section("Recipe", [Code(recipe, found.recipe)]),
+        Section("Recipe", [Code(recipe, f"{found.recipe}, as it was tested")]),
     ]

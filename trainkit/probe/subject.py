@@ -199,7 +199,7 @@ def right(run: Run, outputs: Tensor, targets: Tensor) -> float:
 
 def drive(built: Built, count: int, batches: Sequence[Batch] | None = None) -> Iterator[tuple[list[Batch], StepResult]]:
     """Make the first updates of a run, each followed by a pause: hooks are called as a run calls them, but for those
-    of evaluations and saves.
+    of evaluations, saves and the ends of epochs.
 
     Args:
         built: the run.
