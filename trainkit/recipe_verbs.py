@@ -6,7 +6,7 @@ As in `trainkit.cli`, each imports what it needs, so that none waits for what an
 from __future__ import annotations
 
 from trainkit.arguments import split_words, usage_error
-from trainkit.console import emit, emit_json, say
+from trainkit.console import emit, emit_json, say, write_file
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
 if TYPE_CHECKING:
@@ -134,7 +134,6 @@ def _probe(session: Session) -> int:
 
     args = session.args
     only = chosen(args.only)
-    page = None if args.html is None else Path(args.html)
     from trainkit.page import render
     from trainkit.report.command import check_page
     from trainkit.signals import Signals
@@ -143,7 +142,6 @@ def _probe(session: Session) -> int:
     with Signals(session.whole_process) as signals, signals.at_once("while it probed; nothing was written"):
         recipe = session.recipe(CHANGES)
         from trainkit.probe import probe, sections
-        from trainkit.rundir import write_atomically
 
         assert session.loaded is not None
         with session.display() as display:
@@ -154,15 +152,14 @@ def _probe(session: Session) -> int:
             for finding in found.findings:
                 if finding.error is not None:
                     say("".join(traceback.format_exception(finding.error)))
-        if page is not None:
-            title = f"Probe of {Path(found.recipe).stem}"
-            write_atomically(page, render(title, list(sections(found))), durable=False)
     if session.json:
         emit_json(found.as_dict())
     else:
         emit("\n".join(found.lines()))
-        if page is not None:
-            session.show(f"page written to {page}")
+    if args.html is not None:  # last: what was found is there, whether or not a page can be written
+        write_file(args.html, render(f"Probe of {Path(found.recipe).stem}", list(sections(found))))
+        if not session.json:
+            session.show(f"page written to {args.html}")
     return 0 if found.healthy else 1
 
 

@@ -127,6 +127,16 @@ def test_a_check_that_is_not_there_is_refused_before_anything(tmp_path, capsys):
     assert "did you mean 'overfit'" in capsys.readouterr().err
 
 
+def test_what_was_found_is_told_where_its_page_cannot_be_written(tmp_path, capsys):
+    path, page = tmp_path / "small.toml", tmp_path / "page.html"
+    path.write_text(RECIPE, encoding="utf-8")
+    page.mkdir()
+    assert main(["probe", str(path), "-p", str(PARTS), "--only", "inputs", "--html", str(page), "-q"]) == 3
+    said = capsys.readouterr()
+    assert "1 check: 1 good" in said.out
+    assert "page.html: cannot be written: Is a directory" in said.err
+
+
 def test_a_check_that_ends_with_an_error_is_a_finding_that_names_the_plugin(look):
     found = look("overfit", "update-ratio", "inputs", more='[[callback]]\nuse = "raises"\n')
     assert [one.verdict for one in found.values()] == ["good", "bad", "bad"]
