@@ -84,7 +84,7 @@ def test_torch_and_matplotlib_are_not_waited_for(runs):
     assert made.stdout.splitlines()[-1] == "[] 0"
 
 
-def test_of_many_rows_the_table_has_pairs_with_the_best_one_alone(tmp_path, plugins):
+def test_of_many_rows_the_table_has_pairs_with_the_best_one_alone(tmp_path, plugins, monkeypatch):
     for number in range(8):
         for seed in (0, 1, 2):
             loss = 0.5 + 0.1 * abs(number - 3) + 0.01 * seed * (number % 3)
@@ -94,6 +94,11 @@ def test_of_many_rows_the_table_has_pairs_with_the_best_one_alone(tmp_path, plug
     assert {(test.one.name, test.other.name) for test in shown_tests(made)} == {
         tuple(sorted(("r3x", f"r{number}x"))) for number in range(8) if number != 3
     }
+    monkeypatch.setattr("trainkit.compare.sections._MOST_TESTS", 27)
+    evidence = next(section for section in sections_of(made) if section.title == "Evidence")
+    assert len(blocks([evidence], Table)[0].rows) == 7
+    assert blocks([evidence], Text)[-1].text.startswith("21 more pairs, which p after Holm allows for too")
+    assert not any("r1x is better" in text.text for text in blocks([evidence], Text))
 
 
 def test_a_table_that_is_too_wide_comes_in_parts_with_the_names_in_each():

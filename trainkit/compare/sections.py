@@ -23,6 +23,7 @@ _POINTS = 40_000  # of all curves together, about: a page stays below 2 MB
 _LEAST = 64
 _FEW = 256  # points of a scheduled value, up to which it is drawn in steps
 _MOST_RECIPES = 12
+_MOST_TESTS = 300  # pairs; of more recipes those with the best one of each figure
 _MOST_RATES = 6  # other scheduled values
 
 
@@ -160,11 +161,14 @@ def _evidence(found: Comparison) -> Iterator[Block]:
             "after Holm. Runs of other seeds on the same samples say what chance in training does; what other samples "
             "would do, folds say."
         )
+        said = shown_tests(found)
         for name in found.figures:
-            if text := verdict(found.tests, name):
-                yield Text(text, "good" if any(test.real for test in found.tests if test.figure == name) else "plain")
-        head, lines = pair_table(found, every=True)
+            if text := verdict(said, name):
+                yield Text(text, "good" if any(test.real for test in said if test.figure == name) else "plain")
+        head, lines = pair_table(found, every=len(found.tests) <= _MOST_TESTS)
         yield Table(head, lines, "Differences in pairs")
+        if (more := len(found.tests) - len(lines)) > 0:
+            yield Text(f"{more} more pairs, which p after Holm allows for too, are in --json.", "note")
 
 
 def _curves(rows: Sequence[Row], name: str, by: str, most: int) -> Curves | None:
