@@ -11,6 +11,7 @@ import torch
 from trainkit.cli import main
 from trainkit.manager import Plugins
 from trainkit.probe import CHECKS, probe
+from trainkit.probe.fitting import chance_of
 from trainkit.recipe import load_recipe
 
 PARTS = Path(__file__).parent / "trainkit_probe_parts.py"
@@ -225,3 +226,16 @@ def test_all_samples_in_memory_are_compared_however_few_the_model_is_given_at_on
     monkeypatch.setattr("trainkit.probe.subject._MOST_NUMBERS", 1)
     found = look("inputs", changes=["data.fault=shared"])["inputs"]
     assert "64 samples; 50 of 50 samples of val are training samples" in found.seen
+
+
+@pytest.mark.parametrize(
+    ("task", "targets"),
+    [
+        ("classification", [0, 2, 2, 2]),
+        ("classification", [[0.7, 0.2, 0.1], [0.0, 0.4, 0.6], [0.0, 0.0, 1.0], [0.1, 0.2, 0.7]]),
+        ("binary", [0.0, 1.0, 0.7, 1.0]),
+        ("binary", [[0.0], [1.0], [0.7], [1.0]]),
+    ],
+)
+def test_chance_is_the_share_of_the_largest_class_in_every_form_of_targets(task, targets):
+    assert chance_of(task, torch.tensor(targets)) == 0.75

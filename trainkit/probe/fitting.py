@@ -178,8 +178,7 @@ def shuffled_labels(subject: Subject) -> Finding:
         # The R2 of a useless prediction is 0 or less; that of one fitted to so many samples by chance is little more.
         bound, chance, what = _SIGMA * math.sqrt(2 / count), 0.0, "R2"
     else:
-        targets = batch.targets.argmax(1) if batch.targets.ndim == 2 else batch.targets.long()
-        chance = float(targets.flatten().bincount().max()) / count
+        chance = chance_of(spec.task, batch.targets)
         bound, what = chance + _SIGMA * math.sqrt(chance * (1 - chance) / count), "accuracy"
     expected = f"validation {what} at most {bound:.3g}: chance is {chance:.3g}"
     said = f"{seen:.3g} on {count} samples, after {made} updates with shuffled labels"
@@ -200,6 +199,17 @@ def shuffled_labels(subject: Subject) -> Finding:
         cure = f"the metric counts wrongly: {seen:.3g} is right"
         return Finding("bad", expected, said, cure, found)
     return Finding("good", expected, said, "", found)
+
+
+def chance_of(task: str, targets: Tensor) -> float:
+    """The share of the largest class, which is right for who knows nothing of the samples."""
+    if task == "binary":  # one number a sample, which may be a probability
+        classes = targets > 0.5
+    elif targets.ndim == 2:
+        classes = targets.argmax(1)
+    else:
+        classes = targets
+    return float(classes.flatten().long().bincount().max()) / classes.numel()
 
 
 class Shuffled(Datasets):
