@@ -259,3 +259,7 @@ def test_what_holds_itself_and_what_has_no_bytes_is_looked_at_once(find, parts, 
     assert found.traces.left == []
     parts.KEPT.append(1)  # among objects, too
     assert find("callback=[{use='tangled'}]", updates=10).traces.before["callbacks"] != found.traces.before["callbacks"]
+
+
+def test_a_limit_of_time_is_no_trace(find):
+    assert find("callback=[{use='time_limit',minutes=60}]", updates=10).traces.left == []
