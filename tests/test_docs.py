@@ -12,11 +12,11 @@ import pytest
 
 import trainkit
 from trainkit import hookspecs
-from trainkit.arguments import OPTIONS, VERBS
 from trainkit.cli import main
 from trainkit.component import CAPABILITIES, GIVEN, OWNABLE
 from trainkit.errors import Exit
 from trainkit.hooking import hook_names
+from trainkit.menu import OPTIONS, VERBS
 
 DOCS = Path(__file__).parents[1] / "docs"
 COMMAND_LINE = (DOCS / "command-line.md").read_text(encoding="utf-8")

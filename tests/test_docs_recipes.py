@@ -15,11 +15,13 @@ import pytest
 import tomli
 
 from trainkit import checkpoint
-from trainkit.arguments import VERBS, first_positional, make_parser, may_be_recipe, split_words
+from trainkit.arguments import may_be_recipe, split_words
 from trainkit.cli import main
 from trainkit.clock import UNITS
 from trainkit.errors import RecipeError, TrainkitError
 from trainkit.manager import Plugins
+from trainkit.menu import VERBS, first_positional
+from trainkit.parsers import make_parser
 from trainkit.recipe import json_schema, load_recipe, packaged_recipes, read
 from trainkit.recipe.compose import MAX_DEPTH, MAX_LAYERS
 from trainkit.run import Report

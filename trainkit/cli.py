@@ -10,17 +10,10 @@ from __future__ import annotations
 import gc
 import sys
 
-from trainkit.arguments import (
-    VERBS,
-    first_positional,
-    help_text,
-    make_parser,
-    may_be_recipe,
-    near,
-    split_words,
-    usage_error,
-)
+from trainkit.arguments import may_be_recipe, near, split_words, usage_error
 from trainkit.console import emit, prepare_streams, say
+from trainkit.menu import VERBS, first_positional, help_text
+from trainkit.parsers import make_parser
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import for ``--help``
 if TYPE_CHECKING:

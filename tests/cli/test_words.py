@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainkit.arguments import OPTIONS, VERBS
+from trainkit.menu import OPTIONS, VERBS
 
 
 def test_help_names_every_verb_and_option(trainkit):
