@@ -260,6 +260,20 @@ def test_a_trace_is_exit_code_1_and_nothing_is_applied(plain, tmp_path, capsys):
     assert plain.read_bytes() == before
 
 
+@pytest.mark.parametrize("words", [("--apply",), ("--json",)])
+def test_what_was_found_is_told_where_the_page_cannot_be_written(plain, tmp_path, monkeypatch, capsys, words):
+    def full(*_):
+        raise OSError(28, "No space left on device", "page.html")
+
+    monkeypatch.setattr("trainkit.lr_find.command.write_file", full)
+    before = plain.read_bytes()
+    assert lr_find(plain, *words, "--html", tmp_path / "page.html", *FEW) == 3
+    out, said = capsys.readouterr()
+    assert "steepest" in out
+    assert "No space left" in said
+    assert (plain.read_bytes() != before) == ("--apply" in words)
+
+
 CARELESS = '''\
 """A callback that remembers."""
 from trainkit import Component, hookimpl

@@ -15,7 +15,7 @@ from trainkit.recipe import fill_toml
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from trainkit.protocols import Progress
     from trainkit.recipe import Recipe
@@ -48,7 +48,7 @@ def lr_find(
     progress: Progress,
     show: Callable[[str], None],
 ) -> Callable[[], int]:
-    """Make the test and draw it; gives what tells the user, writes the value, and says the exit code.
+    """Make the test; gives what tells the user, writes the value, the picture and the page, and says the exit code.
 
     Args:
         args: the options.
@@ -67,36 +67,50 @@ def lr_find(
         raise UsageError(f"--rule {rule}: of {test.setting.name} there are {' and '.join(possible)}")
     target = Target(test.recipe, test.setting, test.keys, args.out) if args.apply else None
     found = test.find(progress)
+
+    def tell() -> int:
+        if not args.json:
+            emit("\n".join(found.lines()))
+        try:
+            applied = None if target is None else _apply(found, target, rule)
+            if args.json:
+                emit_json({**found.as_dict(), "applied": None if applied is None else applied.as_dict(rule)})
+            elif applied is not None:
+                _tell_applied(applied, target, rule, args, show)
+        finally:  # what was found is told whether or not these can be written, and they are written whatever is told
+            for what, file in _drawn(args, test, found):
+                if not args.json:
+                    show(f"{what} written to {file}")
+        return Exit.DEFECT if found.traces.left else Exit.DONE
+
+    return tell
+
+
+def _tell_applied(
+    applied: Applied, target: Target | None, rule: str, args: argparse.Namespace, show: Callable[[str], None]
+) -> None:
+    emit(f"\n{applied.diff}" if applied.diff else "\nThe recipe has that value: there is nothing to change.")
+    show(f"the value '{rule}' was written to {applied.file}")
+    if target is not None and target.searched:
+        show(f"note: trials have their own values of {', '.join(target.searched)}: see [search.space]")
+    if given := [word for word in args.words if "=" in word]:
+        show(f"note: the test was made with {' '.join(given)}, which was not written")
+
+
+def _drawn(args: argparse.Namespace, test: RangeTest, found: Found) -> Iterator[tuple[str, str]]:
+    """Write the picture and the page that are asked for; what each is, and its file."""
     if args.plot:
         from trainkit.lr_find.picture import draw
 
         draw(found, Path(args.plot))
+        yield "picture", args.plot
     if args.html:
         from trainkit.lr_find.sections import sections
         from trainkit.page import render
 
         title = f"{test.setting.name} of {Path(found.recipe).stem}"
         write_file(args.html, render(title, sections(found, fill_toml(test.recipe)), found.end()))
-
-    def tell() -> int:
-        if not args.json:
-            emit("\n".join(found.lines()))
-            for what, file in (("picture", args.plot), ("page", args.html)):
-                if file:
-                    show(f"{what} written to {file}")
-        applied = None if target is None else _apply(found, target, rule)
-        if args.json:
-            emit_json({**found.as_dict(), "applied": None if applied is None else applied.as_dict(rule)})
-        elif applied is not None:
-            emit(f"\n{applied.diff}" if applied.diff else "\nThe recipe has that value: there is nothing to change.")
-            show(f"the value '{rule}' was written to {applied.file}")
-            if target is not None and target.searched:
-                show(f"note: trials have their own values of {', '.join(target.searched)}: see [search.space]")
-            if given := [word for word in args.words if "=" in word]:
-                show(f"note: the test was made with {' '.join(given)}, which was not written")
-        return Exit.DEFECT if found.traces.left else Exit.DONE
-
-    return tell
+        yield "page", args.html
 
 
 def _apply(found: Found, target: Target, rule: str) -> Applied:
