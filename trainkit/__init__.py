@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from trainkit.errors import RunError as RunError
     from trainkit.errors import TrainkitError as TrainkitError
     from trainkit.errors import UsageError as UsageError
+    from trainkit.evidence import wilson as wilson
     from trainkit.feed.splits import fingerprint as fingerprint
     from trainkit.feed.splits import split_by_fraction as split_by_fraction
     from trainkit.feed.splits import standardise as standardise
@@ -74,6 +75,10 @@ if TYPE_CHECKING:
     from trainkit.scoring import scores as scores
     from trainkit.search.contour import Contour as Contour
     from trainkit.search.contour import contour_of as contour_of
+    from trainkit.search.looking import choice_text as choice_text
+    from trainkit.search.looking import has_setting as has_setting
+    from trainkit.search.looking import main_settings as main_settings
+    from trainkit.search.looking import number_text as number_text
     from trainkit.search.looking import visible_limits as visible_limits
     from trainkit.search.timeline import Course as Course
     from trainkit.search.timeline import course_of as course_of
@@ -138,6 +143,7 @@ _MODULES = {
         "TrainkitError",
         "UsageError",
     ),
+    "evidence": ("wilson",),
     "feed.splits": ("fingerprint", "split_by_fraction", "standardise"),
     "hookspecs": ("hookimpl",),
     "lane_group": ("LaneGroup", "LaneSpeed", "lane_speed"),
@@ -161,7 +167,7 @@ _MODULES = {
     "run": ("Metrics", "Report", "Run", "StepResult"),
     "scoring": ("score", "scores"),
     "search.contour": ("Contour", "contour_of"),
-    "search.looking": ("visible_limits",),
+    "search.looking": ("choice_text", "has_setting", "main_settings", "number_text", "visible_limits"),
     "search.timeline": ("Course", "course_of"),
     "settings": (
         "Between",
@@ -263,16 +269,20 @@ __all__ = [
     "Validation",
     "Workshop",
     "check_bridge",
+    "choice_text",
     "contour_of",
     "course_of",
     "exchanged",
     "fingerprint",
     "for_events",
+    "has_setting",
     "hookimpl",
     "lane_speed",
     "load_ensemble",
+    "main_settings",
     "multiplications",
     "named_tables",
+    "number_text",
     "open_plugins",
     "printing_to",
     "problem_at",
@@ -285,6 +295,7 @@ __all__ = [
     "standardise",
     "visible_limits",
     "weights_of",
+    "wilson",
     "write_ensemble_page",
     "write_run_page",
     "write_study_page",

@@ -113,6 +113,21 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return made
 
 
+def wilson(share: float, samples: float) -> tuple[float, float]:
+    """Between what bounds a share may lie that was counted on so few samples, at 95 %.
+
+    Args:
+        share: from 0 to 1.
+        samples: how many it was counted on, at least 1.
+
+    Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
+    """
+    width = 1.96**2 / samples
+    middle = (share + width / 2) / (1 + width)
+    reach = 1.96 * math.sqrt(share * (1 - share) / samples + width / (4 * samples)) / (1 + width)
+    return middle - reach, middle + reach
+
+
 def t_beyond(t: float, df: float) -> float:
     """How likely a value of Student's t distribution is at least as far from zero as ``t``, on either side."""
     if math.isinf(t):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+ENDED = ("finished", "stopped")  # the status of a run whose last figures are those of its end
 _SPLITS = {"validation": "val", "test": "test"}
 
 

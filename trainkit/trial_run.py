@@ -27,6 +27,7 @@ from trainkit.run import Metrics, Report, Run
 from trainkit.rundir import read_text
 from trainkit.signals import StoppedEarly, Stopper
 from trainkit.trial_errors import outcome_of, was_memory
+from trainkit.trial_results import ENDED
 from trainkit.work import Job, JobStatus, Measured, Outcome
 
 PRUNED, PAUSED, TIMEOUT = "pruned: ", "paused at ", "timeout: "  # how reasons of reports begin
@@ -199,7 +200,7 @@ def _rested(job: Job) -> Outcome | None:
         report = Report(**json.loads(read_text(job.folder / "report.json")))
     except (OSError, ValueError, TypeError, RecursionError):
         report = None
-    ended = report is not None and report.status in ("finished", "stopped")
+    ended = report is not None and report.status in ENDED
     if not ended and not checkpoint.newest_first(job.folder / "checkpoints"):
         return None
     try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainkit import wilson
 from trainkit_reports.paper import page as new_page
 from trainkit_reports.paper import plain
 
@@ -124,7 +124,7 @@ def _reliability(name: str, report: Mapping[str, Any]) -> Any:
             rights = [one["accuracy"] for one in bins]
             sizes = [14 + 160 * one["samples"] / count for one in bins]
             axes.scatter(places, rights, s=sizes, color=colour, label=shown, zorder=3)
-            ends = [_wilson(one["accuracy"], one["samples"]) for one in bins]
+            ends = [wilson(one["accuracy"], one["samples"]) for one in bins]
             for x, (low, high) in zip(places, ends, strict=True):
                 axes.plot((x, x), (low, high), color=colour, linewidth=1, alpha=0.5)
             edges = [one["low"] for one in bins]
@@ -159,17 +159,6 @@ def _reliability(name: str, report: Mapping[str, Any]) -> Any:
             below.set_ylabel("share of samples", fontsize=8)
     page.supxlabel("a point for each bin, larger for more samples; bars: 95% intervals of its share", fontsize=8)
     return page
-
-
-def _wilson(share: float, samples: float) -> tuple[float, float]:
-    """Between what bounds a share of so few samples may lie, at 95 %.
-
-    Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
-    """
-    width = 1.96**2 / samples
-    middle = (share + width / 2) / (1 + width)
-    reach = 1.96 * math.sqrt(share * (1 - share) / samples + width / (4 * samples)) / (1 + width)
-    return middle - reach, middle + reach
 
 
 def _diversity(name: str, report: Mapping[str, Any]) -> Any:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainkit import Study
 
 
 def page(width: float, height: float, title: str) -> Any:
@@ -18,3 +22,10 @@ def page(width: float, height: float, title: str) -> Any:
 def plain(text: str) -> str:
     """A name as it is: no formula, and no mark that would turn or move other text."""
     return "".join(part if part.isprintable() or part == "\n" else "?" for part in text).replace("$", r"\$")
+
+
+def save(page: Any, study: Study, name: str) -> Path:
+    """Write a page into the folder of a study."""
+    path = study.folder / name
+    page.savefig(path, dpi=110)
+    return path

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainkit import Dimension, Record, Study, visible_limits
+from trainkit import (
+    Dimension,
+    Record,
+    Study,
+    choice_text,
+    has_setting,
+    main_settings,
+    number_text,
+    visible_limits,
+)
 from trainkit_reports.paper import page as new_page
-from trainkit_reports.paper import plain
+from trainkit_reports.paper import plain, save
 from trainkit_reports.surfaces import draw_contour, draw_importance
 from trainkit_reports.timeline import draw_timeline
 
@@ -47,12 +55,6 @@ def draw_study(study: Study) -> list[Path]:
     return [picture for picture in made if picture is not None]
 
 
-def _save(page: Any, study: Study, name: str) -> Path:
-    path = study.folder / name
-    page.savefig(path, dpi=110)
-    return path
-
-
 def _history(study: Study, shown: Sequence[Record]) -> Path:
     objective = study.objectives[0]
     page = new_page(8, 4.5, f"{study.folder.name}: {len(study.records)} trials, {study.searcher}")
@@ -84,19 +86,11 @@ def _history(study: Study, shown: Sequence[Record]) -> Path:
     axes.set_ylabel(plain(objective.figure))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    return _save(page, study, "history.png")
-
-
-def _settings(study: Study) -> list[Dimension]:
-    """The settings to show: the most important ones where there are more than can be read."""
-    found: Mapping[str, Any] = study.findings.get("importances", {})
-    ranked = sorted(study.space.dimensions, key=lambda d: -float(found.get(d.name, {}).get("value", 0.0)))
-    kept = {dimension.name for dimension in ranked[:MOST_SETTINGS]}
-    return [dimension for dimension in study.space.dimensions if dimension.name in kept]
+    return save(page, study, "history.png")
 
 
 def _slices(study: Study, shown: Sequence[Record]) -> Path:
-    dimensions, objective = _settings(study), study.objectives[0]
+    dimensions, objective = main_settings(study, MOST_SETTINGS), study.objectives[0]
     columns = min(3, len(dimensions))
     rows = math.ceil(len(dimensions) / columns)
     page = new_page(4.4 * columns, 3.4 * rows, f"{study.folder.name}: {objective.figure} against each setting")
@@ -104,7 +98,7 @@ def _slices(study: Study, shown: Sequence[Record]) -> Path:
     importances: Mapping[str, Any] = study.findings.get("importances", {})
     for place, dimension in enumerate(dimensions):
         axes = page.add_subplot(rows, columns, place + 1)
-        own = [record for record in shown if dimension.name in record.trial.point and _has(dimension, record)]
+        own = [record for record in shown if has_setting(dimension, record)]
         drawn = axes.scatter(
             [dimension.number(record.trial.point[dimension.name]) for record in own],
             [min(max(record.figures[0], low), high) for record in own],
@@ -125,15 +119,7 @@ def _slices(study: Study, shown: Sequence[Record]) -> Path:
         if place % columns == 0:
             axes.set_ylabel(plain(objective.figure))
     page.colorbar(drawn, ax=page.axes, label="trial")
-    return _save(page, study, "slices.png")
-
-
-def _has(dimension: Dimension, record: Record) -> bool:
-    try:
-        dimension.number(record.trial.point[dimension.name])
-    except (TypeError, ValueError):
-        return False
-    return True
+    return save(page, study, "slices.png")
 
 
 def _axis(axis: Any, set_scale: Any, dimension: Dimension) -> None:
@@ -143,20 +129,17 @@ def _axis(axis: Any, set_scale: Any, dimension: Dimension) -> None:
         set_scale(dimension.scale)
         # Those that come by themselves overlap where a range spans little more than one power of ten.
         values = [dimension.at(share) for share in (0.0, 1 / 3, 2 / 3, 1.0)]
-        axis.set_ticks([dimension.number(value) for value in values], [_number(value) for value in values])
+        axis.set_ticks([dimension.number(value) for value in values], [number_text(value) for value in values])
         axis.set_ticks([], minor=True)
 
 
 def label(choice: Any) -> str:
     """A choice as an axis names it."""
-    if isinstance(choice, Mapping):
-        choice = choice.get("use", choice)
-    text = (choice if isinstance(choice, str) else json.dumps(choice)).replace("\n", " ")
-    return plain(text if len(text) <= 16 else text[:15] + "…")
+    return plain(choice_text(choice))
 
 
 def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
-    dimensions, objective = _settings(study), study.objectives[0]
+    dimensions, objective = main_settings(study, MOST_SETTINGS), study.objectives[0]
     if len(dimensions) < 2:
         return None
     from matplotlib import colormaps
@@ -172,7 +155,7 @@ def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
         good = (place + 1) / len(ranked)
         points = [
             (column, dimension.share(record.trial.point[dimension.name]))
-            if dimension.name in record.trial.point and _has(dimension, record)
+            if has_setting(dimension, record)
             else (column, math.nan)  # a gap where the setting does not count, which a dotted line bridges
             for column, dimension in enumerate(dimensions)
         ]
@@ -190,7 +173,7 @@ def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
                 _note(axes, column, dimension.share(choice), label(choice))
         else:
             for share in (0.0, 0.5, 1.0):
-                _note(axes, column, share, _number(dimension.at(share)))
+                _note(axes, column, share, number_text(dimension.at(share)))
     axes.axvline(len(dimensions), color="0.7", linewidth=0.8, zorder=0)
     for share in (0.0, 0.5, 1.0):
         _note(axes, len(dimensions), share, f"{low + share * (high - low):.3g}")
@@ -199,19 +182,13 @@ def _parallel(study: Study, shown: Sequence[Record]) -> Path | None:
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(dimensions) + 0.5)
     axes.set_ylim(-0.04, 1.04)
-    return _save(page, study, "parallel.png")
+    return save(page, study, "parallel.png")
 
 
 def _note(axes: Any, column: int, share: float, text: str) -> None:
     axes.annotate(
         text, (column, share), xytext=(3, 0), textcoords="offset points", fontsize=7, va="center", color="0.3"
     )
-
-
-def _number(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.4g}" if 0.9 < value < 1 else f"{value:.2g}"  # 0.999, not 1
 
 
 def _front(study: Study, shown: Sequence[Record]) -> Path:
@@ -244,4 +221,4 @@ def _front(study: Study, shown: Sequence[Record]) -> Path:
     axes.set_ylabel(plain(f"{first.figure} ({'lower' if first.mode == 'min' else 'higher'} is better)"))
     axes.grid(alpha=0.3)
     axes.legend()
-    return _save(page, study, "front.png")
+    return save(page, study, "front.png")

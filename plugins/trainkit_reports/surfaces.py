@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from trainkit import Study, contour_of
 from trainkit_reports.paper import page as new_page
-from trainkit_reports.paper import plain
+from trainkit_reports.paper import plain, save
 
 MOST_BARS = 20  # settings beyond which names could not be read
 MOST_LABELS = 7  # of an axis
@@ -34,7 +33,7 @@ def draw_importance(study: Study) -> Path | None:
     axes.set_xlim(0, max(1e-3, *(found[name]["high"] for name in names)) * 1.05)
     axes.set_xlabel("share in what distinguishes good trials (PED-ANOVA); lines: 80% of bootstrap samples", fontsize=8)
     axes.grid(alpha=0.3, axis="x")
-    return _save(page, study, "importance.png")
+    return save(page, study, "importance.png")
 
 
 def draw_contour(study: Study) -> Path | None:
@@ -71,10 +70,4 @@ def draw_contour(study: Study) -> Path | None:
     axes.set_ylim(-0.5, len(y.values) - 0.5)
     axes.set_xlabel(plain(x.dimension.name))
     axes.set_ylabel(plain(y.dimension.name))
-    return _save(page, study, "contour.png")
-
-
-def _save(page: Any, study: Study, name: str) -> Path:
-    path = study.folder / name
-    page.savefig(path, dpi=110)
-    return path
+    return save(page, study, "contour.png")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trainkit import Study, course_of
 from trainkit_reports.paper import page as new_page
-from trainkit_reports.paper import plain
+from trainkit_reports.paper import plain, save
 
 COLOURS = {"done": "tab:blue", "pruned": "tab:gray", "paused": "silver", "interrupted": "tab:orange"}
 MOST_NAMED = 60  # bars that can hold a trial's number
@@ -47,6 +47,4 @@ def draw_timeline(study: Study) -> Path | None:
     axes.set_ylabel("trained at once")
     axes.grid(alpha=0.3, axis="x")
     page.legend(fontsize=8, loc="outside right upper")
-    path = study.folder / "timeline.png"
-    page.savefig(path, dpi=110)
-    return path
+    return save(page, study, "timeline.png")

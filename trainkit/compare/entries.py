@@ -21,9 +21,8 @@ from trainkit.rundir import check_links
 from trainkit.search.folder import TRIALS, trial_folder
 from trainkit.search.ledger import read_ledger
 from trainkit.thinned import Thinned
-from trainkit.trial_results import results_of
+from trainkit.trial_results import ENDED, results_of
 
-DONE = ("finished", "stopped")  # what a run's report says where its last figures are those of its end
 _ENDINGS = {"unfinished": "it goes on, or was killed", "failed": "it failed", "interrupted": "it was interrupted"}
 MISSING = "missing"  # of a part of a folder of several, of which there is nothing to compare yet
 _LARGEST = 1e100  # of a figure; sums and squares of what is larger overflow
@@ -77,7 +76,7 @@ class Entry:
     @property
     def done(self) -> bool:
         """Whether its last figures are those of its end."""
-        return self.status in DONE
+        return self.status in ENDED
 
     @property
     def recipe_key(self) -> str:
@@ -205,7 +204,7 @@ def _entry(result: Result, kind: str) -> Entry:
     seed, status = tables.get("seed"), result.report.get("status")
     return Entry(
         *(result.name, result.folder, kind, tables, tables),
-        status=status if isinstance(status, str) and status in (*DONE, *_ENDINGS) else "unfinished",
+        status=status if isinstance(status, str) and status in (*ENDED, *_ENDINGS) else "unfinished",
         seed=seed if isinstance(seed, int | str) else None,
         fold=fold if folds and type(fold) is int else None,
         folds=folds,

@@ -17,6 +17,7 @@ from trainkit.finished import folder_of
 from trainkit.lines import Lines
 from trainkit.recipe import load_recipe
 from trainkit.rundir import read_text
+from trainkit.trial_results import ENDED
 
 _IS = {"failed": "has failed", "interrupted": "was interrupted"}  # of a run, by the status of its report
 
@@ -39,7 +40,7 @@ def check_finished(path: Path) -> None:
         status, reason = "not finished", "it has no report.json"
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         status, reason = "not finished", f"its report.json cannot be read: {error}"
-    if status not in ("finished", "stopped"):
+    if status not in ENDED:
         raise UsageError(
             f"{path}: this run {_IS.get(status, 'is ' + status)} ({reason}), and members are finished runs\n"
             f"  finish it with: trainkit resume {folder}"

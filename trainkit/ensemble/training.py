@@ -16,6 +16,7 @@ from trainkit.rundir import read_text
 from trainkit.search.driver import GRACE_S, WAIT_S
 from trainkit.search.failures import defect, machine_is_full
 from trainkit.signals import Signals
+from trainkit.trial_results import ENDED
 from trainkit.work import Executor, Job, Outcome, Site
 
 # What changes no weight of a run that has been trained already.
@@ -40,7 +41,7 @@ class MemberFailed(RunError):
 def is_over(folder: Path) -> bool:
     """Whether a run has ended as its recipe says."""
     try:
-        return json.loads(read_text(folder / "report.json"))["status"] in ("finished", "stopped")
+        return json.loads(read_text(folder / "report.json"))["status"] in ENDED
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 

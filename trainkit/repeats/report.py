@@ -15,11 +15,10 @@ from trainkit.evidence import LEVEL, spread
 from trainkit.repeats.plan import Plan
 from trainkit.results import kind_of, read_object
 from trainkit.run_text import clock_text
-from trainkit.trial_results import results_of
+from trainkit.trial_results import ENDED, results_of
 
 FORMAT = 1
 _FIGURE = re.compile(r"(best )?(train|val|test)\.\S+")  # what has a spread; not steps, hashes and hyperparameters
-_ENDED = ("finished", "stopped")
 
 
 def is_over(folder: Path, tables: Mapping[str, Any]) -> bool:
@@ -31,7 +30,7 @@ def is_over(folder: Path, tables: Mapping[str, Any]) -> bool:
     """
     both = "search" in tables and "ensemble" in tables
     folders = [folder, folder / STUDY_ENSEMBLE] if both else [folder]
-    return all(read_object(one / "report.json", []).get("status") in _ENDED for one in folders)
+    return all(read_object(one / "report.json", []).get("status") in ENDED for one in folders)
 
 
 def made_report(
@@ -57,7 +56,7 @@ def made_report(
             entry |= {"status": "failed", "reason": failed[name]}
         entry["metrics"] = figures = {key: value for key, value in found.items() if _is_figure(key, value)}
         runs.append(entry)
-        if entry["status"] in _ENDED:
+        if entry["status"] in ENDED:
             for key, value in figures.items():
                 held.setdefault(key, []).append(value)
     spreads = {key: _spread(values, plan.folds) for key, values in held.items()}
@@ -103,7 +102,7 @@ def _spread(values: Sequence[float], folds: int) -> dict[str, Any]:
 def report_lines(folder: Path, report: Mapping[str, Any]) -> list[str]:
     """The table of a report, and what to do next."""
     runs, spreads = report["runs"], report["spread"]
-    ended = sum(one["status"] in _ENDED for one in runs)
+    ended = sum(one["status"] in ENDED for one in runs)
     why = "" if report["status"] == "finished" else f" ({report['reason'].splitlines()[0]})"
     lines = [f"{report['status']}{why}: {ended} of {len(runs)} runs in {clock_text(report['seconds'])}"]
     if spreads:
@@ -119,7 +118,7 @@ def report_lines(folder: Path, report: Mapping[str, Any]) -> list[str]:
         for one in runs
         if one["status"] == "failed"
     ]
-    if report["status"] == "interrupted" or any(one["status"] not in _ENDED for one in runs):
+    if report["status"] == "interrupted" or any(one["status"] not in ENDED for one in runs):
         lines.append(f"  next: trainkit resume {folder}")
     else:
         lines += [f"  {folder / 'report.json'}", f"  next: trainkit compare {folder} OTHER"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainkit.report.run_page import RunPage
 from trainkit.rundir import PAGE, write_atomically
+from trainkit.trial_results import ENDED
 
 if TYPE_CHECKING:
     from trainkit.run import Report, Run
@@ -36,7 +37,7 @@ def write_run_page(run: Run, report: Report, split: str = "auto") -> Path:
     later = f"trainkit report {shlex.quote(str(run.folder))} --html FILE --split {split_of(sizes)}"
     if split == "none":
         why = f"{later} shows what the model predicts"
-    elif report.status not in ("finished", "stopped"):
+    elif report.status not in ENDED:
         how = "failed" if report.status == "failed" else "was interrupted"
         why = f"the run {how}: {later} shows what its last checkpoint predicts"
     elif split not in sizes:

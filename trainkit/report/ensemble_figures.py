@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainkit.evidence import wilson
 from trainkit.page import Block, Cell, Curves, Heatmap, Line, Table, Text
-from trainkit.report.parts import wilson
 
 NAMES = {
     "nll": "negative log likelihood",

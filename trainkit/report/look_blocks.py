@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from trainkit.evidence import wilson
 from trainkit.page import (
     Bars,
     Block,
@@ -22,7 +23,6 @@ from trainkit.page import (
     Text,
 )
 from trainkit.report.look import Bin, Layer, Look
-from trainkit.report.parts import wilson
 from trainkit.report.samples import Sample
 
 MOST_CLASSES = 40  # of a matrix, beyond which nothing in it can be read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,17 +30,6 @@ def recipe_sections(folder: Path) -> list[Section]:
 def relative(path: Path, where: Path) -> str:
     """How a page in a folder leads to a file."""
     return os.path.relpath(path.resolve(), where.resolve())
-
-
-def wilson(share: float, samples: float) -> tuple[float, float]:
-    """Between what bounds a share of so few samples may lie, at 95 %.
-
-    Source: Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference.
-    """
-    width = 1.96**2 / samples
-    middle = (share + width / 2) / (1 + width)
-    reach = 1.96 * math.sqrt(share * (1 - share) / samples + width / (4 * samples)) / (1 + width)
-    return middle - reach, middle + reach
 
 
 def flat(table: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Cell]]:

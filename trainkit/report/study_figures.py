@@ -8,7 +8,7 @@ from typing import Any
 
 from trainkit.page import Bars, Curves, Heatmap, Line, Parallel, Point, Scatter, Span, Timeline
 from trainkit.search.contour import contour_of
-from trainkit.search.looking import by_importance, has, main_settings, ticks, visible_limits, with_values
+from trainkit.search.looking import by_importance, has_setting, main_settings, ticks, visible_limits, with_values
 from trainkit.search.naming import point_text, short_names
 from trainkit.search.timeline import Course
 from trainkit.space import Dimension
@@ -94,7 +94,7 @@ class StudyFigures:
         made = []
         ranked = [dimension for dimension in by_importance(self.study) if dimension in self.settings]
         for dimension in ranked:
-            own = [record for record in self.few if has(dimension, record)]
+            own = [record for record in self.few if has_setting(dimension, record)]
             if own:
                 made.append(self._slice(dimension, own))
         return made
@@ -129,7 +129,7 @@ class StudyFigures:
         ranked = sorted(self.few, key=lambda r: r.trial.values or (math.inf,), reverse=True)
         rows = []
         for record in ranked:
-            row = [d.share(record.trial.point[d.name]) if has(d, record) else None for d in self.settings]
+            row = [d.share(record.trial.point[d.name]) if has_setting(d, record) else None for d in self.settings]
             for value, (low, high) in zip(record.figures, ends, strict=True):
                 row.append(min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5)
             rows.append(row)

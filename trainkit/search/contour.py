@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy
 
-from trainkit.search.looking import by_importance, choice_text, has, number_text, visible_limits, with_values
+from trainkit.search.looking import by_importance, choice_text, has_setting, number_text, visible_limits, with_values
 from trainkit.space import Dimension
 from trainkit.trial import Record, Study
 
@@ -91,7 +91,7 @@ def contour_of(study: Study) -> Contour | None:
     # In the order of importance: the first two, the first and the third, the second and the third ...
     for second, first in sorted(itertools.combinations(range(len(ranked)), 2), key=lambda pair: (pair[1], pair[0])):
         pair = ranked[second], ranked[first]
-        own = [record for record in records if all(has(dimension, record) for dimension in pair)]
+        own = [record for record in records if all(has_setting(dimension, record) for dimension in pair)]
         if len(own) >= LEAST and all(len({str(r.trial.point[d.name]) for r in own}) > 1 for d in pair):
             return _surface(study, pair, own)
     return None

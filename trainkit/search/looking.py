@@ -53,7 +53,7 @@ def by_importance(study: Study) -> list[Dimension]:
     return sorted(study.space.dimensions, key=lambda d: -float(found.get(d.name, {}).get("value", 0.0)))
 
 
-def has(dimension: Dimension, record: Record) -> bool:
+def has_setting(dimension: Dimension, record: Record) -> bool:
     """Whether a setting counts in a trial, with a value that can be placed: a recipe's own may be another unit's."""
     try:
         number = dimension.number(record.trial.point[dimension.name])

@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from trainkit import wilson
 from trainkit_reports import ensembles
-from trainkit_reports.ensembles import _wilson, draw_ensemble
+from trainkit_reports.ensembles import draw_ensemble
 
 ALL = ["curve.png", "reliability.png", "diversity.png"]
 
@@ -175,10 +176,10 @@ def test_many_members_with_odd_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("share", "samples"), [(0.0, 5), (1.0, 5), (0.5, 10), (0.93, 359)])
-def test_the_interval_of_a_share_is_that_of_wilson(share: float, samples: int) -> None:
+def test_the_interval_of_a_share_is_that_ofwilson(share: float, samples: int) -> None:
     from statistics import NormalDist
 
-    low, high = _wilson(share, samples)
+    low, high = wilson(share, samples)
     assert low + 1e-12 >= 0
     assert high <= 1 + 1e-12
     for end in (low, high):  # by its definition: the share lies 1.96 standard errors of the bound away
