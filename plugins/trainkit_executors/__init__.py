@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from trainkit import Component, Executor, NonNegativeInt, PositiveInt, hookimpl
+from collections.abc import Mapping
+from typing import Any
+
+from trainkit import Component, Executor, NonNegativeInt, PositiveInt, Problem, hookimpl
 
 
 def serial() -> Executor:
@@ -24,7 +27,8 @@ def processes(
     """Trials in processes of their own that are kept warm: many at once, on cores or CUDA devices.
 
     Args:
-        workers: how many processes; unset is one for each CUDA device where trials use them, else one for each core.
+        workers: how many trials at once; unset is one for each CUDA device where trials use them, else one for each
+            core, or for as many of them as the recipe's run.processes.
         threads: CPU threads for torch in each process, where the recipe's run.threads is unset.
         devices: numbers of the CUDA devices that are dealt out to the processes in turn; empty for all.
 
@@ -75,3 +79,19 @@ def trainkit_components() -> list[Component]:
         Component("executor", lanes, example={"lanes": 16}),
         Component("executor", auto, example={"lanes": 16}),
     ]
+
+
+@hookimpl
+def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
+    """Lanes are many runs in one process, and a run of several processes is the opposite."""
+    from trainkit import problem_at
+
+    processes = recipe["run"]["processes"]
+    problems = []
+    for name in ("search", "ensemble"):
+        use = ((recipe.get(name) or {}).get("executor") or {}).get("use", "")
+        if processes > 1 and use.rpartition(":")[2] == "lanes":
+            message = f"[{name}] executor lanes trains many runs in one process, and run.processes = {processes}"
+            cure = 'leave run.processes out, or write executor = "processes" or "serial"'
+            problems.append(problem_at(recipe, f"{name}.executor", message, cure))
+    return problems

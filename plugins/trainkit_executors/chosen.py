@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trainkit import Executor, Job, LaneSpeed, Outcome, Site, TrainkitError, lane_speed, open_plugins
 from trainkit_executors.here import Serial
-from trainkit_executors.pool import Pool, cores, cuda_devices
+from trainkit_executors.pool import Pool, cores, cuda_devices, processes_of
 from trainkit_executors.together import Lanes
 
 # What a worker takes to start, mostly torch's import, and to read the data; a trial must take several times that.
@@ -40,7 +40,8 @@ class Auto:
             speed = lane_speed(site.recipe, plugins, lanes, site.progress)
         except TrainkitError as error:  # the first trial will say it whole
             speed = LaneSpeed(0, obstacle=str(error).splitlines()[0])
-        name, why = choose(speed, len(cuda_devices()) if speed.device == "cuda" else cores())
+        available = len(cuda_devices()) if speed.device == "cuda" else cores()
+        name, why = choose(speed, max(1, available // processes_of(site.recipe)))
         if name == "lanes":
             self._chosen = Lanes(speed.lanes)
         elif name == "processes":
@@ -71,7 +72,7 @@ def choose(speed: LaneSpeed, available: int) -> tuple[str, str]:
 
     Args:
         speed: what was measured of the recipe as written.
-        available: cores, or CUDA devices, that this process may use.
+        available: cores, or CUDA devices, that this process may use: for how many runs at once.
     """
     if speed.compiled and speed.together:
         return "lanes", "a step is compiled, or loaded, once for all of them"

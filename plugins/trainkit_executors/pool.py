@@ -69,6 +69,7 @@ class Pool:
         self._threads = threads
         self._devices = list(devices)
         self._dealt = bool(devices)
+        self._each = 1  # processes that make a run together, where the search's recipe says so
         self._workers: list[Worker] = []
         self._rested: deque[tuple[Job, Outcome]] = deque()
         # spawn: a forked copy of a process with threads, torch's or CUDA's, can hang.
@@ -82,7 +83,8 @@ class Pool:
         if not self._devices and tomllib.loads(site.recipe).get("run", {}).get("device") != "cpu":
             self._devices = cuda_devices()
         self._dealt = self._dealt or len(self._devices) > 1
-        self.slots = self._wanted or len(self._devices) or cores()
+        self._each = processes_of(site.recipe)
+        self.slots = self._wanted or max(1, (len(self._devices) or cores()) // self._each)
         atexit.register(self.close)  # before Python waits for its children
 
     def submit(self, job: Job) -> None:
@@ -141,8 +143,10 @@ class Pool:
     def _begin(self) -> Worker:
         taken = {one.place for one in self._workers}
         place = next(number for number in range(self.slots + 1) if number not in taken)
-        device = self._devices[place % len(self._devices)] if self._dealt else None
-        told = Told(list(self._site.modules), list(self._site.without), self._threads, device)
+        every, each = self._devices, self._each
+        dealt = [every[(place * each + number) % len(every)] for number in range(each)] if self._dealt else []
+        devices = list(dict.fromkeys(dealt))
+        told = Told(list(self._site.modules), list(self._site.without), self._threads * each, devices)
         ours, theirs = self._context.Pipe()
         # No daemon: those may not have children, which load data.
         process = self._context.Process(target=work, args=(theirs, told), name=f"trainkit worker {place}", daemon=False)
@@ -258,6 +262,12 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def processes_of(recipe: str) -> int:
+    """How many processes make a run of a recipe together, each on a core or a device of its own."""
+    found = tomllib.loads(recipe).get("run", {}).get("processes", 1)
+    return found if isinstance(found, int) else 1
 
 
 def cuda_devices() -> list[int]:

@@ -32,14 +32,14 @@ class Told:
     Args:
         modules: plugins given with ``-p``.
         without: plugins left out.
-        threads: threads of torch where a recipe says none.
-        device: number of the CUDA device that it uses; ``None`` for all.
+        threads: threads of torch where a recipe says none; the processes of a run share them.
+        devices: numbers of the CUDA devices that it uses, one for each process of a run; empty for all.
     """
 
     modules: list[str]
     without: list[str]
     threads: int
-    device: int | None
+    devices: list[int]
 
 
 def work(pipe: Connection, told: Told) -> None:
@@ -50,10 +50,11 @@ def work(pipe: Connection, told: Told) -> None:
         signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
-    if told.device is not None:
+    if told.devices:
         given = os.environ.get("CUDA_VISIBLE_DEVICES")
         names = given.split(",") if given else []
-        os.environ["CUDA_VISIBLE_DEVICES"] = names[told.device] if told.device < len(names) else str(told.device)
+        seen = [names[number] if number < len(names) else str(number) for number in told.devices]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(seen)
     _Worker(pipe, told).run()
 
 

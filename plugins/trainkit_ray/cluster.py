@@ -13,11 +13,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainkit import MachineError
+from trainkit_ray.address import CLIENT, address_of, check_client, knock
+from trainkit_ray.share import Share
 
 # Without it Ray asks or tells about usage statistics, and sends them.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray's announcement of what it will do with CUDA_VISIBLE_DEVICES; it does so from now on.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Where a cluster is gone Ray would begin another one by itself, and go on there.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+# With grpcio at hand gRPC would tell on standard error of every process that is begun beside its threads.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 OBJECTS = 80 << 20  # bytes of shared memory for a cluster of our own: only messages travel; Ray takes no less
 LOOK_S = 2.0  # seconds of silence after which somebody looks whether the cluster is still there
@@ -30,18 +36,19 @@ class Connection:
 
     Args:
         cluster: as the setting of that name.
+        where: what the user said on the command line: an address, auto, local, or nothing.
     """
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, where: str = "") -> None:
         self.began = False  # whether the cluster is our own
         self.came = False  # whether we came to it, and have to leave
         self._print: Any = None
         self._missed = 0
         self._looked = time.monotonic()
         self._head = ""
-        self._come(cluster)
+        self._come(address_of(cluster, where))
 
-    def _come(self, cluster: str) -> None:
+    def _come(self, address: str) -> None:
         import ray
 
         if not ray.is_initialized():
@@ -51,23 +58,24 @@ class Connection:
                 "configure_logging": True,
             }
             with _own_signals(), _quiet():
-                self.began = not _connected(cluster, options)
+                self.began = not _connected(address, options)
                 if self.began:
                     _begun(options)
             self.came = True
             self._print = _silenced()
-        self._head = str(ray.get_runtime_context().gcs_address)
+        head: Any = ray.get_runtime_context()
+        _of_clients().setLevel(logging.CRITICAL)  # it would tell of each try to reach the server again
+        # A client reaches the cluster through its server alone.
+        self._head = address.removeprefix(CLIENT) if address.startswith(CLIENT) else str(head.gcs_address)
 
-    def room(self, cpus: float, gpus: float) -> int:
-        """How many workers the whole cluster has room for."""
-        import ray
+    def room(self, share: Share, processes: int) -> int:
+        """How many workers for runs of so many processes the whole cluster has room for."""
+        return sum(share.fits(node, processes) for node in _nodes())
 
-        listed: Any = ray.nodes  # without annotations
-        nodes = [node["Resources"] for node in listed() if node["Alive"]]
-        return sum(
-            min(int(held.get("CPU", 0.0) / cpus), int(held.get("GPU", 0.0) / gpus) if gpus else 1 << 30)
-            for held in nodes
-        )
+    @property
+    def gpus(self) -> bool:
+        """Whether any node has a GPU."""
+        return any(node.get("GPU", 0.0) for node in _nodes())
 
     def look(self) -> None:
         """See now and then whether the cluster's head is there; Ray itself waits a minute and then ends the process.
@@ -106,6 +114,7 @@ class Connection:
         def leave() -> None:
             with contextlib.suppress(Exception), _quiet():
                 ray.shutdown()
+            _of_clients().setLevel(logging.NOTSET)
             _silenced(self._print)
 
         if self._missed == 0:
@@ -121,7 +130,7 @@ def gone(where: str) -> MachineError:
     """The error for a cluster that was there before."""
     return MachineError(
         f"the Ray cluster {where} is gone\n"
-        "  nothing is lost: once it is there again, trainkit resume STUDY goes on from the trials' newest checkpoints"
+        "  nothing is lost: once it is there again, trainkit resume FOLDER goes on from the newest checkpoints"
     )
 
 
@@ -133,7 +142,8 @@ def lasting() -> Iterator[None]:
     try:
         yield
     except (ray.exceptions.RaySystemError, ray.exceptions.RpcError, ConnectionError) as error:
-        raise gone(f"({reason(error)})") from error
+        lost = "Ray client" in str(error)
+        raise gone("(out of reach for its client)" if lost else f"({reason(error)})") from error
 
 
 def reason(error: Exception) -> str:
@@ -143,32 +153,50 @@ def reason(error: Exception) -> str:
     return (telling or lines or [type(error).__name__])[-1][:300]
 
 
-def _connected(cluster: str, options: dict[str, Any]) -> bool:
+def _nodes() -> list[dict[str, float]]:
+    """What each node that is there has."""
+    import ray
+
+    listed: Any = ray.nodes  # without annotations
+    return [node["Resources"] for node in listed() if node["Alive"]]
+
+
+def node_died(error: Exception) -> bool:
+    """Whether a worker is dead because its node is."""
+    told = str(error).lower()
+    return "node has died" in told or "node is dead" in told or "node died" in told or "node failure" in told
+
+
+def _connected(address: str, options: dict[str, Any]) -> bool:
     """Come to a cluster that runs; whether there is one.
 
     Raises:
-        MachineError: if the one that the environment names does not answer, or is that of a Ray client.
+        MachineError: if the one that is named does not answer.
     """
     import ray
 
-    asked = os.environ.get("RAY_ADDRESS")
-    if cluster == "local" or asked == "local":
+    if address == "local":
         return False
-    if asked and "://" in asked:
-        raise MachineError(
-            f"RAY_ADDRESS = {asked} is that of a Ray client, which cannot hold workers\n"
-            "  set the address of the cluster itself, such as 10.0.0.1:6379, and search on one of its nodes"
-        )
+    if address.startswith(CLIENT):
+        check_client(address)
+        options = {key: options[key] for key in ("log_to_driver", "logging_level")}  # the rest is of this process
     try:
-        ray.init(address=asked or "auto", **options)
+        knock(address)
+        ray.init(address=address, **options)
     except Exception as error:  # Ray raises what its layers raise: ConnectionError, RuntimeError, ValueError
-        if not asked and isinstance(error, ConnectionError):
+        if address == "auto" and "RAY_ADDRESS" not in os.environ and isinstance(error, ConnectionError):
             return False
-        where = asked if asked and asked != "auto" else "of this machine"
-        said = str(error).strip().splitlines()
+        with contextlib.suppress(Exception):
+            ray.shutdown()  # a client that has half come keeps others out
+        where = "of this machine" if address == "auto" else address
+        cures = ["begin it with: ray start --head"]
+        if address != "auto" and not address.startswith(CLIENT):
+            host = address.rpartition(":")[0]
+            cures.append(f"from a machine that is not of the cluster: --on ray://{host}:10001")
+        else:
+            cures.append('cluster = "local", or --on local, begins one for this search alone')
         raise MachineError(
-            f"the Ray cluster {where} cannot be reached: {said[0] if said else type(error).__name__}\n"
-            '  begin it with: ray start --head; or cluster = "local" begins one for this search alone'
+            f"the Ray cluster {where} cannot be reached: {reason(error)}\n  {'; '.join(cures)}"
         ) from error
     return True
 
@@ -187,18 +215,31 @@ def _begun(options: dict[str, Any]) -> None:
         ) from error
 
 
+def _of_clients() -> logging.Logger:
+    return logging.getLogger("ray.util.client")
+
+
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the handlers that the search has set: Ray puts one of its own for SIGTERM, which exits at once."""
+    """Keep the handlers that the search has set: Ray puts one of its own for SIGTERM, which exits at once.
+
+    A signal that has met Ray's is given to the search's.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM)
     held = {number: signal.getsignal(number) for number in numbers}
+    met: int | str | None = None
     try:
         yield
+    except SystemExit as end:
+        met = end.code
+        raise
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in held.items():
                 if handler is not None:
                     signal.signal(number, handler)
+            if isinstance(met, int) and met in numbers:
+                signal.raise_signal(met)
 
 
 def _silenced(instead: Any = None) -> Any:

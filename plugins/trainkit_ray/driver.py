@@ -3,62 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import os
 import secrets
-import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from trainkit import Job, MachineError, Outcome
-from trainkit_ray.cluster import Connection, lasting, reason
+from trainkit import CheckpointError, Job, MachineError, Outcome, begin_from
+from trainkit_ray.cluster import Connection, gone, lasting, reason
+from trainkit_ray.deaths import GRACE_S, Deaths
+from trainkit_ray.hand import Hand
+from trainkit_ray.notes import Notes
+from trainkit_ray.share import Share
 from trainkit_ray.worker import (
     ANSWER,
+    CARRIED,
     ENDED,
-    JOB,
     LACKS,
     MEASURED,
     MORE,
+    STOPS,
     Message,
     Told,
     Worker,
-    absolute,
-    sent,
-    versions,
+    told_to_workers,
 )
 
 if TYPE_CHECKING:
     from trainkit import Site
 
 SLICE_S = 0.2  # the longest that a wish to stop waits to be sent
-GRACE_S = 20.0  # beyond a job's time limit, for a step boundary to come
-STARTS = 3  # workers in a row that end before they are ready: then another would too
-SCARCE_S = 30.0  # seconds without room for a worker after which that is said
-
-
-@dataclasses.dataclass(eq=False)
-class _Hand:
-    """One worker as the driver sees it.
-
-    Args:
-        actor: the worker.
-        heard: what will come from it next; ``None`` while it has nothing to do.
-        ready: whether it has begun.
-        job: what it trains, as it was submitted.
-        since: when it began with that.
-        stopped: whether it was told to stop.
-        late: whether it was ended because its job's time was over.
-    """
-
-    actor: Any
-    heard: Any = None
-    ready: bool = False
-    job: Job | None = None
-    since: float = dataclasses.field(default_factory=time.monotonic)
-    stopped: bool = False
-    late: bool = False
+DOUBT_S = 60.0  # until Ray knows why no message comes through to a worker
 
 
 class RayExecutor:
@@ -67,56 +43,48 @@ class RayExecutor:
     Args:
         cluster: auto or local, as the setting of that name.
         workers: how many; ``None`` for as many as there is room for.
-        cpus: cores for each.
-        gpus: GPUs for each.
+        share: of a node's means, for each process of a job's run.
     """
 
     slots = 1  # until it is opened
 
-    def __init__(self, cluster: str, workers: int | None, cpus: float, gpus: float) -> None:
-        self._cluster, self._workers, self._cpus, self._gpus = cluster, workers, cpus, gpus
+    def __init__(self, cluster: str, workers: int | None, share: Share) -> None:
+        self._cluster, self._workers, self._share = cluster, workers, share
         self._site: Site | None = None
         self._connection: Connection | None = None
         self._told: Told | None = None
-        self._hands: list[_Hand] = []
+        self._hands: list[Hand] = []
         self._waiting: deque[Job] = deque()
         self._rested: list[tuple[Job, Outcome]] = []
+        self._deaths: Deaths | None = None
+        self._notes: Notes | None = None
         self._stopping = False
-        self._failed = 0
-        self._scarce = 0.0
 
     def open(self, site: Site) -> None:
         """Come to the cluster, and see what room it has.
 
         Raises:
             MachineError: if there is none, or none for a single worker.
+            UsageError: if the user has named none that can be.
         """
-        self._site = site
+        self._site, self._deaths, self._notes = site, Deaths(site.say), Notes(site)
         folder = site.folder.absolute()
         token, secret = folder / f".ray-{secrets.token_hex(4)}", secrets.token_hex(16)
-        self._connection = Connection(self._cluster)
-        room = self._connection.room(self._cpus, self._gpus)
+        self._connection = Connection(self._cluster, site.where)
+        self._share = share = self._share.settled(site.recipe, self._connection.gpus)
+        processes = share.processes(site.recipe)
+        room = self._connection.room(share, processes)
         if not room and self._workers is None:
             raise MachineError(
-                f"no node of the Ray cluster has {self._cpus:g} cores and {self._gpus:g} GPUs for a worker\n"
-                "  set cpus and gpus of [search.executor] to what a node has, or workers if nodes are to come"
+                f"no node of the Ray cluster has {share.text(processes)} for a worker\n"
+                "  set cpus, gpus and memory of the executor to what a node has, or workers if nodes are to come"
             )
         self.slots = self._workers or room
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob(".ray-*"):  # by a driver that was killed
             left.unlink(missing_ok=True)
         token.write_text(secret, encoding="utf-8")
-        self._told = Told(
-            versions(),
-            token,
-            secret,
-            [absolute(module) for module in site.modules],
-            list(site.without),
-            max(1, int(self._cpus)),
-            os.getcwd(),
-            list(sys.path),
-            {name: value for name, value in os.environ.items() if name.startswith("TRAINKIT_")},
-        )
+        self._told = told_to_workers(site, token, secret, share.threads)
 
     def submit(self, job: Job) -> None:
         """Take a job; a worker has it as soon as one is free."""
@@ -148,8 +116,11 @@ class RayExecutor:
             with contextlib.suppress(OSError):
                 self._told.token.unlink()
         if self._connection is not None:
-            for hand in self._hands if self._connection.there else ():
-                self._end(hand)
+            for hand in self._hands:
+                if self._connection.there:
+                    hand.end()
+                else:
+                    hand.rest()
             self._connection.leave()
         self._hands = []
 
@@ -159,44 +130,64 @@ class RayExecutor:
         """Give waiting jobs to free workers, and begin workers where there are too few."""
         if self._stopping:
             self._pass_on()
-        for hand in self._hands:
-            if self._waiting and hand.ready and hand.job is None:
-                hand.job, hand.since = self._waiting.popleft(), time.monotonic()
-                hand.stopped = hand.late = False
-                self._say(hand, JOB, sent(hand.job))
-        starting = sum(not hand.ready for hand in self._hands)
-        for _ in range(min(len(self._waiting) - starting, self.slots - len(self._hands))):
-            self._hands.append(self._begin())
+        still: list[Job] = []
+        starting = Counter(hand.size for hand in self._hands if not hand.ready)
+        for job in self._waiting:
+            size = self._share.processes(job.recipe)
+            free = [hand for hand in self._hands if hand.ready and hand.job is None]
+            if (hand := next((hand for hand in free if hand.size == size), None)) is not None:
+                if self._begins(job):
+                    hand.give(job)
+                continue
+            still.append(job)
+            if starting[size]:
+                starting[size] -= 1
+                continue
+            if len(self._hands) >= self.slots and free:  # of another size than any job that waits may need
+                self._hands.remove(free[0])
+                free[0].end()
+            if len(self._hands) < self.slots:
+                self._hands.append(self._begin(size))
+        self._waiting = deque(still)
 
-    def _begin(self) -> _Hand:
+    def _begins(self, job: Job) -> bool:
+        """Make the folder of a run that begins with another one's checkpoint; whether that could be."""
+        if job.parent is not None:
+            try:
+                begin_from(job.parent, job.folder)
+            except CheckpointError as error:
+                self._rested.append((job, Outcome("error", message=str(error), origin="CheckpointError")))
+                return False
+            except OSError as error:
+                raise MachineError(f"{error.filename or job.folder}: {error.strerror or error}") from error
+        return True
+
+    def _begin(self, size: int) -> Hand:
         import ray
 
         made: Any = ray.remote(Worker)
         # Messages pass while a job is trained: a wish to stop beside the call that waits for news.
-        options = {"num_cpus": self._cpus, "num_gpus": self._gpus, "max_restarts": 0, "max_concurrency": 4}
+        options = {**self._share.options(size), "max_restarts": 0, "max_concurrency": 4}
+        assert self._told is not None
+        told = replace(self._told, threads=size * self._share.threads)  # which the processes of a run divide
         with lasting():
-            actor = made.options(**options).remote(self._told)
-            return _Hand(actor, actor.begin.remote())
-
-    def _say(self, hand: _Hand, word: str, said: Any = None) -> None:
-        with lasting():
-            hand.heard = hand.actor.talk.remote(word, said)
+            return Hand(made.options(**options).remote(told), size)
 
     def _pass_on(self) -> None:
         """Tell busy workers to stop; jobs that no worker has begun come back as they are."""
-        self._rested += [(job, Outcome("interrupted", message="the search stops")) for job in self._waiting]
+        self._rested += [(job, Outcome("interrupted", message=STOPS)) for job in self._waiting]
         self._waiting.clear()
         for hand in self._hands:
-            if hand.job is not None and not hand.stopped:
-                hand.stopped = True
-                with lasting():
-                    hand.actor.stop.remote()
+            if hand.job is not None:
+                hand.stop()
 
     def _hear(self, seconds: float) -> bool:
         """Take in what has come; whether anything has."""
         import ray
 
         assert self._connection is not None
+        assert self._deaths is not None
+        assert self._notes is not None
         awaited = {hand.heard: hand for hand in self._hands if hand.heard is not None}
         if not awaited:
             time.sleep(0.0 if self._rested else min(seconds, 0.01))
@@ -208,24 +199,39 @@ class RayExecutor:
         self._end_late()
         if not ready:
             self._connection.look()
-            self._tell_scarce()
+            self._notes.waits(bool(self._waiting) and not any(hand.ready for hand in self._hands))
         for reference in ready:
             hand = awaited[reference]
             hand.heard = None
             try:
                 said = ray.get(reference)
+            except ConnectionError as error:  # of a client
+                raise gone(f"({reason(error)})") from error
+            except ray.exceptions.ActorUnavailableError as error:
+                if time.monotonic() - (hand.doubted or time.monotonic()) < DOUBT_S:
+                    time.sleep(min(SLICE_S, seconds))
+                    hand.ask()
+                else:
+                    self._lost(hand, error, unreachable=True)
+                continue
             except ray.exceptions.RayError as error:
                 self._lost(hand, error)
                 continue
+            if hand.doubted:  # it lives, but nobody knows which of its messages were lost
+                self._lost(hand, ConnectionError("messages to it were lost"), unreachable=True)
+                continue
             if hand.ready:
-                self._take_in(hand, said)
-            elif said:
-                raise MachineError(said)
-            else:
-                hand.ready, self._failed, self._scarce = True, 0, 0.0
+                if not hand.send_more():
+                    self._take_in(hand, said)
+                continue
+            lack, hand.sees = said
+            if lack:
+                raise MachineError(lack)
+            hand.ready, self._deaths.failed = True, 0
+            self._notes.carried(hand.sees)
         return bool(ready)
 
-    def _take_in(self, hand: _Hand, messages: list[Message]) -> None:
+    def _take_in(self, hand: Hand, messages: list[Message]) -> None:
         job = hand.job
         assert job is not None
         assert self._site is not None
@@ -235,51 +241,41 @@ class RayExecutor:
                 answer = self._site.measured(job, said)
                 if job.watched:
                     answered = True
-                    self._say(hand, ANSWER, answer)
+                    hand.say(ANSWER, answer)
+            elif word == CARRIED:
+                hand.receive(said)
             elif word == ENDED:
-                hand.job = None
+                hand.rest()
                 self._rested.append((job, said))
             elif word == LACKS:
-                hand.job = None
+                hand.rest()
                 raise MachineError(said)
         if hand.job is not None and not answered:
-            self._say(hand, MORE)
+            hand.say(MORE)
 
-    def _lost(self, hand: _Hand, error: Exception) -> None:
+    def _lost(self, hand: Hand, error: Exception, unreachable: bool = False) -> None:
         """Take in that a worker is dead, with or without its node.
+
+        Args:
+            hand: the worker.
+            error: what Ray says.
+            unreachable: whether it may live, and no message comes through.
 
         Raises:
             MachineError: if the cluster is dead too, or workers never get ready.
         """
-        assert self._connection is not None
+        assert self._deaths is not None
         self._hands.remove(hand)
-        self._end(hand)  # it may live on where no message comes through, and another will have its job
-        why = reason(error)
+        job, seconds = hand.job, time.monotonic() - hand.since
+        hand.end()  # it may live on where no message comes through, and another will have its job
         if not hand.ready:
-            if "node" in why:
-                return  # Ray had not noticed yet that a node is dead, and another may have room
-            self._failed += 1
-            if self._failed >= STARTS:
-                has = ", ".join(f"{name} {version}" for name, version in versions().items())
-                raise MachineError(
-                    f"workers of the Ray cluster end before they have begun: {why}\n"
-                    f"  every node needs trainkit, its plugins and torch as here: {has}"
-                )
-            return
-        if (job := hand.job) is None:
-            return
-        seconds = time.monotonic() - hand.since
-        if hand.late:
-            message = f"timeout: {job.timeout:g} s are over, and no step boundary came within {GRACE_S:g} s more"
-            self._rested.append((job, Outcome("timeout", seconds=seconds, message=message)))
-        else:
-            self._rested.append((job, Outcome("killed", seconds=seconds, message=f"its worker died: {why}")))
-
-    def _end(self, hand: _Hand) -> None:
-        import ray
-
-        with contextlib.suppress(Exception):
-            ray.kill(hand.actor)
+            self._deaths.before_it_began(error)
+        elif job is not None:
+            outcome = self._deaths.of(job, seconds, error, hand.late, unreachable)
+            if outcome is None and not self._stopping:
+                self._waiting.appendleft(job)
+            else:
+                self._rested.append((job, outcome or Outcome("interrupted", seconds=seconds, message=STOPS)))
 
     def _end_late(self) -> None:
         """End workers whose job's time is over and that do not come to a step boundary."""
@@ -289,16 +285,4 @@ class RayExecutor:
                 continue
             if time.monotonic() - hand.since > job.timeout + GRACE_S:
                 hand.late = True
-                self._end(hand)
-
-    def _tell_scarce(self) -> None:
-        """Say, once for each time, that jobs wait for room on the cluster."""
-        assert self._site is not None
-        busy = any(hand.ready for hand in self._hands)
-        if not self._waiting or busy:
-            self._scarce = 0.0
-        elif not self._scarce:
-            self._scarce = time.monotonic()
-        elif 0 < self._scarce < time.monotonic() - SCARCE_S:
-            self._scarce = float("inf")
-            self._site.say("the Ray cluster has no room for a worker; the search waits for a node that has")
+                hand.kill()

@@ -11,20 +11,30 @@ import gc
 import os
 import platform
 import queue
+import shutil
 import sys
+import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainkit_ray.carried import Piece, Receiver, Sender, send
+
 if TYPE_CHECKING:
-    from trainkit import Job, Measured, Stopper
+    from collections.abc import Iterator
+
+    from trainkit import Job, Measured, Site, Stopper
 
 # To a worker: a job, an answer to what it measured, nothing but the wish to hear more. From it: the rest.
 JOB, ANSWER, MORE = "job", "answer", "more"
-MEASURED, ENDED, LACKS = "measured", "ended", "lacks"
-STOPS = "the search stops"
+MEASURED, ENDED, LACKS, CARRIED = "measured", "ended", "lacks", "carried"
+STOPS, ALONE = "the search stops", "stopped with the command that had it trained"  # of trials; of other runs
+SENT_S = 1.0  # between two looks at what a carried run folder has that is new
+OWN = "trainkit-ray-"  # how the folder begins in which a worker keeps a run that is carried; its process follows
+HELD = 3  # messages with parts of it that wait for the driver
 Message = tuple[str, Any]
 
 
@@ -34,7 +44,8 @@ class Told:
 
     Args:
         versions: of what must be the same everywhere; see `versions`.
-        token: a file in the study folder, as the driver sees it.
+        token: a file in the study folder, as the driver sees it; a node that does not see it has run folders carried
+            to and fro.
         secret: what it holds.
         modules: plugins given with ``-p``.
         without: plugins left out.
@@ -65,6 +76,21 @@ def versions() -> dict[str, str]:
     return {"trainkit": metadata.version("trainkit"), "torch": torch, "Python": python}
 
 
+def told_to_workers(site: Site, token: Path, secret: str, threads: int) -> Told:
+    """What workers are told for the jobs of a site."""
+    return Told(
+        versions(),
+        token,
+        secret,
+        [absolute(module) for module in site.modules],
+        list(site.without),
+        threads,
+        os.getcwd(),
+        list(sys.path),
+        {name: value for name, value in os.environ.items() if name.startswith("TRAINKIT_")},
+    )
+
+
 def sent(job: Job) -> Job:
     """The job with paths that hold on every node."""
     parent = None if job.parent is None else job.parent.absolute()
@@ -89,32 +115,37 @@ class Worker:
         self.answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.said: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.stopper: Stopper | None = None
-        self.stopping = False
+        self.stopping, self.stops = False, STOPS
+        self.sees = True
+        self.arriving: Receiver | None = None  # of the run that comes next, where its folder is carried
 
-    def begin(self) -> str:
-        """Get ready: what is missing here, or nothing."""
+    def begin(self) -> tuple[str, bool]:
+        """Get ready.
+
+        Returns:
+            What is missing here, or nothing; and whether the study folder is seen from here.
+        """
         told, here = self.told, platform.node()
         for name, version in told.versions.items():
             if (own := versions()[name]) != version:
                 return (
                     f"node {here} has {name} {own}, and the search is run with {name} {version}\n"
                     f"  install {name} {version} there, so that a trial is the same on every node"
-                )
+                ), False
         try:
-            found = told.token.read_text(encoding="utf-8")
+            self.sees = told.token.read_text(encoding="utf-8") == told.secret
         except OSError:
-            found = ""
-        if found != told.secret:
-            return (
-                f"node {here} does not see the study folder {told.token.parent}\n"
-                "  put it on storage that all nodes have under the same path: trainkit run --run-dir DIR"
-            )
-        os.environ.update(told.environment)
+            self.sees = False
+        for name, value in told.environment.items():
+            # A folder that only the driver has is no reason to forget the node's own.
+            if name not in os.environ or not os.path.isabs(value) or os.path.exists(value):
+                os.environ[name] = value
         sys.path += [entry for entry in told.path if entry not in sys.path]
         with contextlib.suppress(OSError):  # relative paths of data then start where a relative TRAINKIT_DATA does not
             os.chdir(told.cwd)
+        _sweep(Path(tempfile.gettempdir()))
         threading.Thread(target=self._train, daemon=True).start()
-        return ""
+        return "", self.sees
 
     def talk(self, word: str, said: Any = None) -> list[Message]:
         """Take a message, and give what there is to tell, once there is something."""
@@ -127,11 +158,27 @@ class Worker:
             told.append(self.said.get())
         return told
 
+    def here(self) -> None:
+        """Nothing: that it is answered is the answer."""
+
+    def take(self, name: str, pieces: list[Piece]) -> None:
+        """Take a part of the folder of the run that comes next.
+
+        Args:
+            name: what the folder is called, with its first part; ``""`` with the others.
+            pieces: the part.
+        """
+        if name:
+            self.arriving = Receiver(Path(tempfile.mkdtemp(prefix=f"{OWN}{os.getpid()}-")) / name)
+        assert self.arriving is not None
+        for piece in pieces:
+            self.arriving.take(piece)
+
     def stop(self) -> None:
         """Let the job stop at its next step boundary."""
         self.stopping = True
         if (stopper := self.stopper) is not None:
-            stopper.ask(STOPS)
+            stopper.ask(self.stops)
 
     # ------------------------------------------------------------ the thread that trains
 
@@ -155,12 +202,15 @@ class Worker:
     def _carried_out(self, job: Job, plugins: Any, datasets: Any) -> Message:
         from trainkit import MachineError, Outcome, Stopper, printing_to, run_job
 
+        self.stops = ALONE if job.named else STOPS
         self.stopper = Stopper()
         if self.stopping:
-            self.stopper.ask(STOPS)
+            self.stopper.ask(self.stops)
         try:
-            with printing_to(job.folder):
-                return ENDED, run_job(job, plugins, self._measured, self.stopper, datasets)
+            with self._carrying(job) as here, printing_to(here.folder):
+                outcome = run_job(here, plugins, self._measured, self.stopper, datasets)
+            told = outcome.message.replace(str(here.folder), str(job.folder))  # the one that lasts
+            return ENDED, dataclasses.replace(outcome, message=told)
         except MachineError as error:
             return LACKS, f"node {platform.node()}: {error}"
         except OSError as error:
@@ -171,6 +221,48 @@ class Worker:
         finally:
             self.stopper = None
 
+    @contextlib.contextmanager
+    def _carrying(self, job: Job) -> Iterator[Job]:
+        """The job with a folder that this node sees; where that is its own, the driver is sent what changes in it."""
+        if self.sees:
+            yield job
+            return
+        assert self.arriving is not None
+        folder, self.arriving = self.arriving.folder, None
+        sender, over = Sender(folder), threading.Event()
+        sender.take_as_sent()
+
+        def watch() -> None:
+            while not over.wait(SENT_S):
+                send(sender, self._carried)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield dataclasses.replace(job, folder=folder)
+        finally:
+            over.set()
+            watcher.join()
+            send(sender, self._carried)
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
+    def _carried(self, pieces: list[Piece]) -> None:
+        while self.said.qsize() >= HELD:  # the driver is slow: what it does not take is not read
+            time.sleep(0.02)
+        self.said.put((CARRIED, pieces))
+
     def _measured(self, job: Job, measured: Measured) -> str:
         self.said.put((MEASURED, measured))
         return self.answers.get() if job.watched else ""
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what workers have left here that were killed."""
+    for left in folder.glob(f"{OWN}*-*"):
+        number = left.name.removeprefix(OWN).partition("-")[0]
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (OSError, ValueError):  # somebody else's
+            continue

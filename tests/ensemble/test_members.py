@@ -17,7 +17,7 @@ from trainkit.checkpoint import load
 from trainkit.datasets import Datasets
 from trainkit.ensemble.aligned import Aligned
 from trainkit.ensemble.base import Base
-from trainkit.ensemble.members import Source, check_sources, checkpoints_of, member_of_run
+from trainkit.ensemble.members import Source, check_sources, checkpoints_of, member_of_run, put_weights
 from trainkit.ensembler import Member
 from trainkit.errors import CheckpointError, UsageError
 from trainkit.finished import evaluate_run, predict_run
@@ -336,3 +336,10 @@ def test_a_model_that_a_plugin_changes_after_it_is_built_keeps_a_run_out(
         members, "build_model", lambda *given: torch.nn.Sequential(real(*given), torch.nn.Linear(3, 3)).eval()
     )
     assert "a callback or plugin changes the model" in fails([own_run("a")], base, UsageError)
+
+
+def test_a_run_in_double_precision_is_told_why_it_is_no_member():
+    model = torch.nn.Linear(2, 1)
+    weights = {name: tensor.double() for name, tensor in model.state_dict().items()}
+    with pytest.raises(UsageError, match='"float64" cannot be a member: ensembles compute in single precision'):
+        put_weights("it", model, weights)

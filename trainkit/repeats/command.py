@@ -16,6 +16,7 @@ from trainkit.environment import environment
 from trainkit.errors import Exit, MachineError, TrainkitError, UsageError
 from trainkit.recipe import Recipe, Written, fill_toml, parse_toml
 from trainkit.recipe.paths import users_paths
+from trainkit.repeats.elsewhere import executor_elsewhere
 from trainkit.repeats.folder import RepeatsFolder
 from trainkit.repeats.plan import Plan, Repeat, is_plain, planned, recipe_of
 from trainkit.repeats.report import is_over, made_report, report_lines
@@ -72,6 +73,8 @@ def repeat(
         raise UsageError(f"--executor is for plain runs; where this recipe trains is {table}.executor={name}")
     if args.profile:
         raise UsageError("--profile is for a run; profile the recipe alone")
+    if getattr(args, "on", None) and is_plain(recipe):
+        name = executor_elsewhere(plugins, name)
     executor = make_executor(plugins, name) if is_plain(recipe) else None
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
     display = RepeatsDisplay(-1 if args.quiet else args.verbose)
@@ -248,6 +251,7 @@ class _Session:
             fill_toml(first),
             len(recipes),
             self.display.progress,
+            getattr(self.args, "on", None) or "",
         )
         with contextlib.ExitStack() as closing:
             closing.callback(executor.close)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainkit import errors
+from trainkit import checkpoint
 from trainkit.component import Component
 from trainkit.ensemble.training import Stopped
 from trainkit.errors import Exit, MachineError, TrainkitError, UsageError
@@ -97,7 +97,7 @@ class Training:
             NoRunIsPossible: if none has ended well, and one met what all others would.
         """
         queue, going = deque(jobs), set[Path]()
-        retried: set[Path] = set()  # once, as trials are: what kills a run twice is the run
+        retried: dict[Path, str] = {}  # once, as trials are: what kills a run twice where it stood is the run
         failed: dict[Path, Outcome] = {}
         interrupted, stop_by = False, 0.0
         while queue or going:
@@ -115,8 +115,8 @@ class Training:
                 going.discard(job.folder)
                 if outcome.status == "interrupted":
                     interrupted = True
-                elif outcome.status == "killed" and job.folder not in retried:
-                    retried.add(job.folder)
+                elif outcome.status == "killed" and retried.get(job.folder) != (stood := _newest(job.folder)):
+                    retried[job.folder] = stood
                     queue.appendleft(job)
                 elif outcome.status == "done":
                     done = True
@@ -147,6 +147,11 @@ class Training:
             self._display.failed(job.name, outcome.status, told)
 
 
+def _newest(folder: Path) -> str:
+    """The name of a run's newest checkpoint; empty where it has none."""
+    return next((found.name for found in checkpoint.newest_first(folder / "checkpoints")), "")
+
+
 def _for_all(failed: Mapping[Path, Outcome], enough: int) -> NoRunIsPossible | None:
     """What every run would meet, whatever its seed, where the first have: a recipe or data that is wrong, a defect.
 
@@ -159,10 +164,9 @@ def _for_all(failed: Mapping[Path, Outcome], enough: int) -> NoRunIsPossible | N
         return None
     first, code = outcomes[0], Exit.DEFECT
     if not first.defect:
-        known = getattr(errors, first.origin.partition(" ")[0].rpartition(".")[2], None)
-        code = getattr(known, "exit_code", Exit.FAILED)
-        if code not in (Exit.RECIPE, Exit.ENVIRONMENT):
+        if first.code not in (Exit.RECIPE, Exit.ENVIRONMENT):
             return None
+        code = Exit(first.code)
     if first.defect and len(outcomes) < enough:
         return None
     name, told = next(iter(failed)).name, first.message.rstrip() or first.status

@@ -10,10 +10,10 @@ from trainkit import Component, Run, hookimpl
 
 
 class Held:
-    """Leaves its process's number in the run folder, and waits at an update while the study has a file ``hold``."""
+    """Leaves its process's number in the run folder, and waits at an update while a file is there."""
 
-    def __init__(self, at: int) -> None:
-        self.at = at
+    def __init__(self, at: int, file: str) -> None:
+        self.at, self.file = at, file
 
     @hookimpl
     def trainkit_step_end(self, run: Run) -> None:
@@ -22,7 +22,7 @@ class Held:
             return
         (run.folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
         until = time.monotonic() + 240
-        while (Path(run.folder).parent / "hold").exists() and not run.stop_reason and time.monotonic() < until:
+        while self.file and Path(self.file).exists() and not run.stop_reason and time.monotonic() < until:
             time.sleep(0.02)
 
     @hookimpl
@@ -35,13 +35,14 @@ class Held:
         """Nothing."""
 
 
-def held(*, at: int = 10) -> Held:
+def held(*, at: int = 10, file: str = "") -> Held:
     """Waits at an update.
 
     Args:
         at: the update.
+        file: what it waits for to be gone, by a path that holds wherever the run is.
     """
-    return Held(at)
+    return Held(at, file)
 
 
 @hookimpl
