@@ -1,7 +1,7 @@
 """Callbacks: objects whose hooks act on a run.
 
-The factories stand in `on_gradients`, `on_weights` and `on_runs`, the objects that they make in the other modules.
-Listing the callbacks does not import torch.
+The factories stand in `on_gradients`, `on_weights`, `on_measuring` and `on_runs`, the objects that they make in the
+other modules. Listing the callbacks does not import torch.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit import Component, hookimpl
 from trainkit_callbacks.on_gradients import agc, clip_norm, clip_value, gradient_centralization, gradient_noise
+from trainkit_callbacks.on_measuring import several_views
 from trainkit_callbacks.on_runs import early_stop, keep_checkpoints, norms, time_limit, update_ratio
 from trainkit_callbacks.on_weights import ema, freeze, lawa, lookahead, swa, switch_ema
 
@@ -28,7 +29,8 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    compiles, every_update = {"compiles": True}, {"every_update": True}
+    shards = {"shards": True}
+    compiles, every_update = {"compiles": True} | shards, {"every_update": True} | shards
     together = compiles | {"lanes": True}
     clips = ("clip_norm",)
     evaluates = ("evaluation",)  # of two averages, one within the other, only one would be measured
@@ -51,6 +53,7 @@ def trainkit_components() -> list[Component]:
             before=("gradient_noise", "agc", "clip_value", "clip_norm"),
             conflicts=("gradient_centralization",),
         ),
+        # Each process would draw noise for its rows alone, and the same as the others.
         Component("callback", gradient_noise, example={"eta": 0.01}, conflicts=("gradient_noise",)),
         Component(
             "callback",
@@ -63,10 +66,22 @@ def trainkit_components() -> list[Component]:
         Component("callback", ema, example={"decay": 0.99}, capabilities=every_update, owns=evaluates),
         Component("callback", switch_ema, example={"decay": 0.99}, capabilities=every_update, owns=evaluates),
         Component("callback", swa, example={"start": "0.5dur"}, capabilities=every_update, owns=evaluates),
-        Component("callback", lawa, example={"last": 3}, owns=evaluates),
+        Component("callback", lawa, example={"last": 3}, capabilities=shards, owns=evaluates),
+        Component(
+            "callback",
+            several_views,
+            name="test_time_augmentation",  # no function's: pytest would take it for a test
+            example={"flip": True, "shift": 1},
+            capabilities=shards,
+            conflicts=("test_time_augmentation",),
+        ),
         # What it thaws joins the updates later, in each run at its own time.
         Component(
-            "callback", freeze, example={"match": ["body.*"]}, capabilities={"lanes": False}, conflicts=("freeze",)
+            "callback",
+            freeze,
+            example={"match": ["body.*"]},
+            capabilities={"lanes": False} | shards,
+            conflicts=("freeze",),
         ),
         Component("callback", norms, example={"groups": False}, capabilities=every_update, conflicts=("norms",)),
         Component(
@@ -77,7 +92,13 @@ def trainkit_components() -> list[Component]:
             after=("freeze", "lookahead"),  # what is trained, and by how much, is then settled
             conflicts=("update_ratio",),
         ),
-        Component("callback", keep_checkpoints, example={"cycles": 5}, conflicts=("keep_checkpoints",)),
-        Component("callback", early_stop, example={"monitor": "val.loss", "patience": 3}),
-        Component("callback", time_limit, example={"minutes": 55.0}),
+        Component(
+            "callback",
+            keep_checkpoints,
+            example={"cycles": 5},
+            capabilities=shards,
+            conflicts=("keep_checkpoints",),
+        ),
+        Component("callback", early_stop, example={"monitor": "val.loss", "patience": 3}, capabilities=shards),
+        Component("callback", time_limit, example={"minutes": 55.0}, capabilities=shards),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from trainkit import Problem, RecipeError, Run, hookimpl
 from trainkit_callbacks.names import matches, near_names, problem, refuse_strangers
@@ -24,7 +24,8 @@ class Freeze:
         self.match = match
         self.unfreeze = unfreeze
         self.fix_batch_norm = fix_batch_norm
-        self.waiting: list[tuple[int, nn.Parameter]] = []
+        self.waiting: list[tuple[int, str]] = []
+        self.thawing: list[tuple[int, Tensor]] = []
         self.fixed: list[tuple[int, nn.Module]] = []
         self.last = max(unfreeze.values(), default=-1)
 
@@ -44,7 +45,7 @@ class Freeze:
             if (when := self.thaws_at(name)) is None:
                 parameter.requires_grad_(False)
             else:  # an optimizer's group takes what will be trained, which at this point is what can be
-                self.waiting.append((when, parameter))
+                self.waiting.append((when, name))
         if self.fix_batch_norm:
             self._fix(model)
 
@@ -82,7 +83,7 @@ class Freeze:
                 self.fixed.append((min(known), module))
 
     def _set(self, run: Run) -> None:
-        for when, parameter in self.waiting:
+        for when, parameter in self.thawing:
             parameter.requires_grad_(run.step >= when)
         for when, layer in self.fixed:
             if run.step >= when:
@@ -92,6 +93,14 @@ class Freeze:
 
     @hookimpl
     def trainkit_run_start(self, run: Run) -> None:
+        # By name: the model may have been divided among processes since, and the optimizer have its rows.
+        self.thawing = []
+        if self.waiting:
+            groups = run.optimizer.param_groups
+            rows = {name: p for group in groups for name, p in zip(group["names"], group["params"], strict=True)}
+            parameters = dict(run.model.named_parameters())
+            for when, name in self.waiting:
+                self.thawing += [(when, held[name]) for held in (parameters, rows) if name in held]
         self._set(run)
 
     @hookimpl

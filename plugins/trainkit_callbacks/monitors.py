@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit import Metrics, Run, StepResult, hookimpl
+from trainkit import Metrics, Run, StepResult, hookimpl, whole_norm
 
 
 def norm_of(tensors: Sequence[Tensor]) -> Tensor:
@@ -18,9 +18,10 @@ def norm_of(tensors: Sequence[Tensor]) -> Tensor:
     return together(torch._foreach_norm(wide))
 
 
-def together(norms: Sequence[Tensor]) -> Tensor:
+def together(norms: Sequence[Tensor] | Tensor) -> Tensor:
     """The norm over all parts, from the norms of the parts."""
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(list(norms)).double())
+    stacked = norms if isinstance(norms, Tensor) else torch.stack(list(norms))
+    norm: Tensor = torch.linalg.vector_norm(stacked.double())
     return norm
 
 
@@ -57,9 +58,10 @@ class Norms:
             if own := [next(left) for parameter in group["params"] if parameter.grad is not None]:
                 parts[number] = norm_of(own)
         if parts:
-            self.pending[name] = together(list(parts.values()))
+            norms = whole_norm(run, torch.stack(list(parts.values())))
+            self.pending[name] = together(norms)
             if self.groups:
-                self.pending |= {f"{name}/{number}": norm for number, norm in parts.items()}
+                self.pending |= {f"{name}/{number}": norm for number, norm in zip(parts, norms, strict=True)}
 
     @hookimpl
     def trainkit_step_end(self, result: StepResult) -> None:
@@ -74,7 +76,8 @@ class Norms:
         figures = {name: float(total) / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
         if self.weights:
-            norms = [norm_of([p.detach() for p in group["params"]]) for group in run.optimizer.param_groups]
+            parts = [norm_of([p.detach() for p in group["params"]]) for group in run.optimizer.param_groups]
+            norms = whole_norm(run, torch.stack(parts))
             figures["weight_norm"] = float(together(norms))
             if self.groups:
                 figures |= {f"weight_norm/{number}": float(norm) for number, norm in enumerate(norms)}
@@ -124,10 +127,13 @@ class UpdateRatio:
     @hookimpl
     def trainkit_step_end(self, run: Run) -> None:
         if run.step == self.due and self.before:
-            self.ratios = {
-                number: norm_of(torch._foreach_sub(now, before)) / norm_of(before)
-                for number, (now, before) in self.before.items()
-            }
+            pairs = [
+                norm_of(tensors)
+                for now, before in self.before.values()
+                for tensors in (torch._foreach_sub(now, before), before)
+            ]
+            norms = whole_norm(run, torch.stack(pairs))
+            self.ratios = dict(zip(self.before, norms[::2] / norms[1::2], strict=True))
             self.before, self.measured_at = {}, run.step
         self._hold(run)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from trainkit import Between, Duration, Period
+from trainkit import Between, Duration, NonNegative, Period
 
 if TYPE_CHECKING:
     from trainkit_callbacks.averages import LatestAverage, MovingAverage, StochasticAverage, SwitchingAverage
@@ -112,24 +112,36 @@ def lookahead(
     every: Period = "5ba",
     alpha: Annotated[float, Between(0, 1, low_open=True)] = 0.5,
     evaluate: Literal["fast", "slow"] = "fast",
+    start: Duration = "0ba",
+    rise: NonNegative = 0.0,
+    buffers: Literal["fast", "slow"] = "fast",
+    epoch_end: Literal["fast", "slow"] = "fast",
 ) -> Lookahead:
     """Draw the weights back, from time to time, to slow ones: ``slow = slow + alpha * (weights - slow)``.
 
     After every ``every`` the slow weights move towards the trained ones, which then go on from there. Any optimizer may
     train them; its state is kept. Checkpoints hold the slow weights as state of this callback. The optimizer's wrapper
-    of the same name does the same; this one can evaluate the slow weights and counts in any unit of time.
+    of the same name does the same; this one can evaluate the slow weights, counts in any unit of time, and can let the
+    slow weights become slower: with ``rise`` they keep the share (1 - alpha) (t / T)^rise of themselves.
 
     Args:
         every: time from one drawing back to the next; the paper uses 5 and 10 updates.
-        alpha: how far the slow weights move.
+        alpha: how far the slow weights move; with ``rise`` at the end of the run.
         evaluate: whether the trained (fast) or the slow weights are measured; just after a drawing back they are the
             same.
+        start: when the slow weights begin, as the trained ones are at the first full ``every`` from then on.
+        rise: power of the time passed by which the slow weights begin fast and become slow; 0 keeps alpha all along.
+        buffers: whether statistics such as those of BatchNorm stay those of the trained weights (fast) or are drawn
+            back too (slow).
+        epoch_end: whether training goes on from the trained (fast) or from the slow weights after each epoch, and ends
+            with them.
 
-    Source: Zhang et al. 2019, "Lookahead Optimizer: k steps forward, 1 step back", algorithm 1; arXiv 1907.08610.
+    Source: Zhang et al. 2019, "Lookahead Optimizer: k steps forward, 1 step back", algorithm 1; arXiv 1907.08610. With
+    start, rise, slow buffers and epochs: Jordan 2024, section 3.4, arXiv 2404.00498.
     """
     from trainkit_callbacks.slow_weights import Lookahead
 
-    return Lookahead(every, alpha, evaluate == "slow")
+    return Lookahead(every, alpha, evaluate == "slow", start, rise, buffers == "slow", epoch_end == "slow")
 
 
 def freeze(

@@ -12,6 +12,7 @@ _SKLEARN = {"sklearn": "pip install scikit-learn"}
 _PILLOW = {"PIL": "pip install pillow"}
 _OF_THE_USER = {"builds_from_its_example": "it reads files of the user's own"}
 _DOWNLOADED = {"builds_from_its_example": "it is downloaded"}
+_MIXES = {"mixes": True}
 _BY_PLACE = {
     "the_order_in_a_batch_does_not_matter": "the partner of a sample is drawn by place, as published: any sample "
     "of the batch, itself included"
@@ -37,8 +38,14 @@ def trainkit_components() -> list[Component]:
         Component("data", mnist, example={"val": 0.1}, exempt=_DOWNLOADED),
         Component("data", fashion_mnist, example={"val": 0.1}, exempt=_DOWNLOADED),
         Component("augmentation", random_crop, example={"padding": 4, "mode": "reflect"}),
-        Component("augmentation", flip, example={"probability": 0.5}),
+        Component("augmentation", flip, example={"probability": 0.5, "alternate": True}),
         Component("augmentation", cutout, example={"size": 8}),
-        Component("augmentation", mixup, example={"alpha": 0.2}, exempt=_BY_PLACE),
-        Component("augmentation", cutmix, example={"alpha": 1.0, "probability": 0.5}, exempt=_BY_PLACE),
+        Component("augmentation", mixup, example={"alpha": 0.2}, capabilities=_MIXES, exempt=_BY_PLACE),
+        Component(
+            "augmentation",
+            cutmix,
+            example={"alpha": 1.0, "probability": 0.5},
+            capabilities=_MIXES,
+            exempt=_BY_PLACE,
+        ),
     ]

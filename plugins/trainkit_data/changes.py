@@ -32,38 +32,57 @@ def random_crop(
     return RandomCrop(padding, mode)
 
 
-def flip(data_spec: DataSpec, /, *, probability: Fraction = 0.5) -> Augmentation:
+def flip(data_spec: DataSpec, /, *, probability: Fraction = 0.5, alternate: bool = False) -> Augmentation:
     """Mirror each image left to right with some probability.
 
     Args:
-        probability: share of the images that are mirrored.
+        probability: share of the images that are mirrored; with ``alternate`` those of the first epoch.
+        alternate: whether an image's side changes from each epoch to the next instead of being drawn anew: any two
+            epochs in a row then show both sides of every image.
 
     Raises:
         DataError: if the samples are no images.
+
+    Source: alternating flip of Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", section 3.6,
+    arXiv 2404.00498.
     """
     from trainkit_data.crops import Flip
 
     _image_size(data_spec, "flip")
-    return Flip(probability)
+    return Flip(probability, alternate)
 
 
-def cutout(data_spec: DataSpec, /, *, size: PositiveInt = 8) -> Augmentation:
+def cutout(
+    data_spec: DataSpec,
+    /,
+    *,
+    size: PositiveInt = 8,
+    inside: bool = False,
+    fill: Literal["zero", "mean"] = "zero",
+) -> Augmentation:
     """Blacken one square of each image, anywhere; squares over the edge are cut off there.
 
     The square holds stored zeros, which is black for bytes and the mean for inputs that are stored standardised.
 
     Args:
         size: side of the square in pixels.
+        inside: whether the whole square lies within the image.
+        fill: what the square of an image of bytes holds: ``zero``, or the ``mean`` of each channel over the training
+            images, where the data was standardised by it.
 
     Raises:
-        DataError: if the samples are no images.
+        DataError: if the samples are no images, or too small for a square within.
 
     Source: DeVries & Taylor 2017, arXiv 1708.04552, section 3.2.
     """
     from trainkit_data.crops import Cutout
 
-    _image_size(data_spec, "cutout")
-    return Cutout(size)
+    height, width = _image_size(data_spec, "cutout")
+    if inside and size > min(height, width):
+        raise DataError(f"cutout with inside = true needs size up to the image's {height}x{width}, got {size}")
+    # Bytes are standardised by numbers in their own unit when they are prepared.
+    mean = tuple(round(one) for one in data_spec.input_mean) if fill == "mean" else ()
+    return Cutout(size, inside, mean)
 
 
 def mixup(data_spec: DataSpec, /, *, alpha: Positive = 0.2, probability: Fraction = 1.0) -> Augmentation:

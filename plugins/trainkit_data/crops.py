@@ -125,16 +125,19 @@ def _within(side: int, room: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirrors images left to right with ``probability``."""
+    """Mirrors images left to right with ``probability``, or every other epoch from a drawn one on."""
 
     probability: float
+    alternate: bool = False
 
     def __call__(self, batch: Batch, draw: Draw, /) -> Batch:
         """Mirror some of ``(batch, channels, height, width)`` of any type."""
         images = batch.inputs
         samples = len(images)
+        chosen = (draw.lasting if self.alternate else draw)("flip")[:, 0]
+        mirrored = chosen >= self.probability if self.alternate and draw.epoch % 2 else chosen < self.probability
         # Choosing among both versions by number copies whole images, where a mask would visit each pixel.
-        choice = (draw("flip")[:, 0] < self.probability).long().mul_(samples)
+        choice = mirrored.long().mul_(samples)
         choice += torch.arange(samples, device=images.device)
         both = torch.cat((images, images.flip(-1)))
         return Batch(both.index_select(0, choice), batch.targets, batch.index)
@@ -142,17 +145,31 @@ class Flip:
 
 @dataclass(frozen=True)
 class Cutout:
-    """Sets one square of ``size`` pixels a side to zero."""
+    """Sets one square of ``size`` pixels a side to zero, or bytes to a number for each channel."""
 
     size: int
+    inside: bool = False
+    mean: tuple[int, ...] = ()
 
     def __call__(self, batch: Batch, draw: Draw, /) -> Batch:
         """Cut a hole into each of ``(batch, channels, height, width)`` of any type."""
-        height, width = batch.inputs.shape[-2:]
-        draws = draw("centre", 2)
-        first = torch.stack((below(draws[:, 0], height), below(draws[:, 1], width)), 1) - self.size // 2
+        images = batch.inputs
+        height, width = images.shape[-2:]
+        draws, beyond = draw("centre", 2), self.size - 1 if self.inside else 0
+        places = torch.stack((below(draws[:, 0], height - beyond), below(draws[:, 1], width - beyond)), 1)
+        first = places if self.inside else places - self.size // 2
         hole = box(first, first + self.size, height, width)
-        return Batch(batch.inputs.masked_fill(hole, 0), batch.targets, batch.index)
+        if self.mean and images.dtype is torch.uint8:
+            filled = torch.where(hole, _pixels(self.mean, images.device), images)
+        else:
+            filled = images.masked_fill(hole, 0)
+        return Batch(filled, batch.targets, batch.index)
+
+
+@functools.lru_cache(maxsize=16)
+def _pixels(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    """One byte for each channel: ``(channels, 1, 1)``."""
+    return torch.tensor(numbers, dtype=torch.uint8, device=device).reshape(-1, 1, 1)
 
 
 def box(first: Tensor, end: Tensor, height: int, width: int) -> Tensor:

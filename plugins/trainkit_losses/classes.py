@@ -138,7 +138,7 @@ class CrossEntropy:
         hits, logs = targets.unsqueeze(-1), total.log()
         losses = logs - shifted.gather(-1, hits)
         slopes = powers.div_(total)
-        slopes.scatter_add_(-1, hits, slopes.new_tensor(smoothing - 1).expand(hits.shape))
+        slopes.scatter_add_(-1, hits, slopes.new_full((), smoothing - 1).expand(hits.shape))
         if smoothing:
             losses = torch.lerp(losses, logs - shifted.mean(-1, keepdim=True), smoothing)
             slopes -= smoothing / outputs.shape[-1]

@@ -127,6 +127,54 @@ def resnet(
     )
 
 
+def speednet(
+    data_spec: DataSpec,
+    /,
+    *,
+    widths: tuple[PositiveInt, ...] = (64, 256, 256),
+    convolutions: Literal[2, 3] = 2,
+    activation: Activation = "gelu",
+    norm_momentum: Annotated[float, Between(0, 1, low_open=True)] = 0.4,
+    logit_scale: Positive = 1 / 9,
+    whiten_samples: PositiveInt = 5000,
+    whiten_eps: Positive = 5e-4,
+) -> nn.Module:
+    """A convolutional network for few epochs: 2x2 patches made white by a frozen layer, then groups of convolutions.
+
+    Each group halves the image by a 2x2 maximum. Convolutions begin as the identity as far as their channels go, norms
+    learn a shift alone, the last maximum is over the whole image, and outputs are scaled down, which goes with rates
+    about ten times those of other networks. The whitening layer is computed from training images as the data component
+    gives them, which best are standardised; its bias is learned.
+
+    Args:
+        widths: channels of each group.
+        convolutions: in each group; the last two of three have a shortcut around them.
+        activation: the function between the layers; gelu is the exact one, not its tanh approximation.
+        norm_momentum: share of each batch's statistics in the running ones of BatchNorm.
+        logit_scale: what the head's outputs are multiplied by.
+        whiten_samples: training images that the whitening layer is computed from, at equal distances over the split.
+        whiten_eps: added to the eigenvalues of the patches' second moment.
+
+    Raises:
+        DataError: if the data has no images, or images too small to be halved so often; the message names the shapes.
+
+    Source: Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", section 3, arXiv 2404.00498; three
+    convolutions as for its 96 %. Whitening of Page 2018, "How to Train Your ResNet 8: Bag of Tricks".
+    """
+    from trainkit_models.speed import SpeedNet
+
+    return SpeedNet(
+        data_spec,
+        widths=widths,
+        convolutions=convolutions,
+        activation=activation,
+        norm_momentum=norm_momentum,
+        logit_scale=logit_scale,
+        whiten_samples=whiten_samples,
+        whiten_eps=whiten_eps,
+    )
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
     """List the models."""
@@ -136,4 +184,5 @@ def trainkit_components() -> list[Component]:
         Component("model", mlp, example={"widths": [128], "activation": "relu"}, capabilities=able),
         Component("model", convnet, example={"widths": [16, 32]}, capabilities=able),
         Component("model", resnet, example={"depth": 8, "width": 0.5}, capabilities=able),
+        Component("model", speednet, example={"widths": [8, 16]}, capabilities=able),
     ]

@@ -21,7 +21,7 @@ from trainkit_optimizers.wrappers import asam, lookahead, sam
 
 # Settings that a parameter group cannot have of its own, as the one rule of all groups is made from them.
 _OF_ALL_GROUPS: Mapping[str, tuple[str, ...]] = {
-    "muon": ("nesterov", "ns_steps", "adjust_lr_fn"),
+    "muon": ("nesterov", "ns_steps", "adjust_lr_fn", "normalise"),
     "rmsprop": ("centered",),
     **dict.fromkeys(("sgd", "sgd_hd", "sgdw"), ("nesterov",)),
 }

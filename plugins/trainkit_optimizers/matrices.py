@@ -23,6 +23,7 @@ def muon(
     ns_steps: Annotated[int, Between(1, 99)] = 5,
     eps: Positive = 1e-7,
     adjust_lr_fn: Literal["original", "match_rms_adamw"] = "original",
+    normalise: bool = False,
 ) -> Optimizer:
     """Muon: the momentum of a matrix, made orthogonal, is the step; for the weights of hidden layers.
 
@@ -35,16 +36,19 @@ def muon(
         lr: learning rate.
         weight_decay: share of the weights, times the learning rate, that each update takes off.
         momentum: share of the last update's direction that is kept.
-        nesterov: look ahead along the momentum. The same for all groups, as are ns_steps and adjust_lr_fn.
+        nesterov: look ahead along the momentum. The same for all groups, as are ns_steps, adjust_lr_fn and normalise.
         ns_steps: iterations of the polynomial that makes a matrix orthogonal.
         eps: smallest norm that a matrix is divided by.
         adjust_lr_fn: a matrix's rate is multiplied by sqrt(max(1, rows / columns)), or by 0.2 sqrt(max(rows, columns)),
             with which AdamW's rates fit.
+        normalise: bring each matrix to the norm sqrt(rows) before each step, so that the rate alone says how far it
+            turns. For layers in front of a norm, which take no notice of their weights' size; weight_decay is then 0.
 
     Raises:
         ValueError: for a parameter that is no matrix, naming it.
 
-    Source: Jordan et al. 2024, "Muon"; Liu et al. 2025, "Muon is Scalable for LLM Training"; arXiv 2502.16982.
+    Source: Jordan et al. 2024, "Muon"; normalise as in Jordan 2024, "airbench94_muon"; Liu et al. 2025, "Muon is
+    Scalable for LLM Training"; arXiv 2502.16982.
     """
     from trainkit import ElementwiseOptimizer
     from trainkit_optimizers.matrix_rules import Muon
@@ -57,5 +61,5 @@ def muon(
                 raise ValueError(
                     f"muon takes matrices and kernels alone, {what} has the shape {tuple(parameter.shape)}"
                 )
-    rule = Muon(nesterov, ns_steps, adjust_lr_fn)
+    rule = Muon(nesterov, ns_steps, adjust_lr_fn, normalise)
     return ElementwiseOptimizer(params, rule, lr=lr, weight_decay=weight_decay, momentum=momentum, eps=eps)

@@ -41,13 +41,15 @@ def orthogonal(matrix: Tensor, steps: int, eps: float) -> Tensor:
 class Muon:
     """``b = mu b + (1 - mu) g``; ``w -= lr decay w``; ``w -= lr ratio O(b)``, of ``(1 - mu) g + mu b`` with Nesterov.
 
-    ``O`` makes orthogonal. A kernel of more than two dimensions is the matrix of its outputs against all else. It is no
+    ``O`` makes orthogonal. With ``normalise`` the old matrix is first brought to the norm sqrt(rows), which orthogonal
+    rows of length 1 have. A kernel of more than two dimensions is the matrix of its outputs against all else. It is no
     part of compiled steps, so that its numbers are always floats.
     """
 
     nesterov: bool
     steps: int
     adjust: Literal["original", "match_rms_adamw"]
+    normalise: bool = False
 
     def slots(self, group: Group) -> tuple[str, ...]:
         return ("momentum_buffer",)
@@ -60,7 +62,10 @@ class Muon:
         mean = torch.lerp(state[0], gradient, 1 - momentum)
         matrix = (torch.lerp(gradient, mean, momentum) if self.nesterov else mean).flatten(1)
         step = orthogonal(matrix, self.steps, eps).reshape(parameter.shape).to(parameter.dtype)
-        return torch.add(parameter * (1 - decay), step, alpha=-lr * self._ratio(matrix)), (mean,)
+        kept: float | Tensor = 1 - decay
+        if self.normalise:
+            kept = kept * math.sqrt(len(matrix)) / torch.linalg.vector_norm(parameter).clamp(min=eps)
+        return torch.add(parameter * kept, step, alpha=-lr * self._ratio(matrix)), (mean,)
 
     def _ratio(self, matrix: Tensor) -> float:
         rows, columns = matrix.shape

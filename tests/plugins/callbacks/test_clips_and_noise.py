@@ -28,7 +28,7 @@ def adaptive(parameters, names, **settings):
     """An agc that has begun a run with these parameters."""
     callback = agc(**settings)
     group = {"params": parameters, "names": names}
-    callback.trainkit_run_start(SimpleNamespace(optimizer=SimpleNamespace(param_groups=[group])))
+    callback.trainkit_run_start(SimpleNamespace(sharded=None, optimizer=SimpleNamespace(param_groups=[group])))
     return callback
 
 

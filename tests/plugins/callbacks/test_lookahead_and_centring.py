@@ -77,6 +77,65 @@ def test_lookahead_is_the_papers_algorithm_whatever_the_accumulation(train, accu
     assert_close(callback.slow, slow)
 
 
+SLOWER = LOOK + 'start = "4ba"\nrise = 2.0\nbuffers = "slow"\nepoch_end = "slow"\n'
+WITH_NORM = "model={use='mlp', widths=[8], norm='batch'}"
+
+
+class Weights:
+    """Keeps all weights and buffers as they are before and after the callback has seen each update."""
+
+    stateless = True
+
+    def __init__(self) -> None:
+        self.before: list[dict[str, torch.Tensor]] = []
+        self.after: list[dict[str, torch.Tensor]] = []
+
+    @hookimpl(wrapper=True)
+    def trainkit_step_end(self, run):
+        self.before.append(copy.deepcopy(run.model.state_dict()))
+        result = yield
+        self.after.append(copy.deepcopy(run.model.state_dict()))
+        return result
+
+
+def test_slow_weights_begin_late_and_become_slower_with_the_buffers(train):
+    """Of 16 updates in two epochs every third: begun at 6, drawn back at 9, 12 and 15, and put back at 8 and 16."""
+    weights = Weights()
+    finished = train(WITH_NORM, more=SLOWER, listeners=[weights])
+    (callback,) = [impl.plugin for impl in finished.run.hook.trainkit_save.get_hookimpls()]
+    slow: dict[str, torch.Tensor] = {}
+    for step, (before, after) in enumerate(zip(weights.before, weights.after, strict=True), 1):
+        expected = dict(before)
+        floating = {name: tensor for name, tensor in before.items() if tensor.is_floating_point()}
+        if step == 6:
+            slow = copy.deepcopy(floating)
+        elif slow and step % 3 == 0:
+            alpha = 1 - 0.7 * (step / 16) ** 2
+            expected |= (slow := {name: torch.lerp(slow[name], tensor, alpha) for name, tensor in floating.items()})
+        if step in (8, 16):
+            expected |= slow
+        for name, tensor in after.items():
+            torch.testing.assert_close(tensor, expected[name], rtol=1e-6, atol=1e-7)
+    assert callback.slow.keys() == slow.keys()
+    assert any("running_mean" in name for name in slow)
+    assert not torch.equal(weights.before[7]["head.weight"], weights.after[7]["head.weight"])
+
+
+def test_before_the_slow_weights_begin_the_trained_ones_are_measured(train):
+    plain = train(WITH_NORM)
+    late = train(WITH_NORM, more=LOOK + 'start = "17ba"\nevaluate = "slow"\n')
+    assert late.report.weights_sha256 == plain.report.weights_sha256
+    assert late.report.metrics == plain.report.metrics
+
+
+@pytest.mark.parametrize("step", [5, 7, 13])
+def test_late_and_slower_weights_go_on_bit_for_bit(train, halves, step):
+    assert (
+        halves(step, WITH_NORM, more=SLOWER).report.weights_sha256
+        == train(WITH_NORM, more=SLOWER).report.weights_sha256
+    )
+
+
 def test_an_alpha_of_one_draws_nothing_back(train):
     assert train(more=LOOK.replace("0.3", "1.0")).report.weights_sha256 == train().report.weights_sha256
 

@@ -123,6 +123,7 @@ def test_stopped_anywhere_and_continued_is_straight_through(train, halves, timel
 def test_an_update_that_was_left_out_does_not_count():
     weights = torch.nn.Parameter(torch.zeros(2))
     run = SimpleNamespace(
+        sharded=None,
         optimizer=SimpleNamespace(param_groups=[{"params": [weights]}]),
         hook=SimpleNamespace(trainkit_gradients=SimpleNamespace(get_hookimpls=lambda: [0])),
     )
@@ -154,7 +155,7 @@ def test_of_several_gradients_of_one_update_the_first_are_measured(train):
 def test_norms_of_16_bits_are_not_rounded_to_16_bits():
     weights = [torch.full((1000,), 1.01, dtype=torch.bfloat16)]
     group = {"params": weights}
-    run = SimpleNamespace(optimizer=SimpleNamespace(param_groups=[group]))
+    run = SimpleNamespace(sharded=None, optimizer=SimpleNamespace(param_groups=[group]))
     value = float(weights[0][0])
     figures = norms(gradients=False).trainkit_figures(run)
     assert figures["weight_norm"] == pytest.approx(value * math.sqrt(1000), rel=1e-6)
@@ -234,7 +235,9 @@ def test_frozen_parameters_and_weights_of_zero_have_no_ratio(train):
         assert lines[step - 1]["update_ratio/0"] == pytest.approx(expected, rel=1e-5)
     weights = torch.nn.Parameter(torch.zeros(3))
     run = SimpleNamespace(
-        step=0, optimizer=SimpleNamespace(param_groups=[{"params": [weights], "names": ["w"], "lr": 1}])
+        step=0,
+        sharded=None,
+        optimizer=SimpleNamespace(param_groups=[{"params": [weights], "names": ["w"], "lr": 1}]),
     )
     callback = update_ratio(every=1)
     callback.trainkit_run_start(run)
@@ -249,7 +252,7 @@ def test_an_update_that_was_left_out_is_not_the_one_that_is_measured():
     weights = torch.nn.Parameter(torch.ones(4))
     said: list[str] = []
     group = {"params": [weights], "names": ["w"], "lr": 0.1}
-    run = SimpleNamespace(step=0, optimizer=SimpleNamespace(param_groups=[group]), say=said.append)
+    run = SimpleNamespace(step=0, sharded=None, optimizer=SimpleNamespace(param_groups=[group]), say=said.append)
     callback = update_ratio(every=2)
     callback.trainkit_run_start(run)
     callback.trainkit_epoch_start(run)

@@ -121,12 +121,15 @@ PATTERNS = ["*", "0.*", "3.*", "*.bias", "1.weight"]
 )
 def test_what_is_trained_is_a_function_of_the_updates_number_in_whatever_order_it_is_asked(match, unfreeze, steps):
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU(), nn.Linear(2, 2), nn.BatchNorm1d(2))
-    run = SimpleNamespace(model=model, step=0, total_updates=10, recipe={"callback": [{"use": "freeze"}]})
+    optimizer = SimpleNamespace(param_groups=[])
+    recipe = {"callback": [{"use": "freeze"}]}
+    run = SimpleNamespace(model=model, optimizer=optimizer, step=0, total_updates=10, recipe=recipe)
     callback = freeze(match=tuple(match), unfreeze=unfreeze, batch_norm="fix")
     try:
         callback.trainkit_prepare_model(run, model)
     except RecipeError:
         return  # a pattern that unfreezes nothing, or nothing to train at first
+    callback.trainkit_run_start(run)
     model.train()
 
     def trained(name: str, step: int) -> bool:

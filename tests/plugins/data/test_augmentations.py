@@ -1,15 +1,13 @@
 """Augmentations against slow references and the laws they claim."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 import trainkit_data
-from trainkit import Batch, DataError, DataSpec
+from trainkit import Batch, DataError, DataSpec, Draw
 from trainkit.feed.order import Chance
 from trainkit_data.changes import cutmix, cutout, flip, mixup, random_crop
 from trainkit_data.crops import below
@@ -19,7 +17,7 @@ SPEC = DataSpec((3, 10, 12), "classification", 4, tuple("abcd"))
 SAMPLES = 24
 
 
-def drawing(samples: int = SAMPLES, seed: int = 0) -> Callable[..., Tensor]:
+def drawing(samples: int = SAMPLES, seed: int = 0) -> Draw:
     return Chance(seed, 0, torch.arange(samples)).draw(0, 0, samples)
 
 
@@ -62,6 +60,30 @@ def test_flip_mirrors_whole_images(batch: Batch) -> None:
     assert torch.equal(flip(SPEC, probability=0.0)(batch, drawing()).inputs, batch.inputs)
 
 
+def test_alternating_flip_shows_both_sides_in_any_two_epochs(batch: Batch) -> None:
+    mirrored = batch.inputs.flip(-1)
+    alternating = flip(SPEC, probability=0.5, alternate=True)
+    epochs = [alternating(batch, Chance(3, epoch, batch.index).draw(0, 0, SAMPLES)).inputs for epoch in range(4)]
+    sides = [[torch.equal(one, new) for one, new in zip(shown, mirrored, strict=True)] for shown in epochs]
+    assert set(sides[0]) == {True, False}
+    assert sides[1] == sides[3] == [not side for side in sides[0]]
+    assert sides[2] == sides[0]
+    # Of the sample, whatever its place, and of the seed.
+    backwards = Chance(3, 0, batch.index.flip(0)).draw(0, 0, SAMPLES)
+    turned = Batch(batch.inputs.flip(0), batch.targets, batch.index.flip(0))
+    assert torch.equal(alternating(turned, backwards).inputs.flip(0), epochs[0])
+    assert not torch.equal(alternating(batch, Chance(4, 0, batch.index).draw(0, 0, SAMPLES)).inputs, epochs[0])
+
+
+def test_lasting_numbers_are_their_own_and_not_those_of_any_epoch() -> None:
+    index = torch.arange(SAMPLES)
+    draws = [Chance(0, epoch, index).draw(1, 0, SAMPLES) for epoch in range(3)]
+    assert [draw.epoch for draw in draws] == [0, 1, 2]
+    lasting = [draw.lasting("side", 2) for draw in draws]
+    assert all(torch.equal(one, lasting[0]) for one in lasting)
+    assert all(not torch.equal(draw("side", 2), lasting[0]) for draw in draws)
+
+
 @pytest.mark.parametrize("size", [1, 4, 5, 40])
 def test_cutout_blackens_one_square(batch: Batch, size: int) -> None:
     draw = drawing()
@@ -75,6 +97,28 @@ def test_cutout_blackens_one_square(batch: Batch, size: int) -> None:
         top, left = int(rows[number]) - size // 2, int(columns[number]) - size // 2
         expected[:, max(0, top) : top + size, max(0, left) : left + size] = 0
         assert torch.equal(result[number], expected)
+
+
+@pytest.mark.parametrize("size", [1, 4, 10])
+def test_cutout_inside_takes_whole_squares_everywhere(size: int) -> None:
+    count = 4000
+    whole = Batch(torch.ones(count, 1, 10, 12), torch.zeros(count, dtype=torch.int64), torch.arange(count))
+    holes = cutout(SPEC, size=size, inside=True)(whole, drawing(count)).inputs == 0
+    assert torch.equal(holes.sum((1, 2, 3)), torch.full((count,), size * size))
+    corners = {tuple(hole.nonzero()[0].tolist()) for hole in holes[:, 0]}
+    assert corners == {(row, column) for row in range(11 - size) for column in range(13 - size)}
+
+
+def test_cutout_fills_bytes_with_the_mean_that_they_are_standardised_by(batch: Batch) -> None:
+    spec = DataSpec((3, 10, 12), "classification", 4, tuple("abcd"), input_mean=(10.4, 20.0, 30.6))
+    filled = cutout(spec, size=4, fill="mean")(batch, drawing()).inputs
+    holes = cutout(SPEC, size=4)(batch, drawing()).inputs == 0
+    for channel, mean in enumerate((10, 20, 31)):
+        expected = mean if batch.inputs.dtype is torch.uint8 else 0
+        assert (filled[:, channel][holes[:, channel]] == expected).all()
+    assert torch.equal(filled[~holes], batch.inputs[~holes])
+    with pytest.raises(DataError, match="needs size up to the image's 10x12, got 11"):
+        cutout(SPEC, size=11, inside=True)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 3.0])

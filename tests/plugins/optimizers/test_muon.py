@@ -85,6 +85,30 @@ def test_a_gradient_of_zero_leaves_the_matrix_to_its_decay():
     assert torch.equal(matrix.detach(), before * (1 - 0.1 * 0.5))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_normalised_a_kernel_begins_each_step_at_the_root_of_its_rows(layout):
+    """As published for CIFAR-10: the kernel is scaled, whatever its size, and the same step is taken from there."""
+    kernel = start([(6, 4, 3, 3)])[0].detach().to(memory_format=layout).requires_grad_()
+    scaled = (kernel.detach() * (6**0.5 / kernel.detach().norm())).requires_grad_()
+    own = ours.muon(groups([kernel]), lr=0.2, weight_decay=0.0, normalise=True)
+    for number in range(3):
+        plain = ours.muon(groups([scaled]), lr=0.2, weight_decay=0.0)
+        if number:
+            held = own.state[kernel]["momentum_buffer"].clone()
+            plain.state[scaled] = {"step": number, "momentum_buffer": held}
+        give([kernel], number)
+        scaled.grad = kernel.grad.clone()
+        own.step()
+        plain.step()
+        torch.testing.assert_close(kernel.detach(), scaled.detach())
+        scaled = (kernel.detach() * (6**0.5 / kernel.detach().norm())).requires_grad_()
+    (nothing,) = start([(4, 3)])
+    nothing.detach().zero_()
+    nothing.grad = torch.ones(4, 3)
+    ours.muon(groups([nothing]), lr=0.1, normalise=True).step()
+    assert nothing.isfinite().all()
+
+
 def test_what_is_no_matrix_is_refused_by_its_name():
     with pytest.raises(ValueError, match=r"matrices and kernels alone, 'w1' has the shape \(16,\)"):
         ours.muon(groups(start([(4, 4), (16,)])))
