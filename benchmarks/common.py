@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import json
 import multiprocessing
 import os
 import statistics
@@ -102,6 +103,15 @@ def mean_cell(values: Sequence[float], form: str) -> str:
         return form.format(values[0])
     low, high = interval(values)
     return f"{form.format(statistics.mean(values))} [{form.format(low)}, {form.format(high)}]"
+
+
+def keep(file: Path, figures: Mapping[str, Sequence[Sequence[float]]]) -> None:
+    """Put figures into a file of such, a line for each name; the others stay there."""
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for name, rows in figures.items():
+        kept[name] = [[float(f"{value:.8g}") for value in row] for row in rows]
+    lines = (f"{json.dumps(name)}: {json.dumps(rows)}" for name, rows in kept.items())
+    file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def table(

@@ -1,24 +1,32 @@
-"""What grows with a run: time per update over a million updates, memory over epochs and logged values, reading back.
+"""What grows with a run's updates: time of an update over a million, memory and disk over epochs and logged values.
 
-    python benchmarks/growth.py [--quick]
+    python benchmarks/growth.py [--quick] [--json FILE]
 
-Each row is one run in a process of its own, with everything on: evaluations, log lines, checkpoints, a reaction, the
-picture at the end. It is cut into ten parts, whose time and memory stand side by side. `--quick` makes a hundredth of
-it, too little to tell growth from noise.
+Growth with parameters, trials and processes is in growth_sizes.py.
+
+Each run is in a process of its own, with everything on: evaluations, log lines, checkpoints, a reaction, the picture at
+the end. It is cut into ten parts, whose time, memory and files stand side by side. `--quick` makes a hundredth of it,
+too little to tell growth from noise. `--json` keeps the first run's figures beside those of growth_sizes.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from common import keep
 
 from trainkit import hookimpl
 
@@ -62,14 +70,25 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def disk_mb(folder: Path) -> float:
+    """What the files of a folder hold; a checkpoint may go while they are counted."""
+    total = 0
+    for place, _, files in os.walk(folder):
+        for file in files:
+            with contextlib.suppress(OSError):
+                total += os.stat(os.path.join(place, file)).st_size
+    return total / 1e6
+
+
 class Marks:
-    """CPU seconds and memory at the borders of ten parts of a run."""
+    """CPU seconds, memory, and size of the run folder at the borders of ten parts of a run."""
 
     def __init__(self, updates: int, figures: int) -> None:
         self.borders = iter([updates * part // PARTS for part in range(1, PARTS + 1)])
         self.next = next(self.borders)
         self.seconds: list[float] = []
         self.memory: list[float] = []
+        self.disk: list[float] = []
         self.figures = figures
 
     @hookimpl
@@ -82,6 +101,7 @@ class Marks:
         if run.step >= self.next:
             self.seconds.append(time.process_time())
             self.memory.append(resident_mb())
+            self.disk.append(disk_mb(run.folder))
             self.next = next(self.borders, 1 << 62)
 
     @hookimpl
@@ -91,8 +111,8 @@ class Marks:
 
 def one_run(
     duration: str, samples: int, updates: int, figures: int, more: str
-) -> tuple[list[float], list[float], list[Any]]:
-    """Train once; CPU seconds and MB at the borders, and what reading back took."""
+) -> tuple[list[float], list[float], list[float], list[Any]]:
+    """Train once; CPU seconds, MB of memory and of the run folder at the borders, and what reading back took."""
     from trainkit.launch import launch
     from trainkit.manager import Plugins
     from trainkit.recipe import load_recipe
@@ -103,7 +123,7 @@ def one_run(
         recipe.write_text(RECIPE.format(duration=duration, samples=samples, more=more))
         launch(load_recipe(recipe, [], plugins), plugins, folder=Path(name) / "run", listeners=[marks])
         read = read_back(Path(name) / "run" / "metrics.jsonl") if figures else []
-    return marks.seconds, marks.memory, read
+    return marks.seconds, marks.memory, marks.disk, read
 
 
 def read_back(path: Path) -> list[tuple[str, int, float, float]]:
@@ -151,6 +171,7 @@ def main() -> None:
     """Make the runs and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a hundredth of it, to see that it works")
+    parser.add_argument("--json", type=Path, help="where the figures are kept; others stay there")
     options = parser.parse_args()
     part = 100 if options.quick else 1
     updates, epochs, lines = UPDATES // part, EPOCHS // part, LINES // part
@@ -167,10 +188,13 @@ def main() -> None:
     lines_out = [f"| run, in ten parts | {heads} | last : first |", "|---" * (PARTS + 2) + "|"]
     read: list[Any] = []
     for title, arguments in runs.items():
-        seconds, memory, back = in_own_process(*arguments)
+        seconds, memory, disk, back = in_own_process(*arguments)
         took = [(b - a) / (arguments[2] / PARTS) * 1e6 for a, b in itertools.pairwise(seconds)]
         lines_out += [row(f"{title}: µs an update", took, ".0f"), row("its memory, MB", memory[1:], ".1f")]
+        lines_out.append(row("its folder, MB", disk, ".2f"))
         read += back
+        if options.json and updates == arguments[2]:
+            keep(options.json, {"updates": [[*figures] for figures in zip(took, memory[1:], disk, strict=True)]})
     print("\n".join(lines_out))
     print("\n| reading metrics.jsonl | MB | CPU seconds | seconds a GB | more memory, MB |\n|---|---|---|---|---|")
     for what, size, took_s, more in read:

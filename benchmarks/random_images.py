@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainkit import Component, Dataset, DataSpec, PositiveInt, Split, hookimpl
+from trainkit import Component, Dataset, DataSpec, NonNegativeInt, PositiveInt, Split, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,16 +19,21 @@ def images(count: int) -> tuple[Tensor, Tensor]:
     return pixels, torch.randint(0, 10, (count,), generator=generator)
 
 
-def random_images(*, updates: PositiveInt = 8, batch_size: PositiveInt = 128) -> Dataset:
+def random_images(*, updates: PositiveInt = 8, batch_size: PositiveInt = 128, measured: NonNegativeInt = 0) -> Dataset:
     """Images of normal noise in ten classes; there is nothing to learn but the time it takes.
 
     Args:
         updates: updates in one epoch.
         batch_size: samples in one update.
+        measured: samples for validation.
     """
-    pixels, classes = images(updates * batch_size)
-    spec = DataSpec((3, 32, 32), "classification", 10, tuple("0123456789"), sizes={"train": len(pixels)})
-    return Dataset(spec, {"train": Split(pixels, classes)})
+    train = updates * batch_size
+    pixels, classes = images(train + measured)
+    splits = {"train": Split(pixels[:train], classes[:train])}
+    if measured:
+        splits["val"] = Split(pixels[train:], classes[train:])
+    sizes = {name: len(split) for name, split in splits.items()}
+    return Dataset(DataSpec((3, 32, 32), "classification", 10, tuple("0123456789"), sizes=sizes), splits)
 
 
 @hookimpl

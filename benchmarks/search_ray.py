@@ -17,6 +17,7 @@ from typing import Any
 
 import trainkit_ray.driver
 from trainkit import Job, Outcome, Site
+from trainkit_ray.share import Share
 from trainkit_ray.worker import ENDED, Worker
 
 
@@ -32,7 +33,7 @@ def executor(jobs: int) -> tuple[float, float]:
     trainkit_ray.driver.Worker = Idle  # type: ignore[misc,attr-defined]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ray = trainkit_ray.driver.RayExecutor("local", 2, 1.0, 0.0)
+        ray = trainkit_ray.driver.RayExecutor("local", 2, Share())
         ray.open(Site(folder))
         try:
             _carry_out(ray, folder, 4)

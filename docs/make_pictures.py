@@ -49,6 +49,7 @@ OTHERS = {
     "lr_policies": "comparing.md",
     "report": "reports.md",
     "report_search": "reports.md",
+    "growth": "growth.md",
 }
 TIMES = "0,0.1dur,0.25dur,0.5dur,0.75dur,0.9dur"
 
@@ -90,9 +91,14 @@ def draw_policies() -> None:
             assert main(["run", str(RECIPES / f"{name}.toml"), "--seeds", "5", "--run-dir", run, "--quiet"]) == 0
         picture = PICTURES / "lr_policies.png"
         assert main(["compare", *runs, "--plot", str(picture)]) == 0
+    few_colours(picture)
+
+
+def few_colours(picture: Path) -> None:
+    """Leave a picture as many shades as anybody sees, at half the bytes."""
     from PIL import Image
 
-    with Image.open(picture) as full:  # its bands have more shades than anybody sees, at twice the bytes
+    with Image.open(picture) as full:
         full.convert("RGB").quantize(96).save(picture, optimize=True)
 
 
@@ -142,6 +148,47 @@ def draw_search_report() -> None:
     photograph("search/tpe", parts, 1320, "report_search")
 
 
+def draw_growth() -> None:
+    """Draw what benchmarks/growth.py and benchmarks/growth_sizes.py have measured, kept in pictures/growth.json."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    kept = json.loads((PICTURES / "growth.json").read_text(encoding="utf-8"))
+    matplotlib.rcdefaults()
+    page = Figure(figsize=(9, 6), layout="constrained")
+    (updates, parameters), (trials, processes) = page.subplots(2, 2)
+
+    took, _, _ = zip(*kept["updates"], strict=True)
+    updates.plot([number / 10 for number in range(1, 11)], took, "o-")
+    updates.set(title="an update, over a run", xlabel="million updates", ylabel="µs", ylim=(0, 1.2 * max(took)))
+
+    count, _, memory, _, saved = zip(*kept["parameters"], strict=True)
+    parameters.loglog(count, memory, "o-", label="memory at the peak")
+    parameters.loglog(count, saved, "s-", label="a checkpoint")
+    parameters.loglog(count, [16e-6 * size for size in count], "k:", label="16 bytes each")
+    parameters.set(title="memory and disk, AdamW", xlabel="parameters", ylabel="MB", ylim=(0.05, None))
+
+    for name, mark in (("idle trials", "o-"), ("real trials", "s-")):
+        count, seconds, *_ = zip(*kept[name], strict=True)
+        trials.loglog(count, seconds, mark, label={"idle trials": "that do nothing"}.get(name, "three epochs, digits"))
+    trials.set(title="a study", xlabel="trials", ylabel="CPU seconds", ylim=(1, 100))
+
+    count, times = zip(*kept["expected"], strict=True)
+    several = kept["processes"]
+    processes.loglog(count, count, "k:", label="in proportion")
+    processes.loglog(count, [times[0] / time for time in times], "s-", label="expected")
+    measured = [row[0] for row in several], [several[0][3] / row[3] for row in several]
+    processes.loglog(*measured, "o", label="measured, CPU time")
+    processes.set(title="speed, ResNet-20, batch 128", xlabel="processes", ylabel="x one process")
+    processes.set_xticks(count, [f"{number:.0f}" for number in count])
+    processes.set_yticks(count, [f"{number:.0f}" for number in count])
+    processes.minorticks_off()
+    for panel in (parameters, trials, processes):
+        panel.legend(frameon=False, fontsize="small")
+    page.savefig(PICTURES / "growth.png", dpi=80)
+    few_colours(PICTURES / "growth.png")
+
+
 def photograph(title: str, parts: Sequence[Section], height: int, name: str) -> None:
     """Draw parts of a page as Chromium shows them; where there is none, the picture stays as it is."""
     import shutil
@@ -181,4 +228,5 @@ if __name__ == "__main__":
     draw_policies()
     draw_report(installed)
     draw_search_report()
+    draw_growth()
     kept.write_text(json.dumps(fresh, indent=1) + "\n", encoding="utf-8")
