@@ -38,6 +38,8 @@ class Topic(NamedTuple):
 
 TOPICS = {
     "kills": Topic("G1: killed at random instants, five times a run: the same end", "kills:check", 500),
+    "group": Topic("G1: any process of several killed: all end in 30 s, the same end", "group_kills:check", 100, 5),
+    "torchrun": Topic("G1: the same under torchrun, which starts them again", "torchrun:check", 5, 1),
     "deaths": Topic("G2: dying before and after each I/O call of a save: the same end", "deaths:check", 10_000, 40),
     "power": Topic("G3: power lost at any call: every acknowledged checkpoint is there", "power_loss:check", 2000),
     "power-unsynced": Topic("G3: the same without fsync notices what is lost", "__main__:unsynced", 200, 20),

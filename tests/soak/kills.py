@@ -42,7 +42,7 @@ def check(count: int, seed: int) -> list[str]:
                 process = zygote.start(home.words(name), log=str(home.path / f"{name}.txt"), mark=str(mark))
                 time.sleep(rng.uniform(0.02, took[number % 2] * 0.7))
                 if rng.random() < AIMED:
-                    _wait_for_a_save(mark)
+                    wait_for_a_save(mark)
                     time.sleep(rng.uniform(0, 0.001))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
@@ -61,7 +61,7 @@ def check(count: int, seed: int) -> list[str]:
     return failures
 
 
-def _wait_for_a_save(mark: Path) -> None:
+def wait_for_a_save(mark: Path) -> None:
     """Come back in the next save that a process makes; after a while in any case."""
     deadline = time.perf_counter() + 0.5
     with contextlib.suppress(OSError), mark.open("rb", buffering=0) as file:

@@ -7,6 +7,7 @@ themselves, or end; whoever started them asks for their exit code.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -64,13 +65,19 @@ class Zygote:
 
         Args:
             words: the command line.
-            faults: what `tests.soak.faults.arm` takes, and ``log``, the file that takes what it says.
+            faults: what `tests.soak.faults.arm` takes, ``log``, the file that takes what it says, and ``environment``,
+                variables that the process has beside those of this one.
         """
         return int(self._ask({"words": words, "faults": faults}))
 
     def wait(self, process: int) -> int:
         """The exit code of a process that `start` gave; negative for a signal."""
         return int(self._ask({"wait": process}))
+
+    def wait_within(self, process: int, seconds: float) -> int | None:
+        """As `wait`; ``None`` where it has not ended in so many seconds."""
+        code = self._ask({"wait": process, "seconds": seconds})
+        return None if code is None else int(code)
 
     def run(self, words: list[str], **faults: Any) -> int:
         """Start and wait."""
@@ -80,10 +87,12 @@ class Zygote:
 def child(words: list[str], faults: dict[str, Any]) -> int:
     """What a forked child does."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.update(faults.pop("environment", {}))
     number = os.open(faults.pop("log", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(number, stream)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    faulthandler.register(signal.SIGUSR1)  # where it stands, for a process that does not end
     sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
     from tests.soak.faults import arm
     from trainkit.cli import main
@@ -91,11 +100,27 @@ def child(words: list[str], faults: dict[str, Any]) -> int:
     seconds = faults.pop("seconds", "")
     with arm(**faults):
         begun, worked = time.perf_counter(), time.process_time()
-        code = main(words)
+        if "WORLD_SIZE" in os.environ:  # one of a group is a process of its own, with its words
+            sys.argv[1:] = words
+        code = main(None if "WORLD_SIZE" in os.environ else words)
         took = time.perf_counter() - begun, time.process_time() - worked
     if seconds:
         Path(seconds).write_text(f"{took[0]} {took[1]}", encoding="utf-8")
     return code
+
+
+def _ended(process: int, seconds: float | None) -> int | None:
+    """The exit code of a child, waiting for its end, or for so long."""
+    if seconds is None:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    deadline = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.005)
 
 
 def serve() -> None:
@@ -110,8 +135,8 @@ def serve() -> None:
     for line in sys.stdin:
         question = json.loads(line)
         if "wait" in question:
-            _, status = os.waitpid(question["wait"], 0)
-            answers.write(f"{os.waitstatus_to_exitcode(status)}\n")
+            code = _ended(question["wait"], question.get("seconds"))
+            answers.write(f"{json.dumps(code)}\n")
             continue
         if (process := os.fork()) == 0:
             code = 70
