@@ -12,6 +12,7 @@ TYPE_CHECKING = False  # type checkers take it for typing's own, whose import wo
 if TYPE_CHECKING:
     from typing import Any
 
+    from trainkit.branch import begin_from as begin_from
     from trainkit.bridge import check_bridge as check_bridge
     from trainkit.capture import printing_to as printing_to
     from trainkit.component import Component as Component
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from trainkit.lane_group import LaneGroup as LaneGroup
     from trainkit.lane_group import LaneSpeed as LaneSpeed
     from trainkit.lane_group import lane_speed as lane_speed
+    from trainkit.norms import whole_norm as whole_norm
     from trainkit.protocols import Augmentation as Augmentation
     from trainkit.protocols import Draw as Draw
     from trainkit.protocols import Events as Events
@@ -122,6 +124,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "branch": ("begin_from",),
     "bridge": ("check_bridge",),
     "capture": ("printing_to",),
     "component": ("Component",),
@@ -187,6 +190,7 @@ _MODULES = {
     "trial": ("Objective", "Order", "Record", "Rung", "Searcher", "Study", "Trial"),
     "trial_run": ("Datasets", "open_plugins", "run_job"),
     "work": ("Executor", "Job", "Measured", "Outcome", "Site"),
+    "norms": ("whole_norm",),
     "weights": ("exchanged", "renew_batch_norm", "renew_statistics", "weights_of"),
     "wrapping": ("OptimizerWrapper",),
 }
@@ -268,6 +272,7 @@ __all__ = [
     "UsageError",
     "Validation",
     "Workshop",
+    "begin_from",
     "check_bridge",
     "choice_text",
     "contour_of",
@@ -295,6 +300,7 @@ __all__ = [
     "standardise",
     "visible_limits",
     "weights_of",
+    "whole_norm",
     "wilson",
     "write_ensemble_page",
     "write_run_page",

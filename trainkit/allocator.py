@@ -18,6 +18,7 @@ MB = 2**20
 # Both are needed: naming one stops glibc from adapting the other, and a threshold left at the 128 kB it starts with
 # doubles the time of an update. 32 MB is the highest that glibc accepts; larger blocks go back to the kernel as ever.
 KEPT = {MMAP_THRESHOLD: 32 * MB, TRIM_THRESHOLD: 1024 * MB}
+RETURNED = {MMAP_THRESHOLD: MB, TRIM_THRESHOLD: MB}
 # glibc never adapts again after it was told, so this is not what it starts with but where a program with large blocks
 # ends up by itself.
 ADAPTED = {MMAP_THRESHOLD: 32 * MB, TRIM_THRESHOLD: 64 * MB}
@@ -44,6 +45,26 @@ def keep_pages(wanted: bool = True) -> Iterator[bool]:
     finally:
         _tell(libc, ADAPTED)
         libc.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def return_pages() -> Iterator[bool]:
+    """Let glibc give large blocks back to the kernel as soon as they are freed.
+
+    Where a model is divided among processes its layers are gathered and let go again all the time, and what is kept of
+    them comes to more than what dividing them spares. Nothing happens where `keep_pages` does nothing.
+
+    Yields:
+        Whether it is done.
+    """
+    libc = _glibc() if can_keep_pages() else None
+    if libc is None or not _tell(libc, RETURNED):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        _tell(libc, ADAPTED)
 
 
 def can_keep_pages() -> bool:

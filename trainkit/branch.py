@@ -47,10 +47,13 @@ def begin_from(parent: Path, folder: Path) -> None:
     for name in ("checkpoints", "metrics.jsonl", "history.jsonl", "environment.json"):  # of a process that was killed
         part = folder / name
         shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink(missing_ok=True)
-    contents: dict[str, list[store.Buffer]] = {
-        name: [memoryview(read_regular(found / name, _MOST))] for name in (TENSORS, STATE)
-    }
-    store.write(os.fspath(folder / "checkpoints"), state["step"], contents)
+    if (found / TENSORS).exists():
+        contents: dict[str, list[store.Buffer]] = {
+            name: [memoryview(read_regular(found / name, _MOST))] for name in (TENSORS, STATE)
+        }
+        store.write(os.fspath(folder / "checkpoints"), state["step"], contents)
+    else:  # several processes wrote it: what they had together goes on as one file
+        checkpoint.save(folder / "checkpoints", state["step"], tensors, state)
     write_atomically(folder / "metrics.jsonl", _first_bytes(parent / "metrics.jsonl", int(state["metrics_bytes"])))
     write_atomically(folder / "environment.json", read_text(parent / "environment.json"))
     # The other run may be gone when somebody asks whether two runs come from the same weights.

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from trainkit import microbatch
+from trainkit.agreement import replicas_agree
 from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.build_data import feed_settings, make_dataset, of_the_data
 from trainkit.clock import Clock
-from trainkit.composite import batch_factor, make_parts
+from trainkit.composite import Share, batch_factor, make_parts
 from trainkit.datasets import Datasets
 from trainkit.device import Precision, choose_device, wants_channels_last
+from trainkit.distributed import ONE, Group
+from trainkit.distributed.sharding import Sharded, divides
+from trainkit.divided import DividedStep
 from trainkit.errors import RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
 from trainkit.feed import make_feed
+from trainkit.feed.double import in_double
 from trainkit.fit import check_fit, samples_of, use_channels_last
 from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
@@ -34,6 +40,7 @@ from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe, fill_toml, problem_at
 from trainkit.recipe.fixed import FixedTables
+from trainkit.replicas import replica_program, share_statistics
 from trainkit.run import Run
 from trainkit.seeding import seed_everything
 from trainkit.steps import ClosureStep, HookStep, eager_step, implemented
@@ -63,6 +70,7 @@ def build(
     planned: Callable[[int], int] | None = None,
     settle: Callable[[Run], None] | None = None,
     datasets: Datasets | None = None,
+    group: Group = ONE,
 ) -> Built:
     """Build everything a run needs, ready to start.
 
@@ -77,13 +85,14 @@ def build(
         settle: of a run that is continued: may change the base values of the optimizer's groups before schedules are
             made.
         datasets: keeps data sets from one run of this process to the next.
+        group: the processes that make the run together; each calls this.
 
     Raises:
         RecipeError: if parts do not fit each other.
         MachineError: if the machine lacks something.
         PluginDefect: if a component raised.
     """
-    run = prepare(recipe, plugins, folder, progress, listeners, say, planned, settle, datasets)
+    run = prepare(recipe, plugins, folder, progress, listeners, say, planned, settle, datasets, group)
     make_ready(run)
     return Built(run, make_program(recipe, run))
 
@@ -107,6 +116,7 @@ def prepare(
     planned: Callable[[int], int] | None = None,
     settle: Callable[[Run], None] | None = None,
     datasets: Datasets | None = None,
+    group: Group = ONE,
 ) -> Run:
     """Build a run that can be looked at, as `build` does, and nothing that updates it: no compiler is imported."""
     tables, settings = recipe.tables, recipe.tables["run"]
@@ -114,17 +124,28 @@ def prepare(
     builder = Builder(recipe, plugins, progress)
     if settings["threads"] is not None:
         torch.set_num_threads(settings["threads"])
-    device = choose_device(settings["device"])
+    device = choose_device(settings["device"], group.local_rank if group.size > 1 else None)
     precision = Precision.choose(settings["precision"], device)
 
-    dataset = make_dataset(builder, say, datasets)
+    with group.one_after_the_other():  # the first one fills caches and downloads
+        dataset = make_dataset(builder, say, datasets)
+    if precision.name == "float64":
+        dataset = in_double(dataset)
     spec = dataset.spec
     augmentations = [builder.make("data", "augment", i, data_spec=spec) for i in range(len(tables["data"]["augment"]))]
-    feeding = feed_settings(builder, spec, precision)
+    feeding = feed_settings(builder, spec, precision, group.size)
     known = datasets is not None and datasets.known(dataset)
     with of_the_data(tables):
         feed = make_feed(
-            dataset, **feeding, augmentations=augmentations, seed=seed, device=device, say=say, known=known
+            dataset,
+            **feeding,
+            augmentations=augmentations,
+            seed=seed,
+            device=device,
+            say=say,
+            known=known,
+            share=group.share,
+            mixes=any(part.capabilities.get("mixes") for path, part in recipe.components.items() if "augment" in path),
         )
     if datasets is not None:
         datasets.found_fit(dataset)
@@ -134,6 +155,9 @@ def prepare(
     seed_everything(seed, "model")
     model: nn.Module = builder.make("model", data_spec=spec)
     model = model.to(device)
+    if precision.name == "float64":
+        model.double()
+    share_statistics(model, group, settings, say)
     channels_last: bool = settings["channels_last"] is True
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations leave it out
@@ -145,7 +169,9 @@ def prepare(
             say(f"channels_last is not used: {why}")
     loss = builder.make("loss", data_spec=spec)
     metrics = {_metric_name(recipe, i): builder.make("metric", i, data_spec=spec) for i in range(len(tables["metric"]))}
-    made = {path: builder.make(*path, data_spec=spec) for path in recipe.order}
+    # Loggers write, which one process does for all.
+    order = [path for path in recipe.order if group.first or path[0] != "logger"]
+    made = {path: builder.make(*path, data_spec=spec) for path in order}
     built = {f"{path[0]}.{path[1]}.{recipe.components[path].name}": part for path, part in made.items()}
     callbacks = {recipe.components[path].name: part for path, part in made.items() if path[0] == "callback"}
     reactions = make_reactions(builder)
@@ -172,13 +198,16 @@ def prepare(
         hook=manager.hook,
         reactions=reactions,
         say=say,
+        group=group,
     )
-    if settings["fold_batchnorm"] and settings["compile"] != "model":  # a compiled model has its own way to fuse
+    # A compiled model has its own way to fuse; one that is divided has no weights to fold at hand.
+    divided = divides(settings["strategy"], group)
+    if settings["fold_batchnorm"] and settings["compile"] != "model" and not divided:
         run.folding = Folding(model, say)
     with _blaming(plugins):
         check_fit(run, dataset, recipe)
         run.hook.trainkit_prepare_model(run=run, model=model)
-        run.optimizer = make_optimizer(builder, run, model)
+        run.optimizer = make_optimizer(builder, run, model, samples_of(dataset)[0] if divided else None)
         for label, part in builder.optimizers.items():
             join(manager, part, label, plugins.plugins)
     run.bases = [
@@ -234,16 +263,37 @@ def _in_layout(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return forward
 
 
-def make_optimizer(builder: Builder, run: Run, model: nn.Module) -> Any:
-    """Group the parameters, build the optimizer and its wrappers; each rate is scaled as the recipe says."""
+def make_optimizer(builder: Builder, run: Run, model: nn.Module, divided_for: Tensor | None = None) -> Any:
+    """Group the parameters, build the optimizer and its wrappers; each rate is scaled as the recipe says.
+
+    Args:
+        builder: builds them.
+        run: the run.
+        model: the model.
+        divided_for: samples, where the model is to be divided among processes, once its parameters are grouped.
+    """
     groups: list[dict[str, Any]] = run.hook.trainkit_parameter_groups(run=run, model=model)
     if not isinstance(groups, list) or not all(isinstance(group, dict) and "params" in group for group in groups):
         raise wrong_answer(run.hook.trainkit_parameter_groups, repr(groups)[:80], "a list of groups with params")
     factor = batch_factor(builder.tables["optimizer"], run.clock.samples_per_update)
-    optimizer: Any = make_parts(builder, groups, model, factor)
+    optimizer: Any = make_parts(builder, groups, model, factor, partial(_divided, builder, run, divided_for))
     for number in range(len(builder.tables["optimizer"]["wrap"])):
         optimizer = builder.make("optimizer", "wrap", number, optimizer=optimizer, model=model)
     return optimizer
+
+
+def _divided(builder: Builder, run: Run, sample: Tensor | None, groups: Share) -> Share:
+    """Parameter groups of rows, where the model is divided among processes; the first call divides it."""
+    if sample is None:
+        return groups
+    if run.sharded is None:
+        replicas_agree(run)  # once each has some rows of them nobody could tell
+        try:
+            run.sharded = Sharded(run.model, run.group, sample.to(run.device))
+        except ValueError as error:
+            cure = 'write strategy = "ddp" in [run], which gives every process the whole model'
+            raise RecipeError([problem_at(builder.tables, "run.strategy", f"[run] strategy: {error}", cure)]) from error
+    return run.sharded.exchanged(groups)
 
 
 def make_program(recipe: Recipe, run: Run) -> StepProgram:
@@ -251,6 +301,9 @@ def make_program(recipe: Recipe, run: Run) -> StepProgram:
     keep_outputs = bool(run.metrics)
     program: StepProgram
     parted = run.recipe["run"]["microbatch"] is not None
+    if run.group.size > 1:
+        program = replica_program(recipe, run, keep_outputs)
+        return program if run.sharded is None else DividedStep(run, keep_outputs)
     if any(part.capabilities.get("needs_closure") for _, part in recipe.making_updates()):
         program = (MicrobatchedClosureStep if parted else ClosureStep)(run, keep_outputs)
     elif run.recipe["run"]["compile"] == "step":

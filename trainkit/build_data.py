@@ -52,10 +52,11 @@ def cutting(tables: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tables["data"].get(key) for key in _CUT_SETTINGS} | {"seed": data_seed(tables)}
 
 
-def feed_settings(builder: Builder, spec: DataSpec, precision: Precision) -> dict[str, Any]:
-    """What ``[data]`` says of how batches are made, as `make_feed` takes it."""
+def feed_settings(builder: Builder, spec: DataSpec, precision: Precision, processes: int = 1) -> dict[str, Any]:
+    """What ``[data]`` says of how batches are made, as `make_feed` takes it; a size that is chosen is a process's."""
     feeding = {key: builder.tables["data"][key] for key in _FEED_SETTINGS}
-    feeding["eval_batch_size"] = feeding["eval_batch_size"] or choose_eval_batch_size(spec.input_shape, precision)
+    if feeding["eval_batch_size"] is None and (chosen := choose_eval_batch_size(spec.input_shape, precision)):
+        feeding["eval_batch_size"] = chosen * processes
     return feeding
 
 

@@ -24,8 +24,22 @@ CORE: Mapping[str, ResumeRule] = {
     "run.duration": "checked",
     "run.accumulate": "checked",
     **dict.fromkeys(
-        [f"run.{name}" for name in ("device", "precision", "compile", "updates_per_call", "channels_last")], "restart"
+        [
+            f"run.{name}"
+            for name in (
+                "device",
+                "precision",
+                "compile",
+                "updates_per_call",
+                "cuda_graphs",
+                "channels_last",
+                "tune_convolutions",
+            )
+        ],
+        "restart",
     ),
+    **dict.fromkeys(["run.processes", "run.strategy"], "changeable"),
+    "run.batchnorm": "restart",
     **dict.fromkeys(["run.threads", "run.microbatch", "run.keep_pages", "run.fold_batchnorm"], "restart"),
     **dict.fromkeys(
         [

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from trainkit import store
+from trainkit.distributed.sharding import rows_here, whole
 from trainkit.errors import CheckpointError
 from trainkit.forms import STATE, TENSORS, places_in
+from trainkit.pieces import SHARDS, Pieces
 from trainkit.store import folder_name, newest_first, prune, set_aside, tidy
 from trainkit.verified import read_checkpoint
 
@@ -37,7 +39,7 @@ _DTYPES = {
 }
 _PLAIN = frozenset((type(None), bool, int, str))
 _JSON = json.JSONEncoder(allow_nan=False)
-_OF_NAME = {name: dtype for dtype, name in _DTYPES.items()}
+OF_NAME = {name: dtype for dtype, name in _DTYPES.items()}
 
 
 def can_save(tensor: Tensor) -> bool:
@@ -52,20 +54,24 @@ def raw_bytes(tensor: Tensor) -> bytes:
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers by name."""
-    return dict(model.state_dict(keep_vars=False))
+    """Parameters and persistent buffers by name; of what is divided among processes, the rows that are here."""
+    return {name: rows_here(tensor) for name, tensor in model.state_dict(keep_vars=False).items()}
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of parameters and buffers, in name order."""
-    return tensors_sha256(weights_of(model))
+    """SHA-256 over names, shapes, dtypes and bytes of parameters and buffers, in name order.
+
+    Collective where parameters are divided among processes: it is that of the whole ones.
+    """
+    return tensors_sha256(model.state_dict(keep_vars=False))
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor], prefix: str = "") -> str:
     """As `weights_sha256`, of tensors by name; of those whose names begin so, without that beginning."""
     named = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     digest = hashlib.sha256()
-    for name, tensor in sorted(named.items()):
+    for name, held in sorted(named.items()):
+        tensor = whole(held)
         digest.update(f"{name} {list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}\n".encode())
         digest.update(raw_bytes(tensor))
     return digest.hexdigest()
@@ -160,8 +166,15 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         CheckpointError: if anything is missing or differs from the manifest; the message names the file.
     """
-    data, places, state = read_checkpoint(folder)
-    return _tensors_at(data, places), state
+    files, tensors, state = read_checkpoint(folder)
+    state.pop(SHARDS, None)
+    return {name: joined(files, pieces) for name, pieces in tensors.items()}, state
+
+
+def joined(files: Mapping[str, memoryview], pieces: Pieces) -> Tensor:
+    """A tensor of its pieces; what lies in one file shares its memory."""
+    parts = [tensor_at(files[part.file], pieces.kind, part.shape, part.begin) for part in pieces.parts]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def from_safetensors(data: bytearray) -> dict[str, Tensor]:
@@ -174,17 +187,17 @@ def from_safetensors(data: bytearray) -> dict[str, Tensor]:
 
 
 def _tensors_at(data: memoryview, places: Mapping[str, tuple[str, tuple[int, ...], int]]) -> dict[str, Tensor]:
-    tensors = {}
-    for name, (kind, shape, begin) in places.items():
-        dtype, count = _OF_NAME[kind], math.prod(shape)
-        if not count:
-            tensors[name] = torch.empty(shape, dtype=dtype)
-            continue
-        flat = torch.frombuffer(data, dtype=dtype, count=count, offset=begin)
-        if begin % dtype.itemsize:  # another program's order
-            flat = flat.clone()
-        tensors[name] = flat if len(shape) == 1 else flat.view(shape)
-    return tensors
+    return {name: tensor_at(data, *place) for name, place in places.items()}
+
+
+def tensor_at(data: memoryview, kind: str, shape: tuple[int, ...], begin: int) -> Tensor:
+    dtype, count = OF_NAME[kind], math.prod(shape)
+    if not count:
+        return torch.empty(shape, dtype=dtype)
+    flat = torch.frombuffer(data, dtype=dtype, count=count, offset=begin)
+    if begin % dtype.itemsize:  # another program's order
+        flat = flat.clone()
+    return flat if len(shape) == 1 else flat.view(shape)
 
 
 def load_newest(parent: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:

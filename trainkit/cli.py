@@ -8,6 +8,7 @@ what it needs.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 from trainkit.arguments import may_be_recipe, near, split_words, usage_error
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from trainkit.display import Display
     from trainkit.manager import Plugins
     from trainkit.plugin import Plugin
+    from trainkit.processes.worker import Worker
     from trainkit.recipe import Recipe
 
 
@@ -51,7 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # end, takes a third of the time that importing torch takes. `Session.imported` turns it on again.
         gc.disable()
     try:
-        return session.act()
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            from trainkit.processes.worker import worker_of
+
+            session.worker = worker_of(session)
+        return session.act() if session.worker is None else session.worker.act()
     except BaseException as error:  # the one place where errors become messages
         from trainkit.failures import report_failure
 
@@ -76,13 +82,15 @@ class Session:
         self.traceback = "--traceback" in words
         self.loaded: Plugins | None = None
         self.folder: str | None = None
+        self.worker: Worker | None = None  # where this process is one of several
 
     @property
     def command(self) -> str:
         """What the user typed."""
         import shlex
 
-        return shlex.join(["trainkit", *self.words])
+        typed = "" if self.worker is None else self.worker.command
+        return typed or shlex.join(["trainkit", *self.words])
 
     def imported(self) -> None:
         """Look for garbage from now on, but not through what imported modules have made: it stays."""
@@ -106,6 +114,13 @@ class Session:
             emit(make_parser(verb).format_help())
             return 0
         self.args = make_parser(verb).parse_intermixed_args(rest)
+        if self.worker is not None:
+            if verb not in _TRAINING:
+                raise usage_error(
+                    f"{verb} is for one process, and this is one of {self.worker.size}; start it without torchrun"
+                )
+            if self.worker.rank:  # the first process says what there is to say
+                self.args.quiet, self.args.verbose = True, 0
         if verb in _TRAINING:
             from trainkit.training import ACTS
         elif verb in _OF_RECIPES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -99,7 +99,7 @@ class CompiledStep:
             # With the C++ wrapper the calls between kernels are compiled too, and compiling is faster.
             cpp = run.device.type == "cpu" and shutil.which("g++") is not None
             self._traced = Traced(run, count, self.keep_outputs)
-            program = self._program = Direct(self._traced.function, {"cpp_wrapper": cpp, **OPTIONS})
+            program = self._program = Direct(self._traced.function, {"cpp_wrapper": cpp, **OPTIONS}, graphs(run))
         moving = self._traced.moving(batches)
         # Whatever happens between two calls, such as an evaluation or the end of an epoch, changes one of these.
         seen = run.epoch, len(run.history), run.model.training
@@ -126,6 +126,13 @@ class CompiledStep:
         if program.fresh:
             self.cache.publish()
         return results
+
+
+def graphs(run: Run) -> Callable[[str], None] | None:
+    """What lets a run's program be a CUDA graph, as `Direct` takes it; ``None`` where it is to be none."""
+    if run.device.type != "cuda" or not run.recipe["run"]["cuda_graphs"]:
+        return None
+    return lambda why: run.say(f"the compiled step is not recorded as a CUDA graph: {why}; it goes on without")
 
 
 def _may_be_the_cache(error: Exception) -> bool:

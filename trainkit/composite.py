@@ -32,7 +32,16 @@ def batch_factor(settings: Mapping[str, Any], samples_per_update: int) -> float:
     return math.sqrt(ratio) if rule == "sqrt" else float(ratio)
 
 
-def make_parts(builder: Builder, groups: Sequence[Mapping[str, Any]], model: nn.Module, factor: float) -> Optimizer:
+Share = list[dict[str, Any]]
+
+
+def make_parts(
+    builder: Builder,
+    groups: Sequence[Mapping[str, Any]],
+    model: nn.Module,
+    factor: float,
+    exchanged: Callable[[Share], Share] = lambda share: share,
+) -> Optimizer:
     """Build the recipe's optimizer, and the one for the rest where there is one.
 
     Each group's learning rate is multiplied by its ``lr_scale`` and by ``factor``.
@@ -43,6 +52,7 @@ def make_parts(builder: Builder, groups: Sequence[Mapping[str, Any]], model: nn.
             gets its own part.
         model: the model, for the routing.
         factor: on the rate of every group.
+        exchanged: gives the groups that an optimizer is made with in place of its own; called when all know theirs.
 
     Raises:
         RecipeError: if an optimizer gets no parameter, or one that it cannot take.
@@ -53,7 +63,7 @@ def make_parts(builder: Builder, groups: Sequence[Mapping[str, Any]], model: nn.
     check_shares(builder.recipe, parts, [[owned[p] for group in share for p in group["params"]] for share in shares])
     made: list[Optimizer] = []
     for part, share in zip(parts, shares, strict=True):
-        optimizer: Optimizer = builder.make(*part.path, params=share)
+        optimizer: Optimizer = builder.make(*part.path, params=exchanged(share))
         _finish(optimizer, share, factor)
         if len(parts) > 1:
             for group in optimizer.param_groups:

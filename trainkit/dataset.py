@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from trainkit.distributed.share import WHOLE, Share
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,11 +23,15 @@ class Batch:
         targets: ``(batch,)`` int64 classes; ``(batch, classes)`` float probabilities where augmentation mixes samples;
             ``(batch,)`` or ``(batch, outputs)`` float for regression and binary targets.
         index: ``(batch,)`` int64, each sample's number in its split.
+        whole: samples of the whole batch, where this is one process's share of it; 0 where it is whole.
+        padding: whether its one sample stands for none: this process has no share of so short a batch.
     """
 
     inputs: Tensor
     targets: Tensor
     index: Tensor
+    whole: int = field(default=0, kw_only=True)
+    padding: bool = field(default=False, kw_only=True)
 
     def __iter__(self) -> Iterator[Tensor]:
         """Inputs, targets, index, for unpacking."""
@@ -143,11 +149,18 @@ class Feed(Protocol):
         ...
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from batch ``start`` on."""
+        """The batches of one epoch, from batch ``start`` on; of each this process's share where there are several."""
         ...
 
-    def evaluate(self, split: str) -> Iterator[Batch]:
-        """The batches of a split, in its own order."""
+    def evaluate(self, split: str, share: Share = WHOLE) -> Iterator[Batch]:
+        """The batches of a split, in its own order; of each one process's share where several measure together."""
+        ...
+
+    def spread(self, split: str, count: int) -> Batch:
+        """Up to ``count`` samples at equal distances over a split, in the processor's memory, without augmentation.
+
+        The same in every process, whatever their number: for what is worked out from samples before a run begins.
+        """
         ...
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,20 +19,34 @@ IMAGE_BYTES = 512 << 10
 LEAST_IMAGES, MOST_IMAGES = 8, 2048
 
 
-def choose_device(name: str) -> torch.device:
+PLAIN = ("float32", "float64")  # number formats of the weights themselves, without autocast
+
+
+def choose_device(name: str, number: int | None = None) -> torch.device:
     """Turn ``auto``, ``cpu`` or ``cuda`` into a device.
 
+    Args:
+        name: the setting.
+        number: which of the machine's devices, where several processes share it.
+
     Raises:
-        MachineError: if cuda is asked for and there is none.
+        MachineError: if cuda is asked for and there is none, or fewer than processes.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         why = "this torch is built without CUDA" if torch.version.cuda is None else "no CUDA device is visible"
         raise MachineError(
             f'[run] device = "cuda": there is none ({why}; torch {torch.__version__})\n'
             '  write device = "auto" to use the CPU where there is no CUDA, or run on a machine that has it'
         )
+    if name == "cuda" and number is not None:
+        if number >= torch.cuda.device_count():
+            raise MachineError(
+                f"there are {torch.cuda.device_count()} CUDA devices here, and process {number + 1} has none\n"
+                '  start as many processes on a machine as it has devices, or write device = "cpu"'
+            )
+        return torch.device("cuda", number)
     return torch.device(name)
 
 
@@ -53,7 +67,7 @@ class Precision:
     """The number format of forward and backward.
 
     Args:
-        name: ``float32``, ``bfloat16`` or ``float16``.
+        name: ``float32``, ``float64``, ``bfloat16`` or ``float16``.
         device: where the run computes.
         scaler: the loss scaler of float16; a disabled one else.
     """
@@ -74,13 +88,39 @@ class Precision:
     @property
     def dtype(self) -> torch.dtype | None:
         """What autocast makes of the inputs of products; ``None`` where there is no autocast."""
-        return None if self.name == "float32" else getattr(torch, self.name)
+        return None if self.name in PLAIN else getattr(torch, self.name)
 
     def context(self) -> contextlib.AbstractContextManager[Any]:
         """What forward and loss run in."""
-        if self.name == "float32":
+        if self.name in PLAIN:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
+
+
+class TunedConvolutions:
+    """While it lasts, cuDNN tries its algorithms on each new shape of a convolution and keeps to the quickest.
+
+    Args:
+        wanted: whether to; else nothing changes.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._before = False
+
+    def __enter__(self) -> None:
+        if self._wanted:
+            self._before = torch.backends.cudnn.benchmark
+            torch.backends.cudnn.benchmark = True
+
+    def __exit__(self, *error: object) -> None:
+        if self._wanted:
+            torch.backends.cudnn.benchmark = self._before
+
+
+def tunes(settings: Mapping[str, Any], device: torch.device) -> bool:
+    """Whether the settings of ``[run]`` ask for tuned convolutions on a device that has them."""
+    return bool(settings.get("tune_convolutions")) and device.type == "cuda"
 
 
 def wants_channels_last(model: nn.Module) -> bool:

@@ -14,6 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from trainkit.graphed import Graphed
 
 Moving = Sequence[Tensor]
 # Random numbers are drawn as eager operations draw them: dropout leaves out the same units, compiled or not.
@@ -24,6 +27,17 @@ class Unfit(Exception):
     """The function cannot be one compiled graph; the message says why."""
 
 
+def spread_over(graph: Any, examples: Sequence[Tensor]) -> str:
+    """Where a traced function works, if on several devices; empty if on one.
+
+    A CUDA graph knows of one. What the processor computes beside it, or holds, would be that of the recording for ever.
+    """
+    made = [node.meta.get("example_value") for node in graph.graph.nodes if node.target is not torch.tensor]
+    parts = [*examples, *(part for value in made for part in tree_leaves(value))]
+    devices = sorted({str(part.device) for part in parts if isinstance(part, Tensor)})
+    return f"it works on {' and '.join(devices)}" if len(devices) > 1 else ""
+
+
 class Direct:
     """Compiles a function of tensors, called with guards or without.
 
@@ -31,10 +45,14 @@ class Direct:
         function: takes the moving tensors; whatever else it reads is the same tensor at every call. Returns a
             list of tensors and numbers.
         options: inductor's.
+        ungraphed: lets what is compiled be recorded as a CUDA graph; told why where it cannot be.
     """
 
-    def __init__(self, function: FunctionType, options: dict[str, Any]) -> None:
+    def __init__(
+        self, function: FunctionType, options: dict[str, Any], ungraphed: Callable[[str], None] | None = None
+    ) -> None:
         self._options = options
+        self._ungraphed = ungraphed
         # torch keeps what it compiled with the code object, eight programs at the most: each has one of its own.
         function = FunctionType(function.__code__.replace(), function.__globals__, closure=function.__closure__)
         self._function = torch.compile(function, fullgraph=True, dynamic=False, backend=self._backend)
@@ -42,6 +60,8 @@ class Direct:
         self._plain = False  # whether the compiled graph is all that a call does
         self._trained: set[int] | None = None  # the parameters of the first graph that take a gradient
         self._inner: Callable[..., Sequence[Any]] | None = None
+        self._graphed: Graphed | None = None  # the same as a CUDA graph
+        self._moving: Moving = ()  # while a guarded call is made
         self._arguments: Sequence[Any] = ()
         self._returned: Sequence[Any] = ()
         self._slots: list[tuple[int, int]] = []  # place among the arguments, place among the moving tensors
@@ -74,6 +94,7 @@ class Direct:
             # Batches of one chunk share memory. A graph that changes such inputs would have their places burnt in.
             moving = [tensor.clone() for tensor in moving]
         versions = [tensor._version for tensor in moving] if first else []
+        self._moving = moving
         hook = register_bytecode_hook(look)
         try:
             # Hooks may be set on modules while the run goes on; unless asked, torch does not look at them again.
@@ -84,6 +105,7 @@ class Direct:
                 results: list[Any] = self._function(moving)
         finally:
             hook.remove()
+            self._moving = ()
         if first and versions != [tensor._version for tensor in moving]:
             self.unfit = "the model changes its inputs in place"
         self._plain = not self.unfit
@@ -100,7 +122,11 @@ class Direct:
     def direct(self, moving: Moving) -> list[Any]:
         """Call the compiled graph alone."""
         assert self._inner is not None
-        returned = self._inner(*self.arguments(moving))
+        arguments = self.arguments(moving)
+        if self._graphed is None:
+            returned = self._inner(*arguments)
+        else:
+            returned = self._graphed(arguments, [place for place, _ in self._slots], True)
         return [returned[place] if type(place) is int else place for place in self.results]
 
     def _backend(self, graph: Any, examples: Any) -> Callable[..., Any]:
@@ -110,6 +136,12 @@ class Direct:
         compiled: Any = compile_fx(graph, examples, config_patches=self._options)
         # Without the wrapper that keeps the compiler from tracing this call in its turn.
         inner = getattr(compiled, "_torchdynamo_orig_callable", compiled)
+        graphed = None
+        if self._ungraphed is not None and all(isinstance(example, Tensor) for example in examples):
+            if why := spread_over(graph, examples):
+                self._ungraphed(why)
+            else:
+                graphed = Graphed(inner, self._ungraphed)
 
         def call(*arguments: Any) -> Any:
             if self._effects:
@@ -120,8 +152,13 @@ class Direct:
             elif not trained <= self._trained:  # the function names those whose gradients it takes
                 raise Unfit("parameters take part that were frozen or left out before")
             self.executed = True
-            returned = compiled(*arguments)
-            self._inner, self._arguments, self._returned = inner, arguments, returned
+            if graphed is None:
+                returned = compiled(*arguments)
+            else:
+                numbers = {id(tensor) for tensor in self._moving}
+                places = [place for place, argument in enumerate(arguments) if id(argument) in numbers]
+                returned = graphed(arguments, places, False)
+            self._inner, self._graphed, self._arguments, self._returned = inner, graphed, arguments, returned
             return returned
 
         return call

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.bars import Screen
 from trainkit.hookspecs import hookimpl
+from trainkit.memory import memory_line
 from trainkit.run_text import clock_text, paths_line, profile_lines, short, start_block, weights_at
 from trainkit.rundir import PAGE
 
@@ -141,7 +142,8 @@ class Display:
     def show_profile(self, report: Report) -> None:
         """Show where the time of the run went, as ``--profile`` asks."""
         if self.run is not None:
-            self._say("\n".join(profile_lines(self.run.profile, self.run.position, report.seconds)))
+            lines = profile_lines(self.run.profile, self.run.position, report.seconds)
+            self._say("\n".join([*lines, *filter(None, [memory_line(report.memory)])]))
 
     def profile(self) -> dict[str, dict[str, float]]:
         """The same as plain data: seconds and calls by what they were spent on."""

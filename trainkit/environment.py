@@ -10,6 +10,8 @@ from typing import Any
 
 # Nothing depends on them: they are recorded for people.
 _FREE = {"bases", "command", "platform", "seed"}
+# They round sums in other places, which is asked for where they are changed, and said.
+_FREE |= {"processes", "strategy"}
 # What follows from a key of the recipe: where that was changed on purpose, the difference is the one asked for.
 _FOLLOWS = {
     "run.device": ("device", "device_name", "cpu", "cuda", "cudnn", "cublas_workspace", "precision"),

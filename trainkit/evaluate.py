@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.dataset import Batch
+from trainkit.distributed.batchnorm import measured_together
 from trainkit.hookspecs import hookimpl
 from trainkit.run import Metrics, Run
 from trainkit.signals import cut_short
@@ -110,13 +111,15 @@ def outputs_of(run: Run, batches: Iterable[Batch], samples: int) -> Iterator[tup
         if run.folding is not None:
             forward = run.folding.forward(forward, samples, run.precision.dtype)
         # Folding looks at counts of changes in place, which tensors of inference mode do not have.
-        quiet = torch.inference_mode() if forward is run.forward else torch.no_grad()
+        # Nor can weights be trained that were gathered in it.
+        folded_or_divided = forward is not run.forward or run.sharded is not None
+        quiet = torch.no_grad() if folded_or_divided else torch.inference_mode()
         with quiet, run.precision.context():
             done = 0
             for batch in batches:
                 cut_short(run)
                 yield batch, forward(batch.inputs)
-                done += len(batch)
+                done += batch.whole or len(batch)
                 run.measuring(done, samples)
     finally:
         _set_training(run.model, modules, training)
@@ -150,8 +153,24 @@ def measure(run: Run, split: str, keep: Callable[[Batch, Tensor], object] | None
         split: the split.
         keep: told each batch and the model's outputs for it.
     """
-    given = outputs_of(run, run.feed.evaluate(split), run.feed.spec.sizes.get(split, 0))
-    return figures_of(run, given, keep)
+    samples = run.feed.spec.sizes.get(split, 0)
+    if run.group.size == 1:
+        return figures_of(run, outputs_of(run, run.feed.evaluate(split), samples), keep)
+    shares = measured_together(run.model, run.feed.evaluate(split, run.group.share))
+    return figures_of(run, _gathered(run, outputs_of(run, shares, samples)), keep)
+
+
+def _gathered(run: Run, given: Iterable[tuple[Batch, Tensor]]) -> Iterator[tuple[Batch, Tensor]]:
+    """Outputs, targets and indices of whole batches, each process having computed its share of them.
+
+    Every process takes in all of them, in the data's order: figures are those of one process, to the last bit of what
+    the model gives. Inputs stay those of the process's own share.
+    """
+    for batch, outputs in given:
+        counts = run.group.counts(batch.whole)
+        own = counts[run.group.rank]
+        whole = [run.group.concatenated(part[:own], counts) for part in (outputs, batch.targets, batch.index)]
+        yield Batch(batch.inputs, whole[1], whole[2]), whole[0]
 
 
 def figures_of(

@@ -26,6 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import _global_forward_hooks, _global_forward_pre_hooks
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from trainkit.distributed.batchnorm import SYNCED
 from trainkit.errors import RunError
 from trainkit.sealed import Sealed, unsealed
 
@@ -34,7 +35,7 @@ Forward = Callable[[Tensor], Tensor]
 # Exactly these classes: one that derives from them may compute something else. The number is that of a batch's
 # dimensions, with which a BatchNorm behind it normalises what the weights' first dimension makes.
 LAYERS = {nn.Linear: 2, nn.Conv1d: 3, nn.Conv2d: 4, nn.Conv3d: 5}
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, *SYNCED.values())  # these too evaluate as torch's own do
 # Folding takes about 60 microseconds a pair and evaluation, as long as normalising this many numbers.
 LEAST_NUMBERS = 1 << 18
 

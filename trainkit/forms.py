@@ -156,6 +156,7 @@ _FORMS: Mapping[str, tuple[Any, str]] = {
     ),
     **dict.fromkeys(("samples_in_epoch", "metrics_bytes"), (_is_count, "a whole number")),
     "threads": (lambda value: _is_count(value) and 1 <= value <= MAX_THREADS, f"a number from 1 to {MAX_THREADS}"),
+    "processes": (lambda value: _is_count(value) and value >= 1, "a whole number, at least 1"),
     "device": (lambda value: isinstance(value, str), "text"),
     "seconds": (_is_number, "a finite number"),
     "newest": (_is_figures, "a table of figures"),

@@ -158,7 +158,7 @@ def trace(recipe: Recipe, plugins: Plugins, progress: Progress) -> list[Call]:
     Raises:
         TrainkitError: whatever keeps the recipe from working.
     """
-    recipe.tables["run"] = {**recipe.tables["run"], "compile": False, "updates_per_call": None}
+    recipe.tables["run"] = {**recipe.tables["run"], "compile": False, "updates_per_call": None, "processes": 1}
     tracer = Tracer(recipe)
     tracer.check()
     with tempfile.TemporaryDirectory(prefix="trainkit-trace-") as name:

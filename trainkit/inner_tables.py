@@ -72,7 +72,8 @@ def also(
     Args:
         target: the number: one of the optimizer's ("weight_decay", "momentum", "betas.0"), "data.batch_size", or one
             that a part has: "loss.label_smoothing", "callback.ema.decay", "model.body.*.p".
-        match: pattern of parameter names; of the optimizer's groups, only those that hold such a parameter.
+        match: pattern of parameter names; of the optimizer's groups, only those that hold such a parameter. With it the
+            target can be "lr": groups of which every parameter matches follow this schedule instead of [schedule].
         base: value where the schedule gives 1; unset is what the recipe says, or 1 for a schedule of values, such as
             ramp.
         warmup: the number rises over this time, as the learning rate does in its own.

@@ -50,9 +50,12 @@ CAPABILITIES: Mapping[str, str] = {
     "sparse": "the optimizer takes sparse gradients alone",
     "compiles": "may be part of a compiled step",
     "multi_objective": "the searcher weighs several objectives against each other",
+    "elsewhere": "the executor trains on other machines, and can be told with --on which",
     "repeatable": "the same seed gives the same study, with any number of workers",
     "lanes": "whether it may take part in lanes; true: its numbers may be tensors, one for each lane",
     "higher_is_better": "a higher figure of the metric is a better one; false where a lower one is",
+    "mixes": "the augmentation mixes samples of a batch with each other: it is given whole batches",
+    "shards": 'works where each process has some rows of the weights and gradients (strategy = "fsdp")',
     "every_update": "the callback must be called at every single update, not at call boundaries",
 }
 # Things of a run that exactly one component may take over.

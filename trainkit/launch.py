@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import shutil
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainkit import checkpoint, resuming, rundir
-from trainkit.allocator import keep_pages
-from trainkit.build import Built, build
+from trainkit import resuming, rundir
+from trainkit.allocator import keep_pages, return_pages
+from trainkit.build import build
 from trainkit.console import say as console_say
 from trainkit.datasets import Datasets
-from trainkit.doubts import held_against_state
+from trainkit.device import TunedConvolutions, tunes
+from trainkit.distributed import ONE, Group
+from trainkit.distributed.attempts import BEGUN, CLEARED, FOLDER, Attempts, scratch
+from trainkit.distributed.sharding import divides
 from trainkit.environment import environment
-from trainkit.errors import NotFinite, OutOfMemory, RunError, TrainkitError
+from trainkit.errors import OutOfMemory, TrainkitError
+from trainkit.execution import execute
+from trainkit.followers import leading
 from trainkit.history import remember
-from trainkit.loop import Underway, course, make_updates
+from trainkit.loop import Underway
 from trainkit.manager import Plugins
 from trainkit.microbatch import out_of_memory
-from trainkit.outcome import failure_report, named, report_of
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import Recipe, fill_toml
-from trainkit.recorder import Recorder
 from trainkit.restore import Continued
 from trainkit.rollback import GoBack, Rollbacks
-from trainkit.run import Report, Run, Status
-from trainkit.signals import NOTHING_WRITTEN, CutShort, Signals, StopNow
+from trainkit.run import Report, Run
+from trainkit.signals import NOTHING_WRITTEN, Signals, StopNow
 from trainkit.smoke import smoke as run_smoke
 from trainkit.stateful import mute
-from trainkit.verified import fitting
 
 
 def launch(
@@ -52,6 +54,7 @@ def launch(
     test: bool = True,
     say: Callable[[str], None] = console_say,
     datasets: Datasets | None = None,
+    group: Group = ONE,
 ) -> Report:
     """Run a recipe from an empty folder, or from the newest checkpoint of a run that has not ended, to its report.
 
@@ -72,6 +75,7 @@ def launch(
         test: whether the test split is measured at the end, where the data has one.
         say: told what the log has too; by default it goes to the console.
         datasets: keeps data sets from one run of this process to the next.
+        group: the processes that make the run together; each calls this alike, and the first one writes.
 
     Returns:
         How the run ended: finished, stopped by the recipe, or interrupted by a signal.
@@ -86,11 +90,27 @@ def launch(
                 return run_smoke(recipe, plugins, listeners, progress)
         except StopNow as stop:
             raise stop.told from None
-    path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
-    lone = Launch(
-        recipe, plugins, path, signals, listeners, progress, command, profile, test=test, say=say, datasets=datasets
-    )
-    with signals:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(signals)
+        group = stack.enter_context(leading(recipe, plugins, group, test))
+        attempts = Attempts(group.restarts)
+        if group.first:
+            path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
+            path, resume, fresh = attempts.place(path, resume, fresh)
+        else:  # what is written here is the process's own, and goes with it
+            path = stack.enter_context(scratch()) / "run"
+            say, fresh, resume = _nothing, False, False
+        if group.restarts and (over := group.from_first(resuming.over(path) if attempts.noted(BEGUN) else None)):
+            say(f"{path}: the run was over when one of its processes ended")
+            return Report(**over)
+        lone = Launch(
+            *(recipe, plugins, path, signals, listeners, progress, command, profile),
+            test=test,
+            say=say,
+            datasets=datasets,
+            group=group,
+            attempts=attempts if group.first and group.size > 1 else None,
+        )
         try:
             next(lone.parts(resume, fresh, accept_drift))
         except StopIteration as end:
@@ -118,6 +138,8 @@ class Launch:
         datasets: keeps data sets from one run of this process to the next.
         light: whether the run waits for the disk at its checkpoints only: somebody has written down what it is, and
             trains it again where a power cut takes it.
+        group: the processes that make the run together.
+        attempts: what the group that is started again, should one of them end, has to know.
     """
 
     recipe: Recipe
@@ -133,6 +155,13 @@ class Launch:
     say: Callable[[str], None] = console_say
     datasets: Datasets | None = None
     light: bool = False
+    group: Group = ONE
+    attempts: Attempts | None = None
+
+    def note(self, name: str, text: str = "yes") -> None:
+        """Write down how far this is, for a group that is started again."""
+        if self.attempts is not None:
+            self.attempts.note(name, text)
 
     def parts(self, resume: bool, fresh: bool, accept_drift: bool) -> Generator[Underway, None, Report]:
         """Run to the report; where updates are made by somebody else it pauses for them.
@@ -143,9 +172,12 @@ class Launch:
         while True:
             try:
                 with rundir.RunFolder(self.path, resume, fresh, self.light) as place:
+                    self.note(FOLDER, str(self.path.absolute()))
                     return (yield from _attempt(self, place, back, accept_drift))
             except GoBack:
-                resume, fresh, accept_drift = True, False, True
+                resume, fresh, accept_drift = self.group.first, False, True
+                if not self.group.first:
+                    shutil.rmtree(self.path)
             # Built anew, as one that is continued, no part of the run can have kept what is not finite. The parts of
             # the old one refer to each other, and its memory must be free before the new one takes as much.
             self.signals.run = None
@@ -165,7 +197,10 @@ def _attempt(
     started = False
     try:
         with signals.at_once("while the run went back to a checkpoint" if back.factors else NOTHING_WRITTEN):
-            found = resuming.find(place, recipe) if place.continues else None
+            newest = resuming.newest_for_all(place, recipe, launch.group)
+            found = resuming.find(place, recipe, launch.group, newest) if place.continues else None
+            if launch.group.size > 1:
+                found = resuming.found_by_first(launch.group, found, recipe, newest)
             planned, settle = (None, None) if found is None else (found.schedule_updates, found.settle)
             say = _said_to(place, launch.say)
             built = build(
@@ -178,31 +213,38 @@ def _attempt(
                 planned,
                 settle,
                 launch.datasets,
+                launch.group,
             )
             run = built.run
             if found is not None:
-                resuming.refuse_finished(place, found, run)
+                if launch.group.first:
+                    resuming.refuse_finished(place, found, run)
                 found.restore(run)
         signals.run = run
         signals.wish()
         now = _environment(recipe, run, launch.command)
         differs: dict[str, tuple[Any, Any]] = {}
-        if found is not None:
+        if found is not None and launch.group.first:
             differs = resuming.check_environment(place, found, now, accept_drift)
             resuming.check_state(run, found, plugins, accept_drift)
         if place.continues:
             resuming.begin(place, found, run.say)
         elif (aside := place.clear()) is not None:
             run.say(f"the run that was here is kept in {aside}; this one starts from the beginning")
+        launch.note(CLEARED)
         if found is None and (lost := mute(run)):
             run.say(resuming.lost_state(run, plugins, lost))
+        launch.group.wait()  # nothing is written before all are ready
         _remember(place, run, found, now, differs)
         place.describe(fill_toml(recipe), now)
         started = True
         back.apply(run)
         # Of runs that are trained together none ends the keeping of pages for the others.
-        with keep_pages(run.recipe["run"]["keep_pages"] and not launch.together), contextlib.closing(run.feed):
-            return (yield from _run(built, place, launch, back, found))
+        keeps = run.recipe["run"]["keep_pages"] and not launch.together
+        pages = keep_pages(keeps) if run.sharded is None else return_pages()
+        tuned = TunedConvolutions(tunes(run.recipe["run"], run.device) and not launch.together)
+        with pages, tuned, contextlib.closing(run.feed):
+            return (yield from execute(built, place, launch, back, found))
     except StopNow as stop:
         raise stop.told from None
     except Exception as error:
@@ -217,6 +259,10 @@ def _attempt(
             place.discard()
 
 
+def _nothing(text: str) -> None:
+    """What processes say that do not write."""
+
+
 def _said_to(place: rundir.RunFolder, tell: Callable[[str], None]) -> Callable[[str], None]:
     def say(text: str) -> None:
         place.log(text)
@@ -227,7 +273,13 @@ def _said_to(place: rundir.RunFolder, tell: Callable[[str], None]) -> Callable[[
 
 def _environment(recipe: Recipe, run: Run, command: str) -> dict[str, Any]:
     versions = dict(plugin.recorded_version for plugin in recipe.plugins_in_use())
-    return environment(run.seed, str(run.device), command, versions, run.precision.name, recipe.tables.bases)
+    now = environment(run.seed, str(run.device), command, versions, run.precision.name, recipe.tables.bases)
+    return now | _processes(recipe, run)
+
+
+def _processes(recipe: Recipe, run: Run) -> dict[str, Any]:
+    divided = divides(recipe.tables["run"]["strategy"], run.group)
+    return {"processes": run.group.size, "strategy": "fsdp" if divided else "ddp" if run.group.size > 1 else None}
 
 
 def _remember(
@@ -244,108 +296,9 @@ def _remember(
         return
     more: dict[str, Any] = {
         "checkpoint": found.folder.name,
+        "processes": now["processes"],
+        "strategy": now["strategy"],
         "changed": {change.key: {"was": change.was, "is": change.now, "rule": change.rule} for change in found.changes},
         "accepted": {key: {"was": was, "is": value} for key, (was, value) in differs.items()},
     }
     remember(place.path, "resume", run.step, command, **more)
-
-
-def _run(
-    built: Built,
-    place: rundir.RunFolder,
-    launch: Launch,
-    back: Rollbacks,
-    found: Continued | None = None,
-) -> Generator[Underway, None, Report]:
-    run, plugins = built.run, launch.plugins
-    recorder = Recorder(run, place)
-    if found is not None:
-        with fitting(found.folder):
-            recorder.restore(found.recorded)
-    if launch.profile:
-        from trainkit.profile import measured
-
-        built = measured(built, recorder)
-    try:
-        place.log(f"start: {run.total_updates} updates on {run.device}, {run.precision.name}")
-        status, reason = yield from _trained(built, recorder, found, launch)
-        report = report_of(recorder, status, reason)
-        place.report(report.as_dict())
-        with contextlib.suppress(OSError):  # the report says the same
-            place.log(f"{report.status}: {report.reason}")
-    except (TrainkitError, OSError) as error:
-        error = named(error, plugins, run)
-        if isinstance(error, NotFinite):
-            try:
-                back.add(error, run)
-            except RunError as used_up:
-                error = used_up
-            else:
-                back.forget(place.path / "checkpoints")
-                raise GoBack from error
-        report = failure_report(recorder, str(error))
-        with contextlib.suppress(OSError):  # a full disk has no room for these either
-            place.log(f"failed: {error}")
-            place.report(report.as_dict())
-        _close(run, report, place, launch)
-        raise error
-    checkpoint.tidy(place.path / "checkpoints")
-    _close(run, report, place, launch)
-    return report
-
-
-def _trained(
-    built: Built, recorder: Recorder, found: Continued | None, launch: Launch
-) -> Generator[Underway, None, tuple[Status, str]]:
-    """Train, and measure the test where that is wanted; how the run ended and why.
-
-    Raises:
-        TrainkitError: if it failed.
-    """
-    run = built.run
-    try:
-        for stretch in course(run, built.program, recorder, None if found is None else partial(found.wake, run)):
-            if launch.together:
-                stretch.recipe = launch.recipe
-                yield stretch
-            else:
-                make_updates(stretch)
-        stopped, interrupted = run.stop_reason, run.interrupted
-        if launch.test and not interrupted and "test" in run.feed.spec.sizes:
-            recorder.evaluate("test")
-    except CutShort:
-        if stopped:  # by the recipe, before the signal
-            return "stopped", f"{stopped}; a signal came while the test was measured: 'trainkit evaluate' measures it"
-        return "interrupted", "a signal came while the test was measured; all planned updates are made"
-    except (Exception, SystemExit) as error:
-        said = named(error, launch.plugins, run)
-        # Ctrl-C reaches compilers and other helpers too, whose end the run may notice before its next step boundary.
-        if run.interrupted and not isinstance(error, TrainkitError | OSError | MemoryError):
-            return "interrupted", f"{run.stop_reason}; the update that it met was not made: {said}"
-        if found is not None and recorder.saved_at <= found.position and not out_of_memory(error):
-            said = held_against_state(error, said, found.folder, run, found.state) or said
-        raise said from error
-    finally:
-        recorder.close()
-    return ("interrupted" if interrupted else "stopped" if stopped else "finished"), (
-        stopped or "all planned updates made"
-    )
-
-
-def _close(run: Run, report: Report, place: rundir.RunFolder, launch: Launch) -> None:
-    """Let listeners close, each of them; what fails here is said and does not change the result."""
-    hook, given = run.hook.trainkit_run_end, {"run": run, "report": report}
-    impls = hook.get_hookimpls()
-    closing: list[Callable[[], object]] = [
-        partial(impl.function, *(given[name] for name in impl.argnames)) for impl in reversed(impls)
-    ]
-    if any(impl.wrapper or impl.hookwrapper for impl in impls):  # they stand around all others
-        closing = [partial(hook, **given)]
-    for close in closing:
-        try:
-            close()
-        except Exception as error:
-            blamed = launch.plugins.blame(error) or error
-            with contextlib.suppress(OSError):
-                place.log(f"after the run: {blamed}")
-            launch.say(f"warning: the run is over and its report stands, but {blamed}")

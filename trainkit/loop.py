@@ -69,6 +69,8 @@ def course(
         wake()
     if recorder.cut is not None:  # a signal had cut the evaluation at this update short
         within = not do_what_is_due(run, recorder)
+    if recorder.agreement is not None:  # one of them may have been told to stop meanwhile
+        recorder.agreement.settle()
     while run.position < run.total_updates and run.stop_reason is None:
         if not within:
             hook.trainkit_epoch_start(run=run)
@@ -88,7 +90,7 @@ def course(
 def make_updates(stretch: Underway) -> None:
     """Make updates until something is due."""
     run, program, recorder = stretch.run, stretch.program, stretch.recorder
-    step_end = implemented(run, "trainkit_step_end")
+    step_end, agreement = implemented(run, "trainkit_step_end"), recorder.agreement
     while True:
         if stretch.updates is None:
             stretch.per_call = program.updates_per_call
@@ -102,6 +104,11 @@ def make_updates(stretch: Underway) -> None:
             recorder.tally.add(result)
             if step_end is not None:
                 step_end(run=run, result=result)
+            if agreement is not None:
+                due = run.position >= recorder.next_due
+                if agreement.stops(due) or due or recorder.saver.failed:
+                    return
+                continue
             if run.position < recorder.next_due and run.stop_reason is None and not recorder.saver.failed:
                 if program.updates_per_call == per_call:
                     continue
@@ -134,6 +141,8 @@ def do_what_is_due(run: Run, recorder: Recorder) -> bool:
         if not isinstance(reason, str):
             raise wrong_answer(hook.trainkit_stop_reason, repr(reason)[:80], "the reason in words, or None")
         run.stop_reason, run.interrupted = reason, False
+    if recorder.agreement is not None:  # whoever looks at the clock, or is told to stop from outside, is one of them
+        recorder.agreement.settle()
     if ended:
         run.epoch, run.batch_in_epoch = run.epoch + 1, 0
     recorder.save_if_due()

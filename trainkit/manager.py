@@ -49,7 +49,7 @@ class Plugins:
         catalogue: Catalogue | None = None,
         tell: Callable[[Plugin], None] | None = None,
     ) -> None:
-        self.without = tuple(without)
+        self.modules, self.without = tuple(modules), tuple(without)
         self._catalogue = catalogue
         self._tell = tell
         self._loaded = False

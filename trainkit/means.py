@@ -90,6 +90,14 @@ def _compiled_step(window: Window) -> bool:
     return window.setting("compile") not in (False, "model")
 
 
+def _graphs(window: Window) -> bool:
+    return _compiled_step(window) and bool(window.setting("cuda_graphs")) and window.built.run.device.type == "cuda"
+
+
+def _tunes(window: Window) -> bool:
+    return bool(window.setting("tune_convolutions")) and window.built.run.device.type == "cuda"
+
+
 def _channels_last(window: Window) -> bool:
     import torch
 
@@ -101,9 +109,16 @@ def _channels_last(window: Window) -> bool:
 
 
 MEANS: tuple[Mean, ...] = (
-    Mean("run.compile", "false", lambda w: w.setting("compile") is not False, drops=("run.updates_per_call",)),
+    Mean(
+        "run.compile",
+        "false",
+        lambda w: w.setting("compile") is not False,
+        drops=("run.updates_per_call", "run.cuda_graphs"),
+    ),
     Mean("run.updates_per_call", "1", lambda w: _compiled_step(w) and w.built.program.updates_per_call > 1),
+    Mean("run.cuda_graphs", "false", _graphs),
     Mean("run.channels_last", "false", _channels_last),
+    Mean("run.tune_convolutions", "false", _tunes),
     Mean("run.precision", '"float32"', lambda w: w.built.run.precision.name != "float32", same_work=False),
     Mean("run.keep_pages", "false", lambda w: bool(w.setting("keep_pages")) and can_keep_pages()),
     Mean("data.loading", '"streamed"', lambda w: w.built.run.recipe["data"]["loading"] != "streamed", same_work=False),
@@ -127,7 +142,19 @@ MEANS: tuple[Mean, ...] = (
 # Those that say what is trained, on what and how long, or what happens when something goes wrong.
 NOT_MEANS = {
     "run": (
-        *("duration", "device", "accumulate", "threads", "microbatch", "nonfinite", "rollback_factor", "rollbacks"),
+        *(
+            "duration",
+            "device",
+            "processes",
+            "strategy",
+            "batchnorm",
+            "accumulate",
+            "threads",
+            "microbatch",
+            "nonfinite",
+            "rollback_factor",
+            "rollbacks",
+        ),
         *("keep", "save_best", "monitor", "on_length_change", "on_conflict"),
     ),
     "data": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 # In the order of a user's day; `--help` and docs/command-line.md show the same.
 VERBS = {
     "run": (
-        "RECIPE [key=value ...] [--seeds N] [--folds N]",
+        "RECIPE [key=value ...] [--seeds N] [--folds N] [--on ADDRESS]",
         "train, search or make an ensemble as the recipe says; a bare recipe means run",
     ),
     "validate": ("RECIPE ... [key=value ...]", "find every problem of recipes, run nothing"),
@@ -82,6 +82,7 @@ OPTIONS = {
     "--seeds N": "(run) the same with N seeds, counted on from the recipe's, or with those of a list: 3,7,11",
     "--folds N": "(run) the same N times, each time with another part of the samples held out; with --seeds every pair",
     "--executor NAME": "(run) where the runs of --seeds and --folds are trained; default: as if each were made alone",
+    "--on ADDRESS": "(run, resume) train on a cluster, such as ray://HOST:10001; auto: the one this machine is part of",
     "--resume": "(run) continue the run in --run-dir; where there is none, begin it",
     "--fresh": "(run) begin anew in --run-dir; the run that it holds is kept aside, in .old-1",
     "--extend TIME": "(resume) make the run longer by 20ep, or 0.5dur: half as long again; schedules keep their plan",
@@ -141,7 +142,7 @@ _TAKES_VALUE = (
     *("--setting", "--to", "--rule"),
     *("--by", "--metric", "--only", "--require"),
     *("--filter", "--sort", "--limit", "--columns"),
-    *("--seeds", "--folds", "--executor"),
+    *("--seeds", "--folds", "--executor", "--on"),
     *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
     *(
         "--trace",

@@ -70,18 +70,25 @@ def in_parts(batches: Sequence[Batch], size: int | None) -> list[Batch]:
     if size is None:
         return list(batches)
     return [
-        Batch(batch.inputs[i : i + size], batch.targets[i : i + size], batch.index[i : i + size])
+        Batch(
+            *(part[i : i + size] for part in batch),
+            whole=0 if i else batch.whole,  # so that all parts together are as many as the whole batch
+            padding=batch.padding,
+        )
         for batch in batches
         for i in range(0, len(batch), size)
     ]
+
+
+# The last is what CUDA's libraries say that find no room for their own buffers.
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "status_alloc_failed")
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether there was not enough memory, in this process or on the device."""
     text = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(words in text for words in ("out of memory", "not enough memory", "can't allocate memory"))
+        isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY)
     )
 
 

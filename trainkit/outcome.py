@@ -9,6 +9,7 @@ from typing import Any
 from trainkit import checkpoint, rundir
 from trainkit.errors import MachineError, OutOfMemory, RunError, TrainkitError
 from trainkit.manager import Plugins
+from trainkit.memory import peak_memory
 from trainkit.microbatch import out_of_memory
 from trainkit.recorder import Recorder
 from trainkit.run import Report, Run
@@ -36,12 +37,15 @@ def report_of(recorder: Recorder, status: Any, reason: str) -> Report:
         best=recorder.best,
         weights_sha256=checkpoint.weights_sha256(run.model),
         microbatch=run.microbatch,
+        memory=peak_memory(run.device),
     )
 
 
 def failure_report(recorder: Recorder, reason: str) -> Report:
     """The report of a run that failed, also where there is no memory left to look at its weights."""
     try:
+        if recorder.run.sharded is not None:  # to look at weights takes all processes
+            raise RuntimeError("the model is divided")
         return report_of(recorder, "failed", reason)
     except (MemoryError, RuntimeError, OSError):
         run = recorder.run
@@ -52,6 +56,7 @@ def failure_report(recorder: Recorder, reason: str) -> Report:
 
 def named(error: BaseException, plugins: Plugins, run: Run) -> TrainkitError:
     """Turn whatever was raised while training into a message that says what to do."""
+    error = run.group.blamed(error)
     if isinstance(error, TrainkitError):
         return error
     at = f"at update {run.step} (epoch {run.epoch})"

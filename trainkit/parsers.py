@@ -47,6 +47,7 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("--seeds", metavar="N", help=_help("--seeds N"))
         parser.add_argument("--folds", metavar="N", help=_help("--folds N"))
         parser.add_argument("--executor", metavar="NAME", help=_help("--executor NAME"))
+        parser.add_argument("--on", metavar="ADDRESS", help=_help("--on ADDRESS"))
         parser.add_argument("--resume", action="store_true", help=_help("--resume"))
         parser.add_argument("--fresh", action="store_true", help=_help("--fresh"))
         parser.add_argument("--smoke", action="store_true", help=_help("--smoke"))
@@ -54,6 +55,7 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
     elif verb == "resume":
         parser.add_argument("words", nargs="*", metavar="RUN | key=value", help="run folder, and values to change")
         parser.add_argument("--extend", metavar="TIME", help=_help("--extend TIME"))
+        parser.add_argument("--on", metavar="ADDRESS", help=_help("--on ADDRESS"))
         parser.add_argument("--profile", action="store_true", help=_help("--profile"))
     elif verb in ("verify-resume", "bench"):
         if verb == "bench":

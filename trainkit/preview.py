@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -198,7 +199,8 @@ def lint(run: Run, components: Mapping[tuple[str | int, ...], Component]) -> Ite
 
 def _of_the_rate(run: Run, value: ScheduledValue, points: Sequence[float], absolute: bool) -> Iterator[str]:
     label, base = value.label, value.base
-    if zeros := [t for t, point in enumerate(points) if point == 0]:
+    shared = _table_of(run, value) == ("schedule",)  # one of a group's own may be meant to end its training
+    if shared and (zeros := [t for t, point in enumerate(points) if point == 0]):
         yield f"{label} is 0 at {_updates(zeros)}: nothing is learned there"
     top = max(points)
     if not absolute and top < 0.99 * base:
@@ -223,6 +225,10 @@ def _table_of(run: Run, value: ScheduledValue) -> tuple[str | int, ...]:
     """The path of the table that a value comes from."""
     target = value.label.rpartition("/")[0] or value.label
     for number, table in enumerate(run.recipe["schedule"]["also"]):
+        if target == "lr" and value.group is not None:
+            names = run.optimizer.param_groups[value.group]["names"]
+            if table["target"] != "lr" or not fnmatch.fnmatchcase(names[0], table["match"]):
+                continue
         if table["target"] in (target, value.label):
             return ("schedule", "also", number)
     return ("schedule",)

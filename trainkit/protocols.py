@@ -163,8 +163,17 @@ class Augmentation(Protocol):
 class Draw(Protocol):
     """Uniform float32 numbers in [0, 1), ``(batch, count)``, one row a sample, on the batch's device."""
 
+    @property
+    def epoch(self) -> int:
+        """The epoch that the batch is of, from 0."""
+        ...
+
     def __call__(self, name: str, count: int = 1, /) -> Tensor:
-        """``count`` numbers a sample, drawn for the purpose ``name``."""
+        """``count`` numbers a sample, drawn for the purpose ``name`` anew in each epoch."""
+        ...
+
+    def lasting(self, name: str, count: int = 1, /) -> Tensor:
+        """``count`` numbers a sample, drawn for the purpose ``name`` once: the same in every epoch."""
         ...
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from trainkit import checkpoint, snapshot
+from trainkit.agreement import Agreement, replicas_agree
+from trainkit.divided import DividedSaver
 from trainkit.errors import NotFinite, PluginDefect
 from trainkit.hooking import wrong_answer
 from trainkit.run import Metrics, Run
@@ -53,7 +55,10 @@ class Recorder:
         self._said_not_finite = False
         self._best_checkpoint: str | None = None
         self.saver = Saver(folder.path / "checkpoints", settings["keep"], settings["save_in_background"])
+        if run.sharded is not None:
+            self.saver = DividedSaver(self.saver.parent, settings["keep"], run.sharded)
         self._epoch_end = 0
+        self.agreement = Agreement(run) if run.group.size > 1 else None
         self._plan()
 
     @property
@@ -202,7 +207,7 @@ class Recorder:
         """Whether epochs are so short that a checkpoint can be left out: what it would spare is repeated at once."""
         if self.run.position >= self.run.total_updates or self._saves < UNPAUSED_SAVES:
             return False
-        return time.monotonic() - self._last_save < self._pause
+        return self.run.group.from_first(time.monotonic() - self._last_save < self._pause)
 
     def _state(self) -> dict[str, Any]:
         """What `restore` needs."""
@@ -269,8 +274,14 @@ class Recorder:
         run = self.run
         if self._saved_at == run.position:
             return
-        tensors, state = snapshot.capture(run, {**self._state(), "due": due})
-        if bad := not_finite(tensors):
+        if run.group.size > 1:
+            replicas_agree(run)
+        # Of replicas the first one writes, for all; a model that is divided they write together.
+        writes = run.group.first or run.sharded is not None
+        if not writes:
+            self.tally.look()  # what it refuses is refused in all processes, or one would go on without the others
+        tensors, state = snapshot.capture(run, {**self._state(), "due": due}) if writes else ({}, {})
+        if bad := next(filter(None, run.group.all_of(not_finite(tensors))), ""):
             self.tally.check()  # a loss that was not finite is what began it
             raise NotFinite(
                 f"{_whose(bad)} is not finite after update {run.step}; the checkpoints hold what was before it\n"
@@ -282,7 +293,9 @@ class Recorder:
             self._best_checkpoint = checkpoint.folder_name(run.step)
             best = self._best_text()
         last = run.position >= run.total_updates
-        self.saver.save(run.step, tensors, state, self.folder.make_durable, best, self._best_checkpoint, last, pinned)
+        if writes:
+            durable = self.folder.make_durable
+            self.saver.save(run.step, tensors, state, durable, best, self._best_checkpoint, last, pinned)
         self._saved_at = run.position
         self._saves, self._last_save = self._saves + 1, time.monotonic()
 

@@ -52,7 +52,8 @@ class Continued:
                 "  it was written by another version of trainkit: continue it with that one"
             )
         self.folder = folder
-        self.tensors = snapshot.laid_out(tensors, state.get("strides", {}))
+        # Those that lie on the disk yet are asked for when the model is built, which knows which rows are needed.
+        self.tensors = snapshot.laid_out(tensors, state.get("strides", {})) if isinstance(tensors, dict) else tensors
         self.state = state
         self.tables = recipe.tables
         self.settings: Mapping[str, Any] = recipe.tables["run"]
@@ -114,6 +115,9 @@ class Continued:
         """
         state = self.state
         self._check_plugins(run)
+        if run.sharded is not None:
+            on_disk: Any = self.tensors
+            self.tensors = on_disk.of_this_process(run.sharded)
         if bad := not_finite(self.tensors):
             raise CheckpointError(f"{self.folder / TENSORS}: '{bad}' is not finite, and no run saves such a tensor")
         checkpoint.load_weights(run.model, self.tensors)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trainkit import changes, checkpoint
 from trainkit.clock import Span
+from trainkit.distributed import ONE, Group
+from trainkit.distributed.sharding import divides
 from trainkit.environment import drift
 from trainkit.errors import CheckpointError, MachineError, PluginError, UsageError
 from trainkit.manager import Plugins
@@ -84,10 +87,47 @@ def _longer(recipe: Recipe, overrides: Sequence[str], extend: str) -> list[str]:
     return [f"run.duration={Span(amount, before.unit)}", *(["run.on_length_change=keep"] if word == "error" else [])]
 
 
-def find(place: RunFolder, recipe: Recipe) -> Continued | None:
+Newest = tuple[Path, Mapping[str, Tensor], dict[str, Any], dict[Path, str]]
+_FRESH = "  to begin again, and keep what is there aside: --fresh"
+
+
+def newest_for_all(place: RunFolder, recipe: Recipe, group: Group) -> Newest | None:
+    """The newest checkpoint that verifies, where the processes of a group divide the model and look for it together.
+
+    Its tensors stay on the disk, which all processes must reach, until each knows the rows that it needs. ``None``
+    where there is no checkpoint, and where the first process looks for one alone.
+
+    Raises:
+        CheckpointError: if there are checkpoints and none can be used.
+    """
+    if not divides(recipe.tables["run"]["strategy"], group):
+        return None
+    from trainkit import sharded
+
+    here = checkpoint.newest_first(place.path / "checkpoints") if place.continues else []
+    refused: dict[Path, str] = {}
+    folders = group.from_first(here)
+    for folder in folders:
+        try:
+            return folder, *sharded.find(folder, group), refused
+        except CheckpointError as error:
+            refused[folder] = str(error)
+    if folders:
+        raise CheckpointError("\n".join([f"{folders[0].parent}: no usable checkpoint", *refused.values(), _FRESH]))
+    return None
+
+
+def find(place: RunFolder, recipe: Recipe, group: Group = ONE, newest: Newest | None = None) -> Continued | None:
     """The checkpoint that a run folder's run goes on from; ``None`` if it never saved one.
 
     The number of threads becomes that of the checkpoint unless the recipe says one: results on the CPU depend on it.
+    Where another number of processes goes on, each keeps its own: they are rounded in other places anyway.
+
+    Args:
+        place: the run folder.
+        recipe: the recipe that the run goes on with.
+        group: the processes that go on with it.
+        newest: the checkpoint, where `newest_for_all` has found it.
 
     Raises:
         CheckpointError: if there are checkpoints and none can be used.
@@ -98,9 +138,9 @@ def find(place: RunFolder, recipe: Recipe) -> Continued | None:
         _check_none_lost(place.path)
         return None
     try:
-        folder, tensors, state, refused = checkpoint.find_newest(parent)
+        folder, tensors, state, refused = newest or checkpoint.find_newest(parent)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}\n  to begin again, and keep what is there aside: --fresh") from error
+        raise CheckpointError(f"{error}\n{_FRESH}") from error
     with fitting(folder):
         found = Continued(folder, tensors, state, recipe)
     found.refused.update(refused)
@@ -111,9 +151,46 @@ def find(place: RunFolder, recipe: Recipe) -> Continued | None:
     found.changes += changes.compare(before, parse_toml(fill_toml(recipe), "the recipe"), recipe)
     changes.refuse(found.changes, before, recipe)
     found.notes += changes.lines(found.changes)
-    if recipe.tables["run"]["threads"] is None:
-        torch.set_num_threads(state["threads"])
+    if (before_it := state.get("processes", 1)) != group.size:
+        found.notes.append(
+            f"{group.size} process{'es go' if group.size > 1 else ' goes'} on where {before_it} trained: figures agree "
+            "with theirs to rounding"
+        )
+    _take_threads(state, recipe, group)
     return found
+
+
+def _take_threads(state: Mapping[str, Any], recipe: Recipe, group: Group) -> None:
+    if recipe.tables["run"]["threads"] is None and state.get("processes", 1) == group.size:
+        torch.set_num_threads(state["threads"])
+
+
+def found_by_first(
+    group: Group, found: Continued | None, recipe: Recipe, newest: Newest | None = None
+) -> Continued | None:
+    """What the first process has found, in every process of a group.
+
+    Only the first needs to see the run folder, unless all have looked at the ``newest`` checkpoint together.
+    """
+    given = group.from_first(None if found is None else (str(found.folder), found.state))
+    if given is None:
+        return None
+    name, state = given
+    tensors = group.tensors_from_first(None if found is None else found.tensors) if newest is None else newest[1]
+    if found is None:
+        with fitting(Path(name)):
+            found = Continued(Path(name), tensors, state, recipe)
+        _take_threads(state, recipe, group)
+    return found
+
+
+def over(folder: Path) -> dict[str, Any] | None:
+    """The report of a run that is over: finished, or stopped for a reason that its recipe asked for."""
+    try:
+        report: dict[str, Any] = json.loads(read_text(folder / "report.json"))
+        return report if report["status"] in ("finished", "stopped") else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
 
 
 def refuse_finished(place: RunFolder, found: Continued, run: Run) -> None:

@@ -18,6 +18,7 @@ from trainkit.dataset import DataSpec as DataSpec
 from trainkit.dataset import Feed as Feed
 from trainkit.dataset import Gatherable as Gatherable
 from trainkit.dataset import Split as Split
+from trainkit.distributed.group import ONE, Group
 
 if TYPE_CHECKING:
     import pluggy
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from trainkit.clock import Clock
     from trainkit.device import Precision
+    from trainkit.distributed.sharding import Sharded
     from trainkit.folding import Folding
     from trainkit.protocols import Events, Loss, Metric, Optimizer, Schedule
 
@@ -69,12 +71,14 @@ class Report:
     best: dict[str, Any] | None
     weights_sha256: str
     microbatch: int | None = None
+    memory: dict[str, int] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON writes it; ``microbatch`` only where batches were taken in parts."""
+        """The report as JSON writes it; ``microbatch`` only where batches were taken in parts, ``memory`` on CUDA."""
         report = dataclasses.asdict(self)
-        if self.microbatch is None:
-            del report["microbatch"]
+        for name in ("microbatch", "memory"):
+            if report[name] is None:
+                del report[name]
         return report
 
 
@@ -161,6 +165,9 @@ class Run:
         say: tells the user something about the run, once.
         measuring: told after each batch of an evaluation how many samples are measured, and of how many.
         profile: seconds and calls by what they were spent on, where ``--profile`` asked for it.
+        group: the processes that make this run together; mostly one.
+        sharded: what divides the model among them, where each holds only some rows of its parameters.
+        wish: why this process of several was asked to stop by a signal; they agree on it after an update.
     """
 
     recipe: Mapping[str, Any]
@@ -196,6 +203,9 @@ class Run:
     reactions: Watcher = field(default_factory=lambda: _Unwatched())
     say: Callable[[str], None] = field(default=_say_nothing)
     measuring: Callable[[int, int], None] = field(default=_follow_nothing)
+    group: Group = ONE
+    sharded: Sharded | None = None
+    wish: str | None = None
 
     def higher_is_better(self, figure: str) -> bool:
         """Whether a figure such as ``val.accuracy`` is better when it is higher; losses are not."""

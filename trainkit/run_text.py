@@ -62,7 +62,7 @@ def group_lines(run: Run) -> list[str]:
         names = [str(name) for name in group.get("names", ())]
         few = ", ".join(names[:3]) + (f", ... ({len(names)})" if len(names) > 3 else "")
         cells = [str(group.get(key, "-")) for key in extra]
-        cells.append(f"{sum(parameter.numel() for parameter in group['params']):,}")
+        cells.append(f"{sum(parameter.numel() for parameter in whole_parameters(run, group)):,}")
         cells.append(_number(bases.get(number, group.get("lr"))))
         cells += [_number(group.get("lr_scale", 1.0))] if scaled else []
         rows.append((f"group {number}", *cells, _number(group.get("weight_decay")), few))
@@ -71,6 +71,11 @@ def group_lines(run: Run) -> list[str]:
         half = MOST_GROUPS // 2
         rows[1 + half : -half] = [(f"... {left_out} more", *[""] * (len(rows[0]) - 1))]
     return [*aligned(rows), *_batch_rule(run)]
+
+
+def whole_parameters(run: Run, group: Mapping[str, Any]) -> Sequence[Any]:
+    """The parameters of a group; whole ones also where this process has some of their rows."""
+    return group["params"] if run.sharded is None else [run.sharded.whole[name] for name in group["names"]]
 
 
 def _samples(run: Run) -> str:

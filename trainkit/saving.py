@@ -203,18 +203,30 @@ class Saver:
 
     def _write(self, job: Job) -> None:
         try:
-            job.durable()
-            if job.pinned:  # before it is there: a process that is killed in between leaves none without its pin
-                store.pin(self._top, job.step)
+            self.before(job.step, job.durable, job.pinned)
             store.write(self._top, job.step, job.contents)
             self._written.add(store.folder_name(job.step))
-            if job.best:
-                write_atomically(self.parent.parent / "best.json", job.best)
-            if self._resumed is not None and store.two_newer(self.parent, self._resumed):
-                self._resumed = None
-            store.prune(self.parent, self.keep, job.best_name, self._resumed, written=self._written)
+            self.after(job.best, job.best_name)
         except OSError as error:
-            raise MachineError(
-                f"{self.parent}: the checkpoint at update {job.step} could not be written: {error.strerror or error}\n"
-                "  older checkpoints are whole; make room and start again"
-            ) from error
+            raise self.refused(job.step, error) from error
+
+    def before(self, step: int, durable: Callable[[], None], pinned: bool) -> None:
+        """What precedes the writing of a checkpoint."""
+        durable()
+        if pinned:  # before it is there: a process that is killed in between leaves none without its pin
+            store.pin(self._top, step)
+
+    def after(self, best: str, best_name: str | None) -> None:
+        """What follows when a checkpoint is there: it may be the best, and older ones go."""
+        if best:
+            write_atomically(self.parent.parent / "best.json", best)
+        if self._resumed is not None and store.two_newer(self.parent, self._resumed):
+            self._resumed = None
+        store.prune(self.parent, self.keep, best_name, self._resumed, written=self._written)
+
+    def refused(self, step: int, error: OSError) -> MachineError:
+        """The error where the disk refuses a checkpoint."""
+        return MachineError(
+            f"{self.parent}: the checkpoint at update {step} could not be written: {error.strerror or error}\n"
+            "  older checkpoints are whole; make room and start again"
+        )

@@ -139,6 +139,9 @@ class Signals:
         if self.name and self.also is not None:
             self.also()
         if self.name and self.run is not None:
+            if self.run.group.size > 1:  # all processes of the group stop after the same update
+                self.run.wish = self.run.wish or f"signal {self.name}"
+                return
             self.run.interrupted_at = self._came
             if self.run.stop_reason is None:  # else it stops anyway, for a reason that the recipe asked for
                 self.run.stop_reason, self.run.interrupted = f"signal {self.name}", True
@@ -170,6 +173,9 @@ class Stopper(Signals):
     def wish(self) -> None:
         """Tell the run, if there is one yet."""
         run = self.run
+        if self.name and run is not None and run.group.size > 1:
+            run.wish = run.wish or self.name
+            return
         if self.name and run is not None and run.stop_reason is None:
             run.interrupted_at, run.interrupted = self._came, True
             run.stop_reason = self.name  # last: the run's own thread may look at it at any time
@@ -178,17 +184,42 @@ class Stopper(Signals):
 def cut_short(run: Run) -> None:
     """Called between two batches of an evaluation: end it where the run is to stop.
 
+    The processes of a group all end it before the same batch: whether a signal has come, and how long ago, is asked of
+    all of them.
+
     Raises:
         CutShort: if so. What is left after the last update gets a few seconds to end by itself.
     """
-    if run.interrupted_at and (
-        (run.interrupted and run.position < run.total_updates) or time.monotonic() - run.interrupted_at > LEFT_OVER_S
-    ):
+    together = run.group.size > 1
+    late = bool(run.interrupted_at) and time.monotonic() - run.interrupted_at > LEFT_OVER_S
+    if together and run.group.any_of(late or (run.wish is not None and not run.interrupted_at)):
+        settle(run)
+        late = run.group.any_of(late)
+    elif together:
+        late = False
+    if late or (run.interrupted_at and run.interrupted and run.position < run.total_updates):
         raise CutShort
+
+
+def settle(run: Run) -> bool:
+    """Let what any process of a group wants become what all do; whether the run stops. All of them call it."""
+    if not run.group.any_of(run.stop_reason is not None or run.wish is not None):
+        return False
+    wishes = run.group.all_of((run.stop_reason, run.interrupted, run.wish))
+    reasons = [(reason, interrupted) for reason, interrupted, _ in wishes if reason is not None]
+    # What the recipe asks for counts before a signal, after which the run would be continued.
+    reasons.sort(key=lambda found: found[1])
+    signals = [(wish, True) for _, _, wish in wishes if wish is not None]
+    run.stop_reason, run.interrupted = [*reasons, *signals][0]
+    if signals and not run.interrupted_at:
+        run.interrupted_at = time.monotonic()
+    return True
 
 
 def for_workers() -> None:
     """What a process that makes batches does with signals: the run decides when it ends, and may end it."""
+    if os.environ.get("WORLD_SIZE", "1") != "1" and hasattr(os, "setpgid"):
+        os.setpgid(0, 0)  # torchrun's signals are for whole process groups, and the run goes on to its next update
     for name, handler in (("SIGINT", signal.SIG_IGN), ("SIGHUP", signal.SIG_IGN), ("SIGTERM", signal.SIG_DFL)):
         if (number := getattr(signal, name, None)) is not None:
             signal.signal(number, handler)

@@ -11,6 +11,7 @@ import torch
 
 from trainkit import checkpoint, snapshot
 from trainkit.build import build
+from trainkit.distributed import WHOLE, Share
 from trainkit.errors import CheckpointError
 from trainkit.hookspecs import hookimpl
 from trainkit.loop import train
@@ -78,9 +79,9 @@ class ShortFeed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._feed, name)
 
-    def evaluate(self, split: str) -> Iterator[Any]:
+    def evaluate(self, split: str, share: Share = WHOLE) -> Iterator[Any]:
         """The first batches of a split."""
-        for number, batch in enumerate(self._feed.evaluate(split)):
+        for number, batch in enumerate(self._feed.evaluate(split, share)):
             if number == EVALUATION_BATCHES:
                 return
             yield batch

@@ -64,6 +64,7 @@ def capture(run: Run, recorded: Mapping[str, Any]) -> tuple[dict[str, Tensor], d
         "samples_in_epoch": run.feed.samples_before(run.epoch, run.batch_in_epoch),
         "device": run.device.type,
         "threads": torch.get_num_threads(),
+        "processes": run.group.size,
         "events": run.events,
         **{key: checkpoint.split_state(value, key, tensors) for key, value in recorded.items()},
         "optimizer": optimizer,

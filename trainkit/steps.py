@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -146,7 +147,7 @@ class EagerStep:
         if self.skip and not scaled:
             # This waits for the device at each update: the policy has to decide before the weights change.
             # It puts back what a forward pass has counted, such as BatchNorm's statistics, too.
-            finite = bool(torch.stack([part.isfinite().all() for part in (losses, *gradients)]).all())
+            finite = self.agreed(bool(torch.stack([part.isfinite().all() for part in (losses, *gradients)]).all()))
         if finite:
             if self.gradients_hook is not None:
                 self.gradients_hook(run=self.run, gradients=gradients)
@@ -172,6 +173,10 @@ class EagerStep:
                 f"{SKIPS_IN_A_ROW} updates in a row had gradients that are not finite, up to update {self.run.step}\n"
                 '  lower the learning rate, add [[callback]] use = "clip_norm", or use precision = "float32"'
             )
+        return finite
+
+    def agreed(self, finite: bool) -> bool:
+        """Whether everything is finite, from what this process has found; gradients are alike in all."""
         return finite
 
 
@@ -241,8 +246,7 @@ class ClosureStep:
         run = self.run
         (batches,) = updates
         set_values(run, run.optimizer.param_groups, run.step)
-        weights = [loss_weight(run.loss, batch.targets) for batch in batches]
-        total = sum(weights)
+        weights, total = self.weights(batches)
         first: list[Tensor] = []
         outputs: list[Tensor] = []
 
@@ -250,13 +254,15 @@ class ClosureStep:
             run.optimizer.zero_grad()
             mean = torch.zeros((), device=run.device)
             for batch, weight in zip(batches, weights, strict=True):
-                with run.precision.context():
-                    output = run.forward(batch.inputs)
-                    part = self.loss(output, batch) * (weight / total)
-                backward(part)
+                with self.computing(batch):
+                    with run.precision.context():
+                        output = run.forward(batch.inputs)
+                        part = self.loss(output, batch) * (weight / total)
+                    backward(part)
                 mean = mean + part.detach()
                 if not first and self.keep_outputs:
                     outputs.append(output.detach())
+            mean = self.join(mean)
             if not first:  # the loss before the update, as every other step reports it
                 first.append(mean)
             return mean
@@ -267,8 +273,29 @@ class ClosureStep:
                 self.gradients_hook(run=run, gradients=held)
 
         run.optimizer.step(Closure(compute, change))
-        targets = [batch.targets for batch in batches] if self.keep_outputs else []
-        return StepResult(first[0], total, outputs, targets)
+        result = StepResult(first[0], total)
+        if self.keep_outputs:
+            result.outputs, result.targets = self.seen(outputs, batches)
+        return result
+
+    # What several processes do in another way.
+
+    def weights(self, batches: Sequence[Batch]) -> tuple[list[Any], Any]:
+        """What each batch's mean loss was divided by, and the sum of that."""
+        weights: list[Any] = [loss_weight(self.run.loss, batch.targets) for batch in batches]
+        return weights, sum(weights)
+
+    def computing(self, batch: Batch) -> contextlib.AbstractContextManager[None]:
+        """What forward and backward pass of a batch run in."""
+        return contextlib.nullcontext()
+
+    def join(self, mean: Tensor) -> Tensor:
+        """Called once the gradients are there: the mean loss that counts."""
+        return mean
+
+    def seen(self, outputs: Sequence[Tensor], batches: Sequence[Batch]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """Outputs and targets as the training metrics take them in."""
+        return outputs, [batch.targets for batch in batches]
 
 
 class HookStep:

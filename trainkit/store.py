@@ -27,7 +27,7 @@ from trainkit.files import NOFOLLOW, sync_folder
 from trainkit.forms import MANIFEST, STATE, TENSORS
 from trainkit.verified import check_files, piece_of
 
-FORMAT = 1
+FORMAT, FORMAT_TOGETHER = 1, 2  # of one process's files, and of several's
 SPARE = ".spare"
 PIN = ".pin"
 TRIES = 3
@@ -102,10 +102,8 @@ def write(parent: str, step: int, contents: Mapping[str, Sequence[Buffer]]) -> s
 def _write(parent: str, step: int, contents: Mapping[str, Sequence[Buffer]], temporary: str) -> str:
     try:
         fresh = _make(parent, temporary)
-        files = {name: _write_file(f"{temporary}{os.sep}{name}", parts, fresh) for name, parts in contents.items()}
-        line = _JSON.encode({"files": files, "format": FORMAT, "step": step})
-        check = hashlib.sha256(line.encode()).hexdigest()
-        _write_file(f"{temporary}{os.sep}{MANIFEST}", [f"{line}\n{check}\n".encode()], fresh)
+        files = {name: write_file(f"{temporary}{os.sep}{name}", parts, fresh) for name, parts in contents.items()}
+        _write_manifest(temporary, step, files, FORMAT, fresh)
         if fresh:  # names of files that are written over have been durable before: see `prune`
             sync_folder(temporary)
         final = os.path.join(parent, folder_name(step))
@@ -113,6 +111,46 @@ def _write(parent: str, step: int, contents: Mapping[str, Sequence[Buffer]], tem
     except OSError:
         remove(temporary)
         raise
+    sync_folder(parent)
+    if before:
+        remove(before)
+    return final
+
+
+def _write_manifest(temporary: str, step: int, files: Mapping[str, Any], form: int, fresh: bool) -> None:
+    line = _JSON.encode({"files": files, "format": form, "step": step})
+    check = hashlib.sha256(line.encode()).hexdigest()
+    write_file(f"{temporary}{os.sep}{MANIFEST}", [f"{line}\n{check}\n".encode()], fresh)
+
+
+def begin(parent: str, step: int) -> str:
+    """Make an empty folder in which several processes write a checkpoint together, each with `write_file`.
+
+    Returns:
+        The folder, which `commit` makes a checkpoint of.
+    """
+    temporary = os.path.join(parent, f".tmp-{step}-{os.getpid()}-together")
+    remove(os.path.join(parent, SPARE))  # which has files of one process, and takes the room of a checkpoint
+    _make(parent, temporary)
+    return temporary
+
+
+def commit(temporary: str, step: int, files: Mapping[str, Any]) -> str:
+    """Make a checkpoint of a folder whose files are all written and durable.
+
+    Args:
+        temporary: the folder, as `begin` made it.
+        step: updates made.
+        files: for each file what `write_file` gave for it.
+
+    Returns:
+        The checkpoint's folder.
+    """
+    _write_manifest(temporary, step, files, FORMAT_TOGETHER, True)
+    sync_folder(temporary)
+    parent = os.path.dirname(temporary)
+    final = os.path.join(parent, folder_name(step))
+    before = _put(temporary, final)
     sync_folder(parent)
     if before:
         remove(before)
@@ -153,7 +191,7 @@ def _may_be_written_over(spare: str) -> bool:
     return False
 
 
-def _write_file(path: str, parts: Sequence[Buffer], fresh: bool) -> dict[str, Any]:
+def write_file(path: str, parts: Sequence[Buffer], fresh: bool = True) -> dict[str, Any]:
     """Write a file durably, and say what the manifest says of it."""
     length = sum(map(len, parts))
     piece = piece_of(length)

@@ -45,10 +45,15 @@ def run(
     *,
     duration: Duration,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto",
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float64"] = "auto",
+    processes: Annotated[int, Between(1, 4096)] = 1,
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto",
+    batchnorm: Literal["sync", "local"] = "sync",
     accumulate: PositiveInt = 1,
     compile: Literal[False, "model", "step", "auto"] = False,
     updates_per_call: PositiveInt | None = None,
+    cuda_graphs: bool = True,
+    tune_convolutions: bool = False,
     channels_last: Literal[True, False, "auto"] = "auto",
     threads: Annotated[int, Between(1, 1024)] | None = None,
     keep_pages: bool = True,
@@ -74,12 +79,21 @@ def run(
         duration: length of the run.
         device: where the model lives; auto is cuda if there is one, else cpu.
         precision: number format of forward and backward; auto is float32 on cpu and bfloat16 autocast on cuda;
-            float16 comes with a loss scaler.
+            float16 comes with a loss scaler; float64 computes all in double precision.
+        processes: processes that make the run together, each computing its share of every batch; results are those of
+            one process. torchrun's own number counts before it.
+        strategy: what each of several processes holds: ddp the whole model, fsdp a part of every weight, of its
+            gradient and of the optimizer's state; auto is ddp.
+        batchnorm: the statistics of BatchNorm in several processes: sync are those of the whole batch, local those of
+            each process's share, which saves messages and is not the result of one process.
         accumulate: loader batches that one update takes.
         compile: "model" compiles the model alone, "step" forward, loss, backward and optimizer as one program; "auto"
             does so in the background where the updates that are left pay for it (CPU).
         updates_per_call: updates in one call of a compiled step; hooks are called once a call; unset chooses about ten
             for a small model, else one.
+        cuda_graphs: record a compiled step on CUDA as one graph and replay that, which saves the calls of its kernels.
+        tune_convolutions: on CUDA, try cuDNN's algorithms on each new shape and keep to the quickest, which may be
+            another one, that rounds otherwise, from process to process.
         channels_last: memory layout of images and convolutions; auto chooses it for convolutional models.
         threads: CPU threads for torch; unset leaves torch's own choice. CPU results depend on it.
         keep_pages: keep freed memory, up to 1 GB, for the next update instead of giving it back to the kernel; glibc
@@ -124,7 +138,7 @@ def data(
 
     Args:
         batch_size: samples in a loader batch.
-        eval_batch_size: samples in a batch of evaluation; unset chooses a fast one.
+        eval_batch_size: samples in a batch of evaluation, of all processes together; unset chooses a fast one.
         loading: resident keeps the set as tensors on the device, streamed reads it through workers; auto is resident
             where the set fits.
         workers: processes that prepare streamed batches; 0 prepares them in the run itself.

@@ -15,6 +15,7 @@ from trainkit.errors import NotFinite
 from trainkit.evaluate import Meter
 from trainkit.protocols import Metric
 from trainkit.run import Metrics, Run, StepResult
+from trainkit.uploading import filled, sent
 from trainkit.weights import not_finite
 
 FOLD_EVERY = 128  # calls whose results are taken in together: metrics cost one operation for many batches
@@ -92,8 +93,8 @@ class Tally:
         if any(tally._held or tally._losses or tally._measured for tally in tallies):
             return False
         losses = torch.stack([result.losses for result in results])
-        if losses.device.type != "cpu" or not bool(losses.isfinite().all()):
-            return False  # each run says by itself what is wrong
+        if losses.device.type == "cpu" and not bool(losses.isfinite().all()):
+            return False  # each run says by itself what is wrong; on other devices at its log line, which comes now
         meters = [tally._meter for tally in tallies]
         try:
             if not Meter.update_together(meters, outputs, targets):
@@ -104,7 +105,7 @@ class Tally:
             return False
         for tally, result in zip(tallies, results, strict=True):
             tally._losses.append(result.losses)
-            tally._weights.append(torch.as_tensor(result.weights))
+            tally._weights.append(_weights(result))
             tally._measured = True
         return True
 
@@ -134,6 +135,16 @@ class Tally:
             }
         )
         return state
+
+    def look(self) -> None:
+        """Look at the losses that are held back, as `save` does.
+
+        Raises:
+            NotFinite: if one is not finite, naming the update.
+        """
+        if self._held:
+            losses = torch.cat([result.losses.reshape(-1) for result in self._held])
+            self._check(losses, len(losses))
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Undo `save`."""
@@ -207,17 +218,24 @@ def _joined(held: list[StepResult]) -> tuple[Tensor, Tensor, Tensor | None, Tens
     losses = torch.stack([r.losses for r in held]) if single else torch.cat([r.losses.reshape(-1) for r in held])
     # An update that was left out is looked at and not measured: it weighs nothing.
     if single and not any(isinstance(result.weights, Tensor) for result in held):
-        weights = torch.tensor(
-            [r.weights if r.updates else 0.0 for r in held], dtype=torch.float64, device=losses.device
-        )
+        given = [r.weights if r.updates else 0.0 for r in held]
+        weights = sent(torch.tensor(given, dtype=torch.float64), losses.device)
     else:
-        shaped = [torch.as_tensor(r.weights, device=losses.device).double().expand(r.losses.shape) for r in held]
+        shaped = [_weights(result) for result in held]
         weights = torch.cat([part.reshape(-1) * bool(r.updates) for r, part in zip(held, shaped, strict=True)])
     made = [result for result in held if result.updates]
     outputs = [output for result in made for output in result.outputs]
     if not outputs:
         return losses, weights, None, None
     return losses, weights, torch.cat(outputs), torch.cat([target for result in made for target in result.targets])
+
+
+def _weights(result: StepResult) -> Tensor:
+    """The weights of a result as a tensor of the shape of its losses, where these are."""
+    losses, weights = result.losses, result.weights
+    if isinstance(weights, Tensor):
+        return sent(weights, losses.device).double().expand(losses.shape)
+    return filled(losses.shape, weights, losses.device)
 
 
 def state_of(metric: Metric) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _near(word: str, known: Sequence[str]) -> str:
 def _of_groups(run: Run, target: str, match: str | None) -> list[Number]:
     groups = run.optimizer.param_groups
     if target == "lr":
-        raise ValueError("the learning rate follows [schedule] itself\n  write it there, or in its 'multiply'")
+        return _rates(groups, match)
     name, _, place = target.partition(".")
     known = sorted({number for group in groups for number in _numbers_of(group)} - {"lr", "lr_scale"})
     numbers = []
@@ -105,6 +105,28 @@ def _of_groups(run: Run, target: str, match: str | None) -> list[Number]:
         cure = f"{_near(target, known)}numbers of this optimizer: {', '.join(known)}"
         raise ValueError(f"the optimizer has no number '{target}'\n  {cure}; others: {OTHERS}")
     return numbers
+
+
+def _rates(groups: Sequence[Mapping[str, Any]], match: str | None) -> list[Number]:
+    """The rates of the groups of which every parameter matches."""
+    if match is None:
+        raise ValueError("the learning rate follows [schedule] itself\n  write it there, or in its 'multiply'")
+    numbers = []
+    for index, group in enumerate(groups):
+        others = [name for name in group["names"] if not fnmatch.fnmatchcase(name, match)]
+        if len(others) == len(group["names"]):
+            continue
+        if others:
+            cure = f'write [[optimizer.group]] with match = "{match}", so that they are a group of their own'
+            raise ValueError(f'match = "{match}" is for a part of a group, which {others[0]} is in too\n  {cure}')
+        numbers.append(Number(f"lr/{index}", float(group["lr"]), _read_from_the_group, index, "lr"))
+    if not numbers:
+        raise ValueError(f'match = "{match}" holds for no parameter of the optimizer\'s groups\n  {_listed(groups)}')
+    return numbers
+
+
+def _read_from_the_group(value: float) -> None:
+    """A group's rate is set by its name."""
 
 
 def _listed(groups: Sequence[Mapping[str, Any]]) -> str:

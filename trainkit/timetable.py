@@ -25,6 +25,8 @@ def make_schedules(
 ) -> tuple[ScheduledValue, ...]:
     """Every scheduled value of a run: the learning rate of each group, then what ``[[schedule.also]]`` names.
 
+    A group whose rate is named there follows that schedule instead of ``[schedule]``.
+
     Args:
         builder: builds the schedules.
         run: the run, with its optimizer.
@@ -43,7 +45,10 @@ def make_schedules(
         for i, group in enumerate(groups)
     ]
     for number in range(len(builder.tables["schedule"]["also"])):
-        values += timetable.also(("schedule", "also", number), [value.label for value in values])
+        shared = {value.label for value in values if value.schedule is rate}  # may follow one of their own instead
+        taken = [value.label for value in values if value.label not in shared]
+        own = {value.label: value for value in timetable.also(("schedule", "also", number), taken)}
+        values = [own.pop(value.label, value) for value in values] + list(own.values())
     return tuple(values)
 
 
@@ -140,6 +145,8 @@ class _Timetable:
         builder, run = self.builder, self.run
         table = builder.table(path)
         try:
+            if table["target"] == "lr" and builder.recipe.sets_own_lr:
+                raise ValueError("the optimizer works out the learning rate itself\n  leave it out")
             numbers = find_numbers(run, self.parts, table["target"], table["match"])
             if twice := [number.label for number in numbers if number.label in taken]:
                 raise ValueError(f"{twice[0]} is scheduled twice\n  leave one of them out, or multiply them")
@@ -151,7 +158,7 @@ class _Timetable:
         absolute = builder.recipe.components[path].capabilities.get("absolute")
         values = []
         for number in numbers:
-            base = number.base if not absolute else 0.0 if self._exempt(number) else 1.0
+            base = number.base if not absolute else 0.0 if self._exempt(number) else self._scale(number)
             if table["base"] is not None and not self._exempt(number):
                 base = table["base"]
             put = None if number.name else number.put
@@ -165,7 +172,8 @@ class _Timetable:
 
     def _within_limits(self, path: TablePath, values: list[ScheduledValue]) -> None:
         """Hold the values against the limits of the setting that they take the place of."""
-        limits = self._limits(self.builder.table(path)["target"])
+        target = self.builder.table(path)["target"]
+        limits = [] if target == "lr" else self._limits(target)  # a rate may be 0 for a while
         total = self.run.schedule_updates
         stride = max(1, total // CHECKED_POINTS)
         for value in values if limits else ():
@@ -191,6 +199,12 @@ class _Timetable:
                 if setting.name == name and at[:1] == (kind,):
                     return number_limits(setting.annotation, place)
         return []
+
+    def _scale(self, number: Number) -> float:
+        """What a schedule of values is multiplied by: a group's rate keeps to its factor."""
+        if number.name != "lr" or number.group is None:
+            return 1.0
+        return float(self.run.optimizer.param_groups[number.group].get("lr_scale", 1.0))
 
     def _exempt(self, number: Number) -> bool:
         """Whether a group has no weight decay whatever the recipe's value is: biases and norms."""

@@ -16,6 +16,7 @@ from trainkit.evaluate import loss_weight
 from trainkit.protocols import StepProgram
 from trainkit.run import Run, StepResult
 from trainkit.scheduled import set_values
+from trainkit.uploading import filled, sent
 
 
 class Traced:
@@ -62,7 +63,7 @@ class Traced:
                 for value in rule.numbers(group, states[0]["step"] + number + 1):
                     host[position] = value
                     position += 1
-        numbers = self._numbers if self._on_cpu else self._numbers.to(run.device, non_blocking=True)
+        numbers = self._numbers if self._on_cpu else sent(self._numbers, run.device)
         return [*[batch.inputs for batch in batches], *[batch.targets for batch in batches], numbers]
 
     def count(self) -> None:
@@ -131,6 +132,10 @@ def layout(batch: Batch) -> tuple[object, ...]:
     return inputs.shape, inputs.stride(), inputs.dtype, targets.shape, targets.stride(), targets.dtype
 
 
+def _number(weight: Tensor | float, device: torch.device) -> Tensor:
+    return weight.double() if isinstance(weight, Tensor) else filled((), weight, device)
+
+
 def one_by_one(run: Run, eager: StepProgram, updates: Sequence[Sequence[Batch]]) -> StepResult:
     """Make several updates in single calls, told as one."""
     results = []
@@ -145,7 +150,7 @@ def one_by_one(run: Run, eager: StepProgram, updates: Sequence[Sequence[Batch]])
         return results[0]
     return StepResult(
         losses=torch.stack([result.losses for result in results]),
-        weights=torch.stack([torch.as_tensor(result.weights, dtype=torch.float64) for result in results]),
+        weights=torch.stack([_number(result.weights, result.losses.device) for result in results]),
         outputs=[output for result in results for output in result.outputs],
         targets=[target for result in results for target in result.targets],
         updates=sum(result.updates for result in results),

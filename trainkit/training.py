@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainkit.cli import Session
+    from trainkit.distributed import Group
     from trainkit.manager import Plugins
     from trainkit.recipe import Recipe
     from trainkit.signals import Signals
@@ -40,13 +41,18 @@ def _run(session: Session) -> int:
     if session.args.resume and session.args.smoke:
         raise usage_error("--smoke leaves nothing behind that --resume could continue: name one of them")
     several = session.args.seeds is not None or session.args.folds is not None
-    if session.args.executor is not None and not several:
+    _check_place(session)
+    if several:
+        _check_alone(session, "the runs of --seeds and --folds")
+    if session.worker is not None and "-" in session.args.words:
+        raise usage_error("a recipe on standard input is read by one process, and several were started: name a file")
+    if session.args.executor is not None and not several and session.args.on is None:
         raise usage_error("--executor says where the runs of --seeds and --folds are trained, and there is one run")
     from trainkit.signals import Signals
 
     with Signals(session.whole_process) as signals:
         with signals.at_once(importing=True):
-            recipe = session.recipe()
+            recipe = _placed(session, session.recipe())
         folder = Path(session.args.run_dir) if session.args.run_dir else None
         if folder is not None and session.args.resume:
             _check_kind(folder, recipe, several)
@@ -60,6 +66,7 @@ def _resume(session: Session) -> int:
     if len(runs) != 1:
         got = ", ".join(runs) or "none"
         raise usage_error(f"resume takes one run folder and any number of key=value, got folders: {got}")
+    _check_place(session)
     from trainkit.signals import Signals
 
     with Signals(session.whole_process) as signals:
@@ -67,6 +74,7 @@ def _resume(session: Session) -> int:
             folder, plugins = run_folder(runs[0]), session.plugins(whole=False)
             folder = _study_of(folder) or folder  # the ensemble of a study goes on with it
             if repeated := (folder / REPEATS).is_file():
+                _check_alone(session, "the runs of --seeds and --folds")
                 recipe = _recipe_of_repeats(session, folder, overrides, plugins)
             elif (what := _of_several_runs(folder)) is not None:
                 recipe = _recipe_of_several_runs(session, folder, overrides, plugins, *what)
@@ -75,7 +83,39 @@ def _resume(session: Session) -> int:
 
                 recipe = recipe_of(folder, overrides, plugins, session.args.extend or "", session.show)
             session.show_notes(recipe)
+            recipe = _placed(session, recipe)
         return (_repeat if repeated else _train)(session, recipe, folder, True, signals)
+
+
+def _check_place(session: Session) -> None:
+    """Hold that ``--on`` is not named with what only this process can do."""
+    args = session.args
+    for option in ("profile", "smoke"):
+        if args.on and getattr(args, option, False):
+            raise usage_error(f"--{option} looks at a run in this process, and --on trains elsewhere: name one of them")
+    if args.on == "":
+        raise usage_error("--on takes an address, such as ray://HOST:10001, auto, or local")
+    if args.on:
+        _check_alone(session, "runs that --on trains elsewhere")
+
+
+def _check_alone(session: Session, what: str) -> None:
+    """Hold that nobody has started several processes for what starts its own."""
+    if session.worker is not None:
+        raise usage_error(
+            f"{what} are started by one process, and torchrun has started {session.worker.size}; leave torchrun out: "
+            "each of them is made by as many processes as [run] processes says"
+        )
+
+
+def _placed(session: Session, recipe: Recipe) -> Recipe:
+    """The recipe with an executor that takes the place that ``--on`` names, where it trains many runs."""
+    if not session.args.on:
+        return recipe
+    from trainkit.repeats.elsewhere import placed
+
+    assert session.loaded is not None
+    return placed(recipe, session.loaded)
 
 
 def _study_of(folder: Path) -> Path | None:
@@ -163,9 +203,16 @@ def _train(session: Session, recipe: Recipe, folder: Path | None, resume: bool, 
 
             begin(recipe, recipe.pack, silent, session.args.quiet)
     if recipe.search is not None:
+        _check_alone(session, "the trials of a search")
         return _search(session, recipe, folder, resume, signals)
     if "ensemble" in recipe.tables:
+        _check_alone(session, "the members of an ensemble")
         return _make_ensemble(session, recipe, folder, resume, signals)
+    if session.args.on:
+        from trainkit.repeats.elsewhere import train_elsewhere
+
+        session.imported()
+        return train_elsewhere(session, recipe, folder, signals, resume)
     with signals.at_once(importing=True):  # torch takes seconds to import
         from trainkit.display import Display
         from trainkit.launch import launch
@@ -173,13 +220,20 @@ def _train(session: Session, recipe: Recipe, folder: Path | None, resume: bool, 
         session.imported()
 
     smoke: bool = getattr(session.args, "smoke", False)  # `resume` has no such option
-    display = Display(-1 if session.args.quiet else session.args.verbose, str(recipe.path))
+    if not smoke and (processes := _to_start(recipe)) > 1:
+        from trainkit.processes.launcher import train_in_processes
+
+        return train_in_processes(session, recipe, processes, signals)
+    with signals.at_once():  # the others may never come
+        group = _group(session, recipe, smoke)
+    quiet = session.args.quiet or not group.first
+    display = Display(-1 if quiet else session.args.verbose, str(recipe.path))
     try:
         report = launch(
             recipe,
             session.loaded,
             folder=folder,
-            listeners=[display],
+            listeners=[display] if group.first else [],
             progress=display.progress,
             command=session.command,
             smoke=smoke,
@@ -188,11 +242,15 @@ def _train(session: Session, recipe: Recipe, folder: Path | None, resume: bool, 
             fresh=getattr(session.args, "fresh", False),
             accept_drift=session.args.accept_drift,
             signals=signals,
+            group=group,
         )
+        group.leave()
     finally:
         display.close()
         if display.folder is not None and not smoke:
             session.folder = str(display.folder)
+    if not group.first:
+        return {"interrupted": Exit.STOPPED, "failed": Exit.FAILED}.get(report.status, Exit.DONE)
     display.summarise(report, kept=not smoke)
     if session.args.profile:
         display.show_profile(report)
@@ -202,6 +260,36 @@ def _train(session: Session, recipe: Recipe, folder: Path | None, resume: bool, 
         more = {"profile": display.profile()} if session.args.profile else {}
         emit_json({**report.as_dict(), "folder": session.folder, **more})
     return {"interrupted": Exit.STOPPED, "failed": Exit.FAILED}.get(report.status, Exit.DONE)
+
+
+def _to_start(recipe: Recipe) -> int:
+    """How many processes this one is to start for the run; none where torchrun has decided it."""
+    import os
+
+    from trainkit.distributed.group import asked_for
+
+    processes: int = recipe.tables["run"]["processes"]
+    return 1 if asked_for() or "TORCHELASTIC_RUN_ID" in os.environ else processes
+
+
+def _group(session: Session, recipe: Recipe, smoke: bool) -> Group:
+    """The processes that this one trains with, where it was started as one of several."""
+    from trainkit.distributed.group import ONE
+
+    if smoke or session.worker is None:
+        return ONE
+    from trainkit.device import choose_device
+    from trainkit.distributed.joining import join
+    from trainkit.processes.card import card_of
+
+    worker = session.worker
+    worker.group = join(
+        lambda number: choose_device(recipe.tables["run"]["device"], number),
+        card=card_of(recipe),
+        parent=worker.started_by,
+        at_end=worker.end,
+    )
+    return worker.group
 
 
 def _keep_profile(folder: Path, profile: Mapping[str, object]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 
-from trainkit.errors import NotFinite, OutOfMemory, PluginDefect, RecipeError, TrainkitError
+from trainkit.errors import Exit, NotFinite, OutOfMemory, PluginDefect, RecipeError, TrainkitError
 from trainkit.microbatch import out_of_memory
 from trainkit.work import Outcome
 
@@ -18,7 +18,8 @@ def outcome_of(error: BaseException) -> Outcome:
     if was_memory(error):
         return Outcome("oom", message=message)
     defect = isinstance(error, PluginDefect) or not isinstance(error, TrainkitError)
-    return Outcome("error", message=message, origin=_origin(error), defect=defect)
+    code = int(error.exit_code if isinstance(error, TrainkitError) else Exit.DEFECT)
+    return Outcome("error", message=message, origin=_origin(error), defect=defect, code=code)
 
 
 def was_memory(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -16,7 +17,9 @@ from trainkit import checkpoint
 from trainkit.branch import begin_from
 from trainkit.catalogue import Catalogue
 from trainkit.datasets import Datasets as Datasets
+from trainkit.distributed import ONE
 from trainkit.errors import CheckpointError, MachineError
+from trainkit.followers import leading
 from trainkit.hookspecs import hookimpl
 from trainkit.launch import Launch
 from trainkit.loop import Underway
@@ -154,24 +157,28 @@ def _carried_out(
     recipe = recipe_from_text(job.recipe, job.name, changes, plugins)
     if job.parent is not None:
         begin_from(job.parent, job.folder)
-    rested = _rested(job)
+    rested = None if job.longer else _rested(job)
     if rested is not None:
         return rested
-    begun = Launch(
-        recipe,
-        recipe.plugins,
-        job.folder,
-        stopper,
-        [watch, *listeners],
-        progress,
-        command=job.command or (f"ensemble, {job.name}" if job.named else f"search, {job.name}"),
-        together=together,
-        test=job.test,
-        say=say,
-        datasets=datasets,
-        light=True,
-    )
-    report = yield from begun.parts(resume=True, fresh=False, accept_drift=job.accept_drift)
+    with contextlib.ExitStack() as stack:
+        # Where somebody makes the updates, it does so for runs of one process each, whose results are the same.
+        group = ONE if together else stack.enter_context(leading(recipe, recipe.plugins, ONE, job.test))
+        begun = Launch(
+            recipe,
+            recipe.plugins,
+            job.folder,
+            stopper,
+            [watch, *listeners],
+            progress,
+            command=job.command or (f"ensemble, {job.name}" if job.named else f"search, {job.name}"),
+            together=together,
+            test=job.test,
+            say=say,
+            datasets=datasets,
+            light=True,
+            group=group,
+        )
+        report = yield from begun.parts(resume=True, fresh=False, accept_drift=job.accept_drift)
     return _outcome(job, report, watch.trained, watch.parameters, watch.metrics)
 
 

@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import mmap
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from trainkit.errors import CheckpointError, TrainkitError
 from trainkit.files import Unfit, kind_of, open_regular, read_regular
 from trainkit.forms import MANIFEST, STATE, TENSORS, check_state, cut, is_names, object_in, places_in
+from trainkit.pieces import Pieces, check_names, is_shard_file, put_together
 
-MAX_MANIFEST = 64 * 1024
+MAX_MANIFEST = 16 * 1024**2
 MAX_STATE = 256 * 1024**2
 MIN_PIECE, MAX_PIECES = 8 * 1024**2, 256
 _AT_ONCE = 1 << 20  # bytes that are read, then hashed while they are still in the processor's cache
@@ -28,8 +30,22 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 _SYSTEM = (".nfs", ".DS_Store")  # what file systems and desktops leave in any folder
 
 
-def read_checkpoint(folder: Path) -> tuple[memoryview, dict[str, tuple[str, tuple[int, ...], int]], dict[str, Any]]:
-    """The bytes of a checkpoint's tensors, what `places_in` has found there, and the checkpoint's state.
+class Contents(NamedTuple):
+    """What a checkpoint holds.
+
+    Args:
+        files: the bytes of each tensor file.
+        tensors: where each tensor lies in them.
+        state: the checkpoint's state.
+    """
+
+    files: dict[str, memoryview]
+    tensors: dict[str, Pieces]
+    state: dict[str, Any]
+
+
+def read_checkpoint(folder: Path) -> Contents:
+    """What a checkpoint holds, every byte of it verified.
 
     The bytes that were verified are those that are returned: no file is opened twice.
 
@@ -38,13 +54,37 @@ def read_checkpoint(folder: Path) -> tuple[memoryview, dict[str, tuple[str, tupl
     """
     with _Reading(folder) as reading:
         known = reading.manifest()
-        text, data = (reading.whole(name, known[name]) for name in (STATE, TENSORS))
-        reading.file = folder / TENSORS
-        places = places_in(data)
-        reading.file = folder / STATE
-        state = object_in(bytes(text))
-        check_state(state, set(places))
-        return data, places, state
+        text = reading.whole(STATE, known.pop(STATE))
+        files = {name: reading.whole(name, sums) for name, sums in sorted(known.items())}
+        return Contents(files, *reading.found(text, files))
+    raise AssertionError("what is wrong is raised above")
+
+
+def read_outline(folder: Path, mine: Callable[[int], bool]) -> tuple[dict[str, Pieces], dict[str, Any]]:
+    """Where each tensor of a checkpoint lies, and its state, for one of several processes that look at it together.
+
+    Args:
+        folder: the checkpoint.
+        mine: whether this process compares the tensor file of this number with the manifest; the state it does in any
+            case, and of every tensor file it looks at the length.
+
+    Raises:
+        CheckpointError: as `read_checkpoint`.
+    """
+    with _Reading(folder) as reading:
+        known = reading.manifest()
+        text = reading.whole(STATE, known.pop(STATE))
+        mapped: dict[str, mmap.mmap | bytes] = {}
+        try:
+            for number, (name, sums) in enumerate(sorted(known.items())):
+                if mine(number):
+                    reading.whole(name, sums, keep=False)
+                mapped[name] = reading.mapped(name, sums)
+            return reading.found(text, mapped)
+        finally:
+            for data in mapped.values():
+                if isinstance(data, mmap.mmap):
+                    data.close()
     raise AssertionError("what is wrong is raised above")
 
 
@@ -55,9 +95,8 @@ def check_files(folder: Path) -> None:
         CheckpointError: as `read_checkpoint`.
     """
     with _Reading(folder) as reading:
-        known = reading.manifest()
-        for name in (STATE, TENSORS):
-            reading.whole(name, known[name], keep=False)
+        for name, sums in reading.manifest().items():
+            reading.whole(name, sums, keep=False)
 
 
 class Sums(NamedTuple):
@@ -100,11 +139,14 @@ class _Reading:
         if kind != "a folder":
             raise Unfit(f"it is {kind}, not a folder")
         names = {name for name in os.listdir(folder) if not name.startswith(_SYSTEM)}
-        if extra := sorted(names - {TENSORS, STATE, MANIFEST}):
+        if extra := sorted(name for name in names - {TENSORS, STATE, MANIFEST} if not is_shard_file(name)):
             self.file = folder / extra[0]
             raise Unfit("a checkpoint has no such file")
         self.file = folder / MANIFEST
         step, known = _manifest(read_regular(self.file, MAX_MANIFEST))
+        if extra := sorted(names - known.keys() - {MANIFEST}):
+            self.file = folder / extra[0]
+            raise Unfit("the checkpoint has no such file")
         # A power cut may undo a renaming: then the folder of an older checkpoint holds what was written over it.
         if re.fullmatch(r"step-\d{12,}", folder.name) and step != int(folder.name.removeprefix("step-")):
             raise Unfit(f"it is the checkpoint of step {cut(step)}, in the folder of another")
@@ -149,6 +191,31 @@ class _Reading:
         finally:
             os.close(number)
 
+    def found(
+        self, text: memoryview, files: Mapping[str, memoryview | mmap.mmap | bytes]
+    ) -> tuple[dict[str, Pieces], dict[str, Any]]:
+        """Where each tensor lies, and the state, each of the right form."""
+        places = {}
+        for name, data in files.items():
+            self.file = self.folder / name
+            places[name] = places_in(data)
+        self.file = self.folder / STATE
+        state = object_in(bytes(text))
+        tensors = put_together(places, state)
+        check_state(state, set(tensors))
+        return tensors, state
+
+    def mapped(self, name: str, known: Sums) -> mmap.mmap | bytes:
+        """A file whose pages are read when they are looked at; of its bytes only the number is compared."""
+        self.file = self.folder / name
+        number, length = open_regular(self.file, known.length)
+        try:
+            if length != known.length:
+                raise Unfit(f"the file is damaged (it has {length:,} bytes, the manifest says {known.length:,})")
+            return mmap.mmap(number, length, access=mmap.ACCESS_READ) if length else b""
+        finally:
+            os.close(number)
+
 
 def _room(length: int) -> memoryview:
     import numpy
@@ -183,22 +250,28 @@ def _manifest(data: bytes) -> tuple[Any, dict[str, Sums]]:
     found = object_in(lines[0])
     if type(found.get("format")) is not int or found["format"] < 1:
         raise Unfit("the manifest is of another form: it has no format")
-    if found["format"] > 1:
+    if found["format"] > 2:
         raise Unfit(f"it has format {found['format']}, which this version does not read; use a newer one")
-    known = {}
     files = found.get("files")
-    for name in (TENSORS, STATE):
-        entry = files.get(name) if isinstance(files, dict) else None
-        entry = entry if isinstance(entry, dict) else {}
-        length = entry.get("bytes")
-        sums: Any = entry.get("sha256")
-        if type(length) is not int or length < 0 or not (isinstance(sums, str) or is_names(sums)):
-            raise Unfit(f"the manifest is of another form: it lacks bytes and sha256 of {name}")
-        piece = entry.get("piece") if isinstance(sums, list) else max(length, 1)
-        if type(piece) is not int or piece < 1 or (isinstance(sums, list) and len(sums) != -(-length // piece)):
-            raise Unfit(f"the manifest is of another form: piece and sha256 of {name} do not fit its bytes")
-        known[name] = Sums(length, piece, [sums] if isinstance(sums, str) else list(sums))
-    return found.get("step"), known
+    files = files if isinstance(files, dict) else {}
+    names = [TENSORS, STATE]
+    if found["format"] == 2:
+        names = [STATE, *sorted(set(files) - {STATE})]
+        check_names(names[1:])
+    return found.get("step"), {name: _sums(name, files.get(name)) for name in names}
+
+
+def _sums(name: str, entry: Any) -> Sums:
+    """What a manifest says of one file."""
+    entry = entry if isinstance(entry, dict) else {}
+    length = entry.get("bytes")
+    sums: Any = entry.get("sha256")
+    if type(length) is not int or length < 0 or not (isinstance(sums, str) or is_names(sums)):
+        raise Unfit(f"the manifest is of another form: it lacks bytes and sha256 of {name}")
+    piece = entry.get("piece") if isinstance(sums, list) else max(length, 1)
+    if type(piece) is not int or piece < 1 or (isinstance(sums, list) and len(sums) != -(-length // piece)):
+        raise Unfit(f"the manifest is of another form: piece and sha256 of {name} do not fit its bytes")
+    return Sums(length, piece, [sums] if isinstance(sums, str) else list(sums))
 
 
 @contextlib.contextmanager

@@ -11,16 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from trainkit.dataset import Batch
+from trainkit.distributed.batchnorm import batch_norms, exchange_of
+from trainkit.distributed.sharding import rows_here
 from trainkit.run import Run
 
 SMALL = 1 << 16  # numbers in a tensor that is looked at together with others
 
 
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """The model's own parameters and saved buffers by name; tied ones once, under their first name."""
+    """The model's own parameters and saved buffers by name; tied ones once, under their first name.
+
+    Of parameters that are divided among processes (``strategy = "fsdp"``) it is the rows that this one has.
+    """
     saved = model.state_dict(keep_vars=True)
     named = [*model.named_parameters(), *model.named_buffers()]
-    return {name: tensor.detach() for name, tensor in named if name in saved}
+    return {name: rows_here(tensor.detach()) for name, tensor in named if name in saved}
 
 
 @contextlib.contextmanager
@@ -42,13 +48,18 @@ def exchanged(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]
 def renew_batch_norm(run: Run) -> bool:
     """Measure the statistics of all BatchNorm layers again, with the weights that the model holds now.
 
-    One pass over the training split in its own order, without augmentation; see `renew_statistics`.
+    One pass over the training split in its own order, without augmentation; see `renew_statistics`. Of several
+    processes each computes its share, where the layers look at whole batches in training too.
 
     Returns:
         Whether there are such layers.
     """
+    exchange = exchange_of(run.model)
+    together = all(getattr(layer, "exchange", None) is exchange for _, layer in batch_norms(run.model))
     with run.precision.context():
-        return renew_statistics(run.model, (batch.inputs for batch in run.feed.evaluate("train")))
+        if exchange is None or not together:
+            return renew_statistics(run.model, (batch.inputs for batch in run.feed.evaluate("train")))
+        return _renewed(run.model, run.feed.evaluate("train", run.group.share))
 
 
 def renew_statistics(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
@@ -70,6 +81,12 @@ def renew_statistics(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
     Source: Izmailov et al. 2018, arXiv 1803.05407, algorithm 1, last line; pooled as in Chan, Golub & LeVeque 1979,
     "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances".
     """
+    exchange = exchange_of(module)
+    with contextlib.nullcontext() if exchange is None else exchange.alone():
+        return _renewed(module, (Batch(rows, rows, rows) for rows in inputs))
+
+
+def _renewed(module: nn.Module, batches: Iterable[Batch]) -> bool:
     modes = {part: part.training for part in module.modules()}
     try:
         module.train()
@@ -81,23 +98,27 @@ def renew_statistics(module: nn.Module, inputs: Iterable[Tensor]) -> bool:
         if not layers:
             return False
         module.eval()
-        _measure(module, layers, inputs)
+        _measure(module, layers, batches)
         return True
     finally:
         for part, mode in modes.items():
             part.training = mode
 
 
-def _measure(module: nn.Module, layers: Sequence[_BatchNorm], inputs: Iterable[Tensor]) -> None:
-    pooled = [_Pooled(layer) for layer in layers]
+def _measure(module: nn.Module, layers: Sequence[_BatchNorm], batches: Iterable[Batch]) -> None:
+    pooled, exchange = [_Pooled(layer) for layer in layers], exchange_of(module)
     hooks = [layer.register_forward_hook(part.add) for layer, part in zip(layers, pooled, strict=True)]
     try:
         for layer in layers:
             layer.train()
             layer.momentum = 1.0  # what it holds after a batch are then the batch's own statistics
         with torch.no_grad():
-            for batch in _with_company(inputs):
-                module(batch)
+            for batch in _with_company(batches):
+                for part in pooled:
+                    part.batch = batch
+                if exchange is not None:
+                    exchange.padding = batch.padding
+                module(batch.inputs)
         for part in pooled:
             part.keep()
     except BaseException:
@@ -105,6 +126,8 @@ def _measure(module: nn.Module, layers: Sequence[_BatchNorm], inputs: Iterable[T
             part.undo()
         raise
     finally:
+        if exchange is not None:
+            exchange.padding = False
         for hook in hooks:
             hook.remove()
         for part in pooled:
@@ -118,6 +141,7 @@ class _Pooled:
         self.layer = layer
         self.momentum = layer.momentum
         self.before = [buffer.clone() for buffer in layer.buffers()]
+        self.batch: Batch  # what is going through the module
         self.rows = self.batches = 0
         self.mean: Tensor | float = 0.0
         self.squares: Tensor | float = 0.0  # summed squares of the distances from the mean
@@ -127,7 +151,8 @@ class _Pooled:
         held = self.layer
         assert held.running_mean is not None
         assert held.running_var is not None
-        rows = given[0].numel() // held.num_features
+        # A share of a batch has its statistics; a sample has as many rows in each.
+        rows = given[0].numel() // held.num_features * _samples(self.batch) // len(self.batch)
         mean, variance = held.running_mean.double(), held.running_var.double()
         total, apart = self.rows + rows, mean - self.mean
         self.mean = self.mean + apart * (rows / total)
@@ -154,22 +179,35 @@ class _Pooled:
                 buffer.copy_(own)
 
 
-def _with_company(inputs: Iterable[Tensor]) -> Iterator[Tensor]:
+def _with_company(batches: Iterable[Batch]) -> Iterator[Batch]:
     """The batches, a single sample joined to the batch before or after it: alone it has no variance."""
-    ready: Tensor | None = None
-    held: Tensor | None = None
-    for batch in inputs:
+    ready: Batch | None = None
+    held: Batch | None = None
+    for batch in batches:
         if held is None:
             held = batch
-        elif len(held) == 1:
-            held = torch.cat([held, batch])
+        elif _samples(held) == 1:
+            held = _joint(held, batch)
         else:
             if ready is not None:
                 yield ready
             ready, held = held, batch
-    if ready is not None and held is not None and len(held) == 1:
-        ready, held = torch.cat([ready, held]), None
+    if ready is not None and held is not None and _samples(held) == 1:
+        ready, held = _joint(ready, held), None
     yield from (batch for batch in (ready, held) if batch is not None)
+
+
+def _samples(batch: Batch) -> int:
+    """How many samples a batch has in all processes."""
+    return batch.whole or len(batch)
+
+
+def _joint(one: Batch, other: Batch) -> Batch:
+    """Two batches as one; what stands for no sample is left out where there is one."""
+    parts = [batch for batch in (one, other) if not batch.padding] or [one]
+    inputs = torch.cat([batch.inputs for batch in parts])
+    whole = _samples(one) + _samples(other)
+    return Batch(inputs, inputs, inputs, whole=whole, padding=one.padding and other.padding)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:

@@ -29,6 +29,8 @@ class Job:
         named: what messages call it where it is no trial, such as ``member 3``.
         command: what made the run, for its ``environment.json``; ``""``: that it is a trial or member, and which.
         test: whether the run is measured on the test samples at its end, as one that is made alone.
+        longer: whether a run that has ended goes on where its recipe asks for more, and is refused where it does not;
+            else its outcome is given once more.
     """
 
     trial: int
@@ -44,6 +46,7 @@ class Job:
     named: str = ""
     command: str = ""
     test: bool = False
+    longer: bool = False
 
     @property
     def name(self) -> str:
@@ -82,6 +85,7 @@ class Outcome:
         origin: for an error, what tells it from others: its class and its place in the code.
         defect: whether an error is a defect of trainkit or a plugin. What the recipe or the run is at fault for is
             none: a component that refuses a point's values, a run that failed.
+        code: for an error, the exit code that it would have where the run is made alone; 0 where nobody has said it.
     """
 
     status: JobStatus
@@ -93,6 +97,7 @@ class Outcome:
     message: str = ""
     origin: str = ""
     defect: bool = False
+    code: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,8 @@ class Site:
             what it can do.
         jobs: how many jobs there are, where that is known; 0 where it is not.
         progress: told about long work before a job's first update, such as decoding images; see `trainkit.Progress`.
+        where: the place that the user named with ``--on``, for an executor that declares the capability ``elsewhere``;
+            ``""`` leaves it to the executor.
     """
 
     folder: Path
@@ -123,6 +130,7 @@ class Site:
     recipe: str = ""
     jobs: int = 0
     progress: Callable[[int, int, str], None] = lambda done, total, text: None
+    where: str = ""
 
 
 @runtime_checkable

@@ -54,6 +54,7 @@ def make_run(tmp_path, **splits: int) -> Any:
         schedules=(),
         device=torch.device("cpu"),
         precision=SimpleNamespace(name="float32"),
+        sharded=None,
         folder=tmp_path,
         seed=0,
         epoch=0,

@@ -147,6 +147,13 @@ def test_lint_is_silent_about_what_is_meant(trainkit: Command, recipe: str, chan
     assert [said for said in shown["lint"] if any(word in said for word in told)] == []
 
 
+def test_a_rate_of_its_own_may_end_before_the_run(trainkit: Command, recipe: str) -> None:
+    own = '{target="lr", match="head.*", use="piecewise", at=["0ba","4ba"], factors=[1.0,0.0]}'
+    change = ['optimizer.group=[{match="head.*"}]', f'schedule={{use="cosine", also=[{own}]}}']
+    shown = trainkit("preview", recipe, *change, "--json").json
+    assert [said for said in shown["lint"] if "lr/" in said] == []
+
+
 @pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
 def test_the_picture_is_written(trainkit: Command, scheduled: str, ending: str) -> None:
     pytest.importorskip("matplotlib")

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from trainkit import allocator
-from trainkit.allocator import ADAPTED, KEPT, MB, keep_pages
+from trainkit.allocator import ADAPTED, KEPT, MB, RETURNED, keep_pages, return_pages
 
 BLOCK = 16 * MB
 
@@ -51,6 +51,13 @@ def test_it_sets_and_restores(recorded: Recorded) -> None:
         assert done
         assert recorded.told == list(KEPT.items())
     assert recorded.told == [*KEPT.items(), *ADAPTED.items(), (0, 0)]
+
+
+def test_what_a_divided_model_lets_go_goes_back(recorded: Recorded) -> None:
+    with return_pages() as done:
+        assert done
+        assert recorded.told == list(RETURNED.items())
+    assert recorded.told == [*RETURNED.items(), *ADAPTED.items()]
 
 
 def test_it_restores_after_an_error(recorded: Recorded) -> None:

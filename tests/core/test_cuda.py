@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import json
+
 import pytest
 import torch
 
-from trainkit import hookimpl, snapshot
+from trainkit import Batch, graphed, hookimpl, snapshot
+from trainkit.build import make_ready, prepare
+from trainkit.feed.ahead import copied_ahead
+from trainkit.lanes.lane import Lane
+from trainkit.lanes.stack import Stack
 from trainkit.launch import launch
+from trainkit.protocols import silent
+from trainkit.steps import eager_step
 
 pytestmark = pytest.mark.cuda
 IMAGES = "data.features=[3,16,16]", "model={use='resnet', depth=8}", "data.samples=320"
@@ -39,22 +48,29 @@ def test_the_device_and_its_precision_are_chosen_where_there_is_one(train):
         ("optimizer.momentum=0.9", "run.accumulate=2"),
         ("loss.class_weights=[1.0, 2.0, 3.0]", "run.accumulate=2"),
         IMAGES,
+        (*IMAGES, "data.augment=[{use='random_crop'}, {use='flip'}, {use='mixup'}]"),
+        (*IMAGES, "data.loading=streamed", "data.workers=0"),
+        ("run.compile=step", "run.updates_per_call=2"),
     ],
     ids=str,
 )
 def test_nothing_waits_for_the_device_within_a_logging_interval(train, changes):
-    """The first two updates may: they move constants and make room. Every later one must not."""
+    """The first two updates may: they move constants and make room. Every later one must not.
+
+    Compiling and recording wait too, once.
+    """
+    first = 8 if "run.compile=step" in changes else 0
 
     class Watch:
         updates = 0
 
         @hookimpl
         def trainkit_step_end(self, run):
-            if run.step % 8 == 2:
+            if run.step % 8 == 2 and run.step > first:
                 torch.cuda.set_sync_debug_mode("error")
             if run.step % 8 == 6:
                 torch.cuda.set_sync_debug_mode("default")
-            Watch.updates += 1
+            Watch.updates = run.step
 
     try:
         train(
@@ -88,6 +104,115 @@ def test_images_lie_in_channels_last_and_evaluations_fold_the_batch_norms(train,
 def test_streamed_batches_of_evaluations_arrive_on_the_device(train):
     finished = train(*IMAGES, "run.device=cuda", "data.loading=streamed", "data.workers=0", "run.duration=4ba")
     assert next(iter(finished.run.feed.evaluate("val"))).inputs.device.type == "cuda"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streamed_batches_are_those_that_lie_on_the_device(train, workers):
+    """Copied ahead on a stream of their own, none is used before it is there or overwritten while it is used."""
+    changes = *IMAGES, "run.device=cuda", "run.precision=float32", "run.duration=2ep"
+    crop = "data.augment=[{use='random_crop'}, {use='flip'}]"
+    resident = train(*changes, crop, "data.loading=resident")
+    streamed = train(*changes, crop, "data.loading=streamed", f"data.workers={workers}")
+    for given, wanted in zip(streamed.of("train"), resident.of("train"), strict=True):
+        assert given["loss"] == pytest.approx(wanted["loss"], rel=1e-3)
+
+
+def test_batches_copied_ahead_are_whole_while_the_device_is_busy():
+    """A device that is far behind still has every batch as it was made."""
+    device = torch.device("cuda", torch.cuda.current_device())
+    made = [Batch(torch.full((512, 4096), float(n)), torch.full((512,), n), torch.arange(512)) for n in range(24)]
+    work, sums = torch.randn(4096, 4096, device=device), []
+    for batch in copied_ahead(iter(made), device):
+        for _ in range(4):
+            work = torch.nn.functional.normalize(work @ work)
+        sums.append(batch.inputs.double().mean() + batch.targets.double().mean() + 0 * work.sum())
+        del batch  # its memory goes back to those who copy
+    assert torch.stack(sums).tolist() == pytest.approx([2.0 * n for n in range(24)])
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("changes", [(), ("model.dropout=0.3",), IMAGES], ids=["mlp", "dropout", "resnet"])
+def test_a_compiled_step_as_a_graph_is_the_compiled_step(train, monkeypatch, changes):
+    """Bit for bit, random numbers included, and as close to the eager run as a compiled step is."""
+    recorded, kept = [], graphed.record
+
+    def record(function, arguments):
+        recorded.append(len(arguments))
+        return kept(function, arguments)
+
+    monkeypatch.setattr(graphed, "record", record)
+    said = []
+    common = *changes, "run.device=cuda", "run.precision=float32", "run.duration=3ep"
+    eager = train(*common)
+    steps = "run.compile=step", "run.updates_per_call=2"
+    plain = train(*common, *steps, "run.cuda_graphs=false", say=said.append)
+    assert recorded == []
+    replayed = train(*common, *steps, say=said.append)
+    assert len(recorded) == 1, said
+    assert not [line for line in said if "compile" in line]
+    assert replayed.report.weights_sha256 == plain.report.weights_sha256
+    assert replayed.report.metrics == plain.report.metrics
+    assert replayed.report.metrics["train.loss"] == pytest.approx(eager.report.metrics["train.loss"], rel=0.02)
+
+
+def test_a_report_says_how_much_memory_was_taken(train):
+    finished = train(*IMAGES, "run.device=cuda", "run.duration=2ba")
+    memory = json.loads((finished.folder / "report.json").read_text())["memory"]
+    assert memory == finished.report.memory
+    weights = sum(tensor.nbytes for tensor in finished.weights.values())
+    assert weights < memory["allocated"] <= memory["reserved"]
+
+
+def test_a_microbatch_is_found_where_the_device_has_too_little_memory(train):
+    """The update stays that of the whole batch."""
+    changes = "data.features=[3,32,32]", "data.samples=1200", "data.batch_size=512", "run.precision=float32"
+    model = "model={use='convnet', widths=[64, 64], norm='none'}"
+    whole = train(*changes, model, "run.device=cuda", "run.duration=1ba")
+    taken = whole.report.memory["reserved"]
+    gc.collect()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 0.6 * taken) / total)
+    try:
+        parts = train(*changes, model, "run.device=cuda", "run.duration=1ba", 'run.microbatch="auto"')
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert parts.report.microbatch in (256, 128, 64, 32)
+    assert parts.report.metrics["train.loss"] == pytest.approx(whole.report.metrics["train.loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("changes", [(), IMAGES], ids=["mlp", "resnet"])
+def test_lanes_on_a_device_are_the_runs_alone(load, plugins, tmp_path, changes, precision):
+    """Several runs as one model, each with rates of its own, against each by itself."""
+    recipes = [
+        load(*changes, "run.device=cuda", f"run.precision={precision}", f"optimizer.lr={rate}", f"seed={seed}")
+        for seed, rate in enumerate((0.05, 0.1, 0.2))
+    ]
+
+    def runs():
+        made = [prepare(recipe, plugins, tmp_path / "run", silent) for recipe in recipes]
+        for run in made:
+            make_ready(run)
+        return made
+
+    alone = runs()
+    for run in alone:
+        step = eager_step(run, True)
+        for batch in run.feed.train(0):
+            run.step += step([[batch]]).updates
+    together = runs()
+    stack = Stack([Lane(run, recipe) for run, recipe in zip(together, recipes, strict=True)])
+    for batches in zip(*(run.feed.train(0) for run in together), strict=True):
+        stack.update(batches)
+        for run in together:
+            run.step += 1
+    tolerance = 2e-2 if precision == "float32" else 0.2
+    for run, other in zip(together, alone, strict=True):
+        for name, weight in other.model.state_dict().items():
+            if weight.is_floating_point():
+                apart = (run.model.state_dict()[name] - weight).norm() / (weight.norm() + 1)
+                assert float(apart) < tolerance, name
 
 
 def test_a_loss_that_is_not_finite_names_its_update_at_the_next_line(train):

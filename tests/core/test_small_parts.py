@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from trainkit import MachineError, checkpoint, hookimpl
-from trainkit.device import Precision, choose_device, wants_channels_last
+from trainkit.device import Precision, TunedConvolutions, choose_device, tunes, wants_channels_last
 from trainkit.evaluate import Meter
 from trainkit.run import ScheduledValue
 from trainkit.scheduled import rising, values_at, warmed_up
@@ -174,3 +174,14 @@ def test_a_regression_is_measured_in_the_units_of_the_data(train):
     assert finished.run.higher_is_better("val.r2")
     assert not finished.run.higher_is_better("val.rmse")
     assert not finished.run.higher_is_better("val.loss")
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "inside"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
+)
+def test_convolutions_are_tuned_for_as_long_as_a_run_lasts(kind, wanted, inside):
+    tuned = TunedConvolutions(tunes({"tune_convolutions": wanted}, torch.device(kind)))
+    for _ in range(2):  # a stack of lanes enters it at each update
+        with tuned:
+            assert torch.backends.cudnn.benchmark is inside
+        assert torch.backends.cudnn.benchmark is False

@@ -101,6 +101,52 @@ def test_match_leaves_other_groups_as_they_are(train: Train) -> None:
     assert [group["momentum"] for group in still] == [0.9]
 
 
+HEAD = '[[optimizer.group]]\nmatch = "head.*"\nlr_scale = 2.0\n'
+OWN_RATE = '[[schedule.also]]\ntarget = "lr"\nmatch = "head.*"\n'
+
+
+def rates(finished: Any) -> dict[str, list[float]]:
+    """The rates of all updates by the first parameter of their group."""
+    run = finished.run
+    return {
+        run.optimizer.param_groups[value.group]["names"][0]: [value.at(t, 16) for t in range(16)]
+        for value in run.schedules
+        if value.name == "lr"
+    }
+
+
+def test_a_group_can_have_a_schedule_of_its_own_for_its_rate(train: Train) -> None:
+    own = OWN_RATE + 'use = "piecewise"\nat = ["0ba", "4ba"]\nfactors = [1.0, 0.0]\n'
+    finished = train('schedule.use="cosine"', 'schedule.warmup="2ba"', more=HEAD + own)
+    plain = train('schedule.use="cosine"', 'schedule.warmup="2ba"', more=HEAD)
+    found, expected = rates(finished), rates(plain)
+    assert found.pop("head.weight") == pytest.approx([0.2 * max(0.0, 1 - t / 4) for t in range(16)], abs=1e-15)
+    del expected["head.weight"]
+    assert found == expected, "the others follow [schedule]"
+    assert [value.label for value in finished.run.schedules] == [value.label for value in plain.run.schedules]
+    logged = {key: line[key] for line in finished.of("train")[-1:] for key in line if key.startswith("lr/")}
+    assert 0.0 in logged.values()
+
+
+def test_a_schedule_of_values_keeps_to_the_scale_of_a_group(train: Train) -> None:
+    finished = train(more=HEAD + OWN_RATE + 'use = "ramp"\nstart = 0.1\nend = 0.5\n')
+    assert rates(finished)["head.weight"] == pytest.approx([2 * (0.1 + 0.4 * t / 16) for t in range(16)], rel=1e-12)
+
+
+def test_a_rate_follows_one_schedule_of_its_own(train: Train) -> None:
+    with pytest.raises(RecipeError, match=r"lr/\d is scheduled twice"):
+        train(more=HEAD + (OWN_RATE + 'use = "linear"\n') * 2)
+
+
+def test_reactions_leave_a_rate_with_a_schedule_of_its_own_alone(train: Train) -> None:
+    more = HEAD + OWN_RATE + 'use = "constant"\n' + PLATEAU
+    finished = train('run.evaluate_every="4ba"', "logger=[]", more=more, listeners=[Falling(1.0, 0.5, 0.6, 0.4)])
+    assert finished.run.events == [(12, "plateau:reduce")]
+    last = {group["names"][0]: group["lr"] for group in finished.run.optimizer.param_groups}
+    assert last.pop("head.weight") == 0.2
+    assert set(last.values()) == {0.05}
+
+
 def test_momentum_that_begins_at_zero_is_that_of_torch(train: Train) -> None:
     more = '[[schedule.also]]\ntarget = "momentum"\nuse = "piecewise"\n'
     more += 'at = ["0ba", "7ba", "8ba"]\nfactors = [0.0, 0.0, 1.0]\nbase = 0.5\n'
@@ -115,6 +161,12 @@ def test_momentum_that_begins_at_zero_is_that_of_torch(train: Train) -> None:
     [
         ('target = "weight_decy"', "no such number", "did you mean 'weight_decay'?"),
         ('target = "lr"', "the learning rate follows [schedule] itself", "multiply"),
+        (
+            'target = "lr"\nmatch = "*.weight"',
+            'match = "*.weight" is for a part of a group, which body.0.bias is in too',
+            "write [[optimizer.group]]",
+        ),
+        ('target = "lr"\nmatch = "tail.*"', 'match = "tail.*" holds for no parameter', "head.weight"),
         ('target = "loss.smoothing"', "has no number 'smoothing'", "did you mean 'label_smoothing'?"),
         ('target = "model.body.9.p"', "the model has no number 'body.9.p'", "its numbers"),
         ('target = "callback.ema.decay"', "there is no callback 'ema'", "callbacks of this recipe: none"),

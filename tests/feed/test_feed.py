@@ -90,6 +90,18 @@ def test_streamed_gives_what_resident_gives_bit_for_bit(settings: dict[str, obje
     streamed.close()
 
 
+@pytest.mark.parametrize("count", [1, 7, 203, 500])
+def test_samples_spread_over_a_split_are_prepared_and_not_augmented(settings: dict[str, object], count: int) -> None:
+    data = images()
+    taken = min(count, 203)
+    index = torch.tensor([number * 203 // taken for number in range(taken)])
+    expected = Batch(Scaled(255.0)(data.splits["train"].inputs[index]), data.splits["train"].targets[index], index)
+    for loading in ("resident", "streamed"):
+        feed = make_feed(data, **settings, loading=loading, workers=0)
+        assert same([feed.spread("train", count)], [expected])
+        assert len(feed.spread("val", count)) == min(count, 50)
+
+
 @pytest.mark.parametrize("start", [0, 1, 7, 12, 13])
 def test_starting_late_gives_the_tail_of_the_epoch(settings: dict[str, object], start: int) -> None:
     feed = make_feed(images(), **settings)

@@ -76,7 +76,7 @@ def test_each_call_is_shown_with_its_arguments_who_answered_and_what(traced: Any
     core = next(call for call in calls if call["hook"] == "trainkit_evaluate" and call["by"] == "trainkit")
     assert "more" not in core["answer"]
     assert core["plugin"] == ""
-    clips = [call for call in calls if call["by"] == "callback.1.clip_norm"]
+    clips = [call for call in calls if call["by"] == "callback.1.clip_norm" and call["hook"] == "trainkit_gradients"]
     assert clips[0]["plugin"].startswith("trainkit ")
     assert clips[0]["arguments"] == {"gradients": "[float32 [4, 8], float32 [4], float32 [3, 4], float32 [3]]"}
     assert {path.name for path in tmp_path.iterdir()} == {"small.toml", "own_noted.py"}, "it leaves nothing"

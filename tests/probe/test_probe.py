@@ -75,6 +75,12 @@ def test_a_healthy_recipe_passes_each_check_and_leaves_nothing(look, tmp_path, m
     assert table.rows[0][1] == pytest.approx(found["inputs"].figures["mean"], rel=1e-3)  # a number, which sorts as such
 
 
+def test_the_first_updates_of_a_run_in_double_precision_are_seen(look):
+    single, double = (look("update-ratio", changes=[f"run.precision={name}"]) for name in ("float32", "float64"))
+    assert double["update-ratio"].verdict == "good"
+    assert double["update-ratio"].figures["median"] == pytest.approx(single["update-ratio"].figures["median"], rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "without"),
     [

@@ -96,6 +96,7 @@ CALLS = {
     "subprocess": {
         "trainkit/bench.py": "starts trainkit itself, without a shell",
         "trainkit/compiler.py": "starts trainkit itself, without a shell",
+        "trainkit/followers.py": "starts trainkit itself, without a shell",
         "trainkit/import_weights.py": "starts the process apart, without a shell",
         "trainkit/testing/importing.py": "imports the plugin under test in a process of its own, without a shell",
         "trainkit/verify_resume.py": "starts trainkit itself, without a shell",
@@ -103,6 +104,7 @@ CALLS = {
     "Popen": {
         "trainkit/bench.py": "starts trainkit itself, without a shell",
         "trainkit/compiler.py": "starts trainkit itself, without a shell",
+        "trainkit/followers.py": "starts trainkit itself, without a shell",
     },
 }
 

@@ -54,6 +54,14 @@ class Fading(Scaled):
         return Batch(batch.inputs / self.calls, batch.targets, batch.index)
 
 
+class Beside:
+    """Measures each sample against the largest of the batch."""
+
+    def __call__(self, batch: Batch, draw: Draw, /) -> Batch:
+        inputs = batch.inputs / batch.inputs.abs().max().clamp(min=1e-6)
+        return Batch(inputs.to(batch.inputs.dtype), batch.targets, batch.index)
+
+
 class ByPlace(Scaled):
     def __call__(self, batch: Batch, draw: Draw, /) -> Batch:
         return super().__call__(Batch(batch.inputs.flip(0), batch.targets, batch.index), draw)
@@ -110,6 +118,7 @@ MUTANTS = [
         ("is_a_function_of_the_draw", augmentation(Noisy), "draws from a random generator of the process"),
         ("is_a_function_of_the_draw", augmentation(Fading), "keep nothing from one batch to the next"),
         ("the_order_in_a_batch_does_not_matter", augmentation(ByPlace), "not by position"),
+        ("a_part_of_a_batch_becomes_the_same", augmentation(Beside), "where only 5 of 12 are there"),
         ("leaves_the_given_batch_alone", augmentation(InPlace), "changes the given batch in place"),
         ("can_be_sent_to_workers", augmentation(Bound), "cannot be pickled"),
         ("runs_on_any_device_without_waiting", augmentation(OnCpu), "values it cannot see"),

@@ -77,6 +77,7 @@ def ensemble(
             signals=signals,
             again=again,
             option=option,
+            where=getattr(args, "on", None) or "",
         )
     finally:
         display.close()

@@ -202,9 +202,11 @@ def put_weights(name: str, model: nn.Module, weights: Mapping[str, Tensor]) -> N
         checkpoint.load_weights(model, weights, prefix="")
     except CheckpointError as error:
         why = str(error).partition(": ")[2]
+        cause = "a callback or plugin changes the model after it is built; such a run cannot be a member"
+        if any(tensor.dtype is torch.float64 for tensor in weights.values()):
+            cause = 'a run with precision = "float64" cannot be a member: ensembles compute in single precision'
         raise UsageError(
-            f"{name}: its weights do not fit the model that [model] of its recipe builds ({why})\n"
-            "  a callback or plugin changes the model after it is built; such a run cannot be a member"
+            f"{name}: its weights do not fit the model that [model] of its recipe builds ({why})\n  {cause}"
         ) from error
     for parameter in model.parameters():
         parameter.requires_grad_(False)

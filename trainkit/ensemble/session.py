@@ -48,6 +48,7 @@ def make_ensemble(
     signals: Signals | None = None,
     again: str = "",
     option: str = "--run-dir",
+    where: str = "",
 ) -> Made:
     """Make an ensemble as a recipe says: train its members or open them, choose, calibrate, freeze, measure, report.
 
@@ -66,6 +67,7 @@ def make_ensemble(
         signals: what catches signals already; by default they are caught until all is done.
         again: the command that goes on; ``""``: ``trainkit resume`` and the folder.
         option: the one that names the folder on the command line, for what is advised.
+        where: the place that the user named for the members, where the recipe's executor takes one.
 
     Returns:
         How it ended, or that a signal stopped it.
@@ -84,7 +86,7 @@ def make_ensemble(
         session = _Session(recipe, plugins, place, display, signals, ready or Ready(), accept_drift)
         session.again = again or session.again
         try:
-            return session.run(builder, asking, command, modules, without)
+            return session.run(builder, asking, command, modules, without, where)
         except (Stopped, StopNow) as stop:
             return Made(path, "interrupted", str(stop), notes=session.notes)
         except OSError as error:
@@ -122,7 +124,13 @@ class _Session:
         self.again = f"trainkit resume {place.path}"
 
     def run(
-        self, builder: Builder, asking: Asking, command: str, modules: Sequence[str], without: Sequence[str]
+        self,
+        builder: Builder,
+        asking: Asking,
+        command: str,
+        modules: Sequence[str],
+        without: Sequence[str],
+        where: str,
     ) -> Made:
         recipe, place = self.recipe, self.place
         single = trial_recipe(recipe, {})
@@ -134,7 +142,7 @@ class _Session:
         alone = to_toml({key: value for key, value in recipe.tables.items() if key not in OF_SEVERAL_RUNS})
         seed = recipe.tables["seed"]
         place_of = place.path, tuple(modules), tuple(without), seed, self.note
-        site = Site(*place_of, self.display.measured, recipe=alone, progress=self.display.progress)
+        site = Site(*place_of, self.display.measured, recipe=alone, progress=self.display.progress, where=where)
         training = Training(
             lambda: builder.make("ensemble", "executor"),
             site,

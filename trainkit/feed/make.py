@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainkit.dataset import Dataset, Split
+from trainkit.distributed.share import WHOLE, Share
 from trainkit.errors import DataError
 from trainkit.feed.checks import check_dataset
 from trainkit.feed.pipeline import Plan, gather
@@ -42,6 +43,8 @@ def make_feed(
     augmentations: Sequence[Augmentation] = (),
     say: Callable[[str], None] = print,
     known: bool = False,
+    share: Share = WHOLE,
+    mixes: bool = False,
 ) -> ResidentFeed | StreamedFeed:
     """Make the feed of a run; checks the data first.
 
@@ -50,7 +53,7 @@ def make_feed(
         batch_size: samples in a training batch.
         device: where batches go.
         seed: the recipe's seed; order and augmentation follow from it.
-        eval_batch_size: samples in a batch of evaluation; unset: see `choose_eval_batch_size`.
+        eval_batch_size: samples in a batch of evaluation; unset: see `choose_eval_batch_size`, in each process as many.
         loading: ``resident`` keeps the data as tensors on the device; ``streamed`` makes batches in worker processes;
             ``auto`` is resident on the CPU, where the data lies in memory or a mapped file anyway, and on CUDA where
             it takes at most half of the free memory.
@@ -62,6 +65,8 @@ def make_feed(
         augmentations: applied to training batches, in this order.
         say: tells the user something, such as that workers were started again.
         known: whether the samples were checked before.
+        share: which rows of each training batch are this process's, where several train together.
+        mixes: whether an augmentation needs whole batches.
 
     Raises:
         DataError: if the data cannot be trained on; the message says why and what to do.
@@ -74,11 +79,13 @@ def make_feed(
     plan = Plan(
         dataset,
         batch_size,
-        eval_batch_size or choose_eval_batch_size(dataset, batch_size),
+        eval_batch_size or choose_eval_batch_size(dataset, batch_size) * share.size,  # each process then takes as many
         shuffle,
         drop_last,
         tuple(augmentations),
         seed,
+        share=share,
+        mixes=mixes,
     )
     if loading == "auto":
         loading = "resident" if fits(dataset, device) else "streamed"

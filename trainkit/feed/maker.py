@@ -11,20 +11,24 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from trainkit.dataset import Batch
+from trainkit.distributed.share import WHOLE, Share
 from trainkit.errors import TrainkitError
 from trainkit.feed.order import Chance
-from trainkit.feed.pipeline import Plan, gather
+from trainkit.feed.pipeline import Plan, gather, part_of
 from trainkit.feed.slots import Layout, Slots
 
 
 class Request(NamedTuple):
-    """Batches to make: of a split (``""`` for training) and an epoch, by number; and the slot that they travel in."""
+    """Batches to make: of a split (``""`` for training) and an epoch, by number; the slot that they travel in, and the
+    share of each that is wanted.
+    """
 
     split: str
     epoch: int
     first: int
     end: int
     slot: int = 0
+    share: Share = WHOLE
 
 
 @dataclass
@@ -59,13 +63,14 @@ class Maker(Dataset[Any]):
         self._order, self._bounds = torch.empty(0), list[int]()
         self._chance = Chance(plan.seed, self._epoch, self._order)
 
-    def make(self, split: str, epoch: int, number: int) -> Batch:
-        """Make one batch on the CPU."""
-        plan = self.plan
+    def make(self, split: str, epoch: int, number: int, share: Share = WHOLE) -> Batch:
+        """Make one batch on the CPU, or a process's share of it."""
+        plan, mixes = self.plan, not split and self.plan.mixes
         if split:
             held, size = plan.split(split), plan.eval_batch_size
             first = number * size
-            index = torch.arange(first, min(first + size, len(held)))
+            begin, after = share.taken(min(first + size, len(held)) - first)
+            index = torch.arange(first + begin, first + after)
         else:
             held, size = plan.split("train"), plan.batch_size
             if self._epoch != epoch:
@@ -74,11 +79,15 @@ class Maker(Dataset[Any]):
                 self._chance = Chance(plan.seed, epoch, self._order)
                 self._epoch = epoch
             first, end = self._bounds[number : number + 2] or (number * size, (number + 1) * size)
+            if not mixes:
+                begin, after = share.taken(min(end, len(self._order)) - first)
+                first, end = first + begin, first + after
             index = self._order[first:end].clone()
         batch = Batch(gather(held.inputs, index), held.targets.index_select(0, index), index)
         if split or not plan.augmentations:
             return plan.prepare(batch)
-        return plan.finish(batch, self._chance, first)
+        batch = plan.finish(batch, self._chance, first)
+        return part_of(batch, share) if mixes else batch
 
     def __getitem__(self, request: Request) -> Made:
         """Make batches, or say why not: an exception would lose its kind on the way to the training process."""
@@ -86,7 +95,7 @@ class Maker(Dataset[Any]):
         failure = None
         try:
             for number in range(request.first, request.end):
-                batches.append(self.make(request.split, request.epoch, number))
+                batches.append(self.make(request.split, request.epoch, number, request.share))
         except TrainkitError as error:
             failure = Failure(error, str(error))
         except Exception:  # any defect of a plugin must reach the training process

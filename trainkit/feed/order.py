@@ -7,7 +7,6 @@ restarts change nothing, and no random state is kept anywhere.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 import numpy
 import torch
@@ -122,21 +121,47 @@ class Chance:
     """
 
     def __init__(self, seed: int, epoch: int, index: Tensor) -> None:
+        self.epoch = epoch
         self._seed = seed
-        self._epoch = epoch
         self._index = index
-        self._made: dict[tuple[int, str, int], tuple[int, Tensor]] = {}
+        self._made: dict[tuple[int, str, int, bool], tuple[int, Tensor]] = {}
 
-    def draw(self, scope: int, first: int, end: int) -> Callable[..., Tensor]:
+    def draw(self, scope: int, first: int, end: int) -> Drawer:
         """Give the `Draw` of rows ``first`` to ``end`` for the augmentation at position ``scope``."""
-        made, index, seed, epoch = self._made, self._index, self._seed, self._epoch
+        return Drawer(self, scope, first, end)
 
-        def draw(name: str, count: int = 1, /) -> Tensor:
-            begin, numbers = made.get((scope, name, count), (0, _NONE))
-            if not begin <= first <= end <= begin + len(numbers):
-                begin, rows = first, index[first : max(end, first + DRAWN_AT_ONCE)]
-                numbers = uniform(rows, count, "draw", seed, epoch, scope, name)
-                made[scope, name, count] = begin, numbers
-            return numbers[first - begin : end - begin]
+    def numbers(self, scope: int, first: int, end: int, name: str, count: int, lasting: bool) -> Tensor:
+        """``(end - first, count)`` numbers of the rows ``first`` to ``end``."""
+        made = scope, name, count, lasting
+        begin, numbers = self._made.get(made, (0, _NONE))
+        if not begin <= first <= end <= begin + len(numbers):
+            begin, rows = first, self._index[first : max(end, first + DRAWN_AT_ONCE)]
+            key = ("lasting", self._seed) if lasting else ("draw", self._seed, self.epoch)
+            numbers = uniform(rows, count, *key, scope, name)
+            self._made[made] = begin, numbers
+        return numbers[first - begin : end - begin]
 
-        return draw
+
+class Drawer:
+    """The `Draw` of a batch: rows ``first`` to ``end`` of a chance, for one augmentation."""
+
+    __slots__ = ("_chance", "_end", "_first", "_scope")
+
+    def __init__(self, chance: Chance, scope: int, first: int, end: int) -> None:
+        self._chance = chance
+        self._scope = scope
+        self._first = first
+        self._end = end
+
+    @property
+    def epoch(self) -> int:
+        """The epoch's number, from 0."""
+        return self._chance.epoch
+
+    def __call__(self, name: str, count: int = 1, /) -> Tensor:
+        """``count`` numbers a sample, of this epoch."""
+        return self._chance.numbers(self._scope, self._first, self._end, name, count, False)
+
+    def lasting(self, name: str, count: int = 1, /) -> Tensor:
+        """``count`` numbers a sample, the same in every epoch."""
+        return self._chance.numbers(self._scope, self._first, self._end, name, count, True)

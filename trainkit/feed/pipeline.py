@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainkit.dataset import Batch, Dataset, Gatherable, Split
+from trainkit.distributed.share import WHOLE, Share
 from trainkit.errors import DataError, PluginDefect, TrainkitError
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance, permutation
@@ -33,6 +34,8 @@ class Plan:
         augmentations: applied to training batches, in this order.
         seed: the recipe's seed.
         cuts: where epochs are cut into batches, if the size of a batch changes.
+        share: which rows of each batch are this process's, where several train together.
+        mixes: whether an augmentation looks at other samples of the batch, and so needs all of them.
     """
 
     dataset: Dataset
@@ -43,6 +46,8 @@ class Plan:
     augmentations: Sequence[Augmentation]
     seed: int
     cuts: Cuts | None = None
+    share: Share = WHOLE
+    mixes: bool = False
 
     @property
     def batches_per_epoch(self) -> int:
@@ -90,6 +95,12 @@ class Plan:
             order = torch.arange(samples, device=device)
         return order[: self.samples_before(epoch, self.batches_in(epoch))]
 
+    def bounds(self, epoch: int) -> list[int]:
+        """Where the batches of an epoch begin in its order, and where the last one ends."""
+        if self.cuts is not None:
+            return self.cuts.bounds(epoch)
+        return [self.samples_before(epoch, number) for number in range(self.batches_per_epoch + 1)]
+
     def finish(self, batch: Batch, chance: Chance | None, first: int) -> Batch:
         """Augment and prepare one gathered training batch, whose first sample is row ``first`` of its chunk."""
         if chance is not None:
@@ -103,7 +114,10 @@ class Plan:
         prepare = self.dataset.prepare
         if prepare is None:
             return batch
-        return Batch(guard("data", prepare, prepare, batch.inputs), batch.targets, batch.index)
+        inputs, targets = guard("data", prepare, prepare, batch.inputs), batch.targets
+        if inputs.dtype is torch.float64 and targets.is_floating_point():  # mixed ones are made in single precision
+            targets = targets.double()
+        return Batch(inputs, targets, batch.index)
 
 
 class Planned:
@@ -124,8 +138,40 @@ class Planned:
         """How many samples of that epoch come before a batch."""
         return self.plan.samples_before(epoch, batch)
 
+    def _marked(self, batches: Iterator[Batch], epoch: int, start: int) -> Iterator[Batch]:
+        """Say of each batch that is one process's share how large the whole is."""
+        if self.plan.share.size == 1:
+            yield from batches
+            return
+        bounds = self.plan.bounds(epoch)
+        for number, batch in enumerate(batches, start):
+            yield marked(batch, bounds[number + 1] - bounds[number], self.plan.share)
+
+    def spread(self, split: str, count: int) -> Batch:
+        """Up to ``count`` samples at equal distances over a split, in the processor's memory, without augmentation."""
+        held = self.plan.split(split)
+        taken = min(count, len(held))
+        index = torch.arange(taken) * len(held) // max(1, taken)
+        return self.plan.prepare(Batch(gather(held.inputs, index), held.targets.index_select(0, index), index))
+
     def close(self) -> None:
         """Give back what batches are made with, such as processes; it comes again when it is needed."""
+
+
+def marked(batch: Batch, whole: int, share: Share) -> Batch:
+    """A process's share of a batch, which knows how many samples the whole one has."""
+    batch.whole = whole
+    first, end = share.bounds(whole)
+    batch.padding = first == end
+    return batch
+
+
+def part_of(batch: Batch, share: Share) -> Batch:
+    """A process's share of a batch that is there as a whole."""
+    if share.size == 1:
+        return batch
+    first, end = share.taken(len(batch))
+    return marked(Batch(*(part[first:end] for part in batch)), len(batch), share)
 
 
 def gather(inputs: Gatherable, index: Tensor) -> Tensor:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from trainkit.dataset import Batch, DataSpec, Gatherable, Split
+from trainkit.distributed.share import WHOLE, Share
 from trainkit.errors import MachineError
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance
-from trainkit.feed.pipeline import Plan, Planned, cut, gather, guard
+from trainkit.feed.pipeline import Plan, Planned, cut, gather, guard, marked, part_of
 
 # Prepared inputs are kept where they are small; large ones stay as stored, often a quarter of the size.
 PREPARED_LIMIT = 256 << 20
@@ -63,6 +64,43 @@ class ResidentFeed(Planned):
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the training batches of an epoch, from the batch numbered ``start`` on."""
+        if self.plan.share.size > 1:
+            return self._marked(self._shares(epoch, start), epoch, start)
+        return self._whole(epoch, start)
+
+    def _shares(self, epoch: int, start: int) -> Iterator[Batch]:
+        """This process's rows of each batch."""
+        plan = self.plan
+        if plan.mixes:
+            for batch in self._whole(epoch, start):
+                yield part_of(batch, plan.share)
+            return
+        augmented = bool(plan.augmentations)
+        (inputs, targets), ready = self._held("train") if augmented else self._ready("train")
+        order, limit = plan.order(epoch, self.device), self._chunk_samples(inputs)
+        rows = [
+            order[begin + first : begin + end]
+            for begin, after in pairwise(plan.bounds(epoch)[start:])
+            for first, end in [plan.share.taken(after - begin)]
+        ]
+        place = 0
+        while place < len(rows):
+            held = [rows[place]]
+            together = len(held[0])
+            while place + len(held) < len(rows) and len(held) < CHUNK_BATCHES and together < limit:
+                held.append(rows[place + len(held)])
+                together += len(held[-1])
+            place += len(held)
+            index = torch.cat(held)
+            gathered = gather(inputs, index), targets.index_select(0, index), index
+            chance = Chance(plan.seed, epoch, index) if augmented else None
+            first = 0
+            for piece in zip(*(cut(part, [len(part) for part in held]) for part in gathered), strict=True):
+                batch = Batch(*piece)
+                yield batch if ready and not augmented else plan.finish(batch, chance, first)
+                first += len(piece[1])
+
+    def _whole(self, epoch: int, start: int) -> Iterator[Batch]:
         plan = self.plan
         augmented = bool(plan.augmentations)
         (inputs, targets), ready = self._held("train") if augmented else self._ready("train")
@@ -79,15 +117,18 @@ class ResidentFeed(Planned):
                     yield plan.finish(Batch(*piece), chance, first)
                     first += len(piece[1])
 
-    def evaluate(self, split: str) -> Iterator[Batch]:
-        """Yield the batches of a split in stored order, without augmentation."""
+    def evaluate(self, split: str, share: Share = WHOLE) -> Iterator[Batch]:
+        """Yield the batches of a split in stored order, without augmentation; of each a process's share."""
         self.plan.split(split)
         (inputs, targets), ready = self._ready(split)
         index = torch.arange(len(targets), device=self.device)
         for number in cut(index, self.plan.eval_batch_size):
+            first, end = share.taken(len(number))
+            own = number[first:end]
             # A copy, not a view: a model that changes its inputs in place must not change the data.
-            batch = Batch(gather(inputs, number), targets.index_select(0, number), number)
-            yield batch if ready else self.plan.prepare(batch)
+            batch = Batch(gather(inputs, own), targets.index_select(0, own), own)
+            batch = batch if ready else self.plan.prepare(batch)
+            yield marked(batch, len(number), share) if share.size > 1 else batch
 
     def _held(self, name: str) -> tuple[tuple[Gatherable, Tensor], bool]:
         if name not in self._stored:

@@ -18,10 +18,12 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from trainkit.dataset import Batch, DataSpec
+from trainkit.distributed.share import WHOLE, Share
 from trainkit.errors import RunError
+from trainkit.feed.ahead import copied_ahead
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.maker import Maker, Request
-from trainkit.feed.pipeline import Plan, Planned
+from trainkit.feed.pipeline import Plan, Planned, marked
 from trainkit.feed.slots import Slots, room_for
 from trainkit.feed.workers import Passing, begin, end, let_go
 
@@ -93,11 +95,15 @@ class StreamedFeed(Planned):
 
     def train(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the training batches of an epoch, from the batch numbered ``start`` on."""
-        return self._stream(Request("", epoch, start, self.batches_in(epoch)))
+        request = Request("", epoch, start, self.batches_in(epoch), share=self.plan.share)
+        return self._marked(self._stream(request), epoch, start)
 
-    def evaluate(self, split: str) -> Iterator[Batch]:
-        """Yield the batches of a split in stored order, without augmentation."""
-        return self._stream(Request(split, 0, 0, self.plan.eval_batches(split)))
+    def evaluate(self, split: str, share: Share = WHOLE) -> Iterator[Batch]:
+        """Yield the batches of a split in stored order, without augmentation; of each a process's share."""
+        request = Request(split, 0, 0, self.plan.eval_batches(split), share=share)
+        samples, size = len(self.plan.split(split)), self.plan.eval_batch_size
+        for number, batch in enumerate(self._stream(request)):
+            yield marked(batch, min(size, samples - number * size), share) if share.size > 1 else batch
 
     def close(self) -> None:
         """End the worker processes; they start again when needed."""
@@ -106,14 +112,12 @@ class StreamedFeed(Planned):
             end(self._loaders.popitem()[1][1])
 
     def _stream(self, whole: Request) -> Iterator[Batch]:
-        for batch in self._worked(whole) if self.workers else self._made_here(whole):
-            if self.device.type != "cpu":
-                batch = Batch(*(part.to(self.device, non_blocking=True) for part in batch))
-            yield batch
+        batches = self._worked(whole) if self.workers else self._made_here(whole)
+        return batches if self.device.type == "cpu" else copied_ahead(batches, self.device)
 
     def _made_here(self, whole: Request) -> Iterator[Batch]:
         for number in range(whole.first, whole.end):
-            yield self._maker.make(whole.split, whole.epoch, number)
+            yield self._maker.make(whole.split, whole.epoch, number, whole.share)
 
     def _worked(self, whole: Request) -> Iterator[Batch]:
         """The batches of a pass, made by workers."""

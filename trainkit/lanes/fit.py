@@ -42,6 +42,8 @@ def seen(recipe: Recipe, run: Run) -> str:
     optimizer = run.optimizer
     if not isinstance(optimizer, ElementwiseOptimizer) or type(optimizer).step is not ElementwiseOptimizer.step:
         return f"the update of {_updating(recipe)} is no rule that each parameter follows by itself"
+    if settings["processes"] > 1:
+        return f"processes = {settings['processes']} make each run together, and lanes are many runs in one process"
     if settings["nonfinite"] != "error":
         return f'nonfinite = "{settings["nonfinite"]}" decides on single updates'
     if settings["microbatch"] is not None:

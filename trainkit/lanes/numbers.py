@@ -14,6 +14,7 @@ from trainkit.lanes.described import described
 from trainkit.lanes.lane import Lane, as_if_alone
 from trainkit.recipe import Recipe
 from trainkit.run import Batch, Run
+from trainkit.uploading import sent
 
 Slopes = tuple[Tensor, Tensor]
 
@@ -61,7 +62,8 @@ class Numbers:
         """One for each name."""
         if self._held is None or not self._fixed:
             rows = [[getattr(part, name) for part in self._parts] for name in self.names]
-            self._held = [self._like.new_tensor(row) for row in rows]
+            like = self._like
+            self._held = [sent(torch.tensor(row, dtype=like.dtype), like.device) for row in rows]
         return self._held
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy
@@ -44,7 +45,14 @@ def _differing(run: Run, batch: Batch) -> str:
         return f"the model cannot be copied ({one_line(error)})"
     loss_of = training_loss(run)
     begin = _states()
-    alone = [_alone(run, model, batch, loss_of) for model in lanes]
+    context: Callable[[], contextlib.AbstractContextManager[Any]] = _exactly
+    try:
+        with context():
+            alone = [_alone(run, model, batch, loss_of) for model in lanes]
+    except Exception:  # a model may be made for its own number format alone
+        context, lanes = run.precision.context, [_copied(run.model, factor) for factor in (1.0, 0.9)]
+        with context():
+            alone = [_alone(run, model, batch, loss_of) for model in lanes]
     if _states() != begin:
         return "the model or the loss draws random numbers in a way of its own"
     trained = {id(parameter) for group in run.optimizer.param_groups for parameter in group["params"]}
@@ -52,7 +60,11 @@ def _differing(run: Run, batch: Batch) -> str:
     if idle := [name for name, gradient in zip(names, alone[0][1], strict=True) if gradient is None]:
         return f"{idle[0]} gets no gradient, and joins the updates when it gets one"
     try:
-        losses, gradients, buffers = _together(run, batch, loss_of)
+        if context is _exactly and run.precision.dtype is not None:
+            with run.precision.context():
+                _together(run, batch, loss_of)
+        with context():
+            losses, gradients, buffers = _together(run, batch, loss_of)
     except Exception as error:
         return f"the model or the loss cannot be computed for several lanes at once ({one_line(error)})"
     for lane, (loss, own, held) in enumerate(alone):
@@ -61,6 +73,14 @@ def _differing(run: Run, batch: Batch) -> str:
         if not all(_near(found, expected) for found, expected in pairs):
             return "the model or the loss gives other results where several lanes are computed at once"
     return ""
+
+
+@contextlib.contextmanager
+def _exactly() -> Iterator[None]:
+    """Compute in float32: with numbers of half the bits, two right results differ by more than a wrong one may."""
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False):
+        yield
 
 
 def small_batch(run: Run) -> Batch:
@@ -92,8 +112,7 @@ def _alone(
     run: Run, model: nn.Module, batch: Batch, loss_of: Callable[[Tensor, Batch], Tensor]
 ) -> tuple[Tensor, list[Any], list[Tensor]]:
     own = [copied for copied, parameter in _pairs(model, run) if copied.requires_grad and parameter]
-    with run.precision.context():
-        loss = loss_of(model(batch.inputs), batch)
+    loss = loss_of(model(batch.inputs), batch)
     gradients = torch.autograd.grad(loss, own, allow_unused=True)
     return loss.detach(), list(gradients), list(model.buffers())
 
@@ -118,21 +137,22 @@ def _together(
         parameters.append(stacked)
     leaves = [tensor for tensor, (_, trained) in zip(parameters, _pairs(run.model, run), strict=True) if trained]
     buffers = [torch.stack([buffer.detach(), buffer.detach()]) for buffer in run.model.buffers()]
-    masks = [torch.ones((2, *call.shape), dtype=call.dtype) for call in vector.calls(run, batch.inputs)]
+    masks = [
+        torch.ones((2, *call.shape), dtype=call.dtype, device=call.device) for call in vector.calls(run, batch.inputs)
+    ]
     owned = implemented(run, "trainkit_loss") is not None
-    with run.precision.context():
-        outputs, losses = vector.compute(
-            parameters,
-            buffers,
-            batch.inputs,
-            True,
-            masks,
-            None if owned else lambda output, more: run.loss(output, more[0]),
-            () if owned else [batch.targets],
-            () if owned else [True],
-        )
-        if owned:
-            losses = torch.stack([loss_of(output, batch) for output in outputs.unbind(0)])
+    outputs, losses = vector.compute(
+        parameters,
+        buffers,
+        batch.inputs,
+        True,
+        masks,
+        None if owned else lambda output, more: run.loss(output, more[0]),
+        () if owned else [batch.targets],
+        () if owned else [True],
+    )
+    if owned:
+        losses = torch.stack([loss_of(output, batch) for output in outputs.unbind(0)])
     return losses.detach(), torch.autograd.grad(losses, leaves, torch.ones_like(losses)), buffers
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from trainkit.compilable import lacking
 from trainkit.compile_cache import CompileCache, program_key
+from trainkit.compiled import graphs
 from trainkit.direct import OPTIONS, Direct
 from trainkit.lanes.described import described
 from trainkit.lanes.numbers import GradientHooks, Losses, scheduled
@@ -19,6 +20,7 @@ from trainkit.lanes.rows import Part
 from trainkit.lanes.vector import Vector
 from trainkit.run import Run
 from trainkit.scheduled import set_values
+from trainkit.uploading import sent
 
 
 class Program:
@@ -46,6 +48,7 @@ class Program:
         self._widths = [len(self._rule.numbers(groups[part.group], 1)) for part in parts]
         self._host = array("d", bytes(8 * len(runs) * sum(self._widths)))
         self._numbers = torch.frombuffer(self._host, dtype=torch.float64).view(len(runs), sum(self._widths))
+        self._device = runs[0].device
         self._layout: Any = None
         self._function = _written(self, parameters, vector, losses)
         self._direct: Direct | None = None
@@ -87,9 +90,11 @@ class Program:
         if layout != self._layout:
             return None
         self._fill()
-        moving = [inputs, targets, self._numbers]
+        numbers = self._numbers if self._device.type == "cpu" else sent(self._numbers, self._device)
+        moving = [inputs, targets, numbers]
         if self._direct is None:
-            self._direct = Direct(self._function, {"cpp_wrapper": shutil.which("g++") is not None, **OPTIONS})
+            cpp = self._device.type == "cpu" and shutil.which("g++") is not None
+            self._direct = Direct(self._function, {"cpp_wrapper": cpp, **OPTIONS}, graphs(self._runs[0]))
         if self._direct.ready:
             results = self._direct.direct(moving)
         else:

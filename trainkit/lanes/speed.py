@@ -15,6 +15,7 @@ import torch
 from trainkit.build import make_ready, prepare
 from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.dataset import Batch
+from trainkit.device import TunedConvolutions, tunes
 from trainkit.feed.streamed import StreamedFeed
 from trainkit.lanes.fit import obstacle
 from trainkit.lanes.lane import Lane
@@ -95,7 +96,8 @@ def _measured(recipe: Recipe, run: Run, lanes: int) -> LaneSpeed:
         one.recipe = eager
     try:
         step, batches = eager_step(run, bool(run.metrics)), _full(run)
-        alone = _seconds(run, lambda: step([[next(batches)]]))
+        with TunedConvolutions(tunes(run.recipe["run"], run.device)):  # those together tune by themselves
+            alone = _seconds(run, lambda: step([[next(batches)]]))
     except (Exception, SystemExit) as error:  # the runs themselves will say what is wrong with them
         return LaneSpeed(run.total_updates, obstacle=why or one_line(error), device=kind)
     if not copies:

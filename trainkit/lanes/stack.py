@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainkit.device import TunedConvolutions, tunes
 from trainkit.evaluate import loss_weight
 from trainkit.lanes.dropout import Call, draw, dropouts_of
 from trainkit.lanes.lane import Lane
@@ -18,6 +19,7 @@ from trainkit.lanes.vector import Vector
 from trainkit.run import Batch, StepResult
 from trainkit.scheduled import set_values
 from trainkit.steps import implemented, training_loss
+from trainkit.uploading import sent
 
 PATIENCE = 4096  # updates of fewer lanes than the compiled program has, before one is compiled for them
 
@@ -34,6 +36,7 @@ class Stack:
     def __init__(self, lanes: Sequence[Lane]) -> None:
         self.lanes: list[Lane | None] = list(lanes)
         self.vector = Vector(lanes[0].run)
+        self._tuned = TunedConvolutions(tunes(lanes[0].run.recipe["run"], lanes[0].run.device))
         self._built = False
         self._evaluated = True  # whether the model's mode may be another than that of updates
         self._calls: dict[tuple[object, ...], list[Call]] = {}
@@ -169,6 +172,12 @@ class Stack:
     def _made(
         self, inputs: Tensor, targets: Tensor, same: bool, alike: bool, batches: Callable[[], Sequence[Batch]]
     ) -> tuple[Tensor, Tensor]:
+        with self._tuned:
+            return self._updated(inputs, targets, same, alike, batches)
+
+    def _updated(
+        self, inputs: Tensor, targets: Tensor, same: bool, alike: bool, batches: Callable[[], Sequence[Batch]]
+    ) -> tuple[Tensor, Tensor]:
         if not self._built:
             self.build()
         runs = self._runs
@@ -291,7 +300,8 @@ class Stack:
             if at_once:
                 if numbers != part.numbers:
                     part.numbers = numbers
-                    part.columns = list(torch.tensor(numbers, dtype=torch.float64).to(part.values).T[:, :, None])
+                    rows = sent(torch.tensor(numbers, dtype=torch.float64).to(part.values.dtype), part.values.device)
+                    part.columns = list(rows.T[:, :, None])
                 rule: Any = self._runs[0].optimizer.rule  # type: ignore[attr-defined]
                 # A hook's gradients are its own.
                 gradient = part.gradients.clone() if self._hooks.any else part.gradients

@@ -16,6 +16,7 @@ from trainkit.feed.together import Together, together
 from trainkit.lanes.member import Member, metrics_alike
 from trainkit.run import StepResult
 from trainkit.tally import Tally
+from trainkit.uploading import sent
 
 
 @dataclass
@@ -154,4 +155,4 @@ class Stretches:
 def _joined(weights: Sequence[Tensor | int], device: torch.device) -> Tensor:
     if any(isinstance(weight, Tensor) for weight in weights):
         return torch.stack([torch.as_tensor(weight, device=device).double() for weight in weights])
-    return torch.tensor(weights, dtype=torch.float64, device=device)
+    return sent(torch.tensor(weights, dtype=torch.float64), device)

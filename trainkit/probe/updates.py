@@ -7,6 +7,7 @@ import statistics
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainkit.page.blocks import Bars, Curves, Line
@@ -88,7 +89,7 @@ def first_updates(subject: Subject) -> First:
 
 
 def _copies(parameters: dict[str, Any]) -> dict[str, Tensor]:
-    return {name: parameter.detach().double() for name, parameter in parameters.items()}
+    return {name: parameter.detach().to(torch.float64, copy=True) for name, parameter in parameters.items()}
 
 
 def _reach(run: Run, found: First) -> None:

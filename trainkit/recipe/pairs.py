@@ -9,6 +9,7 @@ from trainkit.clock import Span
 from trainkit.component import Component
 from trainkit.errors import Problem
 from trainkit.recipe.cutting import check_chosen, check_cut
+from trainkit.recipe.dividing import check_divided
 from trainkit.recipe.filled import Recipe
 from trainkit.recipe.scheduling import check_schedules, monitors
 from trainkit.recipe.text import Path, did_you_mean, header, shown, shown_value, toml_key
@@ -33,6 +34,7 @@ def check_pairs(recipe: Recipe) -> list[Problem]:
         *_figures(recipe),
         *check_cut(recipe),
         *check_chosen(recipe),
+        *check_divided(recipe),
     ]
 
 

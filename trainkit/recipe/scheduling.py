@@ -50,15 +50,15 @@ def _target(recipe: Recipe, path: Path, table: dict[str, Any]) -> Iterator[Probl
             yield Problem(place, f"{said} names no setting", f'write target = "{target}.SETTING"')
     elif where == "data" and target != "data.batch_size":
         yield Problem(place, f"{said}: of the data, only the batch size can be scheduled", 'write "data.batch_size"')
+    elif target == "lr":
+        if table.get("match") is None:
+            cure = "write it in [schedule] itself, or in its 'multiply'; with match it is for some parameters alone"
+            yield Problem(place, f"{said}: the learning rate follows [schedule] itself", cure)
     elif where not in _PLACES or not rest:
         yield from _of_the_optimizer(recipe, said, target, place)
 
 
 def _of_the_optimizer(recipe: Recipe, said: str, target: str, place: Any) -> Iterator[Problem]:
-    if target == "lr":
-        cure = "write the schedule of the learning rate in [schedule] itself, or in its 'multiply'"
-        yield Problem(place, f"{said}: the learning rate follows [schedule] itself", cure)
-        return
     if ("optimizer",) not in recipe.components:
         return
     names: list[str] = []
@@ -68,7 +68,7 @@ def _of_the_optimizer(recipe: Recipe, said: str, target: str, place: Any) -> Ite
             for key in path:
                 table = table[key]
             names += [name for s in part.settings for name in _numbers(s.name, table.get(s.name))]
-    names = [name for name in dict.fromkeys(names) if name != "lr"]
+    names = [name for name in dict.fromkeys(names) if name != "lr"]  # that of some groups alone, with match
     if target not in names:
         known = [*names, "data.batch_size", "loss.NAME", "model.PATTERN.NAME", "callback.NAME.SETTING"]
         whole = [name for name in names if name.startswith(f"{target}.")]

@@ -124,6 +124,10 @@ def facts_of(result: Result, summary: Summary, look: Look | None = None) -> Iter
         yield "updates a second", float(f"{summary.pace:.4g}")
     if summary.samples is not None:
         yield "samples a second", float(f"{summary.samples:.4g}")
+    memory = result.report.get("memory")
+    for name in ("allocated", "reserved"):
+        if isinstance(memory, Mapping) and isinstance(taken := memory.get(name), int | float):
+            yield f"memory of the device, {name}", f"{taken / 1e6:,.0f} MB"
     if look is not None:
         yield "parameters", look.parameters
     for key in ("device", "precision", "seed"):

@@ -72,6 +72,7 @@ def search_report(
             fresh=getattr(args, "fresh", False),
             accept_drift=args.accept_drift,
             signals=signals,
+            where=getattr(args, "on", None) or "",
         )
     finally:
         display.close()

@@ -51,6 +51,7 @@ def run_study(
     fresh: bool = False,
     accept_drift: bool = False,
     signals: Signals | None = None,
+    where: str = "",
 ) -> StudyReport:
     """Search as a recipe says, from an empty folder, or from where the study that the folder holds has stopped.
 
@@ -66,6 +67,7 @@ def run_study(
         fresh: put a study that ``folder`` holds aside, and begin anew.
         accept_drift: continue the study also where its recipe or what it runs on has changed.
         signals: what catches signals already; by default they are caught until the study ends.
+        where: the place that the user named for the trials, where the recipe's executor takes one.
 
     Returns:
         How the study ended, or that a signal or the time limit stopped it.
@@ -77,7 +79,7 @@ def run_study(
     recipe = settled(recipe, plugins)
     path = folder or rundir.runs_root() / rundir.new_folder_name(recipe.path)
     with signals, users_paths(recipe), StudyFolder(path, resume, fresh) as place:
-        return _Session(recipe, plugins, place, display, signals, modules, without).run(command, accept_drift)
+        return _Session(recipe, plugins, place, display, signals, modules, without, where).run(command, accept_drift)
 
 
 class _Session:
@@ -92,6 +94,7 @@ class _Session:
         signals: Signals,
         modules: Sequence[str],
         without: Sequence[str],
+        where: str,
     ) -> None:
         self.recipe = recipe
         self.plugins = plugins
@@ -100,6 +103,7 @@ class _Session:
         self.signals = signals
         self.modules = modules
         self.without = without
+        self.where = where
         self.search = recipe.tables["search"]
         self.began = time.monotonic()
         self.notes: list[str] = []
@@ -152,6 +156,7 @@ class _Session:
             driver.measured,
             recipe,
             progress=self.display.progress,
+            where=self.where,
         )
         try:
             self.executor.open(site)

@@ -7,7 +7,6 @@ import random
 
 import numpy
 import torch
-from torch import Tensor
 
 from trainkit.component import Component
 from trainkit.dataset import Batch
@@ -88,6 +87,24 @@ class AugmentationContract(OnData):
                 "choose by the numbers of draw, not by position"
             )
 
+    def test_a_part_of_a_batch_becomes_the_same(self, component: Component, cases: list[Case]) -> None:
+        """Each of several processes has a part of the batch, which becomes the same; who cannot declares `mixes`."""
+        if component.capabilities.get("mixes"):
+            return
+        for case, augmentation in built(component, cases):
+            batch = case.batch(SAMPLES)
+            whole = augmentation(batch, drawing(batch.index))
+            for first, end in ((0, 5), (5, SAMPLES), (SAMPLES - 1, SAMPLES)):
+                part = Batch(*(each[first:end] for each in batch))
+                found = augmentation(part, drawing(part.index))
+                expected = Batch(*(each[first:end] for each in whole))
+                same = _same(found, expected)
+                assert same, (
+                    f"augmentation '{component.name}' on {case}: samples become others where only {end - first} of "
+                    f"{SAMPLES} are there, as in one of several processes; look at each sample by itself, or declare "
+                    'capabilities={"mixes": True}'
+                )
+
     def test_leaves_the_given_batch_alone(self, component: Component, cases: list[Case]) -> None:
         """It makes a new batch: the given one may be the stored data, or that of other lanes."""
         for case, augmentation in built(component, cases):
@@ -118,12 +135,8 @@ class AugmentationContract(OnData):
         """It works where the batch is, and never waits for a value."""
         for case, augmentation in built(component, cases):
             batch = Batch(*(part.to("meta") for part in case.batch(SAMPLES)))
-
-            def draw(name: str, count: int = 1, /) -> Tensor:
-                return torch.empty(SAMPLES, count, device="meta")
-
             with on_any_device(f"augmentation '{component.name}' on {case}"):
-                found = augmentation(batch, draw)
+                found = augmentation(batch, drawing(batch.index))
             strayed = [part.device for part in found if part.device.type != "meta"]
             assert not strayed, f"augmentation '{component.name}' on {case}: gives tensors on {strayed[0]}"
 

@@ -1,0 +1,1 @@
+"""A command in several processes of one machine: who starts them, and what each tells whoever has started it."""
