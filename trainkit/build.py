@@ -33,6 +33,7 @@ from trainkit.fit import check_fit, samples_of, use_channels_last
 from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
 from trainkit.guarded import guard_loggers
+from trainkit.heads import model_spec
 from trainkit.hooking import join, run_hook_manager, wrong_answer
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
@@ -152,8 +153,9 @@ def prepare(
     builder.clock = make_clock(builder, feed.batches_per_epoch, feed.batch_size, spec.tokens_per_sample)
     builder.clock = plan_batch_sizes(builder, feed, planned)
 
+    loss = builder.make("loss", data_spec=spec)
     seed_everything(seed, "model")
-    model: nn.Module = builder.make("model", data_spec=spec)
+    model: nn.Module = builder.make("model", data_spec=model_spec(spec, loss))
     model = model.to(device)
     if precision.name == "float64":
         model.double()
@@ -167,7 +169,6 @@ def prepare(
         channels_last = not why
         if why:
             say(f"channels_last is not used: {why}")
-    loss = builder.make("loss", data_spec=spec)
     metrics = {_metric_name(recipe, i): builder.make("metric", i, data_spec=spec) for i in range(len(tables["metric"]))}
     # Loggers write, which one process does for all.
     order = [path for path in recipe.order if group.first or path[0] != "logger"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainkit.dataset import Batch
 from trainkit.distributed.batchnorm import measured_together
+from trainkit.heads import predicted
 from trainkit.hookspecs import hookimpl
 from trainkit.run import Metrics, Run
 from trainkit.signals import cut_short
@@ -51,6 +52,7 @@ class Meter:
     def update_metrics(self, outputs: Tensor, targets: Tensor) -> None:
         """Take in outputs for the metrics alone."""
         outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+        outputs = predicted(self._loss, outputs)
         for metric in self._metrics.values():
             metric.update(outputs, targets)
 
@@ -68,6 +70,7 @@ class Meter:
         if None in updates:
             return False
         outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+        outputs = predicted(meters[0]._loss, outputs)
         for update, row in zip(updates, rows, strict=True):
             assert update is not None
             update(row, outputs, targets)

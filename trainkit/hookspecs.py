@@ -128,7 +128,8 @@ def trainkit_train_step(run: Run, batches: Sequence[Batch]) -> StepResult | None
 
     Args:
         run: the run; the model is in training mode and gradients are empty.
-        batches: the loader batches of this update, on ``run.device``: one, or several with accumulation.
+        batches: the loader batches of this update, on ``run.device``: one, or several with accumulation. What a batch
+            holds may be exchanged (``batch.inputs = ...``) and the update then left to others.
 
     Returns:
         What was done, or ``None`` to leave it to others. Losses stay tensors: nothing may wait for the device.

@@ -102,6 +102,10 @@ class Loss(Protocol):
     ``(..., classes)`` and targets ``(...)``: what ``each`` gives, and the gradient of each sample's loss with respect
     to its outputs, fresh and in the outputs' layout; ``None`` where it does not give them. Nothing need be recorded
     for them then.
+
+    A loss that needs other numbers than targets have, such as a mean and a variance, has ``outputs``, how many numbers
+    the model is to give for a sample, and ``predictions(outputs)``: what outputs ``(..., outputs)`` predict, in the
+    targets' own shape. Metrics, pages and ``trainkit predict`` are given those.
     """
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:

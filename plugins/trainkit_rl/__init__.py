@@ -1,0 +1,11 @@
+"""Reinforcement learning: environments as data, policy gradients as losses."""
+
+from __future__ import annotations
+
+from trainkit import Component, hookimpl
+
+
+@hookimpl
+def trainkit_components() -> list[Component]:
+    """List the components."""
+    return []

@@ -1,0 +1,11 @@
+"""Language modelling: text as data, transformers, and the figures of both."""
+
+from __future__ import annotations
+
+from trainkit import Component, hookimpl
+
+
+@hookimpl
+def trainkit_components() -> list[Component]:
+    """List the components."""
+    return []
