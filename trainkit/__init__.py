@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainkit.dataset import Feed as Feed
     from trainkit.dataset import Gatherable as Gatherable
     from trainkit.dataset import Split as Split
+    from trainkit.dataset import Vocabulary as Vocabulary
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
     from trainkit.elementwise import Rule as Rule
@@ -128,7 +129,7 @@ _MODULES = {
     "bridge": ("check_bridge",),
     "capture": ("printing_to",),
     "component": ("Component",),
-    "dataset": ("Batch", "DataSpec", "Dataset", "Feed", "Gatherable", "Split"),
+    "dataset": ("Batch", "DataSpec", "Dataset", "Feed", "Gatherable", "Split", "Vocabulary"),
     "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
     "ensemble.costs": ("multiplications",),
     "ensemble.opened": ("Ensemble", "load_ensemble"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -11,7 +11,7 @@ from trainkit.distributed.share import WHOLE, Share
 if TYPE_CHECKING:
     from torch import Tensor
 
-Task = Literal["classification", "binary", "regression"]
+Task = Literal["classification", "binary", "regression", "tokens"]
 
 
 @dataclass(slots=True)
@@ -21,7 +21,8 @@ class Batch:
     Args:
         inputs: ``(batch, ...)``, as `DataSpec.input_shape` says.
         targets: ``(batch,)`` int64 classes; ``(batch, classes)`` float probabilities where augmentation mixes samples;
-            ``(batch,)`` or ``(batch, outputs)`` float for regression and binary targets.
+            ``(batch,)`` or ``(batch, outputs)`` float for regression and binary targets; ``(batch, positions)`` int64
+            classes for tokens.
         index: ``(batch,)`` int64, each sample's number in its split.
         whole: samples of the whole batch, where this is one process's share of it; 0 where it is whole.
         padding: whether its one sample stands for none: this process has no share of so short a batch.
@@ -42,16 +43,44 @@ class Batch:
         return int(self.targets.shape[0])
 
 
+class Vocabulary(Protocol):
+    """What the classes of a text's tokens stand for: how text becomes numbers, and numbers text.
+
+    Encoding what decoding gave need not give the same numbers; decoding what encoding gave gives the same text.
+    """
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Bytes (in UTF-8) that each token stands for, by its number: as many as there are tokens."""
+        ...
+
+    def encode(self, text: str, /) -> list[int]:
+        """The numbers of a text's tokens.
+
+        Raises:
+            DataError: if the text holds characters that no token stands for; the message names them.
+        """
+        ...
+
+    def decode(self, numbers: Sequence[int], /) -> str:
+        """The text of tokens; bytes that are no UTF-8 become the replacement character."""
+        ...
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """What models, losses and metrics need to know of the data.
 
     Args:
-        input_shape: shape of one sample as the model sees it: ``(features,)`` or ``(channels, height, width)``.
-        task: ``classification`` (one class of several), ``binary`` (one logit), ``regression``.
-        outputs: numbers the model gives for a sample: classes, 1 for binary, targets for regression.
-        classes: names of the classes in order; empty for regression.
-        class_counts: samples of each class in the training split; empty for regression.
+        input_shape: shape of one sample as the model sees it: ``(features,)`` or ``(channels, height, width)``;
+            ``(positions,)`` of token numbers (int64).
+        task: ``classification`` (one class of several), ``binary`` (one logit), ``regression``, ``tokens`` (one class
+            at each of several positions: the model gives ``(batch, positions, outputs)``, a loss is the mean over all
+            positions, and ``outputs`` is the number of classes).
+        outputs: numbers the model gives for a sample: classes, 1 for binary, targets for regression; for tokens those
+            of one position.
+        classes: names of the classes in order; empty for regression, and for tokens where a vocabulary names them.
+        class_counts: samples of each class in the training split; empty for regression; for tokens, positions.
         sizes: samples in each split.
         fingerprint: SHA-256 over the data's arrays, so that runs on different data can be told apart.
         tokens_per_sample: tokens in one sample, for data that counts tokens.
@@ -61,6 +90,7 @@ class DataSpec:
             where nothing was.
         input_std: per feature or channel, what inputs were then divided by; empty where nothing was. Runs on data that
             differs in these numbers alone can be members of one ensemble.
+        vocabulary: of tokens that are text, what they stand for; no part of what tells two specs apart.
     """
 
     input_shape: tuple[int, ...]
@@ -75,6 +105,7 @@ class DataSpec:
     target_std: tuple[float, ...] = ()
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()
+    vocabulary: Vocabulary | None = field(default=None, compare=False)
 
 
 class Gatherable(Protocol):
@@ -93,7 +124,8 @@ class Split:
 
     Args:
         inputs: ``(samples, ...)``, often uint8 for images.
-        targets: ``(samples,)`` int64 classes, or float for regression and binary targets.
+        targets: ``(samples,)`` int64 classes, or float for regression and binary targets; ``(samples, positions)``
+            int64 for tokens.
     """
 
     inputs: Gatherable

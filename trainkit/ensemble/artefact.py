@@ -205,8 +205,10 @@ def manifest_sha256(manifest: Mapping[str, Any]) -> str:
 
 
 def spec_as_json(spec: DataSpec) -> dict[str, Any]:
-    """What is known of data, in plain values."""
-    return dataclasses.asdict(spec) | {"sizes": dict(spec.sizes)}
+    """What is known of data, in plain values; a vocabulary is not: it comes with the data."""
+    known = dataclasses.asdict(dataclasses.replace(spec, vocabulary=None))
+    del known["vocabulary"]
+    return known | {"sizes": dict(spec.sizes)}
 
 
 def _described(data: bytes) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def _check_classes(dataset: Dataset, name: str, split: Split) -> None:
         label = f"'{spec.classes[only]}'" if 0 <= only < len(spec.classes) else str(only)
         raise DataError(f"every training sample is of class {label}; a classifier needs at least two classes")
     low, high = seen[0].item(), seen[-1].item()
-    allowed = spec.outputs - 1 if spec.task == "classification" else 1
+    allowed = 1 if spec.task == "binary" else spec.outputs - 1
     if low < 0 or high > allowed:
         raise DataError(
             f"targets of split '{name}' go from {low:g} to {high:g}; with task '{spec.task}' and "
