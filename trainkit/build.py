@@ -19,6 +19,7 @@ from trainkit.agreement import replicas_agree
 from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.build_data import feed_settings, make_dataset, of_the_data
 from trainkit.clock import Clock
+from trainkit.component import own_figures
 from trainkit.composite import Share, batch_factor, make_parts
 from trainkit.datasets import Datasets
 from trainkit.device import Precision, choose_device, wants_channels_last
@@ -200,6 +201,7 @@ def prepare(
         reactions=reactions,
         say=say,
         group=group,
+        own_figures=own_figures(recipe.components.values()),
     )
     # A compiled model has its own way to fuse; one that is divided has no weights to fold at hand.
     divided = divides(settings["strategy"], group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,8 @@ class Component:
         name: how recipes call it; the factory's own name if empty.
         example: settings that make a working component; feeds docs, ``describe`` and contract tests.
         capabilities: what it can or cannot do, keys from `CAPABILITIES`.
+        figures: what it measures itself of a split, by ``trainkit_evaluate``: each figure's name, without the split, and
+            whether a higher one is better; a recipe may then look at ``val.NAME``.
         owns: what of a run it takes over, from `OWNABLE`; two owners of one thing are a problem of the recipe.
         before: names of components of the same kind whose hooks must run after this one's.
         after: names of components of the same kind whose hooks must run before this one's.
@@ -50,6 +52,7 @@ class Component:
     name: str = ""
     example: Mapping[str, Any] = field(default_factory=dict)
     capabilities: Mapping[str, bool | int] = field(default_factory=dict)
+    figures: Mapping[str, bool] = field(default_factory=dict)
     owns: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
@@ -122,3 +125,8 @@ class Component:
     def accepts(self) -> str:
         """Its settings in one line, as error messages show them."""
         return "; ".join(str(setting) for setting in self.settings) or "no settings"
+
+
+def own_figures(components: Iterable[Component]) -> dict[str, bool]:
+    """The figures that components measure themselves, by name: whether a higher one is better."""
+    return {name: higher for component in components for name, higher in component.figures.items()}

@@ -167,6 +167,7 @@ class Run:
         profile: seconds and calls by what they were spent on, where ``--profile`` asked for it.
         group: the processes that make this run together; mostly one.
         sharded: what divides the model among them, where each holds only some rows of its parameters.
+        own_figures: figures that components measure themselves: whether a higher one is better.
         wish: why this process of several was asked to stop by a signal; they agree on it after an update.
     """
 
@@ -205,12 +206,14 @@ class Run:
     measuring: Callable[[int, int], None] = field(default=_follow_nothing)
     group: Group = ONE
     sharded: Sharded | None = None
+    own_figures: Mapping[str, bool] = field(default_factory=dict)
     wish: str | None = None
 
     def higher_is_better(self, figure: str) -> bool:
         """Whether a figure such as ``val.accuracy`` is better when it is higher; losses are not."""
-        metric = self.metrics.get(figure.partition(".")[2])
-        return metric is not None and metric.higher_is_better
+        name = figure.partition(".")[2]
+        metric = self.metrics.get(name)
+        return self.own_figures.get(name, False) if metric is None else metric.higher_is_better
 
     @property
     def position(self) -> int:

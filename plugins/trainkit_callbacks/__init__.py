@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @hookimpl
 def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
-    from trainkit_callbacks.checks import timed_and_compiled, two_evaluations, two_lookaheads, unknown_figures
+    from trainkit_callbacks.checks import figures_without_samples, timed_and_compiled, two_evaluations, two_lookaheads
 
-    checks = (unknown_figures, timed_and_compiled, two_evaluations, two_lookaheads)
+    checks = (figures_without_samples, timed_and_compiled, two_evaluations, two_lookaheads)
     return [problem for check in checks for problem in check(recipe)]
 
 

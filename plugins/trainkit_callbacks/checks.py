@@ -1,8 +1,7 @@
-"""What lies between the tables of a recipe: figures that nothing gives, callbacks that stand in each other's way."""
+"""What lies between the tables of a recipe: figures that are not measured, callbacks that stand in each other's way."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -52,11 +51,8 @@ def without_validation(recipe: Mapping[str, Any]) -> str:
     return "refit = true" if (recipe.get("search") or {}).get("refit") else ""
 
 
-def unknown_figures(recipe: Mapping[str, Any]) -> Iterator[Problem]:
-    """A problem for each early_stop that waits for a figure which nothing in the recipe gives."""
-    metrics = [table["use"].rpartition(":")[2] for table in recipe["metric"]]
-    figures = [f"{split}.{name}" for split in ("val", "train") for name in ("loss", *metrics)]
-    several = tuple(f"{split}.{name}{mark}" for split in ("val", "train") for name in metrics for mark in "._")
+def figures_without_samples(recipe: Mapping[str, Any]) -> Iterator[Problem]:
+    """A problem for each early_stop that waits for a validation figure where there are no validation samples."""
     for index, table in tables_of(recipe, "early_stop"):
         monitor = table["monitor"]
         alone = without_validation(recipe) if monitor.startswith("val.") else ""
@@ -65,10 +61,3 @@ def unknown_figures(recipe: Mapping[str, Any]) -> Iterator[Problem]:
             message = f"{said}, and {alone} leaves no validation samples to measure it on"
             cure = "leave early_stop out, and write as [run] duration the epochs that were best with validation"
             yield problem_at(recipe, f"callback.{index}.monitor", message, cure)
-            continue
-        if monitor in figures or monitor.startswith(several):  # a metric may give several figures, named after it
-            continue
-        near = difflib.get_close_matches(monitor, figures, 1)
-        cure = (f"did you mean '{near[0]}'?  " if near else "") + f"figures of this recipe: {', '.join(figures)}"
-        message = f"[[callback]] early_stop: nothing gives the figure '{monitor}'"
-        yield problem_at(recipe, f"callback.{index}.monitor", message, cure)

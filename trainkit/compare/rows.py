@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainkit.compare.entries import MISSING, Entry, is_figure
+from trainkit.component import own_figures
 from trainkit.errors import TrainkitError
 from trainkit.evidence import Spread, spread
 from trainkit.manager import Plugins
@@ -175,6 +177,7 @@ def _directions(entries: Iterable[Entry], plugins: Plugins) -> dict[str, bool]:
             use = table.get("use") if isinstance(table, Mapping) else None
             if isinstance(use, str) and use not in uses:
                 uses[use] = _asked(use, plugins)
+    own = _own_figures(entries, plugins)
     found: dict[str, bool] = {}
     for name in names:
         known = False if name in _LOWER else True if name == "accuracy" else None
@@ -182,8 +185,20 @@ def _directions(entries: Iterable[Entry], plugins: Plugins) -> dict[str, bool]:
             bare = use.rpartition(":")[2]
             if says is not None and (name == bare or name.startswith((f"{bare}.", f"{bare}_"))):
                 known = says
+        known = own.get(name, known)
         if known is not None:
             found |= {f"{split}.{name}": known for split in SPLITS}
+    return found
+
+
+def _own_figures(entries: Iterable[Entry], plugins: Plugins) -> dict[str, bool]:
+    """What the runs' callbacks measure themselves, as their plugins say."""
+    callbacks = [entry.tables.get("callback") for entry in entries]
+    tables = [table for some in callbacks if isinstance(some, list) for table in some if isinstance(table, Mapping)]
+    found: dict[str, bool] = {}
+    for use in {table["use"] for table in tables if isinstance(table.get("use"), str)}:
+        with contextlib.suppress(TrainkitError):  # a plugin that cannot be imported here
+            found |= own_figures(plugins.find("callback", use)[:1])
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainkit.clock import Span
-from trainkit.component import Component
+from trainkit.component import Component, own_figures
 from trainkit.errors import Problem
 from trainkit.recipe.cutting import check_chosen, check_cut
 from trainkit.recipe.dividing import check_divided
@@ -306,6 +306,7 @@ def _figures(recipe: Recipe) -> Iterator[Problem]:
     if any(item is None for item in recipe.tables.get("metric", [])):
         return
     figures = [f"{split}.{name}" for split in ("val", "train") for name in ("loss", *dict.fromkeys(names))]
+    figures += [f"val.{name}" for name in own_figures(recipe.components.values())]
     # One metric may give several figures, named after it.
     several = tuple(f"{figure}{mark}" for figure in figures if figure[-5:] != ".loss" for mark in "._")
     for at, what, monitor in monitors(recipe):

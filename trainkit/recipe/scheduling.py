@@ -85,10 +85,14 @@ def _numbers(name: str, value: Any) -> list[str]:
 
 
 def monitors(recipe: Recipe) -> Iterator[tuple[Path, str, str]]:
-    """Every figure that the core is told to look at: its place, what asks for it, its name."""
+    """Every figure that the core or a callback is told to look at: its place, what asks for it, its name."""
     yield ("run", "monitor"), "[run] monitor", recipe.tables.get("run", {}).get("monitor")
     schedule = recipe.tables.get("schedule") or {}
     for number, table in enumerate(schedule.get("react") or ()):
         if isinstance(table, dict) and table.get("monitor") is not None:
             path: Path = ("schedule", "react", number)
             yield (*path, "monitor"), f"[[schedule.react]] {shown(str(table.get('use')))} monitor", table["monitor"]
+    for number, table in enumerate(recipe.tables.get("callback") or ()):
+        if isinstance(table, dict) and isinstance(table.get("monitor"), str):
+            name = shown(str(table.get("use")).rpartition(":")[2])
+            yield ("callback", number, "monitor"), f"[[callback]] {name}", table["monitor"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from trainkit.component import own_figures
 from trainkit.errors import Problem
 from trainkit.recipe.dimensions import SpaceReader
 from trainkit.recipe.filled import Recipe
@@ -133,7 +134,8 @@ def _unknown(recipe: Recipe, place: Path, figure: str) -> Problem | None:
     if figure in COSTS:
         return None
     split, _, name = figure.partition(".")
-    known = [f"val.{metric}" for metric in ("loss", *dict.fromkeys(_metrics(recipe)))]
+    own = own_figures(recipe.components.values())
+    known = [f"val.{name}" for name in ("loss", *dict.fromkeys(_metrics(recipe)), *own)]
     at = recipe.tables.place(place)
     label = "[search] " + ("objectives" if place[1] == "objectives" else "objective")
     if split in ("test", "train") and name:
@@ -161,7 +163,8 @@ def _better(recipe: Recipe, figure: str) -> str | None:
         ):
             higher = part.capabilities.get("higher_is_better")
             return None if higher is None else "max" if higher else "min"
-    return None
+    own = own_figures(recipe.components.values()).get(name)
+    return None if own is None else "max" if own else "min"
 
 
 def _settings(recipe: Recipe, table: Mapping[str, Any], space: Space) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainkit.component import own_figures
 from trainkit.console import aligned, emit, emit_json, emit_table
 from trainkit.errors import MachineError, UsageError
 from trainkit.report.run_page import RunPage, facts_of, figure_table
@@ -103,7 +104,7 @@ def written(target: Path, work: Callable[[], Any]) -> Any:
 
 
 def higher_of(result: Result, plugins: Plugins) -> dict[str, bool]:
-    """By the name of each metric of a run whether a higher figure is a better one; those that say nothing are left out.
+    """By name of each figure of a run whether a higher one is better; those of which nothing says it are left out.
 
     A run may be a stranger's: metrics of plugins that are not installed are left out too.
     """
@@ -113,6 +114,10 @@ def higher_of(result: Result, plugins: Plugins) -> dict[str, bool]:
             higher = component.capabilities.get("higher_is_better")
             if isinstance(higher, bool):
                 found[name] = higher
+    tables = result.tables.get("callback")
+    for table in tables if isinstance(tables, list) else ():
+        use = table.get("use") if isinstance(table, Mapping) else None
+        found |= own_figures(plugins.find("callback", use)[:1]) if isinstance(use, str) else {}
     return found
 
 

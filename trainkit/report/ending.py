@@ -47,7 +47,8 @@ def write_run_page(run: Run, report: Report, split: str = "auto") -> Path:
             look = look_at(run, split)
         except CutShort:
             why = f"a signal came: {later} shows what the model predicts"
-    page = RunPage(run.folder, {name: metric.higher_is_better for name, metric in run.metrics.items()})
+    higher = {name: metric.higher_is_better for name, metric in run.metrics.items()}
+    page = RunPage(run.folder, {**run.own_figures, **higher})
     if run.profile:
         page.profile = {label: {"calls": part.calls, "seconds": part.seconds} for label, part in run.profile.items()}
     page.update()
