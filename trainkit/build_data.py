@@ -17,7 +17,9 @@ from trainkit.recipe.pack_drift import check_data
 from trainkit.seeding import seed_everything
 
 _CUT_SETTINGS = ("folds", "fold", "fold_by", "train_on", "bag")
-_FEED_SETTINGS = ("batch_size", "eval_batch_size", "loading", "workers", "worker_timeout", "shuffle", "drop_last")
+_FEED_SETTINGS = (
+    *("batch_size", "eval_batch_size", "loading", "workers", "worker_timeout", "shuffle", "sampling", "drop_last"),
+)
 
 
 def make_dataset(builder: Builder, say: Callable[[str], None], datasets: Datasets | None = None) -> Dataset:
@@ -74,5 +76,5 @@ def of_the_data(tables: Mapping[str, Any]) -> Iterator[None]:
         yield
     except DataError as error:
         message, _, cure = str(error).partition("\n")
-        key = next((f"data.{key}" for key in _CUT_SETTINGS if message.startswith(f"{key} =")), "data")
+        key = next((f"data.{key}" for key in (*_CUT_SETTINGS, "sampling") if message.startswith(f"{key} =")), "data")
         raise RecipeError([problem_at(tables, key, f"[data] {message}", cure.strip())]) from error

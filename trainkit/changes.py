@@ -64,7 +64,7 @@ CORE: Mapping[str, ResumeRule] = {
     **dict.fromkeys(["data.eval_batch_size", "data.loading", "data.workers", "data.worker_timeout"], "restart"),
     # Other samples are other data, which on_conflict settles.
     **dict.fromkeys([f"data.{name}" for name in ("folds", "fold", "fold_by", "train_on", "bag", "seed")], "checked"),
-    "data.shuffle": "fixed",
+    **dict.fromkeys(["data.shuffle", "data.sampling"], "fixed"),
     "data.augment": "changeable",
     "optimizer.wrap": "fixed",
     **dict.fromkeys(
@@ -85,7 +85,7 @@ BY_KIND_TEXT: Mapping[ResumeRule, str] = {
 _USE: Mapping[str, ResumeRule] = {"data": "checked", "model": "fixed", "optimizer": "fixed", "wrapper": "fixed"}
 _WHY = {
     "seed": "the order of samples follows from it",
-    "data.shuffle": "the place within the epoch is one in the old order",
+    **dict.fromkeys(["data.shuffle", "data.sampling"], "the place within the epoch is one in the old order"),
     "model": "the checkpoint holds the weights of the model as it was",
     "optimizer": "the checkpoint holds the optimizer's state as it was made with it",
     "wrapper": "the checkpoint holds the optimizer's state as it was made with it",

@@ -158,7 +158,7 @@ NOT_MEANS = {
         *("keep", "save_best", "monitor", "on_length_change", "on_conflict"),
     ),
     "data": (
-        *("batch_size", "workers", "worker_timeout", "shuffle", "drop_last", "augment"),
+        *("batch_size", "workers", "worker_timeout", "shuffle", "sampling", "drop_last", "augment"),
         *("seed", "folds", "fold", "fold_by", "train_on", "bag"),
     ),
 }

@@ -131,6 +131,7 @@ def data(
     workers: NonNegativeInt = 0,
     worker_timeout: PositiveInt = 120,
     shuffle: bool = True,
+    sampling: Literal["once", "balanced"] = "once",
     drop_last: bool = False,
     augment: list[Annotated[Any, Nested("augmentation")]] = [],  # noqa: B006
 ) -> None:
@@ -144,6 +145,8 @@ def data(
         workers: processes that prepare streamed batches; 0 prepares them in the run itself.
         worker_timeout: seconds without a batch after which workers count as hung, and the run fails.
         shuffle: draw a new order for each epoch, from seed and epoch.
+        sampling: once lets each training sample come once an epoch; balanced draws as many samples an epoch, each class
+            equally often: those of a rare class come several times, those of a frequent one in turns.
         drop_last: leave out the last batch of an epoch if it is short.
         augment: changes to training batches, in this order.
     """

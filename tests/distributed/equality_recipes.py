@@ -100,6 +100,7 @@ CASES: list[tuple[str, str, tuple[int, ...]]] = [
     ("microbatch", small(run="microbatch = 2"), BOTH),
     ("microbatch auto", small(run='microbatch = "auto"'), TWO),
     ("streamed", small(data='loading = "streamed"\nworkers = 0'), TWO),
+    ("balanced", small(data='sampling = "balanced"\n[[data.augment]]\nuse = "mixup"\nalpha = 0.4'), TWO),
     ("drop last", small(data="drop_last = true\nshuffle = false"), TWO),
     (
         "growing batch",

@@ -15,7 +15,9 @@ from trainkit.search.naming import short_names
 _ITEM = re.compile(r"^(.*?)\[[^\]]*\]")
 _LONG = 40  # characters of a value in a table
 # What of [data] leaves alone which samples validate.
-_SAME_SAMPLES = ("augment", "batch_size", "drop_last", "loading", "shuffle", "worker_timeout", "workers", "bag")
+_SAME_SAMPLES = (
+    *("augment", "batch_size", "drop_last", "loading", "sampling", "shuffle", "worker_timeout", "workers", "bag"),
+)
 
 
 class Several(tuple[Any, ...]):

@@ -17,6 +17,7 @@ from trainkit.errors import DataError
 from trainkit.feed.checks import check_dataset
 from trainkit.feed.pipeline import Plan, gather
 from trainkit.feed.resident import ResidentFeed
+from trainkit.feed.sampling import class_members
 from trainkit.feed.streamed import TIMEOUT_S, StreamedFeed
 from trainkit.protocols import Augmentation
 
@@ -39,6 +40,7 @@ def make_feed(
     workers: int | None = None,
     worker_timeout: float = TIMEOUT_S,
     shuffle: bool = True,
+    sampling: Literal["once", "balanced"] = "once",
     drop_last: bool = False,
     augmentations: Sequence[Augmentation] = (),
     say: Callable[[str], None] = print,
@@ -61,6 +63,7 @@ def make_feed(
             whose cores have enough to do; else all cores but one, at most 4.
         worker_timeout: seconds without a batch after which workers count as hung.
         shuffle: whether each epoch has an order of its own.
+        sampling: ``once``: each sample comes once an epoch; ``balanced``: each class equally often.
         drop_last: whether an incomplete last training batch is left out.
         augmentations: applied to training batches, in this order.
         say: tells the user something, such as that workers were started again.
@@ -86,6 +89,7 @@ def make_feed(
         seed,
         share=share,
         mixes=mixes,
+        members=class_members(dataset) if sampling == "balanced" else (),
     )
     if loading == "auto":
         loading = "resident" if fits(dataset, device) else "streamed"

@@ -74,9 +74,10 @@ class Maker(Dataset[Any]):
         else:
             held, size = plan.split("train"), plan.batch_size
             if self._epoch != epoch:
-                self._order = plan.order(epoch, torch.device("cpu"))
+                drawn = plan.draws(epoch, torch.device("cpu"))
+                self._order = plan.named(drawn)
                 self._bounds = [] if plan.cuts is None else plan.cuts.bounds(epoch)
-                self._chance = Chance(plan.seed, epoch, self._order)
+                self._chance = plan.chance(epoch, drawn)
                 self._epoch = epoch
             first, end = self._bounds[number : number + 2] or (number * size, (number + 1) * size)
             if not mixes:

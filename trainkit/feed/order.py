@@ -71,6 +71,20 @@ def permutation(count: int, *key: int | str, device: torch.device | str = "cpu")
     return scramble_(hashes).argsort()
 
 
+def permutations(count: int, first: int, number: int, *key: int | str) -> Tensor:
+    """Several orders of the numbers below ``count``: row r is a function of ``key`` and ``first + r``.
+
+    Returns:
+        ``(number, count)`` int64.
+    """
+    states = numpy.arange(count, dtype=numpy.uint64)
+    states *= _STEP
+    states += key_of(*key) & _MASK
+    rows = numpy.arange(first, first + number, dtype=numpy.uint64)
+    rows *= _COLUMN_STEP
+    return torch.from_numpy(_scrambled(states + _scrambled(rows).view(numpy.uint64)[:, None]).argsort(axis=1))
+
+
 def draws(count: int, below: int, *key: int | str) -> Tensor:
     """Whole numbers from 0 to ``below - 1`` with replacement, a function of ``key`` alone.
 
@@ -117,13 +131,16 @@ class Chance:
     Args:
         seed: the recipe's seed.
         epoch: the epoch's number.
-        index: ``(samples,)`` int64, each sample's number in its split.
+        index: ``(samples,)`` int64, each sample's number in its split; one that comes again in the epoch has a number
+            of samples added each time.
+        samples: that number of samples, where some come again; 0 where each comes once.
     """
 
-    def __init__(self, seed: int, epoch: int, index: Tensor) -> None:
+    def __init__(self, seed: int, epoch: int, index: Tensor, samples: int = 0) -> None:
         self.epoch = epoch
         self._seed = seed
         self._index = index
+        self._samples = samples
         self._made: dict[tuple[int, str, int, bool], tuple[int, Tensor]] = {}
 
     def draw(self, scope: int, first: int, end: int) -> Drawer:
@@ -137,6 +154,8 @@ class Chance:
         if not begin <= first <= end <= begin + len(numbers):
             begin, rows = first, self._index[first : max(end, first + DRAWN_AT_ONCE)]
             key = ("lasting", self._seed) if lasting else ("draw", self._seed, self.epoch)
+            if lasting and self._samples:
+                rows = rows % self._samples
             numbers = uniform(rows, count, *key, scope, name)
             self._made[made] = begin, numbers
         return numbers[first - begin : end - begin]

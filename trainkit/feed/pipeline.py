@@ -16,6 +16,7 @@ from trainkit.distributed.share import WHOLE, Share
 from trainkit.errors import DataError, PluginDefect, TrainkitError
 from trainkit.feed.cuts import Cuts
 from trainkit.feed.order import Chance, permutation
+from trainkit.feed.sampling import balanced_order
 from trainkit.protocols import Augmentation
 
 Result = TypeVar("Result")
@@ -36,6 +37,7 @@ class Plan:
         cuts: where epochs are cut into batches, if the size of a batch changes.
         share: which rows of each batch are this process's, where several train together.
         mixes: whether an augmentation looks at other samples of the batch, and so needs all of them.
+        members: numbers of the training samples of each class, where classes are drawn equally often.
     """
 
     dataset: Dataset
@@ -48,6 +50,7 @@ class Plan:
     cuts: Cuts | None = None
     share: Share = WHOLE
     mixes: bool = False
+    members: Sequence[Tensor] = ()
 
     @property
     def batches_per_epoch(self) -> int:
@@ -88,8 +91,22 @@ class Plan:
 
     def order(self, epoch: int, device: torch.device) -> Tensor:
         """Sample numbers of a whole epoch, ``(samples,)``, an incomplete last batch left out where asked."""
+        return self.named(self.draws(epoch, device))
+
+    def named(self, drawn: Tensor) -> Tensor:
+        """The sample numbers of draws."""
+        return drawn % len(self.dataset.splits["train"]) if self.members else drawn
+
+    def chance(self, epoch: int, drawn: Tensor) -> Chance:
+        """The random numbers of draws of an epoch, or of a part of them."""
+        return Chance(self.seed, epoch, drawn, len(self.dataset.splits["train"]) if self.members else 0)
+
+    def draws(self, epoch: int, device: torch.device) -> Tensor:
+        """As `order`, with the number of samples added each time that one comes again in the epoch."""
         samples = len(self.dataset.splits["train"])
-        if self.shuffle:
+        if self.members:
+            order = balanced_order(self.members, self.seed, epoch).to(device)
+        elif self.shuffle:
             order = permutation(samples, "order", self.seed, epoch, device=device)
         else:
             order = torch.arange(samples, device=device)

@@ -13,7 +13,6 @@ from trainkit.dataset import Batch, DataSpec, Gatherable, Split
 from trainkit.distributed.share import WHOLE, Share
 from trainkit.errors import MachineError
 from trainkit.feed.cuts import Cuts
-from trainkit.feed.order import Chance
 from trainkit.feed.pipeline import Plan, Planned, cut, gather, guard, marked, part_of
 
 # Prepared inputs are kept where they are small; large ones stay as stored, often a quarter of the size.
@@ -77,7 +76,7 @@ class ResidentFeed(Planned):
             return
         augmented = bool(plan.augmentations)
         (inputs, targets), ready = self._held("train") if augmented else self._ready("train")
-        order, limit = plan.order(epoch, self.device), self._chunk_samples(inputs)
+        order, limit = plan.draws(epoch, self.device), self._chunk_samples(inputs)
         rows = [
             order[begin + first : begin + end]
             for begin, after in pairwise(plan.bounds(epoch)[start:])
@@ -91,9 +90,10 @@ class ResidentFeed(Planned):
                 held.append(rows[place + len(held)])
                 together += len(held[-1])
             place += len(held)
-            index = torch.cat(held)
+            drawn = torch.cat(held)
+            index = plan.named(drawn)
             gathered = gather(inputs, index), targets.index_select(0, index), index
-            chance = Chance(plan.seed, epoch, index) if augmented else None
+            chance = plan.chance(epoch, drawn) if augmented else None
             first = 0
             for piece in zip(*(cut(part, [len(part) for part in held]) for part in gathered), strict=True):
                 batch = Batch(*piece)
@@ -104,8 +104,9 @@ class ResidentFeed(Planned):
         plan = self.plan
         augmented = bool(plan.augmentations)
         (inputs, targets), ready = self._held("train") if augmented else self._ready("train")
-        order, first = plan.order(epoch, self.device), plan.samples_before(epoch, start)
-        chance = Chance(plan.seed, epoch, order) if augmented else None
+        drawn, first = plan.draws(epoch, self.device), plan.samples_before(epoch, start)
+        order = plan.named(drawn)
+        chance = plan.chance(epoch, drawn) if augmented else None
         for index, size in self._chunks(epoch, start, order, inputs):
             gathered = gather(inputs, index), targets.index_select(0, index), index
             pieces = zip(*(cut(part, size) for part in gathered), strict=True)

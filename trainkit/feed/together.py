@@ -96,6 +96,7 @@ def _alike(feed: ResidentFeed, other: ResidentFeed) -> bool:
     return (
         plan.cuts is None
         and (plan.shuffle, plan.drop_last, plan.batch_size) == (first.shuffle, first.drop_last, first.batch_size)
+        and bool(plan.members) == bool(first.members)
         and feed.device == other.device
     )
 

@@ -21,9 +21,14 @@ def check_chosen(recipe: Recipe) -> Iterator[Problem]:
 
 
 def check_cut(recipe: Recipe) -> Iterator[Problem]:
-    """Find folds that cannot be, and figures that are waited for although nothing is measured."""
+    """Find draws and folds that cannot be, and figures that are waited for although nothing is measured."""
     table: dict[str, Any] = recipe.tables.get("data") or {}
     at, folds, fold = recipe.tables.place, table.get("folds"), table.get("fold", 0)
+    if table.get("sampling") == "balanced" and table.get("shuffle") is False:
+        message = (
+            '[data] sampling = "balanced" draws each epoch anew, and shuffle = false keeps their order'
+        )
+        yield Problem(at(("data", "sampling")), message, "leave one of them out")
     if folds is None:
         for key, default in (("fold", 0), ("fold_by", "auto")):
             if (value := table.get(key, default)) != default:
