@@ -24,6 +24,8 @@ def cross_entropy(
 ) -> Loss:
     """Cross-entropy of the softmax of the outputs; targets are classes or probabilities of the classes.
 
+    Of tokens it is the mean over all positions, in nats a token.
+
     With weights the mean is over the samples' weights, for both forms of targets, so that one-hot probabilities give
     what their classes give. (torch divides by the number of samples where targets are probabilities.)
 
@@ -41,7 +43,7 @@ def cross_entropy(
     from trainkit_losses import classes
     from trainkit_losses.fit import need_task
 
-    need_task(data_spec, "cross_entropy", "classification")
+    need_task(data_spec, "cross_entropy", "classification", "tokens")
     weights = classes.choose_weights(data_spec, class_weights, balance=balance)
     if weights is None:
         return classes.CrossEntropy(label_smoothing)
@@ -60,7 +62,7 @@ def nll(data_spec: DataSpec, /) -> Loss:
     from trainkit_losses import classes
     from trainkit_losses.fit import need_task
 
-    need_task(data_spec, "nll", "classification")
+    need_task(data_spec, "nll", "classification", "tokens")
     return classes.negative_log_likelihood
 
 

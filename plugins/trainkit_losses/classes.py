@@ -84,6 +84,11 @@ def check_classes(outputs: Tensor, targets: Tensor) -> bool:
     Raises:
         DataError: if they are neither; targets ``(batch, 1)`` of one-class outputs would pass for probabilities.
     """
+    if outputs.ndim == 3 or targets.ndim == 3:
+        raise DataError(
+            f"outputs {tuple(outputs.shape)} do not fit targets {tuple(targets.shape)} of {targets.dtype}: of tokens, "
+            "outputs must be (batch, positions, classes), targets int64 classes (batch, positions)"
+        )
     if targets.dtype == torch.int64 and targets.ndim == 1 and outputs.ndim == 2:
         return False
     if targets.is_floating_point() and targets.shape == outputs.shape and outputs.ndim == 2:
@@ -94,15 +99,30 @@ def check_classes(outputs: Tensor, targets: Tensor) -> bool:
     )
 
 
+def by_position(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the positions of token samples in a row, as if each were a sample; others stay as they are.
+
+    Args:
+        outputs: ``(batch, positions, classes)`` or ``(batch, classes)``.
+        targets: ``(batch, positions)`` or ``(batch, positions, classes)``; for others without positions.
+    """
+    if outputs.ndim == 3 and targets.ndim >= 2 and outputs.shape[:2] == targets.shape[:2]:
+        return outputs.flatten(0, 1), targets.flatten(0, 1)
+    return outputs, targets
+
+
 @dataclass(eq=False)  # a schedule may change its numbers
 class CrossEntropy:
-    """Mean cross-entropy of logits ``(batch, classes)``; targets ``(batch,)`` or ``(batch, classes)``."""
+    """Mean cross-entropy of logits ``(batch, classes)``; targets ``(batch,)`` or ``(batch, classes)``.
+
+    Of tokens each position counts like a sample: ``(batch, positions, classes)`` and ``(batch, positions)``.
+    """
 
     label_smoothing: float | Tensor
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
-        """Give the mean over samples."""
-        outputs = full_precision(outputs)
+        """Give the mean over samples, and over all positions of tokens."""
+        outputs, targets = by_position(full_precision(outputs), targets)
         if check_classes(outputs, targets):
             targets = targets.to(outputs.dtype)
         if isinstance(self.label_smoothing, Tensor):  # a number for each lane, which torch's function does not take
@@ -114,12 +134,14 @@ class CrossEntropy:
         return functional.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
 
     def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Give the loss of each sample ``(batch,)``, of which the loss is the mean."""
+        """Give the loss of each sample ``(batch,)``, of which the loss is the mean; of tokens over their positions."""
         assert not isinstance(self.label_smoothing, Tensor)
-        outputs = full_precision(outputs)
+        samples = outputs.shape[0]
+        outputs, targets = by_position(full_precision(outputs), targets)
         if check_classes(outputs, targets):
             targets = targets.to(outputs.dtype)
-        return functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
+        found = functional.cross_entropy(outputs, targets, reduction="none", label_smoothing=self.label_smoothing)
+        return found if len(found) == samples else found.view(samples, -1).mean(1)
 
     def sloped(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
         """Give the loss of each sample, and its gradient with respect to the outputs; ``None`` unless it is simple.
@@ -154,7 +176,7 @@ class WeightedCrossEntropy:
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
         """Give the mean over ``weight(targets)``."""
-        outputs = full_precision(outputs)
+        outputs, targets = by_position(full_precision(outputs), targets)
         weights = self._weights_like(outputs)
         if not check_classes(outputs, targets):
             if not isinstance(self.label_smoothing, Tensor):
@@ -179,8 +201,8 @@ class WeightedCrossEntropy:
 
 
 def negative_log_likelihood(outputs: Tensor, targets: Tensor, /) -> Tensor:
-    """Mean negative log-likelihood of log-probabilities ``(batch, classes)``."""
-    outputs = full_precision(outputs)
+    """Mean negative log-likelihood of log-probabilities ``(batch, classes)``, or ``(batch, positions, classes)``."""
+    outputs, targets = by_position(full_precision(outputs), targets)
     if check_classes(outputs, targets):
         return -(targets.to(outputs.dtype) * outputs).sum(1).mean()
     return functional.nll_loss(outputs, targets)

@@ -13,18 +13,23 @@ if TYPE_CHECKING:
 
     from trainkit import DataSpec
 
-SUITED = {"classification": "cross_entropy", "binary": "binary", "regression": "mse, mae or huber"}
+SUITED = {
+    "classification": "cross_entropy",
+    "binary": "binary",
+    "regression": "mse, mae or huber",
+    "tokens": "cross_entropy",
+}
 
 
-def need_task(data_spec: DataSpec, loss: str, task: str) -> None:
+def need_task(data_spec: DataSpec, loss: str, *tasks: str) -> None:
     """Refuse data of another task.
 
     Raises:
-        DataError: if the data's task is not ``task``.
+        DataError: if the data's task is none of ``tasks``.
     """
-    if data_spec.task != task:
+    if data_spec.task not in tasks:
         raise DataError(
-            f"loss {loss} needs data with the task {task}, the data's task is {data_spec.task}: "
+            f"loss {loss} needs data with the task {' or '.join(tasks)}, the data's task is {data_spec.task}: "
             f"use loss {SUITED[data_spec.task]}"
         )
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def accuracy(data_spec: DataSpec, /) -> Metric:
     """Share of samples whose most likely class is the target's; a probability target counts as its likeliest class.
 
+    Of tokens it is the share of all positions.
+
     Raises:
         DataError: if the data has no classes; on computing, if there was no sample.
     """
@@ -98,7 +100,7 @@ def auroc(data_spec: DataSpec, /) -> Metric:
     the mean.
 
     Raises:
-        DataError: if the data has no classes; on computing, if fewer than two classes occur.
+        DataError: if the data has no classes, or they are of tokens; on computing, if fewer than two classes occur.
 
     Source: Fawcett 2006, "An introduction to ROC analysis", section 7; multi-class after Provost & Domingos 2000,
     unweighted.
@@ -106,7 +108,7 @@ def auroc(data_spec: DataSpec, /) -> Metric:
     from trainkit_metrics.fit import need_classes
     from trainkit_metrics.ranking import Auroc
 
-    return Auroc(need_classes(data_spec, "auroc"))
+    return Auroc(need_classes(data_spec, "auroc", tokens=False))
 
 
 def mae(data_spec: DataSpec, /) -> Metric:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trainkit_metrics.fit import judge, labels_of, need_samples, probabilities_of
+from trainkit_metrics.fit import by_position, judge, labels_of, need_samples, probabilities_of
 
 
 @dataclass
 class Share:
-    """Share of samples that are a hit.
+    """Share of samples that are a hit; each position of tokens counts as one.
 
     Args:
         name: the metric's name, for messages.
@@ -32,9 +32,10 @@ class Share:
         self.seen, self.count = 0, None
 
     def update(self, outputs: Tensor, targets: Tensor, /) -> None:
-        """Take in logits ``(batch, classes)`` and targets."""
-        count = self.hits(outputs, targets).sum()
-        self.seen += len(outputs)
+        """Take in logits ``(batch, classes)``, of tokens ``(batch, positions, classes)``, and targets."""
+        hits = self.hits(*by_position(outputs, targets))
+        count = hits.sum()
+        self.seen += len(hits)
         self.count = count if self.count is None else self.count + count
 
     @staticmethod
@@ -46,8 +47,9 @@ class Share:
             outputs: the logits.
             targets: ``(lanes, batch, ...)``.
         """
-        lanes, samples = outputs.shape[:2]
-        hits = metrics[0].hits(outputs.flatten(0, 1), targets.flatten(0, 1)).view(lanes, samples)
+        lanes = outputs.shape[0]
+        hits = metrics[0].hits(*by_position(outputs.flatten(0, 1), targets.flatten(0, 1))).view(lanes, -1)
+        samples = hits.shape[1]
         for metric, count in zip(metrics, hits.sum(1).unbind(0), strict=True):
             metric.seen += samples
             metric.count = count if metric.count is None else metric.count + count
@@ -92,7 +94,8 @@ class MacroF1:
         self.counts: Tensor | None = None
 
     def update(self, outputs: Tensor, targets: Tensor, /) -> None:
-        """Take in logits ``(batch, classes)`` and targets."""
+        """Take in logits ``(batch, classes)``, of tokens ``(batch, positions, classes)``, and targets."""
+        outputs, targets = by_position(outputs, targets)
         # Compared with every class rather than counted with bincount, which waits for the device.
         numbers = torch.arange(self.classes, device=outputs.device)
         predicted, actual = (which.unsqueeze(1) == numbers for which in judge(outputs, targets, self.classes))
@@ -126,7 +129,8 @@ class CalibrationError:
         self.gaps: Tensor | None = None
 
     def update(self, outputs: Tensor, targets: Tensor, /) -> None:
-        """Take in logits ``(batch, classes)`` and targets."""
+        """Take in logits ``(batch, classes)``, of tokens ``(batch, positions, classes)``, and targets."""
+        outputs, targets = by_position(outputs, targets)
         labels = labels_of(outputs, targets, self.classes)
         confidence, predicted = probabilities_of(outputs).max(1)
         gap = (predicted == labels).double() - confidence

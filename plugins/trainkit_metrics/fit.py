@@ -14,16 +14,21 @@ if TYPE_CHECKING:
     from trainkit import DataSpec
 
 
-def need_classes(data_spec: DataSpec, metric: str) -> int:
+def need_classes(data_spec: DataSpec, metric: str, *, tokens: bool = True) -> int:
     """Return the number of classes, 2 for binary data.
 
     Raises:
-        DataError: if the data is a regression.
+        DataError: if the data is a regression, or one of tokens where they are not taken.
     """
     if data_spec.task == "regression":
         raise DataError(
             f"metric {metric} needs classes (task classification or binary), the data's task is regression: "
             "use metric mae, rmse or r2"
+        )
+    if data_spec.task == "tokens" and not tokens:
+        raise DataError(
+            f"metric {metric} keeps all outputs of a split, too many where each sample has one for every token (task "
+            "tokens): use metric accuracy or error"
         )
     return 2 if data_spec.task == "binary" else data_spec.outputs
 
@@ -34,7 +39,7 @@ def need_more_classes(data_spec: DataSpec, k: int) -> int:
     Raises:
         DataError: if the data has no list of classes, or not more than ``k``.
     """
-    if data_spec.task != "classification":
+    if data_spec.task not in ("classification", "tokens"):
         cure = "accuracy" if data_spec.task == "binary" else "mae, rmse or r2"
         raise DataError(
             f"metric top_k needs several classes (task classification), the data's task is {data_spec.task}: "
@@ -62,6 +67,18 @@ def need_numbers(data_spec: DataSpec, metric: str) -> tuple[float, ...]:
     return data_spec.target_std or (1.0,) * data_spec.outputs
 
 
+def by_position(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Put the positions of token samples in a row, as if each were a sample; others stay as they are.
+
+    Args:
+        outputs: ``(batch, positions, classes)`` of tokens.
+        targets: ``(batch, positions)``, or ``(batch, positions, classes)`` probabilities.
+    """
+    if outputs.ndim == 3 and targets.ndim >= 2 and outputs.shape[:2] == targets.shape[:2]:
+        return outputs.flatten(0, 1), targets.flatten(0, 1)
+    return outputs, targets
+
+
 def labels_of(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
     """Return the target class of each sample, ``(batch,)`` int64; a probability counts as its likeliest class.
 
@@ -78,7 +95,8 @@ def labels_of(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
     raise DataError(
         f"outputs {tuple(outputs.shape)} do not fit targets {tuple(targets.shape)} of {targets.dtype} and {classes} "
         f"classes: give outputs (batch, {classes}) and targets of int64 classes (batch,) or probabilities "
-        f"(batch, {classes}); for binary data one logit (batch, 1)"
+        f"(batch, {classes}); for binary data one logit (batch, 1); of tokens (batch, positions, {classes}) "
+        "and (batch, positions)"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,7 +36,7 @@ class Case:
         name: as messages call it.
         spec: what is known of it.
         whole: whether inputs are stored as bytes, as pixels often are.
-        tokens: whether inputs are numbers of tokens, int64; there are two.
+        tokens: whether inputs are numbers of tokens, int64: two, or as many as outputs where each token is a target.
         advice: for whoever takes any data, and fails on this.
     """
 
@@ -52,7 +52,8 @@ class Case:
     def inputs(self, count: int, seed: int = 0) -> Tensor:
         """Inputs as a model sees them, ``(count, ...)`` float32, or int64 of tokens."""
         if self.tokens:
-            return torch.randint(2, (count, *self.spec.input_shape), generator=_drawn(seed))
+            kinds = self.spec.outputs if self.spec.task == "tokens" else 2
+            return torch.randint(kinds, (count, *self.spec.input_shape), generator=_drawn(seed))
         return torch.randn(count, *self.spec.input_shape, generator=_drawn(seed))
 
     def stored(self, count: int, seed: int = 0) -> Tensor:
@@ -67,16 +68,24 @@ class Case:
         if spec.task == "regression":
             return torch.randn((count, spec.outputs) if spec.outputs > 1 else (count,), generator=draw)
         classes = max(2, spec.outputs)
+        if spec.task == "tokens":
+            positions = count * spec.input_shape[0]
+            return (torch.arange(positions) % classes)[torch.randperm(positions, generator=draw)].view(count, -1)
         labels = (torch.arange(count) % classes)[torch.randperm(count, generator=draw)]
         return labels.float() if spec.task == "binary" else labels
 
     def outputs(self, count: int, seed: int = 0) -> Tensor:
-        """Outputs of a model that has learned nothing, ``(count, outputs)`` float32."""
-        return 2 * torch.randn(count, self.spec.outputs, generator=_drawn(seed + 2000))
+        """Outputs of a model that has learned nothing, float32; their shape is that of `output_shape`."""
+        return 2 * torch.randn(self.output_shape(count), generator=_drawn(seed + 2000))
+
+    def output_shape(self, count: int) -> tuple[int, ...]:
+        """``(count, outputs)``; for tokens ``(count, positions, outputs)``."""
+        positions = self.spec.input_shape[:1] if self.spec.task == "tokens" else ()
+        return (count, *positions, self.spec.outputs)
 
     def perfect(self, targets: Tensor) -> Tensor:
         """Outputs of a model that knows the targets."""
-        if self.spec.task == "classification":
+        if self.spec.task in ("classification", "tokens"):
             return 20 * torch.nn.functional.one_hot(targets, self.spec.outputs).float()
         targets = targets.reshape(len(targets), self.spec.outputs)
         return 40 * targets - 20 if self.spec.task == "binary" else targets
@@ -84,6 +93,32 @@ class Case:
     def batch(self, count: int, seed: int = 0) -> Batch:
         """A training batch as augmentations get it."""
         return Batch(self.stored(count, seed), self.targets(count, seed), torch.arange(count) + 100)
+
+
+class Letters:
+    """A vocabulary of the first letters, for contracts; the last takes two bytes.
+
+    Args:
+        count: how many letters.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._letters = "abcdefghijklmnopqrstuvwxyz"[: count - 1] + "é"
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each letter."""
+        return tuple(len(letter.encode()) for letter in self._letters)
+
+    def encode(self, text: str, /) -> list[int]:
+        """The letters' numbers."""
+        if unknown := sorted(set(text) - set(self._letters)):
+            raise DataError(f"unknown characters: {', '.join(unknown)}")
+        return [self._letters.index(letter) for letter in text]
+
+    def decode(self, numbers: Sequence[int], /) -> str:
+        """The letters of these numbers."""
+        return "".join(self._letters[number] for number in numbers)
 
 
 def _drawn(seed: int) -> torch.Generator:
@@ -105,6 +140,11 @@ CASES = (
     Case(
         "a table with two numbers to predict",
         DataSpec((6,), "regression", 2, target_mean=(3.0, -1.0), target_std=(2.0, 5.0)),
+    ),
+    Case(
+        "text of 4 different tokens",
+        DataSpec((9,), "tokens", 4, sizes={"train": 60, "val": 10}, tokens_per_sample=9, vocabulary=Letters(4)),
+        tokens=True,
     ),
 )
 # Tried only with components that take none of these.
@@ -160,7 +200,10 @@ def _refusal(component: Component, case: Case) -> Exception | None:
 
 def _try_model(model: Any, case: Case, samples: int) -> None:
     with torch.no_grad():
-        model.eval()(case.inputs(samples))
+        outputs = model.eval()(case.inputs(samples))
+    # A model that takes numbers of tokens need not be one that says something of each: losses refuse its outputs.
+    if case.spec.task == "tokens" and outputs.dim() == 2:
+        raise DataError("it gives outputs of whole samples, not of each position")
 
 
 def _try_metric(metric: Any, case: Case, samples: int) -> None:

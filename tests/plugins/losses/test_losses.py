@@ -23,6 +23,7 @@ CLASSES = DataSpec((5,), "classification", 4, classes=("ant", "bee", "cat", "dog
 BINARY = DataSpec((5,), "binary", 1, classes=("no", "yes"), class_counts=(30, 10))
 NUMBER = DataSpec((5,), "regression", 1)
 NUMBERS = DataSpec((5,), "regression", 3)
+TEXT = DataSpec((7,), "tokens", 4, class_counts=(10, 20, 30, 40))
 TASKS = {"classification": CLASSES, "binary": BINARY, "regression": NUMBER}
 COMPONENTS = {component.name: component for component in trainkit_losses.trainkit_components()}
 SUITS = {
@@ -250,3 +251,43 @@ def test_regression_losses_never_broadcast(factory: Any, outputs: tuple[int, ...
         warnings.simplefilter("error")
         with pytest.raises(DataError, match="do not fit targets"):
             factory(NUMBER)(torch.zeros(outputs), torch.zeros(targets))
+
+
+def tokens(samples: int = 6) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(3)
+    return 2 * torch.randn(samples, 7, 4, generator=draw), torch.randint(4, (samples, 7), generator=draw)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_tokens_is_the_mean_over_all_positions(smoothing: float) -> None:
+    outputs, targets = tokens()
+    loss: Any = cross_entropy(TEXT, label_smoothing=smoothing)
+    # torch has classes in the second dimension
+    expected = functional.cross_entropy(outputs.transpose(1, 2), targets, label_smoothing=smoothing)
+    torch.testing.assert_close(loss(outputs, targets), expected)
+    torch.testing.assert_close(loss.each(outputs, targets).mean(), expected)
+    assert loss.each(outputs, targets).shape == (6,)
+    chances = functional.one_hot(targets, 4).float()
+    torch.testing.assert_close(loss(outputs, chances), expected)
+
+
+def test_weights_of_tokens_are_those_of_their_classes() -> None:
+    outputs, targets = tokens()
+    loss: Any = cross_entropy(TEXT, class_weights=WEIGHTS)
+    weights = torch.tensor(WEIGHTS)
+    expected = functional.cross_entropy(outputs.transpose(1, 2), targets, weights)
+    torch.testing.assert_close(loss(outputs, targets), expected)
+    assert float(loss.weight(targets)) == pytest.approx(float(weights[targets].sum()))
+
+
+def test_nll_of_tokens_is_that_of_their_positions_in_a_row() -> None:
+    outputs, targets = tokens()
+    logs = outputs.log_softmax(-1)
+    expected = functional.nll_loss(logs.reshape(-1, 4), targets.reshape(-1))
+    torch.testing.assert_close(nll(TEXT)(logs, targets), expected)
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 7), (6, 8, 4), (42, 4)])
+def test_outputs_that_are_not_of_each_position_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=r"do not fit targets \(6, 7\)"):
+        cross_entropy(TEXT)(torch.zeros(shape), tokens()[1])

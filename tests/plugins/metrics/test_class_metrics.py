@@ -144,3 +144,17 @@ def test_probability_targets_count_as_their_likeliest_class(factory: Any, logits
 def test_outputs_that_are_not_finite_give_nan(factory: Any, logits: Tensor, labels: Tensor) -> None:
     logits[7] = math.nan
     assert math.isnan(figure(factory(CLASSES), logits, labels))
+
+
+@pytest.mark.parametrize("make", [accuracy, error, f1, ece, top_k])
+def test_of_tokens_each_position_counts_like_a_sample(make: Any, logits: Tensor, labels: Tensor) -> None:
+    text = DataSpec((20,), "tokens", 6)
+    metric = make(text)
+    for outputs, targets in zip(logits.view(10, 20, 6).split([3, 7]), labels.view(10, 20).split([3, 7]), strict=True):
+        metric.update(outputs, targets)
+    assert metric.compute() == pytest.approx(figure(make(CLASSES), logits, labels))
+
+
+def test_a_figure_that_keeps_all_outputs_is_refused_for_tokens() -> None:
+    with pytest.raises(DataError, match=r"keeps all outputs of a split.*use metric accuracy"):
+        auroc(DataSpec((20,), "tokens", 6))

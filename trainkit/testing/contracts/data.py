@@ -56,6 +56,16 @@ class DataContract(Contract):
             assert len(spec.classes) == spec.outputs, (
                 f"{what}: spec.classes names {len(spec.classes)} classes for {spec.outputs} outputs; name each"
             )
+        elif spec.task == "tokens":
+            fits = targets.dtype is torch.int64 and targets.shape[1:] == spec.input_shape[:1]
+            assert fits, (
+                f"{what}: targets are {targets.dtype} {tuple(targets.shape)}; classes of tokens must be int64, one for "
+                f"each of {spec.input_shape[0]} positions"
+            )
+            known = len(spec.classes) if spec.vocabulary is None else len(spec.vocabulary.sizes)
+            assert known == spec.outputs, f"{what}: {known} classes are named for {spec.outputs} outputs; name each"
+            if not spec.class_counts:
+                return
         else:
             assert targets.is_floating_point(), f"{what}: targets are {targets.dtype}; {spec.task} needs floats"
         if spec.task == "regression":
@@ -63,7 +73,7 @@ class DataContract(Contract):
                 f"{what}: targets are {tuple(targets.shape)}, spec.outputs is {spec.outputs}"
             )
             return
-        counts = torch.bincount(targets.long(), minlength=len(spec.class_counts)).tolist()
+        counts = torch.bincount(targets.long().reshape(-1), minlength=len(spec.class_counts)).tolist()
         assert list(spec.class_counts) == counts, (
             f"{what}: spec.class_counts is {list(spec.class_counts)}; the training split has {counts}"
         )

@@ -138,7 +138,7 @@ class LossContract(OnData):
     def test_sloped_is_the_gradient_of_each(self, component: Component, cases: list[Case]) -> None:
         """Where it has ``sloped``: what ``each`` gives, and the gradient of each sample's loss, also of many lanes."""
         for case, loss in built(component, cases):
-            if (sloped := getattr(loss, "sloped", None)) is None:
+            if (sloped := getattr(loss, "sloped", None)) is None or case.spec.task == "tokens":
                 continue
             outputs, targets = case.outputs(12).double(), case.targets(12)
             each: Any = loss.each  # type: ignore[attr-defined]  # whoever has the one has the other

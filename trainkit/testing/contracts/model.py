@@ -28,17 +28,16 @@ class ModelContract(OnData):
         refuses_in_words(component)
 
     def test_fits_the_data(self, component: Component, cases: list[Case]) -> None:
-        """Outputs are finite, ``(batch, outputs)``, for a batch of any size."""
+        """Outputs are finite, ``(batch, outputs)`` (of tokens with positions between), for a batch of any size."""
         for case, model in built(component, cases):
             outputs = model(case.inputs(SAMPLES))
-            wanted = (SAMPLES, case.spec.outputs)
+            wanted = case.output_shape(SAMPLES)
             what = f"model '{component.name}' on {case}"
-            assert outputs.shape == wanted, (
-                f"{what}: gives {tuple(outputs.shape)}; give (batch, outputs), {wanted} here"
-            )
+            shape = "(batch, positions, outputs)" if len(wanted) > 2 else "(batch, outputs)"
+            assert outputs.shape == wanted, f"{what}: gives {tuple(outputs.shape)}; give {shape}, {wanted} here"
             assert outputs.isfinite().all(), f"{what}: the outputs of new weights are not finite"
             one = model.eval()(case.inputs(1))
-            assert one.shape == (1, case.spec.outputs), f"{what}: gives {tuple(one.shape)} for a single sample"
+            assert one.shape == case.output_shape(1), f"{what}: gives {tuple(one.shape)} for a single sample"
 
     def test_same_seed_same_weights(self, component: Component, cases: list[Case]) -> None:
         """The same seed gives the same weights, bit for bit: random numbers come from torch's own generator."""
