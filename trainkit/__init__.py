@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from trainkit.feed.splits import fingerprint as fingerprint
     from trainkit.feed.splits import split_by_fraction as split_by_fraction
     from trainkit.feed.splits import standardise as standardise
+    from trainkit.heads import predicted as predicted
     from trainkit.hookspecs import hookimpl as hookimpl
     from trainkit.lane_group import LaneGroup as LaneGroup
     from trainkit.lane_group import LaneSpeed as LaneSpeed
@@ -69,6 +70,8 @@ if TYPE_CHECKING:
     from trainkit.remembering import for_events as for_events
     from trainkit.report.ending import write_run_page as write_run_page
     from trainkit.report.ensemble import write_ensemble_page as write_ensemble_page
+    from trainkit.report.pictures import write_picture as write_picture
+    from trainkit.report.samples import as_pixels as as_pixels
     from trainkit.report.study import write_study_page as write_study_page
     from trainkit.run import Metrics as Metrics
     from trainkit.run import Report as Report
@@ -149,6 +152,7 @@ _MODULES = {
     ),
     "evidence": ("wilson",),
     "feed.splits": ("fingerprint", "split_by_fraction", "standardise"),
+    "heads": ("predicted",),
     "hookspecs": ("hookimpl",),
     "lane_group": ("LaneGroup", "LaneSpeed", "lane_speed"),
     "protocols": (
@@ -167,6 +171,8 @@ _MODULES = {
     "remembering": ("for_events",),
     "report.ending": ("write_run_page",),
     "report.ensemble": ("write_ensemble_page",),
+    "report.pictures": ("write_picture",),
+    "report.samples": ("as_pixels",),
     "report.study": ("write_study_page",),
     "run": ("Metrics", "Report", "Run", "StepResult"),
     "scoring": ("score", "scores"),
@@ -273,6 +279,7 @@ __all__ = [
     "UsageError",
     "Validation",
     "Workshop",
+    "as_pixels",
     "begin_from",
     "check_bridge",
     "choice_text",
@@ -290,6 +297,7 @@ __all__ = [
     "named_tables",
     "number_text",
     "open_plugins",
+    "predicted",
     "printing_to",
     "problem_at",
     "renew_batch_norm",
@@ -304,6 +312,7 @@ __all__ = [
     "whole_norm",
     "wilson",
     "write_ensemble_page",
+    "write_picture",
     "write_run_page",
     "write_study_page",
 ]

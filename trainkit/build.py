@@ -170,7 +170,10 @@ def prepare(
         channels_last = not why
         if why:
             say(f"channels_last is not used: {why}")
-    metrics = {_metric_name(recipe, i): builder.make("metric", i, data_spec=spec) for i in range(len(tables["metric"]))}
+    metrics = {
+        _metric_name(recipe, i): builder.make("metric", i, data_spec=spec, loss=loss)
+        for i in range(len(tables["metric"]))
+    }
     # Loggers write, which one process does for all.
     order = [path for path in recipe.order if group.first or path[0] != "logger"]
     made = {path: builder.make(*path, data_spec=spec) for path in order}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainkit.dataset import Batch
 from trainkit.distributed.batchnorm import measured_together
-from trainkit.heads import predicted
+from trainkit.heads import shown_to
 from trainkit.hookspecs import hookimpl
 from trainkit.run import Metrics, Run
 from trainkit.signals import cut_short
@@ -52,9 +52,8 @@ class Meter:
     def update_metrics(self, outputs: Tensor, targets: Tensor) -> None:
         """Take in outputs for the metrics alone."""
         outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
-        outputs = predicted(self._loss, outputs)
         for metric in self._metrics.values():
-            metric.update(outputs, targets)
+            metric.update(shown_to(metric, self._loss, outputs), targets)
 
     @staticmethod
     def update_together(meters: Sequence[Meter], outputs: Tensor, targets: Tensor) -> bool:
@@ -70,10 +69,9 @@ class Meter:
         if None in updates:
             return False
         outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
-        outputs = predicted(meters[0]._loss, outputs)
         for update, row in zip(updates, rows, strict=True):
             assert update is not None
-            update(row, outputs, targets)
+            update(row, shown_to(row[0], meters[0]._loss, outputs), targets)
         return True
 
     def compute(self) -> Metrics:

@@ -20,6 +20,7 @@ from trainkit.dataset import DataSpec
 from trainkit.datasets import Datasets
 from trainkit.errors import PluginError, UsageError
 from trainkit.evaluate import measure
+from trainkit.heads import details_of, predicted, predicts
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import Recipe, load_recipe
@@ -161,7 +162,9 @@ def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = s
 
     Returns:
         ``outputs`` ``(samples, outputs)`` float32, ``targets``, ``index``; for classification also ``probabilities``
-        and ``predicted``.
+        and ``predicted``; for regression ``predicted`` and ``truth`` in the data's units, however targets were
+        standardised. Where the loss asks the model for other numbers than targets have, ``outputs`` are what it says
+        that they predict, ``raw`` is what the model gives, and what else the loss tells of that comes by its name.
     """
     run = open_run(path, plugins, progress)
     with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
@@ -188,7 +191,25 @@ def predictions_of(run: Run, split: str) -> dict[str, Tensor]:
     if not parts:
         raise PluginError("a plugin measures in a way of its own, before all others, and shows no outputs to keep")
     index, targets, outputs = (torch.cat(part) for part in zip(*parts, strict=True))
-    return {"index": index, "targets": targets, "outputs": outputs} | classes_of(outputs, run.feed.spec.task)
+    shown = predicted(run.loss, outputs)
+    found = {"index": index, "targets": targets, "outputs": shown} | kinds_of(shown, targets, run.feed.spec)
+    return found | ({"raw": outputs, **details_of(run.loss, outputs)} if predicts(run.loss) else {})
+
+
+def kinds_of(outputs: Tensor, targets: Tensor, spec: DataSpec) -> dict[str, Tensor]:
+    """`classes_of` outputs; for a regression ``predicted`` and ``truth``, outputs and targets in the data's units."""
+    if spec.task != "regression" or outputs.numel() != targets.numel():
+        return classes_of(outputs, spec.task)
+    return {"predicted": in_units(outputs, spec), "truth": in_units(targets, spec)}
+
+
+def in_units(numbers: Tensor, spec: DataSpec) -> Tensor:
+    """A regression's outputs or targets as the data has them: what was standardised is put back."""
+    count = len(spec.target_std)
+    if not count:
+        return numbers
+    std, mean = (torch.tensor(part, dtype=torch.float64) for part in (spec.target_std, spec.target_mean))
+    return (numbers.double().reshape(len(numbers), count) * std + mean).to(numbers.dtype).reshape(numbers.shape)
 
 
 def classes_of(outputs: Tensor, task: str) -> dict[str, Tensor]:

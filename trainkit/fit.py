@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from trainkit.dataset import Dataset
 from trainkit.errors import DataError, RecipeError
-from trainkit.heads import predicted
+from trainkit.heads import shown_to
 from trainkit.recipe import Recipe, problem_at
 from trainkit.recipe.text import shown
 from trainkit.returned import defect
@@ -126,7 +126,7 @@ def _push_through(run: Run, dataset: Dataset, recipe: Recipe) -> None:
             for number, metric in enumerate(run.metrics.values()):
                 table, name = f"metric.{number}", recipe.components[("metric", number)].name
                 metric.reset()
-                metric.update(predicted(run.loss, outputs), targets)
+                metric.update(shown_to(metric, run.loss, outputs), targets)
                 metric.reset()
     except (RuntimeError, ValueError, IndexError, DataError) as error:  # what torch and our own parts say of shapes
         said = (str(error).strip().splitlines() or ["no message"])[0]

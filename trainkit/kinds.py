@@ -17,7 +17,7 @@ GIVEN: Mapping[str, Mapping[str, str]] = {
     "augmentation": {"data_spec": "DataSpec of the data"},
     "model": {"data_spec": "DataSpec of the data"},
     "loss": {"data_spec": "DataSpec of the data"},
-    "metric": {"data_spec": "DataSpec of the data"},
+    "metric": {"data_spec": "DataSpec of the data", "loss": "Loss, the recipe's"},
     "optimizer": {"params": "list of parameter groups: dicts with 'params', 'names' and what the recipe overrides"},
     "wrapper": {
         "optimizer": "Optimizer to wrap, its groups already in place",

@@ -105,7 +105,10 @@ class Loss(Protocol):
 
     A loss that needs other numbers than targets have, such as a mean and a variance, has ``outputs``, how many numbers
     the model is to give for a sample, and ``predictions(outputs)``: what outputs ``(..., outputs)`` predict, in the
-    targets' own shape. Metrics, pages and ``trainkit predict`` are given those.
+    targets' own shape. Metrics, pages, ensembles and ``trainkit predict`` are given those. Such a loss may have
+    ``equal(targets)``, the outputs ``(batch, outputs)`` of a model that knows nothing of its inputs, whose loss a probe
+    holds that of the untrained model against; and ``details(outputs)``, more that outputs say of each sample, by name
+    and in the data's units, which ``trainkit predict`` writes.
     """
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
@@ -122,6 +125,9 @@ class Metric(Protocol):
     and dicts of such, replaced and not changed in place, as some batches come in inference mode. One that also
     has a static ``update_lanes(metrics, outputs, targets)`` can be told of many runs at once: each of ``metrics``, made
     alike, takes in its row of the tensors ``(runs, batch, ...)``, to the same figure as by ``update``.
+
+    Of a loss with ``predictions`` a metric is given those; one that has ``of_outputs = True`` is given the outputs
+    themselves, and asks for the ``loss`` to know what they mean. Ensembles, which combine predictions, leave it out.
     """
 
     higher_is_better: bool

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from trainkit import Batch, DataSpec, Run, UsageError, hookimpl, load_ensemble
+from trainkit import Batch, DataSpec, Run, UsageError, hookimpl, load_ensemble, predicted
 from trainkit_ensemblers.combining import log_probabilities
 
 
@@ -63,7 +63,7 @@ class Lessons:
         else:
             with torch.no_grad():
                 given = self.teacher(batch.inputs).float()
-        followed = self.distance(outputs.float(), given)
+        followed = self.distance(predicted(run.loss, outputs).float(), given)
         if self.weight == 1:
             return followed
         return self.weight * followed + (1 - self.weight) * run.loss(outputs, batch.targets)

@@ -15,6 +15,7 @@ from trainkit.ensemble.base import Base
 from trainkit.errors import UsageError
 from trainkit.feed.pipeline import gather
 from trainkit.finished import Reopened
+from trainkit.heads import predicted
 from trainkit.instantiate import Builder
 from trainkit.run import Run
 from trainkit.weights import exchanged
@@ -119,7 +120,7 @@ def check_outputs(name: str, module: nn.Module, run: Run, weights: Mapping[str, 
     with torch.no_grad(), exchanged(run.model, weights):
         given = module(inputs)
         run.model.eval()
-        wanted: Any = run.model(own.to(run.device)).cpu().float()
+        wanted: Any = predicted(run.loss, run.model(own.to(run.device))).cpu().float()
         run.model.train(training)
     if given.shape != (len(inputs), base.spec.outputs):
         raise UsageError(

@@ -21,6 +21,7 @@ from trainkit.evaluate import Meter
 from trainkit.feed import make_feed
 from trainkit.feed.folds import parts_of
 from trainkit.feed.pipeline import gather
+from trainkit.heads import predicts
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
@@ -80,10 +81,12 @@ class Base:
         self.loss = builder.make("loss", data_spec=self.spec)
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.device)
-        self.metrics = {
-            recipe.components[("metric", number)].name: builder.make("metric", number, data_spec=self.spec)
-            for number in range(len(recipe.tables["metric"]))
+        made = {
+            recipe.components[("metric", i)].name: builder.make("metric", i, data_spec=self.spec, loss=self.loss)
+            for i in range(len(recipe.tables["metric"]))
         }
+        # Members give what their outputs predict: what is measured of the outputs themselves is not to be had.
+        self.metrics = {name: metric for name, metric in made.items() if not getattr(metric, "of_outputs", False)}
         self._outputs: WeakKeyDictionary[nn.Module, dict[tuple[str, str], Tensor]] = WeakKeyDictionary()
 
     # ------------------------------------------------------------ samples
@@ -158,14 +161,22 @@ class Base:
                 module.to(home)
 
     def figures(self, outputs: Tensor, split: str) -> Metrics:
-        """The recipe's loss and metrics of outputs for a split, as an evaluation of a run gives them."""
-        meter = Meter(copy.deepcopy(self.metrics), self.loss)
+        """The recipe's loss and metrics of outputs for a split, as an evaluation of a run gives them.
+
+        There is no loss where it is one of other numbers than predictions, which are all that members give.
+        """
+        bare = predicts(self.loss)
+        # In place of a loss that would take outputs for more than predictions: any other.
+        meter = Meter(copy.deepcopy(self.metrics), nn.functional.mse_loss if bare else self.loss)
         targets = self.targets(split).to(self.device)
         size, outputs = max(1, self.feed.batch_size), outputs.to(self.device)
         with torch.no_grad():
             for start in range(0, len(outputs), size):
                 part, wanted = outputs[start : start + size], targets[start : start + size]
-                meter.add(part, wanted, self.loss(part, wanted))
+                if bare:
+                    meter.update_metrics(part, wanted)
+                else:
+                    meter.add(part, wanted, self.loss(part, wanted))
         return meter.compute()
 
     def renew(self, module: nn.Module) -> bool:

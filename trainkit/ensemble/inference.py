@@ -15,7 +15,7 @@ from trainkit.ensemble.base import Base
 from trainkit.ensemble.opened import Ensemble, opened, refused_here
 from trainkit.ensemble.verify import read_artefact
 from trainkit.errors import CheckpointError, RecipeError
-from trainkit.finished import classes_of, require_split
+from trainkit.finished import kinds_of, require_split
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import parts_from_text
@@ -54,7 +54,7 @@ def predict_ensemble(path: Path, split: str, plugins: Plugins, progress: Progres
         targets = base.targets(split)
     found = {"index": torch.arange(len(targets)), "targets": targets, "outputs": outputs}
     known = {} if variance is None else {"variance": variance}  # of a regression alone
-    return found | classes_of(outputs, base.spec.task) | known
+    return found | kinds_of(outputs, targets, base.spec) | known
 
 
 def base_of(artefact: Artefact, plugins: Plugins, folder: Path, progress: Progress = silent) -> Base:

@@ -20,6 +20,7 @@ from trainkit.ensemble.run_facts import ancestors_of, check_finished, figures_at
 from trainkit.ensembler import Cost, Member
 from trainkit.errors import CheckpointError, PluginError, UsageError
 from trainkit.finished import Reopened, reopen
+from trainkit.heads import model_spec, predicting
 from trainkit.run import Metrics, Run
 
 
@@ -128,9 +129,9 @@ def _member(name: str, path: Path, made: Reopened, base: Base) -> Member:
     spec = run.feed.spec
     check_data(name, made, base)
     weights = measured_weights(run)
-    model = build_model(recipe, spec, base.plugins)
+    model = build_model(recipe, model_spec(spec, run.loss), base.plugins)
     put_weights(name, model, weights)
-    module = align(model, spec, base.spec).eval()
+    module = align(predicting(model, run.loss), spec, base.spec).eval()
     check_outputs(name, module, run, weights, base)
     step = int(state["step"])
     return Member(

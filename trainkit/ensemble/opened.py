@@ -14,11 +14,12 @@ from trainkit import checkpoint
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.aligned import Averaged, align
 from trainkit.ensemble.artefact import MANIFEST, Artefact, StoredMember
-from trainkit.ensemble.rebuild import Bounded, built_from
+from trainkit.ensemble.rebuild import Bounded, parts_of_member, rebuilt
 from trainkit.ensemble.together import Together
 from trainkit.ensemble.verify import read_artefact
 from trainkit.ensembler import Ensembler, Member
 from trainkit.errors import CheckpointError, PluginError, RecipeError, TrainkitError, UsageError
+from trainkit.heads import predicting
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
@@ -228,9 +229,9 @@ def _member(stored: StoredMember, artefact: Artefact, plugins: Plugins, folder: 
     bounded = Bounded(held, f"{folder}: {stored.name}")
     for piece in stored.pieces:
         try:
-            recipe = parts_from_text(artefact.recipes[piece.recipe], f"{folder}: {stored.name}", ("model",), plugins)
+            recipe = parts_of_member(artefact.recipes[piece.recipe], f"{folder}: {stored.name}", plugins)
             with bounded:
-                models.append(align(built_from(recipe, piece.spec), piece.spec, artefact.spec))
+                models.append(align(predicting(*rebuilt(recipe, piece.spec)), piece.spec, artefact.spec))
         except RecipeError as error:
             raise refused_here(folder, error) from error
     module = Averaged(models, artefact.spec.task) if stored.mean else models[0]

@@ -14,7 +14,8 @@ from trainkit import checkpoint
 from trainkit.build_data import cut_dataset, whole_dataset
 from trainkit.dataset import DataSpec
 from trainkit.ensemble.base import Base
-from trainkit.errors import CheckpointError
+from trainkit.errors import CheckpointError, RecipeError
+from trainkit.heads import model_spec
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
@@ -27,7 +28,7 @@ def build_model(recipe: Mapping[str, Any], spec: DataSpec, plugins: Plugins) -> 
 
     Args:
         recipe: plain tables; ``model`` and ``seed`` count.
-        spec: the data that it was trained on.
+        spec: what the model is told of the data that it was trained on.
         plugins: where the component is looked for.
 
     Raises:
@@ -35,6 +36,32 @@ def build_model(recipe: Mapping[str, Any], spec: DataSpec, plugins: Plugins) -> 
     """
     part = {key: recipe[key] for key in ("seed", "model") if key in recipe}
     return built_from(parts_from_text(to_toml(part), "the recipe of a member", ("model",), plugins), spec)
+
+
+def parts_of_member(text: str, name: str, plugins: Plugins) -> Recipe:
+    """What of a member's recipe says what it gives: its model, and its loss where that is installed.
+
+    A loss that is not is taken for one that asks for as many outputs as targets have, as most do.
+
+    Raises:
+        RecipeError: if the model is not installed, or refuses its settings.
+    """
+    try:
+        return parts_from_text(text, name, ("model", "loss"), plugins)
+    except RecipeError:
+        return parts_from_text(text, name, ("model",), plugins)
+
+
+def rebuilt(recipe: Recipe, spec: DataSpec) -> tuple[nn.Module, Any]:
+    """The model of a checked recipe, as `build_model` gives it, and the loss, where the recipe has one.
+
+    Args:
+        recipe: the recipe, or parts of it.
+        spec: the data that it was trained on.
+    """
+    known = ("loss",) in recipe.components
+    loss = Builder(recipe, recipe.plugins, silent).make("loss", data_spec=spec) if known else None
+    return built_from(recipe, model_spec(spec, loss)), loss
 
 
 def built_from(recipe: Recipe, spec: DataSpec) -> nn.Module:
@@ -52,7 +79,7 @@ def first_weights(recipe: Recipe, base: Base) -> str:
     """SHA-256 of the weights that a run of this recipe begins with."""
     builder = Builder(recipe, base.plugins, base.progress)
     dataset = cut_dataset(builder, whole_dataset(builder, base.datasets), lambda text: None)
-    return checkpoint.weights_sha256(built_from(recipe, dataset.spec))
+    return checkpoint.weights_sha256(rebuilt(recipe, dataset.spec)[0])
 
 
 _MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from trainkit.ensemble.opened import Ensemble, opened
 from trainkit.ensemble.verify import read_artefact
 from trainkit.errors import TrainkitError
 from trainkit.finished import folder_of, open_run
+from trainkit.heads import predicted, predicts
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress
 
@@ -34,20 +36,38 @@ class Exported(nn.Module):
         model: gives ``(batch, outputs)``.
         task: what they mean.
         variance: of a regression, gives the variance of what is predicted; ``None`` where it is not known.
+        predict: gives what outputs predict, where the loss has asked for other numbers than targets have.
     """
 
-    def __init__(self, model: nn.Module, task: str, variance: Callable[[Tensor], Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        task: str,
+        variance: Callable[[Tensor], Tensor] | None = None,
+        predict: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         # An ensemble's members are registered once, by their numbers; what combines them finds them there.
         self.model = model.each if isinstance(model, Ensemble) else model
         self._call = [model]  # within a list: not registered again
         self._task = task
         self._variance = variance
+        self._predict = predict
         self.names = ("mean", *(["variance"] if variance else [])) if task == "regression" else _CLASSES
+        self.names = (*self.names, *(["raw"] if predict else []))
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        """For classes ``outputs`` and ``probabilities``; for regression ``mean``, and ``variance`` where known."""
+        """For classes ``outputs`` and ``probabilities``; for regression ``mean``, and ``variance`` where known.
+
+        With ``predict`` these are of what it makes of the model's outputs, and ``raw`` is what the model gives.
+        """
         outputs: Tensor = self._call[0](inputs)
+        if self._predict is not None:
+            raw = outputs.float()
+            return {**self._named(self._predict(raw), inputs), "raw": raw}
+        return self._named(outputs, inputs)
+
+    def _named(self, outputs: Tensor, inputs: Tensor) -> dict[str, Tensor]:
         outputs = outputs.reshape(outputs.shape[0], -1).float()
         if self._task == "classification":
             return {"outputs": outputs, "probabilities": outputs.softmax(-1)}
@@ -107,7 +127,7 @@ def run_subject(path: Path, plugins: Plugins, progress: Progress) -> Subject:
     written = (folder_of(path) / "recipe.toml").read_bytes()
     about = {"kind": "run", "step": run.step, "recipe_sha256": hashlib.sha256(written).hexdigest()}
     return Subject(
-        Exported(model, spec.task),
+        Exported(model, spec.task, predict=partial(predicted, run.loss) if predicts(run.loss) else None),
         spec,
         samples,
         _ORIGINS[split],

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from trainkit.heads import knowing_nothing, predicts
 from trainkit.probe.finding import Finding, Verdict, worst
 from trainkit.probe.subject import Subject, drawn, forward, loss_of, parts, quiet, samples_of
 from trainkit.run import Run
@@ -37,15 +38,17 @@ def initial_loss(subject: Subject) -> Finding:
         for which in (0, 1)
     )
     torch.random.set_rng_state(held)
-    high, highest = _HIGH[task]
+    # A loss that may be negative, such as that of a density, is held against its own size, or a nat.
+    unit = max(abs(blank), 1.0) if predicts(run.loss) else abs(blank)
+    high, highest, low = (blank + (factor - 1) * unit for factor in (*_HIGH[task], LOW))
     verdict: Verdict = "good"
     cure = ""
-    if seen > highest * blank:
+    if seen > highest:
         verdict = "bad"
         cure = "draw the last layer's weights smaller: its outputs are far from equal before anything is learned"
-    elif seen > high * blank:
+    elif seen > high:
         verdict, cure = "doubtful", "draw the last layer's weights smaller; the first updates undo them"
-    elif seen < LOW * blank:
+    elif seen < low:
         verdict = "doubtful"
         cure = "weights that were trained before give that; else inputs give their targets away"
     if task == "regression" and verdict != "good":
@@ -61,14 +64,17 @@ def initial_loss(subject: Subject) -> Finding:
         verdict = "bad"
         cure = f"the loss must be a mean over the batch: each sample twice gives {doubled:.3g} times the loss"
     words = _words(run, blank)
-    bounds = f"{LOW * blank:.3g} to {high * blank:.3g}"
+    bounds = f", {low:.3g} to {high:.3g}" if math.isfinite(blank) else ""
     rising = "; rising with regularisation, dropout aside"
-    figures = {"loss": _plain(seen), "expected": blank, "regularisation": added, "twice": doubled}
-    return Finding(verdict, f"{words}, {bounds}{rising}", f"{seen:.4g}; {_said(added)}", cure, figures)
+    figures = {"loss": _plain(seen), "expected": _plain(blank), "regularisation": added, "twice": doubled}
+    return Finding(verdict, f"{words}{bounds}{rising}", f"{seen:.4g}; {_said(added)}", cure, figures)
 
 
 def _words(run: Run, blank: float) -> str:
     spec = run.feed.spec
+    if predicts(run.loss):
+        known = math.isfinite(blank)
+        return f"about {blank:.4g}, this loss of equal outputs" if known else "any: this loss names no equal outputs"
     if spec.task == "regression":
         return f"about {blank:.4g}, the loss of the targets' mean"
     classes = 2 if spec.task == "binary" else spec.outputs
@@ -83,16 +89,17 @@ def _losses(run: Run, index: Tensor) -> tuple[float, float, int]:
     batch = samples_of(run, index)
     with torch.no_grad():
         outputs = forward(run, batch.inputs)
-        return (
-            loss_of(run, outputs, batch.targets),
-            loss_of(run, _equal(run, outputs, batch.targets), batch.targets),
-            len(batch),
-        )
+        equal = _equal(run, outputs, batch.targets)
+        blank = math.nan if equal is None else loss_of(run, equal, batch.targets)
+        return loss_of(run, outputs, batch.targets), blank, len(batch)
 
 
-def _equal(run: Run, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Outputs that are the same for all samples and say nothing of any of them."""
+def _equal(run: Run, outputs: Tensor, targets: Tensor) -> Tensor | None:
+    """Outputs that are the same for all samples and say nothing of any of them; ``None`` where nobody knows such."""
     spec = run.feed.spec
+    if predicts(run.loss):
+        equal = knowing_nothing(run.loss, targets)
+        return None if equal is None else equal.to(outputs.dtype)
     if spec.task == "regression":
         mean = targets.float().reshape(len(targets), -1).mean(0)
         return mean.expand(len(targets), -1).reshape(outputs.shape).to(outputs.dtype)

@@ -19,6 +19,7 @@ from trainkit.build import Built, build
 from trainkit.datasets import Datasets
 from trainkit.feed.order import permutation
 from trainkit.feed.pipeline import Plan, gather
+from trainkit.heads import predicted
 from trainkit.hooking import has_hooks
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress
@@ -185,6 +186,7 @@ def r_squared(outputs: Tensor, targets: Tensor) -> float:
 
 def right(run: Run, outputs: Tensor, targets: Tensor) -> float:
     """How good outputs are: the share that is right, or of the variance that is explained."""
+    outputs = predicted(run.loss, outputs)
     if run.feed.spec.task == "regression":
         return r_squared(outputs, targets)
     if run.feed.spec.task == "binary":

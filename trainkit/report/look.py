@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from trainkit.dataset import Batch, DataSpec
 from trainkit.evaluate import measure
+from trainkit.heads import predicted
 from trainkit.report.samples import Sample, Samples
 from trainkit.run import Metrics, Run
 from trainkit.scoring import bin_of, log_probabilities, scores, terms
@@ -103,7 +104,7 @@ def look_at(run: Run, split: str) -> Look:
     found = Look(split, task=spec.task, events=[(int(at), str(kind)) for at, kind in run.events])
 
     def watching(run: Run, split: str) -> Metrics:
-        figures = measure(run, split, looking.add)
+        figures = measure(run, split, lambda batch, outputs: looking.add(batch, predicted(run.loss, outputs)))
         found.parameters = sum(parameter.numel() for parameter in run.model.parameters())
         found.layer = first_layer(run.model, spec)
         return figures
