@@ -173,7 +173,7 @@ class Image:
 
     Args:
         pixels: rows of pixels, each a grey value or red, green and blue, from 0 to 255: an array of bytes of shape
-            (height, width) or (height, width, 3).
+            (height, width) or (height, width, 3). Or ``bytes``, a PNG file, shown as it is.
         text: what stands below it, and is read out in its place.
     """
 

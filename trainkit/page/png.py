@@ -11,16 +11,36 @@ import zlib
 from typing import Any
 
 _GREY, _COLOUR = 0, 2  # the specification's colour types
+_BEGIN = b"\x89PNG\r\n\x1a\n"
 
 
 def data_url(pixels: object, most: int) -> str:
     """A picture as a ``data:`` address.
 
     Args:
-        pixels: rows of pixels, as `trainkit.page.Image` has them. What is not a byte is brought into its range.
+        pixels: rows of pixels, as `trainkit.page.Image` has them. What is not a byte is brought into its range. Or a
+            PNG file, which stays as it is.
         most: it is made smaller until neither side is longer.
     """
-    return "data:image/png;base64," + base64.b64encode(_file(_bytes(pixels, most))).decode()
+    made = pixels if isinstance(pixels, bytes) else png(pixels, most)
+    return "data:image/png;base64," + base64.b64encode(made).decode()
+
+
+def png(pixels: object, most: int) -> bytes:
+    """A picture as a PNG file; arguments as of `data_url`.
+
+    Raises:
+        ValueError: if it is no array of pixels.
+    """
+    return _file(_bytes(pixels, most))
+
+
+def png_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height of a PNG file; ``None`` where it is none."""
+    if content[:8] != _BEGIN or content[12:16] != b"IHDR" or len(content) < 24:
+        return None
+    width, height = struct.unpack(">II", content[16:24])
+    return width, height
 
 
 def _bytes(pixels: object, most: int) -> Any:
@@ -49,7 +69,7 @@ def _file(pixels: Any) -> bytes:
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # 0: the row is not filtered
     header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
     parts = (_part(b"IHDR", header), _part(b"IDAT", zlib.compress(rows, 9)), _part(b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    return _BEGIN + b"".join(parts)
 
 
 def _part(name: bytes, content: bytes) -> bytes:

@@ -12,6 +12,7 @@ from trainkit.page import Bars, Block, Cell, Code, Facts, Section, Table, Text, 
 from trainkit.report.curves import figure_section, norm_section, other_section, pace_block, schedule_section
 from trainkit.report.follow import Followed
 from trainkit.report.parts import flat
+from trainkit.report.pictures import picture_section
 from trainkit.report.state import RUNNING
 from trainkit.report.summary import Row, Summary, samples_per_update, short_name, summarise
 from trainkit.results import Result, read_object, read_result
@@ -93,6 +94,7 @@ def run_sections(
     elif why_not:
         made.append(Section("Predictions", [Text(why_not, "note")]))
     made += [
+        picture_section(result.folder),
         _time(result, seen, summary, profile),
         other_section(result, seen, summary),
         _origin(result),
