@@ -90,6 +90,10 @@ class DataSpec:
             where nothing was.
         input_std: per feature or channel, what inputs were then divided by; empty where nothing was. Runs on data that
             differs in these numbers alone can be members of one ensemble.
+        masked: whether samples ``(channels, steps)`` are of uneven lengths: the last channel is 1 where a sample has a
+            step and 0 behind its end, where all other channels are 0 too.
+        naive_error: per output, the mean absolute error, in the targets' own units, of what would be said of training
+            samples without a model, such as a series' value a season before; empty where nothing is.
         vocabulary: of tokens that are text, what they stand for; no part of what tells two specs apart.
     """
 
@@ -105,6 +109,8 @@ class DataSpec:
     target_std: tuple[float, ...] = ()
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()
+    masked: bool = False
+    naive_error: tuple[float, ...] = ()
     vocabulary: Vocabulary | None = field(default=None, compare=False)
 
 
@@ -147,6 +153,8 @@ class Dataset:
             sends it to worker processes) and must treat every sample by itself.
         groups: by split, ``(samples,)`` int64: samples with the same number belong together, and no fold parts them.
             ``train`` and ``val`` or none.
+        moments: by split, ``(samples, 2)`` int64: the first and the last moment that each sample's target is of, on
+            one clock. Folds of such data validate on later moments than they train on. ``train`` and ``val`` or none.
         recut: makes the data set anew with other samples for training and validation, so that all that is fitted on
             training samples is fitted on these. Given ``(samples,)`` int64 by split (``train`` and, but for a run
             without validation, ``val``): numbers counted through the training split and on through the validation
@@ -157,6 +165,7 @@ class Dataset:
     splits: Mapping[str, Split]
     prepare: Callable[[Tensor], Tensor] | None = None
     groups: Mapping[str, Tensor] = field(default_factory=dict)
+    moments: Mapping[str, Tensor] = field(default_factory=dict)
     recut: Callable[[Mapping[str, Tensor]], Dataset] | None = None
 
 

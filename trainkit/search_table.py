@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from trainkit.settings import Between, Nested, NonNegativeInt, PositiveInt
 
-FoldBy = Literal["auto", "class", "group", "none"]
+FoldBy = Literal["auto", "class", "group", "time", "none"]
 
 
 def cut(
@@ -24,8 +24,9 @@ def cut(
         folds: put training and validation samples together and cut them into so many parts, one of which validates;
             the test samples stay out of it.
         fold: number of the part that validates, from 0.
-        fold_by: what folds keep together or balance: classes in equal shares, groups whole, or nothing; auto is
-            group where the data has groups, else class where it has classes.
+        fold_by: what folds keep together or balance: classes in equal shares, groups whole, or nothing; time: each
+            fold validates on later samples than it trains on. auto is time where the data has moments, else group
+            where it has groups, else class where it has classes.
         train_on: "train+val" trains on the validation samples too; then nothing is measured before the end.
         bag: number of a bootstrap draw: as many training samples as there are are drawn with replacement, from the
             seed and this number; the validation samples stay as they are. Unset: each trains once an epoch.
@@ -73,8 +74,9 @@ def search(
             workers. Unset: results are told as they come.
         folds: train each trial so many times, each time with another part of training and validation samples held out;
             its value is the mean.
-        fold_by: what folds keep together or balance: classes in equal shares, groups whole, or nothing; auto is
-            group where the data has groups, else class where it has classes.
+        fold_by: what folds keep together or balance: classes in equal shares, groups whole, or nothing; time: each
+            fold validates on later samples than it trains on. auto is time where the data has moments, else group
+            where it has groups, else class where it has classes.
         repeats: train each trial with so many seeds; its value is the mean.
         refit: train the winner once more, on training and validation samples.
         test: measure the winner, and it alone, on the test samples.

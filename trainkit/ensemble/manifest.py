@@ -51,6 +51,7 @@ def spec_of(value: Any) -> DataSpec:
     columns = {
         name: numbers_of(value.get(name), name) for name in ("target_mean", "target_std", "input_mean", "input_std")
     }
+    naive = numbers_of(value.get("naive_error", []), "naive_error")
     for name, count in (("target", outputs), ("input", shape[0])):
         mean, std = columns[f"{name}_mean"], columns[f"{name}_std"]
         if {len(mean), len(std)} - {0, 1, count} or 0.0 in std:
@@ -64,6 +65,9 @@ def spec_of(value: Any) -> DataSpec:
         sizes={text_of(name, "split"): count_of(size, "size of a split") for name, size in sizes.items()},
         fingerprint=text_of(value.get("fingerprint"), "fingerprint"),
         tokens_per_sample=None if tokens is None else count_of(tokens, "number of tokens"),
+        masked=value.get("masked") is True,
+        naive_error=naive,
+        vocabulary=None,
         **columns,
     )
 

@@ -1,4 +1,4 @@
-"""Which samples belong to which fold, and which are drawn for a bag: functions of a seed."""
+"""Which samples belong to which fold, and which are drawn for a bag: functions of a seed, or of time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from trainkit.errors import DataError
 from trainkit.feed.order import draws, permutation
 
 
@@ -85,3 +86,39 @@ def draw_bag(count: int, bag: int, seed: int, groups: Tensor | None = None) -> T
     names, group = torch.unique(groups, return_inverse=True)
     often = torch.bincount(draws(len(names), len(names), "bag", seed, bag), minlength=len(names))
     return torch.arange(count).repeat_interleave(often[group])
+
+
+def rolled(moments: Tensor, folds: int, fold: int) -> dict[str, Tensor]:
+    """Samples of a fold that validates on later moments than it trains on (rolling origin).
+
+    The moments at which targets begin are cut into ``folds + 1`` stretches of equal length, the first of which takes
+    what is over. Fold 0 validates on the second, and each fold trains on all samples whose targets end before the
+    first one of its own stretch begins: what overlaps is left out.
+
+    Args:
+        moments: ``(samples, 2)`` int64, first and last moment of each sample's target.
+        folds: stretches that validate.
+        fold: the number of one of them.
+
+    Raises:
+        DataError: if there are too few moments, or none ends before the stretch begins.
+
+    Source: Tashman 2000, "Out-of-sample tests of forecasting accuracy", section 3.1; scikit-learn's TimeSeriesSplit.
+    """
+    begins, ends = moments.unbind(1)
+    known = torch.from_numpy(numpy.unique(begins.numpy()))
+    length = len(known) // (folds + 1)
+    if not length:
+        raise DataError(f"folds = {folds}, but targets begin at {len(known)} moments\nwrite at most {len(known) - 1}")
+    first = len(known) - (folds - fold) * length
+    after = first + length
+    holds = begins >= known[first]
+    if after < len(known):
+        holds &= begins < known[after]
+    trains = ends < known[first]
+    if not bool(trains.any()):
+        raise DataError(
+            f"folds = {folds} leave fold {fold} nothing to train on: no target ends before it begins\n"
+            "write fewer folds, or give data of a longer time"
+        )
+    return {"train": trains.nonzero().squeeze(1), "val": holds.nonzero().squeeze(1)}

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from trainkit.dataset import Dataset, DataSpec, Gatherable, Split
 from trainkit.errors import DataError, PluginDefect
-from trainkit.feed.draws import deal, draw_bag
+from trainkit.feed.draws import deal, draw_bag, rolled
 from trainkit.feed.pipeline import gather, guard
 
-FoldBy = Literal["auto", "class", "group", "none"]
+FoldBy = Literal["auto", "class", "group", "time", "none"]
 
 
 def cut_anew(
@@ -39,7 +39,8 @@ def cut_anew(
         dataset: what the data component returned.
         folds: parts to cut; ``None`` leaves the component's own splits.
         fold: number of the part that validates; the others train.
-        fold_by: see `deal`; auto is group where the data has groups, else class where it has classes.
+        fold_by: see `deal` and `rolled`; auto is time where the data has moments, else group where it has groups, else
+            class where it has classes.
         train_on: ``train+val`` trains on both and leaves no validation split.
         bag: number of a bootstrap draw, see `draw_bag`; ``None`` trains on every training sample once.
         seed: what folds and bootstrap draws follow from.
@@ -104,6 +105,8 @@ def _cut(
     count = sum(map(len, own))
     if not _whole(dataset):
         return None
+    if folds is not None and (fold_by == "time" or (fold_by == "auto" and dataset.moments)):
+        return rolled(_joined_moments(dataset), folds, fold)
     if folds is not None:
         part = _deal(dataset, own, count, folds, fold_by, seed, say)
         return {"train": (part != fold).nonzero().squeeze(1), "val": (part == fold).nonzero().squeeze(1)}
@@ -117,7 +120,9 @@ def _recut(dataset: Dataset, parts: Mapping[str, Tensor]) -> Dataset:
         own = [dataset.splits[name] for name in ("train", "val") if name in dataset.splits]
         splits = {name: _take(own, index) for name, index in parts.items()}
         cut = dataclasses.replace(dataset, splits=splits | _others(dataset.splits))
-    return dataclasses.replace(cut, spec=_spec(dataset, cut, parts), groups=_groups_of(dataset, parts), recut=None)
+    return dataclasses.replace(
+        cut, spec=_spec(dataset, cut, parts), groups=_groups_of(dataset, parts), moments={}, recut=None
+    )
 
 
 def _bagged(dataset: Dataset, bag: int, seed: int) -> Dataset:
@@ -132,7 +137,7 @@ def _bagged(dataset: Dataset, bag: int, seed: int) -> Dataset:
     splits = {**dataset.splits, "train": _take([dataset.splits["train"]], index)}
     cut = dataclasses.replace(dataset, splits=splits)
     together = dataset.groups if mine is None else {**dataset.groups, "train": mine[index]}
-    return dataclasses.replace(cut, spec=_spec(dataset, cut, {"bag": index}), groups=together, recut=None)
+    return dataclasses.replace(cut, spec=_spec(dataset, cut, {"bag": index}), groups=together, moments={}, recut=None)
 
 
 def _deal(
@@ -171,6 +176,21 @@ def _deal(
             has = f"class '{name}'{more} has {int(held[scarce[0]])} samples"
             say(f"{has} for {folds} folds, so that some folds validate without it")
     return deal(count, folds, seed, classes, groups)
+
+
+def _joined_moments(dataset: Dataset) -> Tensor:
+    if not dataset.moments:
+        raise DataError('fold_by = "time", but the data has no moments\nwrite fold_by = "none", or leave it out')
+    names = [name for name in ("train", "val") if name in dataset.splits]
+    for name in names:
+        moments = dataset.moments.get(name)
+        if moments is None or moments.dtype != torch.int64 or moments.shape != (len(dataset.splits[name]), 2):
+            shape = "none" if moments is None else f"{moments.dtype} {tuple(moments.shape)}"
+            raise PluginDefect(
+                f"the moments of split '{name}' must be int64 ({len(dataset.splits[name])}, 2), the first and the last"
+                f" of each of its samples' targets; got {shape}"
+            )
+    return torch.cat([dataset.moments[name] for name in names]).cpu()
 
 
 def _joined_groups(dataset: Dataset) -> Tensor | None:
