@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainkit import Dataset, Fraction, NonNegative, NonNegativeInt, PositiveInt
+from trainkit import DataError, Dataset, Fraction, NonNegative, NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,7 +154,7 @@ def _classes(
 
 def synthetic(
     *,
-    task: Literal["classification", "binary", "regression"] = "classification",
+    task: Literal["classification", "binary", "regression", "tokens"] = "classification",
     samples: PositiveInt = 512,
     features: tuple[PositiveInt, ...] = (8,),
     classes: PositiveInt = 3,
@@ -163,14 +163,15 @@ def synthetic(
     test: Fraction = 0.2,
     data_seed: NonNegativeInt = 0,
 ) -> Dataset:
-    """Made-up data, for tests and first steps: noisy class centres, or a noisy linear function.
+    """Made-up data, for tests and first steps: noisy class centres, a noisy linear function, or tokens in turn.
 
     Args:
-        task: what is learned; ``binary`` has two classes whatever ``classes`` says.
+        task: what is learned; ``binary`` has two classes whatever ``classes`` says; of ``tokens`` which one follows, at
+            each position of a row.
         samples: samples in all splits together.
-        features: shape of one sample, such as [8] or, for images, [3, 16, 16].
-        classes: number of classes; of outputs for regression.
-        noise: standard deviation of the noise; the signal's is 1.
+        features: shape of one sample, such as [8] or, for images, [3, 16, 16]; for tokens [positions].
+        classes: number of classes; of outputs for regression; of different tokens.
+        noise: standard deviation of the noise; the signal's is 1. For tokens the share that does not follow the rule.
         val: share of the samples for validation.
         test: share of the samples for the test.
         data_seed: the data and its split are a function of this number, not of the recipe's seed.
@@ -191,6 +192,15 @@ def synthetic(
         weights = normal(flat.shape[1], classes) / flat.shape[1] ** 0.5
         targets = flat @ weights + noise * normal(samples, classes)
         targets = targets.squeeze(1) if classes == 1 else targets
+    elif task == "tokens":
+        if len(features) != 1:
+            raise DataError(f"features = {list(features)} is no row of tokens\nwrite features = [positions]")
+        labels = [f"token {number}" for number in range(classes)]
+        rows = torch.randint(classes, (samples, features[0] + 1), generator=generator)
+        by_rule = torch.rand(rows.shape, generator=generator) >= noise
+        for place in range(1, features[0] + 1):
+            rows[:, place] = torch.where(by_rule[:, place], (rows[:, place - 1] + 1) % classes, rows[:, place])
+        inputs, targets = rows[:, :-1], rows[:, 1:]
     else:
         count = 2 if task == "binary" else classes
         labels = [f"class {number}" for number in range(count)]

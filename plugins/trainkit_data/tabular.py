@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from trainkit import Gatherable
 
-Task = Literal["classification", "binary", "regression"]
+Task = Literal["classification", "binary", "regression", "tokens"]
 
 
 def fractions(val: float, test: float) -> dict[str, float]:
@@ -42,9 +42,9 @@ def tabular(
     """Make a data set of rows; whatever is fitted is fitted on the training part alone.
 
     Args:
-        inputs: ``(samples, ...)`` float.
+        inputs: ``(samples, ...)`` float; of tokens int64.
         targets: ``(samples,)`` int64 classes, also for binary; ``(samples,)`` or ``(samples, outputs)`` float for
-            regression.
+            regression; ``(samples, positions)`` int64 for tokens.
         task: what is learned.
         parts: sample numbers of each split.
         classes: names of the classes.
@@ -70,7 +70,7 @@ def tabular(
         {"inputs": inputs, "targets": targets, **{f"split {name}": part for name, part in parts.items()}}
     )
     train = parts["train"]
-    inputs = inputs.float()
+    inputs = inputs if task == "tokens" else inputs.float()
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()
     if scale_inputs and len(train):
@@ -95,9 +95,10 @@ def tabular(
         task=task,
         outputs=outputs,
         classes=tuple(classes),
-        class_counts=count_classes(targets[train], len(classes)) if classes else (),
+        class_counts=count_classes(targets[train].reshape(-1), len(classes)) if classes else (),
         sizes={name: len(part) for name, part in parts.items()},
         fingerprint=known,
+        tokens_per_sample=inputs.shape[1] if task == "tokens" else None,
         target_mean=mean,
         target_std=std,
         input_mean=input_mean,

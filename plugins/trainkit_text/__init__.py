@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from trainkit import Component, hookimpl
+from trainkit_text.models import models
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
     """List the components."""
-    return []
+    return [*models()]

@@ -41,6 +41,7 @@ IMAGES, PHOTOS, SCANS, SERIES, VOLUMES = (
 )
 NUMBERS = DataSpec((6,), "regression", 1, **_SIZES)
 BINARY = DataSpec((6,), "binary", 1, ("no", "yes"), (30, 30), **_SIZES)
+TOKENS = DataSpec((6,), "tokens", 3, SPEC.classes, (120, 120, 120), **_SIZES, tokens_per_sample=6)
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,9 @@ SURROUNDINGS: tuple[Surroundings, ...] = (
     Surroundings({"data": _OF_NUMBERS, "loss": {"use": "mse"}, "metric": []}, NUMBERS),
     Surroundings({"data": {**TINY["data"], "task": "binary"}, "loss": {"use": "binary"}}, BINARY),
     *map(_of, (PHOTOS, SCANS, SERIES, VOLUMES)),
+    Surroundings(
+        {"data": {**TINY["data"], "task": "tokens"}, "model": {"use": "gpt", "layers": 1, "width": 8}}, TOKENS
+    ),
 )
 
 

@@ -141,7 +141,9 @@ class ModelContract(OnData):
             if _draws(models[0], inputs):  # each lane has random numbers of its own, which the core sees to
                 models = [model.eval() for model in models]
             params, buffers = stack_module_state(models)
-            skeleton = copy.deepcopy(models[0]).to("meta")
+            skeleton = copy.deepcopy(models[0])
+            for parameter in skeleton.parameters():  # not `.to("meta")`, which would untie weights
+                parameter.data = parameter.new_empty(0)
 
             def run(params: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
                 outputs: Tensor = functional_call(skeleton, (params, buffers), (inputs,))  # noqa: B023
