@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from trainkit import Component, hookimpl
+from trainkit_text.data import data
 from trainkit_text.models import models
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
     """List the components."""
-    return [*models()]
+    return [*data(), *models()]

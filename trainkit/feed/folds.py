@@ -153,13 +153,14 @@ def _deal(
     groups = _joined_groups(dataset)
     spec = dataset.spec
     classes = None
-    if spec.task != "regression":
+    if spec.task not in ("regression", "tokens"):
         classes = torch.cat([split.targets.detach().cpu().reshape(len(split)).long() for split in own])
     if fold_by == "group" and groups is None:
         cure = "tell the data what belongs together (csv has a setting group), or leave fold_by out"
         raise DataError(f'fold_by = "group", but the data has no groups\n{cure}')
     if fold_by == "class" and classes is None:
-        raise DataError('fold_by = "class", but a regression has no classes\nwrite fold_by = "none"')
+        what = "samples of tokens have many" if spec.task == "tokens" else "a regression has no"
+        raise DataError(f'fold_by = "class", but {what} classes\nwrite fold_by = "none"')
     if fold_by in ("class", "none"):
         groups = None
     if fold_by == "none":

@@ -26,6 +26,7 @@ Loading = Literal["auto", "resident", "streamed"]
 RESIDENT_SHARE = 0.5
 MOST_WORKERS = 4
 EVAL_BYTES = 1 << 20
+EVAL_OUTPUT_BYTES = 1 << 23
 MOST_EVAL_SAMPLES = 4096
 
 
@@ -101,7 +102,14 @@ def make_feed(
 
 
 def choose_eval_batch_size(dataset: Dataset, batch_size: int) -> int:
-    """A batch of evaluation that is fast and takes little memory: four training batches, more of small samples."""
+    """A batch of evaluation that is fast and takes little memory: four training batches, more of small samples.
+
+    Of tokens each position has outputs, which are what takes memory: one training batch, more of few classes.
+    """
+    spec = dataset.spec
+    if spec.task == "tokens":
+        outputs = max(1, 4 * math.prod(spec.input_shape) * spec.outputs)
+        return max(batch_size, min(MOST_EVAL_SAMPLES, EVAL_OUTPUT_BYTES // outputs))
     sample = max(1, 4 * math.prod(dataset.spec.input_shape))  # bytes of a float32 sample
     return max(4 * batch_size, min(MOST_EVAL_SAMPLES, EVAL_BYTES // sample))
 
