@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainkit import Component, DataSpec, Fraction, Positive, hookimpl
+from trainkit_losses.uncertain import gaussian_nll, quantile
 
 if TYPE_CHECKING:
     from trainkit import Loss
@@ -138,4 +139,6 @@ def trainkit_components() -> list[Component]:
         Component("loss", mse, capabilities=able),
         Component("loss", mae, capabilities=able),
         Component("loss", huber, example={"delta": 0.5}, capabilities=able),
+        Component("loss", gaussian_nll, capabilities=able),
+        Component("loss", quantile, example={"levels": [0.05, 0.5, 0.95]}, capabilities=able),
     ]

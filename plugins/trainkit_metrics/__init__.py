@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from trainkit import Component, DataSpec, PositiveInt, hookimpl
+from trainkit_metrics.uncertain import coverage, density_nll, interval_width, pinball
 
 if TYPE_CHECKING:
     from trainkit import Metric
@@ -167,4 +168,8 @@ def trainkit_components() -> list[Component]:
         Component("metric", mae, capabilities=lower),
         Component("metric", rmse, capabilities=lower),
         Component("metric", r2, capabilities=higher),
+        Component("metric", coverage, example={"level": 0.9}, capabilities=higher),
+        Component("metric", interval_width, example={"level": 0.9}, capabilities=lower),
+        Component("metric", pinball, example={"levels": [0.1, 0.5, 0.9]}, capabilities=lower),
+        Component("metric", density_nll, capabilities=lower),
     ]

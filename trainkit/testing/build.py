@@ -22,6 +22,7 @@ from trainkit.plugin import Plugin, load_plugin
 from trainkit.protocols import silent
 from trainkit.recipe import Recipe, recipe_from_text
 from trainkit.tables import INSIDE, WITHIN, table_of
+from trainkit.testing.letters import Letters
 from trainkit.testing.tiny import TINY
 from trainkit.testing.tiny import table_of as example_table
 
@@ -41,7 +42,9 @@ IMAGES, PHOTOS, SCANS, SERIES, VOLUMES = (
 )
 NUMBERS = DataSpec((6,), "regression", 1, **_SIZES)
 BINARY = DataSpec((6,), "binary", 1, ("no", "yes"), (30, 30), **_SIZES)
-TOKENS = DataSpec((6,), "tokens", 3, SPEC.classes, (120, 120, 120), **_SIZES, tokens_per_sample=6)
+TOKENS = DataSpec(
+    (6,), "tokens", 3, SPEC.classes, (120, 120, 120), **_SIZES, tokens_per_sample=6, vocabulary=Letters(3)
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ SURROUNDINGS: tuple[Surroundings, ...] = (
     Surroundings(matrices=True),
     _of(IMAGES),
     Surroundings({"data": _OF_NUMBERS, "loss": {"use": "mse"}, "metric": []}, NUMBERS),
+    Surroundings({"data": _OF_NUMBERS, "loss": {"use": "gaussian_nll"}, "metric": []}, NUMBERS),
     Surroundings({"data": {**TINY["data"], "task": "binary"}, "loss": {"use": "binary"}}, BINARY),
     *map(_of, (PHOTOS, SCANS, SERIES, VOLUMES)),
     Surroundings(
@@ -284,7 +288,10 @@ def made_from(
     """Build a component from a recipe that was made for these surroundings; the rest as `made`."""
     builder = Builder(recipe, recipe.plugins, silent)
     builder.clock = Clock(batches_per_epoch=3, samples_per_update=16, total_updates=updates)
-    return builder.make(*path_of(component.kind), **{**_given(component, around), **given})
+    given = {**_given(component, around), **given}
+    if "loss" in component.given and "loss" not in given:
+        given["loss"] = builder.make("loss", data_spec=given["data_spec"])
+    return builder.make(*path_of(component.kind), **given)
 
 
 def _given(component: Component, around: Surroundings) -> dict[str, Any]:

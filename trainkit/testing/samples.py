@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ from trainkit.protocols import Draw
 from trainkit.testing.build import made
 from trainkit.testing.contract import Contract
 from trainkit.testing.kept import once_for_each
+from trainkit.testing.letters import Letters
 
 # A batch of as many samples as nothing else has, so that shapes do not fit by chance, and the core's own first one.
 TRIED = (11, 2)
@@ -38,6 +39,7 @@ class Case:
         whole: whether inputs are stored as bytes, as pixels often are.
         tokens: whether inputs are numbers of tokens, int64: two, or as many as outputs where each token is a target.
         advice: for whoever takes any data, and fails on this.
+        width: numbers that a loss asks the model for, where they are not those of targets.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Case:
     whole: bool = False
     tokens: bool = False
     advice: str = ""
+    width: int | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -81,7 +84,11 @@ class Case:
     def output_shape(self, count: int) -> tuple[int, ...]:
         """``(count, outputs)``; for tokens ``(count, positions, outputs)``."""
         positions = self.spec.input_shape[:1] if self.spec.task == "tokens" else ()
-        return (count, *positions, self.spec.outputs)
+        return (count, *positions, self.width or self.spec.outputs)
+
+    def under(self, loss: Any) -> Case:
+        """The case of a model that gives what a loss asks for."""
+        return replace(self, width=getattr(loss, "outputs", None))
 
     def perfect(self, targets: Tensor) -> Tensor:
         """Outputs of a model that knows the targets."""
@@ -93,32 +100,6 @@ class Case:
     def batch(self, count: int, seed: int = 0) -> Batch:
         """A training batch as augmentations get it."""
         return Batch(self.stored(count, seed), self.targets(count, seed), torch.arange(count) + 100)
-
-
-class Letters:
-    """A vocabulary of the first letters, for contracts; the last takes two bytes.
-
-    Args:
-        count: how many letters.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._letters = "abcdefghijklmnopqrstuvwxyz"[: count - 1] + "é"
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Bytes of each letter."""
-        return tuple(len(letter.encode()) for letter in self._letters)
-
-    def encode(self, text: str, /) -> list[int]:
-        """The letters' numbers."""
-        if unknown := sorted(set(text) - set(self._letters)):
-            raise DataError(f"unknown characters: {', '.join(unknown)}")
-        return [self._letters.index(letter) for letter in text]
-
-    def decode(self, numbers: Sequence[int], /) -> str:
-        """The letters of these numbers."""
-        return "".join(self._letters[number] for number in numbers)
 
 
 def _drawn(seed: int) -> torch.Generator:
@@ -207,6 +188,7 @@ def _try_model(model: Any, case: Case, samples: int) -> None:
 
 
 def _try_metric(metric: Any, case: Case, samples: int) -> None:
+    case = told(case, metric)
     metric.reset()  # as the core does
     metric.update(case.outputs(samples), case.targets(samples))
 
@@ -218,10 +200,15 @@ def _try_augmentation(augmentation: Any, case: Case, samples: int) -> None:
 
 _TRIALS: dict[str, Try] = {
     "model": _try_model,
-    "loss": lambda loss, case, samples: loss(case.outputs(samples), case.targets(samples)),
+    "loss": lambda loss, case, samples: loss(case.under(loss).outputs(samples), case.targets(samples)),
     "metric": _try_metric,
     "augmentation": _try_augmentation,
 }
+
+
+def told(case: Case, metric: Any) -> Case:
+    """The case of what a metric is told: the outputs that its ``loss`` asks for where it is given such, else predictions."""
+    return case.under(getattr(metric, "loss", None)) if getattr(metric, "of_outputs", False) else case
 
 
 def refuses_in_words(component: Component) -> None:

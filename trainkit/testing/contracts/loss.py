@@ -10,6 +10,7 @@ from torch.func import vmap
 
 from trainkit.component import Component
 from trainkit.evaluate import loss_weight
+from trainkit.heads import details_of, knowing_nothing, predicted
 from trainkit.protocols import Loss
 from trainkit.testing.build import made
 from trainkit.testing.samples import Case, OnData, on_any_device, refuses_in_words, said
@@ -164,6 +165,42 @@ class LossContract(OnData):
                     f"{what} gives other gradients than those of each"
                 )
 
+    def test_says_what_outputs_predict(self, component: Component, cases: list[Case]) -> None:
+        """Where it has ``outputs`` or ``predictions``: finite numbers in the targets' shape, of many lanes too."""
+        for case, loss in built(component, cases):
+            asks, says = (hasattr(loss, name) for name in ("outputs", "predictions"))
+            what = f"loss '{component.name}' on {case}"
+            assert says or not asks, f"{what}: has outputs and no predictions: say what so many numbers predict"
+            if not says:
+                continue
+            outputs, targets = torch.stack([case.outputs(12, seed) for seed in range(3)]), case.targets(12)
+            found, alone = (torch.stack([predicted(loss, lane) for lane in outputs]), predicted(loss, outputs))
+            shapes = {(3, *targets.shape), (3, 12, case.spec.outputs)}
+            for made_so in (found, alone):
+                assert tuple(made_so.shape) in shapes, (
+                    f"{what}: predictions {tuple(made_so.shape)} of 3 lanes of outputs {tuple(outputs.shape[1:])}; "
+                    f"targets are {tuple(targets.shape)}"
+                )
+                assert made_so.isfinite().all(), f"{what}: predictions are not finite"
+            assert torch.equal(found, alone), (
+                f"{what}: predictions differ for several lanes; look at the last dimension"
+            )
+            for name, told in details_of(loss, outputs[0]).items():
+                assert len(told) == 12, f"{what}: details: '{name}' is {tuple(told.shape)} of 12 samples"
+
+    def test_equal_outputs_know_nothing(self, component: Component, cases: list[Case]) -> None:
+        """Where it has ``equal``: the same outputs for all samples, better than drawn ones."""
+        for case, loss in built(component, cases):
+            targets = case.targets(12)
+            if (equal := knowing_nothing(loss, targets)) is None:
+                continue
+            what = f"loss '{component.name}' on {case}: equal(targets)"
+            assert equal.shape == case.output_shape(12), f"{what} is {tuple(equal.shape)}; outputs are needed"
+            assert torch.equal(equal, equal[:1].expand_as(equal)), f"{what} differs between samples"
+            assert loss(equal, targets) < loss(case.outputs(12), targets), (
+                f"{what} has a higher loss than drawn outputs"
+            )
+
     def test_weighs_batches_by_their_targets(self, component: Component, cases: list[Case]) -> None:
         """Where it has ``weight``: a positive scalar, and that of two batches together is the sum of both."""
         for case, loss in built(component, cases):
@@ -223,5 +260,6 @@ class LossContract(OnData):
 
 
 def built(component: Component, cases: list[Case]) -> list[tuple[Case, Loss]]:
-    """The loss for each kind of data."""
-    return [(case, made(component, data_spec=case.spec)) for case in cases]
+    """The loss for each kind of data, of which outputs are those that it asks for."""
+    losses = [made(component, data_spec=case.spec) for case in cases]
+    return [(case.under(loss), loss) for case, loss in zip(cases, losses, strict=True)]
