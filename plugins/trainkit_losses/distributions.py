@@ -83,8 +83,8 @@ class GaussianLikelihood(_Distribution):
         given, wanted = self._pair(outputs, targets)
         log_variance = given[..., 1, :].clamp(-_WIDEST, _WIDEST)
         squares = (given[..., 0, :] - wanted).square()
-        scaled = squares * (-log_variance).exp()
-        return 0.5 * (log_variance + scaled + math.log(2 * math.pi))
+        found: Tensor = 0.5 * (log_variance + squares * (-log_variance).exp() + math.log(2 * math.pi))
+        return found
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
         """Give the mean over samples and targets."""

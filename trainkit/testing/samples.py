@@ -207,7 +207,7 @@ _TRIALS: dict[str, Try] = {
 
 
 def told(case: Case, metric: Any) -> Case:
-    """The case of what a metric is told: the outputs that its ``loss`` asks for where it is given such, else predictions."""
+    """The case of what a metric is told: outputs as its ``loss`` asks for them, or predictions."""
     return case.under(getattr(metric, "loss", None)) if getattr(metric, "of_outputs", False) else case
 
 
