@@ -6,9 +6,10 @@ import torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from trainkit import Component, DataSpec, Fraction, Positive, hookimpl
+from trainkit import Component, DataSpec, Fraction, NonNegative, Positive, Problem, hookimpl, problem_at
 from trainkit_losses.uncertain import gaussian_nll, quantile
 
 if TYPE_CHECKING:
@@ -128,6 +129,50 @@ def huber(data_spec: DataSpec, /, *, delta: Positive = 1.0) -> Loss:
     return distances.Huber(delta)
 
 
+def focal(
+    data_spec: DataSpec,
+    /,
+    *,
+    gamma: NonNegative = 2.0,
+    class_weights: tuple[Positive, ...] | None = None,
+    balance: bool = False,
+) -> Loss:
+    """Cross-entropy in which a sample counts the less the surer the model is of its class: (1 - p)^gamma as much.
+
+    Of several classes or of two: of binary data the model gives one logit. With weights the mean is over the samples'
+    weights. Probabilities that it leads to are less sure than those of cross-entropy.
+
+    Args:
+        gamma: how much less a sure sample counts; 0 is cross_entropy (or binary). A schedule may change it.
+        class_weights: weight of each class, in the order of the data's classes; two for binary data.
+        balance: weigh each class by samples / (classes * samples of the class) of the training split.
+
+    Raises:
+        DataError: if the data has no classes, the weights do not match them, or ``balance`` meets a class without
+            training samples.
+
+    Source: Lin et al. 2017, "Focal loss for dense object detection", arXiv 1708.02002, equations 4 and 5; for several
+    classes Mukhoti et al. 2020, arXiv 2002.09437.
+    """
+    from trainkit_losses import classes
+    from trainkit_losses.fit import need_task
+    from trainkit_losses.focusing import Focal, WeightedFocal
+
+    need_task(data_spec, "focal", "classification", "binary")
+    weights = classes.choose_weights(data_spec, class_weights, balance=balance, loss="focal")
+    binary = data_spec.task == "binary"
+    return Focal(gamma, binary) if weights is None else WeightedFocal(gamma, binary, weights)
+
+
+@hookimpl
+def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem] | None:
+    """Find classes that are balanced twice."""
+    if recipe["data"]["sampling"] != "balanced" or not recipe["loss"].get("balance"):
+        return None
+    message = '[loss] balance = true weighs rare classes more, and [data] sampling = "balanced" draws them more often'
+    return [problem_at(recipe, "loss.balance", message, "each alone makes classes count alike: leave one of them out")]
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
     """List the losses."""
@@ -136,6 +181,7 @@ def trainkit_components() -> list[Component]:
         Component("loss", cross_entropy, example={"label_smoothing": 0.1}, capabilities=able | {"lanes": True}),
         Component("loss", nll, capabilities=able),
         Component("loss", binary, example={"pos_weight": 2.0}, capabilities=able),
+        Component("loss", focal, example={"gamma": 2.0}, capabilities=able | {"lanes": True}),
         Component("loss", mse, capabilities=able),
         Component("loss", mae, capabilities=able),
         Component("loss", huber, example={"delta": 0.5}, capabilities=able),

@@ -17,24 +17,27 @@ if TYPE_CHECKING:
     from trainkit import DataSpec
 
 
-def choose_weights(data_spec: DataSpec, given: Sequence[float] | None, *, balance: bool) -> list[float] | None:
+def choose_weights(
+    data_spec: DataSpec, given: Sequence[float] | None, *, balance: bool, loss: str = "cross_entropy"
+) -> list[float] | None:
     """Return the weight of each class, or ``None`` where all count alike.
 
     Raises:
         DataError: if both are asked for, their number is wrong, or a class to balance has no training samples.
     """
+    classes = 2 if data_spec.task == "binary" else data_spec.outputs
     if given is not None:
         if balance:
-            raise DataError("loss cross_entropy has both class_weights and balance: give one of them")
-        if len(given) != data_spec.outputs:
+            raise DataError(f"loss {loss} has both class_weights and balance: give one of them")
+        if len(given) != classes:
             raise DataError(
-                f"loss cross_entropy has {len(given)} class_weights, the data has {data_spec.outputs} classes: "
+                f"loss {loss} has {len(given)} class_weights, the data has {classes} classes: "
                 "give one weight for each class"
             )
         return list(given)
     if not balance:
         return None
-    counts = _counts(data_spec, "cross_entropy")
+    counts = _counts(data_spec, loss)
     return [sum(counts) / (len(counts) * count) for count in counts]
 
 
