@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from trainkit.lane_group import lane_speed as lane_speed
     from trainkit.norms import whole_norm as whole_norm
     from trainkit.protocols import Augmentation as Augmentation
+    from trainkit.protocols import Continues as Continues
     from trainkit.protocols import Draw as Draw
     from trainkit.protocols import Events as Events
     from trainkit.protocols import Loss as Loss
@@ -157,6 +158,7 @@ _MODULES = {
     "lane_group": ("LaneGroup", "LaneSpeed", "lane_speed"),
     "protocols": (
         "Augmentation",
+        "Continues",
         "Draw",
         "Events",
         "Loss",
@@ -209,6 +211,7 @@ __all__ = [
     "Between",
     "CheckpointError",
     "Component",
+    "Continues",
     "Contour",
     "Cost",
     "Course",

@@ -68,7 +68,10 @@ VERBS = {
         "make one model of finished runs, of checkpoints, or of the trials of a search",
     ),
     "evaluate": ("RUN [--split SPLIT]", "measure a finished run or ensemble on a split"),
-    "predict": ("RUN [--split SPLIT] [--out FILE]", "write what a finished run or ensemble predicts for a split"),
+    "predict": (
+        "RUN [--split SPLIT | --prompt TEXT] [--out FILE]",
+        "write what a finished run or ensemble predicts for a split, or how a text goes on",
+    ),
     "export": ("RUN --out FILE [--batch SIZE]", "write a finished run or ensemble as one program: .pt2 or .onnx"),
     "import-weights": ("FILE --out FILE [--key KEY]", "make safetensors of another program's .pt, .pth or .bin file"),
     "new-plugin": (
@@ -126,6 +129,11 @@ OPTIONS = {
     "--trials": "(runs) also the runs within studies, ensembles and repeats",
     "--markdown": "(diff, compare, runs) write the tables as Markdown",
     "--batch SIZE": "(export) samples of each call; default: dynamic, any number",
+    "--prompt TEXT": "(predict) a text, which the model writes on",
+    "--tokens N": "(predict) with --prompt: how many tokens it writes; default: 200",
+    "--temperature T": "(predict) with --prompt: 0 takes the likeliest token always, 1 (default) all by their chances",
+    "--top-k K": "(predict) with --prompt: draw from the K likeliest tokens alone",
+    "--seed S": "(predict) with --prompt: what is drawn follows from it; default: the recipe's",
     "--key KEY": "(import-weights) the table of weights in the file, such as state_dict; default: the only one",
     "--kind KIND": "(new-plugin) what its component is, such as schedule; `trainkit list` shows every kind",
     "--template": "(new-plugin) print where the template lies, for Copier",
@@ -143,6 +151,7 @@ _TAKES_VALUE = (
     *("--by", "--metric", "--only", "--require"),
     *("--filter", "--sort", "--limit", "--columns"),
     *("--seeds", "--folds", "--executor", "--on"),
+    *("--prompt", "--tokens", "--temperature", "--top-k", "--seed"),
     *("-p", "--without", "--run-dir", "--extend", "--updates", "--rounds", "--top"),
     *(
         "--trace",

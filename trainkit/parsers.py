@@ -140,7 +140,7 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("--out", metavar="DIR", help=_help("--out DIR"))
     elif verb in ("evaluate", "predict"):
         parser.add_argument("run", metavar="RUN", help="run or ensemble folder")
-        parser.add_argument("--split", choices=_SPLITS, default="test", help="which samples; default: test")
+        parser.add_argument("--split", choices=_SPLITS, help="which samples; default: test")
     elif verb == "export":
         parser.add_argument("run", metavar="RUN", help="run, study or ensemble folder, or a checkpoint of a run")
         parser.add_argument("--out", metavar="FILE", required=True, help="a .pt2 file (torch.export) or .onnx file")
@@ -156,6 +156,12 @@ def make_parser(verb: str) -> argparse.ArgumentParser:
         parser.add_argument("--kind", metavar="KIND", help=_help("--kind KIND"))
         parser.add_argument("--out", metavar="DIR", help="the folder to make; default: NAME, in the working directory")
         parser.add_argument("--template", action="store_true", help=_help("--template"))
+    if verb == "predict":
+        parser.add_argument("--prompt", metavar="TEXT", help=_help("--prompt TEXT"))
+        parser.add_argument("--tokens", type=int, metavar="N", help=_help("--tokens N"))
+        parser.add_argument("--temperature", type=float, metavar="T", help=_help("--temperature T"))
+        parser.add_argument("--top-k", type=int, metavar="K", help=_help("--top-k K"))
+        parser.add_argument("--seed", type=int, metavar="S", help=_help("--seed S"))
     if verb in ("schema", "predict"):
         parser.add_argument("--out", metavar="FILE", help="file to write")
     if verb in ("run", "resume"):

@@ -142,6 +142,26 @@ class Metric(Protocol):
         """The figure over everything seen since `reset`; a mapping where one metric gives several figures."""
 
 
+class Continues(Protocol):
+    """A model of text that can write on: what ``trainkit predict --prompt`` asks of it."""
+
+    def following(self, tokens: Tensor, state: Any = None, /) -> tuple[Tensor, Any]:
+        """Scores of the token that comes next, after all that came before.
+
+        Called in evaluation mode, without gradients, first with the tokens of the prompt, then with one more at a time.
+
+        Args:
+            tokens: ``(batch, count)`` int64, those that have come since the last call; at least one.
+            state: what the last call gave, such as what has been computed for the tokens before; ``None`` at first. It
+                is not used again.
+
+        Returns:
+            ``(batch, outputs)``, as `DataSpec` counts outputs, and the state. Texts longer than the model can see are
+            its own affair.
+        """
+        ...
+
+
 @runtime_checkable
 class Optimizer(Protocol):
     """What `torch.optim.Optimizer` offers and the core uses."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trainkit.cli import Session
+    from trainkit.continuing import Wanted
     from trainkit.manager import Plugins
 
 
@@ -38,17 +39,23 @@ def _evaluate(session: Session) -> int:
     else:
         from trainkit.finished import evaluate_run
 
+    split = session.args.split or "test"
     with session.display() as display:
-        metrics = evaluate_run(folder, session.args.split, plugins, display.progress)
+        metrics = evaluate_run(folder, split, plugins, display.progress)
     if session.json:
-        emit_json({"run": session.args.run, "split": session.args.split, "metrics": metrics})
+        emit_json({"run": session.args.run, "split": split, "metrics": metrics})
     else:
-        emit("\n".join(f"{session.args.split}.{name} {value:.6g}" for name, value in metrics.items()))
+        emit("\n".join(f"{split}.{name} {value:.6g}" for name, value in metrics.items()))
     return 0
 
 
 def _predict(session: Session) -> int:
+    from trainkit.continuing import check_wanted
+
+    wanted = check_wanted(session.args)
     folder, plugins = _folder_to_measure(session.args.run, session.args.verb), session.plugins(whole=False)
+    if wanted is not None:
+        return _continue(session, folder, plugins, wanted)
     from trainkit.predictions import check_out, write_predictions
 
     check_out(session.args.out)
@@ -57,9 +64,24 @@ def _predict(session: Session) -> int:
     else:
         from trainkit.finished import predict_run
 
+    split = session.args.split or "test"
     with session.display() as display:
-        arrays = predict_run(folder, session.args.split, plugins, display.progress)
-    write_predictions(arrays, session.args.run, session.args.split, session.args.out, session.json)
+        arrays = predict_run(folder, split, plugins, display.progress)
+    write_predictions(arrays, session.args.run, split, session.args.out, session.json)
+    return 0
+
+
+def _continue(session: Session, folder: Path, plugins: Plugins, wanted: Wanted) -> int:
+    """Let a run write on from a text."""
+    from trainkit.continuing import continue_run, show_written
+
+    if holds_ensemble(folder):
+        raise usage_error(
+            f"--prompt is for single runs, and {session.args.run} holds an ensemble: name the folder of a member"
+        )
+    with session.display() as display:
+        written = continue_run(folder, wanted, plugins, display.progress)
+    show_written(written, wanted, session.args.run, session.args.out, session.json)
     return 0
 
 
