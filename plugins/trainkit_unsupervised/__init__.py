@@ -93,7 +93,7 @@ def vae(
     """Variational autoencoder, for the loss ``elbo``, which says how many latent numbers it has.
 
     Outputs are the reconstruction of one draw, then the mean and the logarithm of the variance of each latent number,
-    then the logarithm of the noise's variance where the loss learns that. In training the decoder is given a draw, in
+    then the logarithm of the factor on the noise's variance where that is learned. In training the decoder is given a draw, in
     evaluation the mean, so that figures repeat. It begins with the prior for every sample, so without KL divergence.
 
     Args:
@@ -119,7 +119,8 @@ def elbo(
     *,
     latent: PositiveInt = 16,
     likelihood: Literal["gaussian", "bernoulli"] = "gaussian",
-    noise: Positive | None = None,
+    noise: Positive = 0.1,
+    learn_noise: bool = False,
     beta: NonNegative = 1.0,
 ) -> Loss:
     """Minus the bound on the logarithm of the evidence, in nats a sample: surprise at the sample, and KL divergence.
@@ -132,8 +133,9 @@ def elbo(
     Args:
         latent: numbers that a sample is described by.
         likelihood: gaussian, for any numbers; bernoulli, for numbers from 0 to 1, such as grey pixels.
-        noise: standard deviation of the Gaussian, in units of the inputs as the model sees them; left out, the model
-            learns one for all.
+        noise: standard deviation of the Gaussian, in units of the inputs as the model sees them: what need not be given
+            back exactly. The larger it is, the less the latent numbers tell.
+        learn_noise: whether the model learns one for all samples and numbers, beginning with ``noise``.
         beta: factor on the divergence: 1 is the bound; below 1 reconstructions are sharper, above 1 latent numbers are
             more independent.
 
@@ -152,14 +154,14 @@ def elbo(
             f"loss elbo needs samples that are their own targets, the data's task is {data_spec.task}\nput the data "
             'inside: use = "unlabelled", of = { use = "..." }'
         )
-    if likelihood == "bernoulli" and noise is not None:
-        raise ValueError('noise is that of likelihood = "gaussian"; bernoulli has none\nleave it out')
+    if likelihood == "bernoulli" and learn_noise:
+        raise ValueError('learn_noise is for likelihood = "gaussian"; bernoulli has no noise\nleave it out')
     if likelihood == "bernoulli" and any(data_spec.input_mean):
         raise DataError(
             'likelihood = "bernoulli" needs numbers from 0 to 1, and the data is standardised\nset standardise = false '
             'in the data, or likelihood = "gaussian"'
         )
-    return Elbo(data_spec.outputs, latent, likelihood, noise or 0.0, beta)
+    return Elbo(data_spec.outputs, latent, likelihood, noise, learn_noise, beta)
 
 
 def explained(data_spec: DataSpec, /) -> Metric:

@@ -27,7 +27,7 @@ class Vae(nn.Module):
 
     Attributes:
         latent: numbers that a sample is described by.
-        log_noise: logarithm of the noise's variance, where the loss learns it.
+        log_noise: logarithm of the factor on the noise's variance, where it is learned.
     """
 
     def __init__(self, data_spec: DataSpec, widths: tuple[int, ...], layers: Layers, activation: Activation) -> None:
@@ -85,7 +85,8 @@ class Elbo:
         numbers: of a sample.
         latent: numbers that describe it.
         likelihood: of a sample given the reconstruction.
-        noise: standard deviation of the Gaussian; 0 where the model learns it.
+        noise: standard deviation of the Gaussian.
+        learned: whether the model's last output is the logarithm of the factor on its variance.
         beta: factor on the divergence.
     """
 
@@ -93,12 +94,8 @@ class Elbo:
     latent: int
     likelihood: Literal["gaussian", "bernoulli"]
     noise: float
+    learned: bool
     beta: float
-
-    @property
-    def learned(self) -> bool:
-        """Whether the noise is the model's last output."""
-        return self.likelihood == "gaussian" and not self.noise
 
     @property
     def outputs(self) -> int:
@@ -116,7 +113,7 @@ class Elbo:
         return {"latent": mean, "latent_std": (within(log_variance) / 2).exp()}
 
     def equal(self, targets: Tensor) -> Tensor:
-        """Outputs that give every sample the mean of all and the prior; with noise as large as their spread."""
+        """Outputs that give every sample the mean of all and the prior."""
         rows = targets.float().reshape(len(targets), -1)
         mean = rows.mean(0, keepdim=True)
         if self.likelihood == "bernoulli":
@@ -143,10 +140,11 @@ class Elbo:
         if self.likelihood == "bernoulli":
             return functional.binary_cross_entropy_with_logits(rows, targets, reduction="none").sum(-1)
         squares = (rows - targets).square().sum(-1)
+        surprise = squares / (2 * self.noise**2)
         if self.learned:
-            log_noise = within(outputs[..., -1])
-            return (squares * (-log_noise).exp() + self.numbers * (log_noise + _LOG_2PI)) / 2
-        return squares / (2 * self.noise**2) + self.numbers * (math.log(self.noise) + _LOG_2PI / 2)
+            log_factor = within(outputs[..., -1])
+            surprise = surprise * (-log_factor).exp() + self.numbers / 2 * log_factor
+        return surprise + self.numbers * (math.log(self.noise) + _LOG_2PI / 2)
 
     def each(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of each sample, ``(batch,)``."""
