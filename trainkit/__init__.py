@@ -281,6 +281,7 @@ __all__ = [
     "Trial",
     "UsageError",
     "Validation",
+    "Vocabulary",
     "Workshop",
     "as_pixels",
     "begin_from",
