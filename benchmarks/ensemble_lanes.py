@@ -217,16 +217,17 @@ def compare(name: str, members: int, rounds: int, epochs: tuple[int, int], updat
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few epochs once, nothing compiled, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="few members and epochs once, nothing compiled, to see that it works")
     parser.add_argument("--case", choices=list(CASES), action="append", help="only this one")
-    parser.add_argument("--members", type=int, default=10)
+    parser.add_argument("--members", type=int, default=0, help="else 10, with --quick 2")
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
+    members = options.members or (2 if options.quick else 10)
     for name in options.case or (["digits"] if options.quick else CASES):
         epochs = CASES[name]["epochs"]
         rounds, length, updates = (1, (1, 2), 20) if options.quick else (options.rounds, epochs, 2000)
         modes = (False,) if options.quick else (False, True)  # compiling takes a minute
-        print(compare(name, options.members, rounds, length, updates, modes), flush=True)  # type: ignore[arg-type]
+        print(compare(name, members, rounds, length, updates, modes), flush=True)  # type: ignore[arg-type]
         print()
 
 
