@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit import microbatch
+from trainkit import checkpoint, microbatch, snapshot
 from trainkit.agreement import replicas_agree
 from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.build_data import feed_settings, make_dataset, of_the_data
@@ -39,14 +39,17 @@ from trainkit.hooking import join, run_hook_manager, wrong_answer
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep
+from trainkit.pretrained import load_pretrained
 from trainkit.protocols import Progress, StepProgram
-from trainkit.recipe import Recipe, fill_toml, problem_at
+from trainkit.recipe import Recipe, fill_toml, load_recipe, problem_at
 from trainkit.recipe.fixed import FixedTables
 from trainkit.replicas import replica_program, share_statistics
 from trainkit.run import Run
+from trainkit.rundir import check_links
 from trainkit.seeding import seed_everything
 from trainkit.steps import ClosureStep, HookStep, eager_step, implemented
 from trainkit.timetable import make_reactions, make_schedules
+from trainkit.weight_files import Weights
 
 
 @dataclass
@@ -119,8 +122,12 @@ def prepare(
     settle: Callable[[Run], None] | None = None,
     datasets: Datasets | None = None,
     group: Group = ONE,
+    begins: bool = True,
 ) -> Run:
-    """Build a run that can be looked at, as `build` does, and nothing that updates it: no compiler is imported."""
+    """Build a run that can be looked at, as `build` does, and nothing that updates it: no compiler is imported.
+
+    A run that is not continued gets the weights that ``[model]`` names, unless it ``begins`` not.
+    """
     tables, settings = recipe.tables, recipe.tables["run"]
     seed: int = tables["seed"]
     builder = Builder(recipe, plugins, progress)
@@ -213,6 +220,12 @@ def prepare(
     with _blaming(plugins):
         check_fit(run, dataset, recipe)
         run.hook.trainkit_prepare_model(run=run, model=model)
+        # Before the optimizer, which may keep copies, and after plugins have put in place what they compute.
+        if begins and planned is None:
+            found = load_pretrained(tables, model, partial(_measured, plugins, progress))
+            if found is not None:
+                run.pretrained = found.about
+                say(found.text)
         run.optimizer = make_optimizer(builder, run, model, samples_of(dataset)[0] if divided else None)
         for label, part in builder.optimizers.items():
             join(manager, part, label, plugins.plugins)
@@ -226,6 +239,28 @@ def prepare(
     run.forward = _in_layout(model) if channels_last else model
     microbatch.begin(recipe, run)
     return run
+
+
+def _measured(plugins: Plugins, progress: Progress, folder: Path, found: Weights) -> dict[str, Tensor]:
+    """The weights that evaluations of another run measure; random numbers and threads are as before."""
+    check_links(folder)
+    cpu, threads = torch.device("cpu"), torch.get_num_threads()
+    drawn = checkpoint.random_generators(cpu)
+    try:
+        recipe = load_recipe(folder / "recipe.toml", ["run.device=auto"], plugins)
+        length = found.state.get("schedule_updates")
+        other = prepare(recipe, plugins, folder, progress, say=_nothing, planned=lambda total: length or total)
+        with contextlib.closing(other.feed):
+            make_ready(other)
+            snapshot.restore_weights(other, found.everything, found.state)
+            return snapshot.measured_weights(other)
+    finally:
+        torch.set_num_threads(threads)
+        checkpoint.put_back_generators(drawn, cpu)
+
+
+def _nothing(text: str) -> None:
+    """What another run says."""
 
 
 @contextlib.contextmanager

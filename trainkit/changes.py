@@ -66,6 +66,8 @@ CORE: Mapping[str, ResumeRule] = {
     **dict.fromkeys([f"data.{name}" for name in ("folds", "fold", "fold_by", "train_on", "bag", "seed")], "checked"),
     **dict.fromkeys(["data.shuffle", "data.sampling"], "fixed"),
     "data.augment": "changeable",
+    # A checkpoint holds weights; where they came from once does nothing any more.
+    **dict.fromkeys(["model.weights", "model.head", "model.rename"], "fixed"),
     "optimizer.wrap": "fixed",
     **dict.fromkeys(
         [

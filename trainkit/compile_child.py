@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
     try:
         plugins = Plugins(order["modules"], order["without"])
         recipe = load_recipe(Path(order["recipe"]), [], plugins)
-        run = prepare(recipe, plugins, folder, silent, say=lambda text: None)
+        run = prepare(recipe, plugins, folder, silent, say=lambda text: None, begins=False)
         run.model.train()
         cache = CompileCache(order["key"], lambda text: None)
         if cache.private:

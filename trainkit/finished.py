@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit import checkpoint, doubts, snapshot
+from trainkit import checkpoint, doubts, pretrained, snapshot
 from trainkit.allocator import keep_pages
 from trainkit.build import make_ready, prepare
 from trainkit.console import say
@@ -120,7 +120,7 @@ def reopen(
         datasets=datasets,
     )
     make_ready(run)
-    first_sha256 = checkpoint.weights_sha256(run.model)
+    first_sha256 = pretrained.first_sha256(folder) or checkpoint.weights_sha256(run.model)
     with fitting(found):
         checkpoint.load_weights(run.model, tensors)
     try:
@@ -193,6 +193,8 @@ def predictions_of(run: Run, split: str) -> dict[str, Tensor]:
     index, targets, outputs = (torch.cat(part) for part in zip(*parts, strict=True))
     shown = predicted(run.loss, outputs)
     found = {"index": index, "targets": targets, "outputs": shown} | kinds_of(shown, targets, run.feed.spec)
+    if run.decided is not None:
+        found["predicted"] = classes_of(run.decided(shown), run.feed.spec.task)["predicted"]
     return found | ({"raw": outputs, **details_of(run.loss, outputs)} if predicts(run.loss) else {})
 
 

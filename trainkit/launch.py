@@ -236,7 +236,7 @@ def _attempt(
             run.say(resuming.lost_state(run, plugins, lost))
         launch.group.wait()  # nothing is written before all are ready
         _remember(place, run, found, now, differs)
-        place.describe(fill_toml(recipe), now)
+        place.describe(fill_toml(recipe), now, run.pretrained)
         started = True
         back.apply(run)
         # Of runs that are trained together none ends the keeping of pages for the others.

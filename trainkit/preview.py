@@ -80,7 +80,7 @@ def preview(
         UsageError: if ``at`` or ``metrics`` cannot be read.
         RecipeError: if the parts of the recipe do not fit each other.
     """
-    run = prepare(recipe, plugins, Path(), progress, say=_nothing)
+    run = prepare(recipe, plugins, Path(), progress, say=_nothing, begins=False)
     if metrics is not None:
         play(run, metrics)
     times = _times(run.clock, at) if at is not None else key_times(run)

@@ -167,7 +167,11 @@ class Run:
         profile: seconds and calls by what they were spent on, where ``--profile`` asked for it.
         group: the processes that make this run together; mostly one.
         sharded: what divides the model among them, where each holds only some rows of its parameters.
+        decided: outputs of which the likelier class is the one that is decided for, where a plugin decides by other
+            than equal odds; ``predict`` and pages take predicted classes from them. ``None``: outputs themselves.
         own_figures: figures that components measure themselves: whether a higher one is better.
+        pretrained: where the weights that the model began with come from, and what of them matched; ``None`` where they
+            were drawn, and in a run that is continued.
         wish: why this process of several was asked to stop by a signal; they agree on it after an update.
     """
 
@@ -206,8 +210,10 @@ class Run:
     measuring: Callable[[int, int], None] = field(default=_follow_nothing)
     group: Group = ONE
     sharded: Sharded | None = None
+    decided: Callable[[Tensor], Tensor] | None = None
     own_figures: Mapping[str, bool] = field(default_factory=dict)
     wish: str | None = None
+    pretrained: Mapping[str, Any] | None = None
 
     def higher_is_better(self, figure: str) -> bool:
         """Whether a figure such as ``val.accuracy`` is better when it is higher; losses are not."""

@@ -22,9 +22,11 @@ from trainkit.errors import MachineError, printable
 from trainkit.files import NOFOLLOW, create, kind_of, links_out, read_regular, sync_folder
 from trainkit.lines import Lines
 
+PRETRAINED = "pretrained.json"  # with which weights the run began, where its recipe names some
 RUN_FILES = (
     "recipe.toml",
     "environment.json",
+    PRETRAINED,
     "history.jsonl",
     "metrics.jsonl",
     "log.txt",
@@ -187,9 +189,13 @@ class RunFolder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def describe(self, recipe_toml: str, environment: Mapping[str, Any]) -> None:
-        """Write what the run is: the filled recipe and the environment, before anything else."""
+    def describe(
+        self, recipe_toml: str, environment: Mapping[str, Any], pretrained: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write what the run is before anything else: the filled recipe, the environment, what weights it began with."""
         contents = {"recipe.toml": recipe_toml, "environment.json": environment_json(self.path, environment)}
+        if pretrained is not None:
+            contents = {PRETRAINED: json.dumps(pretrained, indent=2) + "\n", **contents}
         for name, content in contents.items():
             write_atomically(self.path / name, content, durable=not self.light)
             if self.light:
@@ -276,7 +282,7 @@ class RunFolder:
         self.close()
         if self.continues or self._held is not None:
             return
-        for name in ("recipe.toml", "environment.json", "history.jsonl", "log.txt", ".lock"):
+        for name in ("recipe.toml", "environment.json", PRETRAINED, "history.jsonl", "log.txt", ".lock"):
             (self.path / name).unlink(missing_ok=True)
         if self._made:
             self.path.rmdir()

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from trainkit import checkpoint
+from trainkit.errors import PluginError
 from trainkit.protocols import Optimizer
-from trainkit.run import Run
+from trainkit.run import Metrics, Run
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
@@ -114,6 +115,26 @@ def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
                 return False
             expected *= size
     return True
+
+
+def measured_weights(run: Run) -> dict[str, Tensor]:
+    """Parameters and saved buffers as evaluations measure them, on the CPU: averages of weights are in their place.
+
+    Raises:
+        PluginError: if a plugin measures in a way of its own that shows no weights.
+    """
+    kept: dict[str, Tensor] = {}
+
+    def keeping(run: Run, split: str) -> Metrics:
+        kept.update({name: tensor.detach().cpu().clone() for name, tensor in checkpoint.weights_of(run.model).items()})
+        return dict.fromkeys(("loss", *run.metrics), float("nan"))
+
+    split = "val" if "val" in run.feed.spec.sizes else "train"
+    # An evaluation that measures nothing: whoever exchanges the weights around evaluations does it here too.
+    run.hook.trainkit_evaluate.call_extra([keeping], {"run": run, "split": split})
+    if not kept:
+        raise PluginError("a plugin measures in a way of its own, before all others, and shows no weights to keep")
+    return kept
 
 
 def restore_weights(run: Run, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:

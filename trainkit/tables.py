@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from trainkit.ensemble_table import ensemble
@@ -152,6 +153,24 @@ def data(
     """
 
 
+def model(
+    *,
+    weights: Path | None = None,
+    head: list[str] | None = None,
+    rename: dict[str, str] | None = None,
+) -> None:
+    """What a model begins with.
+
+    Args:
+        weights: weights to begin with instead of random ones, matched by name: a run folder (its best checkpoint;
+            "/best", "/newest" or "/step-..." behind it names one), a checkpoint, a study folder (its winner), a
+            safetensors file or a folder with one. A run that is continued has those of its checkpoint.
+        head: patterns of names that are not taken from there, such as "head.*": of the model they begin anew, of the
+            weights they are left out. All else must match.
+        rename: beginnings of names there, and what they are in the model: { "encoder." = "" }.
+    """
+
+
 def optimizer(
     *,
     group: list[dict[str, Any]] = [],  # noqa: B006
@@ -260,7 +279,7 @@ COMPONENT_TABLES: Mapping[str, TableKind] = {
     table.name: table
     for table in (
         TableKind("data", shared=read_settings(data), finer=read_settings(cut)),
-        TableKind("model"),
+        TableKind("model", finer=read_settings(model)),
         TableKind("loss"),
         TableKind("metric", many=True, default=()),
         TableKind("optimizer", shared=read_settings(optimizer), finer=read_settings(optimizer_finer)),

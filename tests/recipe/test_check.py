@@ -25,7 +25,8 @@ def test_every_default_is_filled_in(load: Load, base: str) -> None:
     assert tables["run"]["evaluate_every"] == "1ep"
     assert tables["run"]["threads"] is None
     assert tables["data"] | {"root": None, "augment": [], "shuffle": True, "batch_size": 64} == tables["data"]
-    assert tables["model"] == {"use": "resnet", "depth": 8, "widths": [16, 32, 64], "norm": "batch"}
+    unset = {"weights": None, "head": None, "rename": None}
+    assert tables["model"] == {"use": "resnet", "depth": 8, "widths": [16, 32, 64], "norm": "batch", **unset}
     assert tables["logger"] == [{"use": "curves"}]
     assert set(tables) == {"recipe", "seed", "requires", "run", *COMPONENT_TABLES} - {"search", "ensemble"}
 

@@ -18,10 +18,11 @@ from trainkit.ensemble.base import Base
 from trainkit.ensemble.rebuild import build_model
 from trainkit.ensemble.run_facts import ancestors_of, check_finished, figures_at, seconds_of
 from trainkit.ensembler import Cost, Member
-from trainkit.errors import CheckpointError, PluginError, UsageError
+from trainkit.errors import CheckpointError, UsageError
 from trainkit.finished import Reopened, reopen
 from trainkit.heads import model_spec, predicting
-from trainkit.run import Metrics, Run
+from trainkit.run import Run
+from trainkit.snapshot import measured_weights
 
 
 @dataclass(eq=False)
@@ -171,26 +172,6 @@ def checkpoints_of(member: Member, base: Base) -> list[Member]:
 
 
 # ------------------------------------------------------------ weights
-
-
-def measured_weights(run: Run) -> dict[str, Tensor]:
-    """Parameters and saved buffers as evaluations measure them, on the CPU: averages of weights are in their place.
-
-    Raises:
-        PluginError: if a plugin measures in a way of its own that shows no weights.
-    """
-    kept: dict[str, Tensor] = {}
-
-    def keeping(run: Run, split: str) -> Metrics:
-        kept.update({name: tensor.detach().cpu().clone() for name, tensor in checkpoint.weights_of(run.model).items()})
-        return dict.fromkeys(("loss", *run.metrics), float("nan"))
-
-    split = "val" if "val" in run.feed.spec.sizes else "train"
-    # An evaluation that measures nothing: whoever exchanges the weights around evaluations does it here too.
-    run.hook.trainkit_evaluate.call_extra([keeping], {"run": run, "split": split})
-    if not kept:
-        raise PluginError("a plugin measures in a way of its own, before all others, and shows no weights to keep")
-    return kept
 
 
 def put_weights(name: str, model: nn.Module, weights: Mapping[str, Tensor]) -> None:

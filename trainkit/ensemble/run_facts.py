@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainkit import checkpoint
+from trainkit import checkpoint, pretrained
 from trainkit.branch import begun_with, is_there, parent_of
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.rebuild import first_weights
@@ -90,7 +90,7 @@ def ancestors_of(folder: Path, first_sha256: str, base: Base) -> frozenset[str]:
             return frozenset(found)
         try:
             recipe = load_recipe(parent / "recipe.toml", [], base.plugins)
-            first_sha256 = first_weights(recipe, base)
+            first_sha256 = pretrained.first_sha256(parent) or first_weights(recipe, base)
         except TrainkitError:  # such as a model that is not installed any more
             return frozenset(found)
         folder = parent

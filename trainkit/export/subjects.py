@@ -17,7 +17,6 @@ from trainkit import checkpoint
 from trainkit.allocator import keep_pages
 from trainkit.dataset import Batch, DataSpec
 from trainkit.ensemble.inference import base_of
-from trainkit.ensemble.members import measured_weights
 from trainkit.ensemble.opened import Ensemble, opened
 from trainkit.ensemble.verify import read_artefact
 from trainkit.errors import TrainkitError
@@ -25,6 +24,7 @@ from trainkit.finished import folder_of, open_run
 from trainkit.heads import predicted, predicts
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress
+from trainkit.snapshot import measured_weights
 
 SAMPLES = 64  # that a program is checked with
 

@@ -69,7 +69,7 @@ def speed_of(recipe: Recipe, plugins: Plugins, lanes: int, progress: Progress = 
     """
     before, threads = random_generators(torch.device("cpu")), torch.get_num_threads()
     try:
-        run = prepare(recipe, plugins, Path("speed"), progress, say=lambda text: None)
+        run = prepare(recipe, plugins, Path("speed"), progress, say=lambda text: None, begins=False)
         make_ready(run)
         try:
             compiled = run.recipe["run"]["compile"] == "step"

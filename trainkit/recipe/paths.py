@@ -6,16 +6,18 @@ import contextlib
 import errno
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
+from typing import Any
 
 from trainkit.errors import Problem
 from trainkit.files import kind_of
-from trainkit.recipe.filled import Recipe
+from trainkit.recipe.filled import FilledTables, Recipe
 from trainkit.recipe.positions import Origin, Override, Source
 from trainkit.recipe.text import Path, dotted, header, shown, shown_value
 from trainkit.settings import is_path
 
+_WEIGHTS: Path = ("model", "weights")
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EACCES}  # whoever reads it says so in better words
 
 
@@ -37,11 +39,27 @@ def check_paths(recipe: Recipe) -> Iterator[Problem]:
     for key, origin, written in _written(recipe):
         if not isinstance(origin, Override):
             yield from _check(key, origin, written, data_roots()[0])
+    if not _is_of_a_run(recipe):
+        yield from weights_problems(recipe.tables)
     marks = recipe.tables.composed.marks.get(("search", "warm_start"))
     if marks and not isinstance(marks[-1].origin, Override) and isinstance(marks[-1].value, list):
         for number, folder in enumerate(marks[-1].value):  # folders of runs are relative to the working directory
             if isinstance(folder, str):
                 yield from _check(("search", "warm_start", number), marks[-1].origin, folder, FilePath())
+
+
+def weights_problems(tables: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find weights of ``[model]`` that a recipe may not read; a relative path starts at the working directory."""
+    marks = tables.composed.marks.get(_WEIGHTS) if isinstance(tables, FilledTables) else None
+    if marks and isinstance(marks[-1].value, str) and not isinstance(marks[-1].origin, Override):
+        yield from _check(_WEIGHTS, marks[-1].origin, marks[-1].value, FilePath())
+
+
+def _is_of_a_run(recipe: Recipe) -> bool:
+    """Whether the recipe is that of a run folder: the run began, and its checkpoints hold its weights."""
+    marks = recipe.tables.composed.marks.get(_WEIGHTS)
+    origin = marks[-1].origin if marks else None
+    return isinstance(origin, Source) and origin.file is not None and (origin.file.parent / "checkpoints").is_dir()
 
 
 @contextlib.contextmanager
@@ -57,6 +75,9 @@ def users_paths(recipe: Recipe, *more: FilePath) -> Iterator[None]:
     before = os.environ.get("TRAINKIT_DATA")
     roots = data_roots()
     named = [_target(written, roots[0]) for _, origin, written in _written(recipe) if isinstance(origin, Override)]
+    marks = recipe.tables.composed.marks.get(_WEIGHTS)
+    if marks and isinstance(marks[-1].origin, Override) and isinstance(marks[-1].value, str):
+        named.append(_target(marks[-1].value, FilePath()))
     named += [os.path.realpath(folder) for folder in more]
     if named:
         os.environ["TRAINKIT_DATA"] = os.pathsep.join(map(str, [*roots, *named]))
