@@ -86,6 +86,9 @@ class DataSpec:
         tokens_per_sample: tokens in one sample, for data that counts tokens.
         target_mean: per output, what was subtracted from regression targets; empty where nothing was.
         target_std: per output, what regression targets were divided by; empty where nothing was.
+        targets: names of a regression's targets, in the order of the outputs; empty where nobody named them.
+        categories: per feature, how many categories it has, whose number (0, 1, ...) it holds as a float; 0 for a
+            feature that is a number. Empty where all are numbers.
         input_mean: per feature or channel (the first dimension of a sample), what was subtracted from inputs; empty
             where nothing was.
         input_std: per feature or channel, what inputs were then divided by; empty where nothing was. Runs on data that
@@ -107,6 +110,8 @@ class DataSpec:
     tokens_per_sample: int | None = None
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
+    targets: tuple[str, ...] = ()
+    categories: tuple[int, ...] = ()
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()
     masked: bool = False

@@ -65,11 +65,26 @@ def spec_of(value: Any) -> DataSpec:
         sizes={text_of(name, "split"): count_of(size, "size of a split") for name, size in sizes.items()},
         fingerprint=text_of(value.get("fingerprint"), "fingerprint"),
         tokens_per_sample=None if tokens is None else count_of(tokens, "number of tokens"),
+        targets=_names(value.get("targets", []), outputs),
+        categories=_categories(value.get("categories", []), shape),
         masked=value.get("masked") is True,
         naive_error=naive,
         vocabulary=None,
         **columns,
     )
+
+
+def _names(value: Any, outputs: int) -> tuple[str, ...]:
+    if not is_names(value) or len(value) not in (0, outputs):
+        raise Unfit(f"the targets are {cut(value)}, and there are {outputs} outputs")
+    return tuple(value)
+
+
+def _categories(value: Any, shape: list[int]) -> tuple[int, ...]:
+    found = tuple(count_of(one, "number of categories") for one in list_of(value, "categories"))
+    if len(found) not in (0, shape[0]) or sum(found) > MAX_NUMBERS:
+        raise Unfit(f"the categories are {cut(value)}, and there are {shape[0]} features")
+    return found
 
 
 def list_of(value: Any, what: str) -> list[Any]:
