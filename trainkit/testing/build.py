@@ -41,6 +41,7 @@ IMAGES, PHOTOS, SCANS, SERIES, VOLUMES = (
     for shape in ((3, 8, 8), (3, 32, 32), (1, 28, 28), (2, 64), (1, 8, 8, 8))
 )
 NUMBERS = DataSpec((6,), "regression", 1, **_SIZES)
+FORECASTS = DataSpec((1, 12), "regression", 6, naive_error=(20.0,) * 6, **_SIZES)
 BINARY = DataSpec((6,), "binary", 1, ("no", "yes"), (30, 30), **_SIZES)
 TOKENS = DataSpec(
     (6,), "tokens", 3, SPEC.classes, (120, 120, 120), **_SIZES, tokens_per_sample=6, vocabulary=Letters(3)
@@ -74,6 +75,10 @@ def _of(spec: DataSpec) -> Surroundings:
 
 
 _OF_NUMBERS = {**TINY["data"], "task": "regression", "classes": 1}
+_OF_ITSELF: dict[str, Any] = {
+    "data": {"use": "unlabelled", "batch_size": 8, "of": {"use": "synthetic", "samples": 80, "features": [1, 6, 6]}},
+    "metric": [],
+}
 # Tried in this order: no component goes with everything, and each is held to its contracts where it works.
 SURROUNDINGS: tuple[Surroundings, ...] = (
     Surroundings(),
@@ -92,6 +97,23 @@ SURROUNDINGS: tuple[Surroundings, ...] = (
     *map(_of, (PHOTOS, SCANS, SERIES, VOLUMES)),
     Surroundings(
         {"data": {**TINY["data"], "task": "tokens"}, "model": {"use": "gpt", "layers": 1, "width": 8}}, TOKENS
+    ),
+    Surroundings(
+        {
+            "data": {"use": "airline", "context": 12, "horizon": 6, "batch_size": 16},
+            "model": {"use": "linear"},
+            "loss": {"use": "mse"},
+            "metric": [],
+        },
+        FORECASTS,
+    ),
+    Surroundings(
+        {**_OF_ITSELF, "model": {"use": "autoencoder", "latent": 2, "widths": []}, "loss": {"use": "mse"}},
+        DataSpec((1, 6, 6), "regression", 36, **_SIZES),
+    ),
+    Surroundings(
+        {**_OF_ITSELF, "model": {"use": "vae", "widths": []}, "loss": {"use": "elbo", "latent": 2}},
+        DataSpec((1, 6, 6), "regression", 40, **_SIZES),
     ),
 )
 
