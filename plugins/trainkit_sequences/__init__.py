@@ -1,11 +1,361 @@
-"""Sequences and time series: data of files, recurrent and convolutional models."""
+"""Sequences and time series: data of files, recurrent and convolutional models. Listing them does not import torch."""
 
 from __future__ import annotations
 
-from trainkit import Component, hookimpl
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from trainkit import (
+    Between,
+    Component,
+    DataError,
+    Dataset,
+    DataSpec,
+    Fraction,
+    NonNegativeInt,
+    PositiveInt,
+    Resume,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainkit import Metric
+
+
+def lstm(
+    data_spec: DataSpec,
+    /,
+    *,
+    width: PositiveInt = 64,
+    layers: PositiveInt = 1,
+    bidirectional: bool = False,
+    dropout: Annotated[float, Between(0, 1, high_open=True), Resume("changeable")] = 0.0,
+    pool: Literal["last", "mean"] = "last",
+    continues: NonNegativeInt = 0,
+) -> nn.Module:
+    """Long short-term memory over sequences (channels, steps), or over rows of tokens.
+
+    It classifies sequences, forecasts series, and gives one answer for each step where the task is tokens. Of sequences
+    of uneven lengths it reads the steps that there are.
+
+    Args:
+        width: units of a layer, and of an embedded token.
+        layers: one after the other.
+        bidirectional: a second layer beside each one reads from the end; not where tokens are to be predicted.
+        dropout: share of the units set to zero while training, between layers and before the head.
+        pool: what the head is given: the last step's units, or their mean over the steps.
+        continues: how many of the first channels the outputs are forecasts of: each sample is standardised by its own
+            mean and spread, and the outputs are brought back to them, which a series with a trend needs. 0: none.
+
+    Raises:
+        DataError: if the data has no sequences; the message names the shapes.
+
+    Source: Hochreiter & Schmidhuber 1997; forget gates, and bias 1 of them, of Gers et al. 2000; orthogonal recurrent
+    weights of Saxe et al. 2014, arXiv 1312.6120; dropout of Zaremba et al. 2014, arXiv 1409.2329; `continues` of Kim et
+    al. 2022 (RevIN).
+    """
+    from trainkit_sequences.recurrent import LSTM
+
+    return LSTM(
+        data_spec,
+        width=width,
+        layers=layers,
+        bidirectional=bidirectional,
+        dropout=dropout,
+        pool=pool,
+        continues=continues,
+    )
+
+
+def tcn(
+    data_spec: DataSpec,
+    /,
+    *,
+    widths: tuple[PositiveInt, ...] = (32, 32, 32),
+    kernel: Annotated[int, Between(2)] = 3,
+    dropout: Annotated[float, Between(0, 1, high_open=True), Resume("changeable")] = 0.0,
+    pool: Literal["last", "mean"] = "last",
+    continues: NonNegativeInt = 0,
+) -> nn.Module:
+    """Temporal convolutional network over sequences (channels, steps), or over rows of tokens.
+
+    Residual blocks of two causal convolutions whose dilation doubles from block to block: the last step has seen
+    ``1 + 2 * (kernel - 1) * (2 ** blocks - 1)`` steps. It does what ``lstm`` does, and its steps are computed at once.
+
+    Args:
+        widths: channels of each block.
+        kernel: steps that a convolution looks at.
+        dropout: share of the channels set to zero while training, after each convolution.
+        pool: what the head is given: the last step's channels, or their mean over the steps.
+        continues: how many of the first channels the outputs are forecasts of: each sample is standardised by its own
+            mean and spread, and the outputs are brought back to them, which a series with a trend needs. 0: none.
+
+    Raises:
+        DataError: if the data has no sequences; the message names the shapes.
+
+    Source: Bai et al. 2018, "An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence
+    Modeling", section 3, arXiv 1803.01271; initialisation of He et al. 2015, arXiv 1502.01852, eq. 10; `continues` of
+    Kim et al. 2022 (RevIN).
+    """
+    from trainkit_sequences.temporal import TCN
+
+    if not widths:
+        raise DataError("model tcn needs a block at least: write widths = [32]")
+    return TCN(data_spec, widths=widths, kernel=kernel, dropout=dropout, pool=pool, continues=continues)
+
+
+def csv_sequences(
+    data_root: Path,
+    /,
+    *,
+    path: Path,
+    target: str,
+    id: str | None = None,
+    time: str | None = None,
+    group: str | None = None,
+    ignore: tuple[str, ...] = (),
+    missing: Literal["error", "last"] = "error",
+    task: Literal["auto", "classification", "binary", "regression"] = "auto",
+    length: PositiveInt | None = None,
+    val: Fraction = 0.15,
+    test: Fraction = 0.2,
+    split_seed: NonNegativeInt = 0,
+    standardise: bool = True,
+    standardise_targets: bool = True,
+    delimiter: str = ",",
+) -> Dataset:
+    """Sequences with one label each, of a table of text whose first line names the columns.
+
+    With ``id`` each row is one step, and each column that is not named here a channel (long form). Without it each row
+    is one sequence, and its columns are the steps of one channel (wide form), where empty cells at the end make a
+    shorter one. Sequences of uneven lengths are filled with zeros, and a last channel tells a step (1) from none (0).
+
+    Args:
+        path: the file.
+        target: name of the column of labels; in the long form it has one value for all steps of a sequence.
+        id: column that names the sequence a row belongs to; unset: each row is a sequence.
+        time: column that the rows of a sequence are put in order by, numbers or dates such as 2024-01-31; unset: they
+            come in order.
+        group: column whose value says which sequences belong together, such as a patient: no split and no fold parts
+            them.
+        ignore: columns to leave out.
+        missing: what to do with steps that lack a value in the long form: stop and name the row (``error``), or take
+            that of the step before (``last``).
+        task: what is learned; ``auto``: classification where labels are words or at most 20 different whole numbers,
+            else regression.
+        length: steps after which sequences are cut off; unset: as long as the longest.
+        val: share of the sequences for validation.
+        test: share of the sequences for the test.
+        split_seed: the random split is a function of this number, not of the recipe's seed.
+        standardise: give each channel mean 0 and standard deviation 1 over the steps of the training split.
+        standardise_targets: the same for the targets of a regression; metrics are in the original units all the same.
+        delimiter: the character between two values.
+
+    Raises:
+        DataError: if the table cannot be used; the message names file, row and column.
+    """
+    from trainkit_sequences.labelled import load_sequences
+
+    return load_sequences(
+        data_root / path.expanduser(),
+        target=target,
+        key=id,
+        time=time,
+        group=group,
+        ignore=ignore,
+        missing=missing,
+        task=task,
+        length=length,
+        shares={"val": val, "test": test},
+        split_seed=split_seed,
+        scale=standardise,
+        scale_targets=standardise_targets,
+        delimiter=delimiter,
+    )
+
+
+def control_charts(
+    *,
+    samples: PositiveInt = 100,
+    steps: Annotated[int, Between(2)] = 60,
+    shortest: Annotated[int, Between(2)] | None = None,
+    data_seed: NonNegativeInt = 0,
+    val: Fraction = 0.2,
+    test: Fraction = 0.5,
+    split_seed: NonNegativeInt = 0,
+    standardise: bool = True,
+) -> Dataset:
+    """Control charts of six classes, made by the formulas of the UCI data set: one channel of 60 steps.
+
+    Classes are normal, cyclic, increasing, decreasing, upward shift and downward shift.
+
+    Args:
+        samples: charts of each class; 100 as published.
+        steps: of a chart; 60 as published.
+        shortest: draw each chart's length from this to ``steps``; unset: all have ``steps``.
+        data_seed: the charts are a function of this number, not of the recipe's seed.
+        val: share of the charts for validation.
+        test: share of the charts for the test.
+        split_seed: the random split is a function of this number.
+        standardise: give the steps of the training split mean 0 and standard deviation 1.
+
+    Raises:
+        DataError: if ``shortest`` is above ``steps``.
+
+    Source: Alcock & Manolopoulos 1999, "Time-Series Similarity Queries Employing a Feature-Based Approach", section 5.
+    """
+    from trainkit_sequences.shipped import charts_data
+
+    if shortest is not None and shortest > steps:
+        raise DataError(f"shortest = {shortest} is above steps = {steps}; write at most {steps}")
+    return charts_data(
+        samples=samples,
+        steps=steps,
+        shortest=steps if shortest is None else shortest,
+        data_seed=data_seed,
+        val=val,
+        test=test,
+        split_seed=split_seed,
+        scale=standardise,
+    )
+
+
+def series(
+    data_root: Path,
+    /,
+    *,
+    path: Path,
+    targets: tuple[str, ...],
+    inputs: tuple[str, ...] = (),
+    id: str | None = None,
+    time: str | None = None,
+    context: PositiveInt = 24,
+    horizon: PositiveInt = 1,
+    stride: PositiveInt = 1,
+    season: PositiveInt = 1,
+    missing: Literal["error", "last"] = "error",
+    val: Fraction = 0.15,
+    test: Fraction = 0.2,
+    standardise: bool = True,
+    delimiter: str = ",",
+) -> Dataset:
+    """Time series of a table of text, one row a step: windows of the past, and the steps after each to forecast.
+
+    The last steps are the test, those before them validate; no target is in two splits. Folds are cut in time too: each
+    validates on the stretch after what it trains on (rolling origin). The model's outputs are ``horizon`` numbers for
+    each target, one target after the other.
+
+    Args:
+        path: the file, whose first line names the columns.
+        targets: columns to forecast; their past is what the model sees first.
+        inputs: columns whose past it sees besides.
+        id: column that names the series a row belongs to; unset: all rows are one.
+        time: column that rows are put in order by, numbers or dates such as 2024-01-31; unset: they come in order, and
+            several series begin together. Steps are taken to be equally far apart.
+        context: steps that the model sees.
+        horizon: steps after them that it forecasts.
+        stride: steps from one window to the next.
+        season: steps after which the series repeats itself, such as 12 of months; what metric ``mase`` compares with.
+        missing: what to do with steps that lack a value: stop and name the row (``error``), or take that of the step
+            before (``last``).
+        val: share of the time for validation.
+        test: share of the time for the test.
+        standardise: give each column mean 0 and standard deviation 1 over the steps that train; metrics are in the
+            original units all the same.
+        delimiter: the character between two values.
+
+    Raises:
+        DataError: if the table cannot be used, or has too few steps; the message names file, row and column.
+    """
+    from trainkit_sequences.windows import Shape, read_course, series_data
+
+    course = read_course(
+        data_root / path.expanduser(),
+        targets=targets,
+        inputs=inputs,
+        key=id,
+        time=time,
+        missing=missing,
+        delimiter=delimiter,
+    )
+    return series_data(course, Shape(context, horizon, stride, season), val=val, test=test, scale=standardise)
+
+
+def airline(
+    *,
+    context: PositiveInt = 24,
+    horizon: PositiveInt = 12,
+    stride: PositiveInt = 1,
+    season: PositiveInt = 12,
+    val: Fraction = 0.17,
+    test: Fraction = 0.17,
+    standardise: bool = True,
+) -> Dataset:
+    """International airline passengers, 144 months from 1949 to 1960, in thousands: a trend, and a season that grows.
+
+    Windows and splits are those of ``series``; by default two years validate and the last two are the test.
+
+    Args:
+        context: months that the model sees.
+        horizon: months after them that it forecasts.
+        stride: months from one window to the next.
+        season: months after which the series repeats itself; what metric ``mase`` compares with.
+        val: share of the time for validation.
+        test: share of the time for the test.
+        standardise: give the months that train mean 0 and standard deviation 1; metrics are in passengers all the same.
+
+    Raises:
+        DataError: if there are too few months for such windows.
+
+    Source: Box & Jenkins 1976, "Time Series Analysis: Forecasting and Control", series G.
+    """
+    from trainkit_sequences.shipped import airline_data
+    from trainkit_sequences.windows import Shape
+
+    return airline_data(Shape(context, horizon, stride, season), val=val, test=test, scale=standardise)
+
+
+def mase(data_spec: DataSpec, /) -> Metric:
+    """Mean absolute scaled error: the error over that of a value one season before on the training steps.
+
+    Below 1 a forecast is better than the seasonal naive one was within the training steps; ``season`` of the data says
+    how long a season is.
+
+    Raises:
+        DataError: if the data does not say that error, as ``series`` and ``airline`` do.
+
+    Source: Hyndman & Koehler 2006, "Another look at measures of forecast accuracy", section 3.
+    """
+    from trainkit_sequences.errors import ScaledError
+
+    if data_spec.task != "regression" or len(data_spec.naive_error) != data_spec.outputs:
+        raise DataError(
+            f"metric mase needs a series' own seasonal error, which the data does not say (its task is "
+            f"{data_spec.task}): use data series, or metric mae"
+        )
+    return ScaledError(data_spec.target_std or (1.0,) * data_spec.outputs, data_spec.naive_error)
 
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    """List the components."""
-    return []
+    """List the models, data sets and metrics."""
+    of_the_user = {"builds_from_its_example": "it reads a file of the user's own"}
+    able = {"compiles": True}
+    return [
+        Component("model", lstm, example={"width": 8}, capabilities={"lanes": False}),
+        Component("model", tcn, example={"widths": [8, 8]}, capabilities=able),
+        Component(
+            "data",
+            csv_sequences,
+            example={"path": "steps.csv", "target": "label", "id": "sequence"},
+            exempt=of_the_user,
+        ),
+        Component("data", control_charts, example={"samples": 12, "shortest": 30}),
+        Component(
+            "data", series, example={"path": "series.csv", "targets": ["sales"], "season": 7}, exempt=of_the_user
+        ),
+        Component("data", airline, example={"context": 12, "horizon": 6}),
+        Component("metric", mase, capabilities={"higher_is_better": False}),
+    ]

@@ -1,0 +1,192 @@
+"""Reading tables of text; each message names file, line and column."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trainkit import DataError
+
+Missing = Literal["error", "last"]
+_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
+
+
+@dataclass
+class Rows:
+    """The rows of one file.
+
+    Args:
+        path: the file.
+        columns: names of the columns.
+        cells: text without surrounding blanks, by row.
+        lines: the line of the file where each row ends.
+    """
+
+    path: Path
+    columns: list[str]
+    cells: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of one column."""
+        place = self.columns.index(name)
+        return [row[place] for row in self.cells]
+
+    def need(self, names: Sequence[str]) -> None:
+        """Check that there are all these columns.
+
+        Raises:
+            DataError: naming the first that lacks, and those there are.
+        """
+        for name in names:
+            if name not in self.columns:
+                shown = ", ".join(self.columns[:20]) + ", ..." * (len(self.columns) > 20)
+                raise DataError(f"{self.path}: there is no column '{name}'; it has: {shown}")
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell stands for no value."""
+    return cell.lower() in _MISSING
+
+
+def number_of(cell: str) -> float | None:
+    """The finite number that a cell holds."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_rows(path: Path, delimiter: str) -> Rows:
+    """Read a file whose first line names the columns.
+
+    Raises:
+        DataError: if it cannot be read as such; the message names the line.
+    """
+    if len(delimiter) != 1:
+        raise DataError(f"delimiter must be one character, got '{delimiter}'")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            columns = [cell.strip() for cell in next(reader, [])]
+            if doubled := [name for name, count in Counter(columns).items() if count > 1]:
+                raise DataError(f"{path}:1: two columns are named '{doubled[0]}'; rename one")
+            rows = Rows(path, columns, [], [])
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(columns):
+                    raise DataError(
+                        f"{path}:{reader.line_num}: {len(row)} values, the first line names {len(columns)} columns"
+                    )
+                rows.cells.append([cell.strip() for cell in row])
+                rows.lines.append(reader.line_num)
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no file {path}; relative paths start at TRAINKIT_DATA or the current folder"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no UTF-8 text ({error}); save it as UTF-8") from error
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    if not rows.cells:
+        raise DataError(f"{path} holds no rows; the first line must name the columns")
+    return rows
+
+
+def sequences_of(rows: Rows, key: str | None) -> dict[str, list[int]]:
+    """Row numbers of each sequence, in the file's order; one sequence of all where no column names them.
+
+    Raises:
+        DataError: naming a row that belongs to none.
+    """
+    if key is None:
+        return {"": list(range(len(rows.cells)))}
+    found: dict[str, list[int]] = {}
+    for row, cell in enumerate(rows.column(key)):
+        if is_missing(cell):
+            raise DataError(f"{rows.path}:{rows.lines[row]}: column '{key}' has no value, and it names the sequence")
+        found.setdefault(cell, []).append(row)
+    return found
+
+
+def in_order(rows: Rows, sequences: dict[str, list[int]], time: str | None) -> dict[str, list[int]]:
+    """Each sequence's rows by the column of time: numbers, else text such as 2024-01-31, each once.
+
+    Raises:
+        DataError: naming a row without a time, or with that of another one.
+    """
+    if time is None:
+        return sequences
+    cells = rows.column(time)
+    for row, cell in enumerate(cells):
+        if is_missing(cell):
+            raise DataError(f"{rows.path}:{rows.lines[row]}: column '{time}' has no value, and it says when")
+    numbers = [number_of(cell) for cell in cells]
+    known = [number for number in numbers if number is not None]
+    keys: Sequence[float] | Sequence[str] = known if len(known) == len(cells) else cells
+    found = {}
+    for name, places in sequences.items():
+        order = sorted(places, key=keys.__getitem__)
+        for before, after in itertools.pairwise(order):
+            if keys[before] == keys[after]:
+                of = f" of sequence '{name}'" if name else ""
+                raise DataError(
+                    f"{rows.path}:{rows.lines[after]}: a second row{of} with {time} = {cells[after]}, after line "
+                    f"{rows.lines[before]}; leave one out"
+                )
+        found[name] = order
+    return found
+
+
+def values_of(rows: Rows, sequences: dict[str, list[int]], columns: Sequence[str], missing: Missing) -> Tensor:
+    """Numbers of some columns, ``(rows, columns)`` float64; a missing one is that of the step before, where wished.
+
+    Raises:
+        DataError: naming a cell that holds no number.
+    """
+    values = torch.empty(len(rows.cells), len(columns), dtype=torch.float64)
+    for place, column in enumerate(columns):
+        cells = rows.column(column)
+        for steps in sequences.values():
+            before: float | None = None
+            for row in steps:
+                number = number_of(cells[row])
+                if number is None:
+                    number = before if missing == "last" and is_missing(cells[row]) else None
+                if number is None:
+                    raise DataError(f"{rows.path}:{rows.lines[row]}: column '{column}' {_lack(cells[row], missing)}")
+                values[row, place] = before = number
+    return values
+
+
+def _lack(cell: str, missing: Missing) -> str:
+    if not is_missing(cell):
+        return f"holds '{cell}', which is no finite number; ignore the column, or mend the cell"
+    if missing == "error":
+        return 'has no value; fill it in, or write missing = "last" for the value of the step before'
+    return "has no value, and no step before has one; fill in the first one"
+
+
+def need_change(path: Path, columns: Sequence[str], values: Tensor, cure: str) -> None:
+    """Refuse columns of ``(steps, columns)`` that tell nothing.
+
+    Raises:
+        DataError: naming the first column that has one value throughout.
+    """
+    for place, column in enumerate(columns):
+        if len(values) and bool((values[:, place] == values[0, place]).all()):
+            raise DataError(
+                f"{path}: column '{column}' is {values[0, place].item():g} at every step that trains, which tells "
+                f"nothing; {cure}"
+            )

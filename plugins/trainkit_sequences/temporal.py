@@ -1,0 +1,90 @@
+"""Temporal convolutional network: causal, dilated convolutions in residual blocks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trainkit_sequences.frames import Level, Pool, Reader, pooled
+
+if TYPE_CHECKING:
+    from trainkit import DataSpec
+
+
+class Causal(nn.Module):
+    """A convolution whose output at a step depends on that step and earlier ones alone, with weight normalisation.
+
+    Source: Salimans & Kingma 2016, "Weight Normalization", eq. 2, arXiv 1602.07868.
+    """
+
+    def __init__(self, features: int, width: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        self.before = (kernel - 1) * dilation
+        self.dilation = dilation
+        self.direction = nn.Parameter(torch.empty(width, features, kernel))
+        nn.init.kaiming_normal_(self.direction, mode="fan_in", nonlinearity="relu")
+        self.gain = nn.Parameter(self.direction.detach().flatten(1).norm(dim=1))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``(batch, features, steps)`` to ``(batch, width, steps)``."""
+        length = self.direction.square().sum((1, 2), keepdim=True).sqrt()
+        weight = self.direction * (self.gain[:, None, None] / length)
+        return functional.conv1d(functional.pad(inputs, (self.before, 0)), weight, self.bias, dilation=self.dilation)
+
+
+class Block(nn.Module):
+    """Two causal convolutions with relu and dropout of whole channels, beside a shortcut; Bai et al. 2018, figure 1."""
+
+    def __init__(self, features: int, width: int, kernel: int, dilation: int, dropout: float) -> None:
+        super().__init__()
+        self.first = Causal(features, width, kernel, dilation)
+        self.second = Causal(width, width, kernel, dilation)
+        self.dropout = nn.Dropout1d(dropout)
+        self.shortcut = nn.Identity() if features == width else nn.Conv1d(features, width, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``(batch, features, steps)`` to ``(batch, width, steps)``."""
+        inner = self.dropout(self.first(inputs).relu())
+        inner = self.dropout(self.second(inner).relu())
+        found: Tensor = (inner + self.shortcut(inputs)).relu()
+        return found
+
+
+class TCN(nn.Module):
+    """Blocks whose dilation doubles, and a linear head on the last step, on the mean over steps, or on every step."""
+
+    def __init__(
+        self,
+        data_spec: DataSpec,
+        *,
+        widths: tuple[int, ...],
+        kernel: int,
+        dropout: float,
+        pool: Pool,
+        continues: int,
+    ) -> None:
+        super().__init__()
+        self.reader = Reader(data_spec, "tcn", widths[0] if widths else 1)
+        self.level = Level(continues, data_spec, self.reader.features)
+        self.everywhere = data_spec.task == "tokens"
+        self.pool: Pool = pool
+        features = self.reader.features
+        self.blocks = nn.Sequential()
+        for place, width in enumerate(widths):
+            self.blocks.append(Block(features, width, kernel, 2**place, dropout))
+            features = width
+        self.head = nn.Linear(features, data_spec.outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map ``(batch, channels, steps)`` to ``(batch, outputs)``; of tokens, ``(batch, steps, outputs)``."""
+        features, mask = self.reader(inputs)
+        features, level, spread = self.level.away(features, mask)
+        features = self.blocks(features)
+        if self.everywhere:
+            outputs: Tensor = self.head(features.transpose(1, 2))
+            return outputs
+        return self.level.back(self.head(pooled(features, mask, self.pool)), level, spread)
