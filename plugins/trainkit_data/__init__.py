@@ -7,6 +7,7 @@ from trainkit_data.changes import cutmix, cutout, flip, mixup, random_crop
 from trainkit_data.files import arrays, csv, image_folder
 from trainkit_data.published import cifar10, cifar100, fashion_mnist, mnist
 from trainkit_data.shipped import breast_cancer, diabetes, digits, synthetic, wine
+from trainkit_data.wrapped import subset
 
 _SKLEARN = {"sklearn": "pip install scikit-learn"}
 _PILLOW = {"PIL": "pip install pillow"}
@@ -37,6 +38,11 @@ def trainkit_components() -> list[Component]:
         Component("data", cifar100, example={"val": 0.1}, exempt=_DOWNLOADED),
         Component("data", mnist, example={"val": 0.1}, exempt=_DOWNLOADED),
         Component("data", fashion_mnist, example={"val": 0.1}, exempt=_DOWNLOADED),
+        Component(
+            "data",
+            subset,
+            example={"of": {"use": "synthetic", "samples": 96, "features": [8], "classes": 4}, "without": ["class 0"]},
+        ),
         Component("augmentation", random_crop, example={"padding": 4, "mode": "reflect"}),
         Component("augmentation", flip, example={"probability": 0.5, "alternate": True}),
         Component("augmentation", cutout, example={"size": 8}),

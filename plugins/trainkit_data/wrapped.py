@@ -1,0 +1,37 @@
+"""Data sets around another data set. Importing this is cheap."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from trainkit import Dataset, Nested, NonNegativeInt, PositiveInt
+
+
+def subset(
+    *,
+    of: Annotated[Any, Nested("data")],
+    classes: list[str] = [],  # noqa: B006 - a default of the schema, never changed
+    without: list[str] = [],  # noqa: B006
+    per_class: PositiveInt | None = None,
+    draw_seed: NonNegativeInt = 0,
+) -> Dataset:
+    """Some classes of another data set, all splits alike, and so many training samples of each.
+
+    Classes are numbered anew, in the data's own order. What the data fits on its training samples, such as a
+    standardisation, stays fitted on all of them: two subsets of one data set have inputs of one scale. ``[data.of]`` is
+    the table of the data set, without batch size and the like, which stay in ``[data]``.
+
+    Args:
+        of: the data set, which must have classes.
+        classes: names of the classes that stay; empty for all.
+        without: names of classes that do not stay.
+        per_class: training samples of each class, drawn at random; unset for all. Validation and test samples all stay.
+        draw_seed: which they are is a function of this number, not of the recipe's seed; of one class more samples
+            contain fewer.
+
+    Raises:
+        DataError: if a class is not there, fewer than two stay, or one has too few samples.
+    """
+    from trainkit_data.subset import take_subset
+
+    return take_subset(of, classes, without, per_class, draw_seed)
