@@ -32,7 +32,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     if not all((config.invocation_params.dir / name.partition("::")[0]).is_dir() for name in config.args):
         return 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_PROCESSES) if cores > 1 else 0
+    # Some tests wait for processes of their own: where cores are few, one process more has work for them meanwhile.
+    return min(cores + (cores <= 4), MOST_PROCESSES) if cores > 1 else 0
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -73,6 +73,22 @@ class Tied(Small):
         return result
 
 
+class TiedAndBuffered(Tied):
+    """One weight at two places, and a buffer that each pass changes in place."""
+
+    count: Tensor
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__(features, outputs)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.count.add_(1)
+        return super().forward(inputs / (1 + 0.1 * self.count))
+
+
 class Frozen(Small):
     """A part that takes no gradient, and one that the forward pass leaves out."""
 
@@ -166,6 +182,11 @@ def tied(data_spec: DataSpec, /) -> nn.Module:
     return Tied(data_spec.input_shape[0], data_spec.outputs)
 
 
+def tied_and_buffered(data_spec: DataSpec, /) -> nn.Module:
+    """One weight at two places, and a buffer that changes."""
+    return TiedAndBuffered(data_spec.input_shape[0], data_spec.outputs)
+
+
 def frozen(data_spec: DataSpec, /) -> nn.Module:
     """A part takes no gradient."""
     return Frozen(data_spec.input_shape[0], data_spec.outputs)
@@ -198,7 +219,20 @@ def scaled(data_spec: DataSpec, /) -> nn.Module:
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    hard = (small, branching, counting, buffered, tied, frozen, overwriting, penalised, rows, watched, scaled)
+    hard = (
+        small,
+        branching,
+        counting,
+        buffered,
+        tied,
+        tied_and_buffered,
+        frozen,
+        overwriting,
+        penalised,
+        rows,
+        watched,
+        scaled,
+    )
     return [
         *(Component("model", factory, example={}) for factory in hard),
         Component("model", unwilling, example={}, capabilities={"compiles": False}),

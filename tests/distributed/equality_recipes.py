@@ -80,7 +80,7 @@ CASES: list[tuple[str, str, tuple[int, ...]]] = [
     (
         "weighted",
         small(loss='use = "cross_entropy"\nclass_weights = [0.2, 1.0, 3.0]\nlabel_smoothing = 0.1'),
-        BOTH,
+        TWO,
     ),
     (
         "binary",
@@ -97,7 +97,7 @@ CASES: list[tuple[str, str, tuple[int, ...]]] = [
     # How batches are made.
     ("accumulate", small(run="accumulate = 3"), TWO),
     ("accumulate weighted", small(run="accumulate = 3", loss='use = "cross_entropy"\nbalance = true'), FOUR),
-    ("microbatch", small(run="microbatch = 2"), BOTH),
+    ("microbatch", small(run="microbatch = 2"), TWO),
     ("microbatch auto", small(run='microbatch = "auto"'), TWO),
     ("streamed", small(data='loading = "streamed"\nworkers = 0'), TWO),
     ("balanced", small(data='sampling = "balanced"\n[[data.augment]]\nuse = "mixup"\nalpha = 0.4'), TWO),
@@ -116,7 +116,7 @@ CASES: list[tuple[str, str, tuple[int, ...]]] = [
         images(data='[[data.augment]]\nuse = "random_crop"\npadding = 1\n[[data.augment]]\nuse = "flip"'),
         TWO,
     ),
-    ("mixup", small(data='[[data.augment]]\nuse = "mixup"\nalpha = 0.4'), BOTH),
+    ("mixup", small(data='[[data.augment]]\nuse = "mixup"\nalpha = 0.4'), TWO),
     ("cutmix", images(data='loading = "streamed"\nworkers = 0\n[[data.augment]]\nuse = "cutmix"'), TWO),
     # Norms.
     ("batch norm", small(model=MLP + 'norm = "batch"'), BOTH),
@@ -127,7 +127,7 @@ CASES: list[tuple[str, str, tuple[int, ...]]] = [
         TWO,
     ),
     ("batch norm accumulated", images(run="accumulate = 2"), TWO),
-    ("dropout", small(model=MLP + "dropout = 0.3", run="accumulate = 2"), BOTH),
+    ("dropout", small(model=MLP + "dropout = 0.3", run="accumulate = 2"), TWO),
     ("dropout of images", images(model=CONVNET + "dropout = 0.5"), TWO),
     (
         "dropout twice",
@@ -149,7 +149,7 @@ CASES: list[tuple[str, str, tuple[int, ...]]] = [
     ("prodigy", with_optimizer("prodigy", 1.0), TWO),
     ("lbfgs", with_optimizer("lbfgs", 0.02, "max_iter = 3"), TWO),
     ("muon", small(optimizer='use = "muon"\nlr = 0.02\n[optimizer.rest]\nuse = "adamw"\nlr = 0.01'), TWO),
-    ("sam", small(model=MLP + 'norm = "batch"', optimizer=SGD + '[[optimizer.wrap]]\nuse = "sam"\nrho = 0.05'), BOTH),
+    ("sam", small(model=MLP + 'norm = "batch"', optimizer=SGD + '[[optimizer.wrap]]\nuse = "sam"\nrho = 0.05'), TWO),
     ("asam", small(optimizer=SGD + '[[optimizer.wrap]]\nuse = "asam"\nrho = 0.5', run="accumulate = 2"), TWO),
     ("lookahead wrapper", small(optimizer=SGD + '[[optimizer.wrap]]\nuse = "lookahead"'), TWO),
     # Callbacks.
@@ -170,7 +170,7 @@ CASES: list[tuple[str, str, tuple[int, ...]]] = [
             '[[callback]]\nuse = "clip_value"\nmax_value = 0.05\n[[callback]]\nuse = "clip_norm"\nmax_norm = 0.1\n'
             '[[callback]]\nuse = "norms"\n[[callback]]\nuse = "update_ratio"\nevery = "2ba"'
         ),
-        BOTH,
+        TWO,
     ),
     (
         "freeze",
@@ -181,7 +181,7 @@ CASES: list[tuple[str, str, tuple[int, ...]]] = [
     (
         "early stop",
         with_callback('use = "early_stop"\nmonitor = "val.accuracy"\npatience = 1\nmin_delta = 0.5'),
-        BOTH,
+        TWO,
     ),
     ("views", images(more=metrics("accuracy") + '\n[[callback]]\nuse = "test_time_augmentation"'), TWO),
     ("keep checkpoints", with_callback('use = "keep_checkpoints"\nat = ["3ba"]'), TWO),
@@ -192,7 +192,7 @@ CASES: list[tuple[str, str, tuple[int, ...]]] = [
             more=metrics("accuracy") + '\n[schedule]\nuse = "cosine"\nwarmup = "2ba"\n[[schedule.react]]\n'
             'use = "plateau"\nmonitor = "val.loss"\npatience = 0\nthreshold = 0.3'
         ),
-        BOTH,
+        TWO,
     ),
     # Members inside one model.
     ("batch ensemble", small(model='use = "batch_ensemble"\nof = { use = "mlp", widths = [8] }'), TWO),
