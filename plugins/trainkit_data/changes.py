@@ -96,10 +96,15 @@ def mixup(data_spec: DataSpec, /, *, alpha: Positive = 0.2, probability: Fractio
         alpha: both parameters of the Beta distribution; large values mix evenly.
         probability: share of the samples that are mixed at all.
 
+    Raises:
+        DataError: if the samples are tokens, between which there is nothing.
+
     Source: Zhang et al. 2018, arXiv 1710.09412, equation 1; weights per sample instead of per batch.
     """
     from trainkit_data.mixing import Mixup
 
+    if data_spec.task == "tokens":
+        raise DataError("mixup mixes numbers, and between the numbers of two tokens there is nothing; leave it out")
     return Mixup(alpha, probability, data_spec.outputs)
 
 

@@ -11,7 +11,7 @@ import torch
 from trainkit.cli import main
 from trainkit.manager import Plugins
 from trainkit.probe import CHECKS, probe
-from trainkit.probe.fitting import chance_of
+from trainkit.probe.fitting import chance_of, foreseeable
 from trainkit.recipe import load_recipe
 
 PARTS = Path(__file__).parent / "trainkit_probe_parts.py"
@@ -241,7 +241,31 @@ def test_all_samples_in_memory_are_compared_however_few_the_model_is_given_at_on
         ("classification", [[0.7, 0.2, 0.1], [0.0, 0.4, 0.6], [0.0, 0.0, 1.0], [0.1, 0.2, 0.7]]),
         ("binary", [0.0, 1.0, 0.7, 1.0]),
         ("binary", [[0.0], [1.0], [0.7], [1.0]]),
+        ("tokens", [[2, 2], [0, 2]]),
     ],
 )
 def test_chance_is_the_share_of_the_largest_class_in_every_form_of_targets(task, targets):
     assert chance_of(task, torch.tensor(targets)) == 0.75
+
+
+def test_what_comes_after_equal_beginnings_is_foreseen_by_the_most_frequent():
+    inputs = torch.tensor([[1, 2, 3], [1, 2, 4], [1, 5, 6], [7, 2, 3]])
+    targets = torch.tensor([[2, 3, 8], [2, 4, 9], [5, 6, 8], [2, 3, 8]])
+    # After 1 comes 2 (twice) or 5, after 1 2 comes 3 or 4; all else is alone.
+    assert foreseeable(inputs, targets) == (12 - 2) / 12
+
+
+TOKENS = [
+    "data={use='synthetic', task='tokens', features=[8], samples=200, classes=5, noise=0.0, batch_size=20}",
+    "model={use='gpt', layers=1, width=16, heads=2}",
+    "optimizer={use='adam', lr=0.01}",
+    "metric=[{use='trainkit_metrics:accuracy'}]",
+    "run.duration='60ba'",
+]
+
+
+def test_a_model_of_tokens_is_healthy_at_ln_of_their_number(look):
+    found = look("inputs", "initial-loss", "overfit", "shuffled-labels", changes=TOKENS)
+    assert {name: finding.verdict for name, finding in found.items()} == dict.fromkeys(found, "good")
+    assert "ln(5) = 1.609" in found["initial-loss"].expected
+    assert found["initial-loss"].figures["expected"] == pytest.approx(1.6094, abs=1e-4)

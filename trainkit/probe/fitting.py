@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from trainkit.run import Batch, Run
 from trainkit.scheduled import set_values
 
 EXAMPLES = 20
+TOKENS = 320  # of all examples together, where each has a target
 MOST = 400  # updates of one attempt
 SECONDS = 10.0  # after which an attempt that goes on for long is given up
 LEAST = 60  # ... but not before so many updates
@@ -45,14 +47,18 @@ def overfit(subject: Subject) -> Finding:
     numbers = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     # A model with fewer numbers than targets cannot know them by heart.
     count = max(2, min(EXAMPLES, numbers // (2 * max(1, run.feed.spec.outputs)), len(plan_of(run).split("train"))))
+    if run.feed.spec.task == "tokens":
+        count = max(2, min(count, TOKENS // run.feed.spec.input_shape[0]))
     batch = samples_of(run, spread(run, count))
     regression = run.feed.spec.task == "regression"
     wanted = FITTED if regression else 1.0
+    if run.feed.spec.task == "tokens":
+        wanted = FITTED * foreseeable(batch.inputs, batch.targets)
     unit = "of the variance" if regression else "right"
     few = f"{count} examples" + (
         "" if count == EXAMPLES else f" (the model has {numbers} numbers)" if numbers < 999 else ""
     )
-    expected = f"{few}, {100 * wanted:g} % {unit} within {MOST} updates"
+    expected = f"{few}, {100 * wanted:.4g} % {unit} within {MOST} updates"
     if regression and count > 1 and float(batch.targets.double().std()) == 0:
         return Finding("not applicable", expected, "the targets of these examples are all equal")
     tried: list[str] = []
@@ -77,6 +83,22 @@ def overfit(subject: Subject) -> Finding:
         cure = "another rate, or another optimizer: `trainkit lr-find` shows which rates train"
         return Finding("doubtful", expected, seen, cure, figures, blocks)
     return Finding("good", expected, seen, "", figures, blocks)
+
+
+def foreseeable(inputs: Tensor, targets: Tensor) -> float:
+    """The share of targets that is right for who knows, of each position, by heart what mostly comes after all before.
+
+    It is less than 1 where samples begin alike and go on in different ways, as the first tokens of texts do.
+
+    Args:
+        inputs: ``(samples, positions, ...)``.
+        targets: ``(samples, positions)`` int64.
+    """
+    after: dict[bytes, Counter[int]] = {}
+    for row, wanted in zip(inputs.cpu().numpy(), targets.tolist(), strict=True):
+        for position, target in enumerate(wanted, start=1):
+            after.setdefault(row[:position].tobytes(), Counter())[target] += 1
+    return sum(max(counts.values()) for counts in after.values()) / targets.numel()
 
 
 def _attempt(
@@ -205,8 +227,8 @@ def chance_of(task: str, targets: Tensor) -> float:
     """The share of the largest class, which is right for who knows nothing of the samples."""
     if task == "binary":  # one number a sample, which may be a probability
         classes = targets > 0.5
-    elif targets.ndim == 2:
-        classes = targets.argmax(1)
+    elif targets.is_floating_point() and targets.ndim > 1:  # probabilities
+        classes = targets.argmax(-1)
     else:
         classes = targets
     return float(classes.flatten().long().bincount().max()) / classes.numel()

@@ -54,9 +54,10 @@ def input_statistics(subject: Subject) -> Finding:
             look.shared(split)
     seen += f", {len(batch)} samples" + "".join(f"; {said}" for said in look.said)
     blocks = [Table(("what", "mean", "standard deviation", "least", "largest"), rows)] if rows else []
+    wanted = f"finite, mean near 0 and standard deviation near 1 ({STD[0]:g} to {STD[1]:g}), splits alike and apart"
     return Finding(
         look.verdict,
-        f"finite, mean near 0 and standard deviation near 1 ({STD[0]:g} to {STD[1]:g}), splits alike and apart",
+        wanted if batch.inputs.is_floating_point() else "whole numbers, such as those of tokens; splits apart",
         seen,
         "; ".join(dict.fromkeys(look.cures)),
         look.figures,
@@ -149,6 +150,8 @@ class _Look:
             self.said.append(f"targets: mean {mean:.3g}, standard deviation {std:.3g}")
             if not STD[0] <= std <= STD[1] or abs(mean) > MEAN * max(std, 1.0):
                 self.wrong("doubtful", "targets are not standardised", "standardise the targets")
+            return
+        if spec.task == "tokens":  # some are rare in any text
             return
         counts = spec.class_counts
         if counts and min(counts) == 0:

@@ -16,7 +16,7 @@ from trainkit.steps import implemented, training_loss
 SAMPLES = 1024
 # Factors on the expected loss. A model whose outputs spread a little is somewhat above it; one that is far above is
 # sure of what it cannot know.
-_HIGH = {"classification": (1.5, 2.5), "binary": (1.5, 2.5), "regression": (3.0, 20.0)}
+_HIGH = {"classification": (1.5, 2.5), "binary": (1.5, 2.5), "regression": (3.0, 20.0), "tokens": (1.5, 2.5)}
 LOW = 0.7
 FALLS = 0.25  # of the loss: what dropout may take from it by chance, which makes outputs larger or smaller
 

@@ -125,7 +125,11 @@ def drawn(run: Run, count: int, split: str = "train") -> Tensor:
 
     They are fewer where so many would not go into memory at once.
     """
-    fitting = max(_LEAST, _MOST_NUMBERS // max(1, math.prod(run.feed.spec.input_shape)))
+    spec = run.feed.spec
+    numbers = math.prod(spec.input_shape)
+    fitting = max(_LEAST, _MOST_NUMBERS // max(1, numbers))
+    if spec.task == "tokens":  # each of which has outputs
+        fitting = max(2, _MOST_NUMBERS // max(1, numbers * spec.outputs))
     return permutation(len(plan_of(run).split(split)), "probe", split)[: min(count, fitting)]
 
 
@@ -192,8 +196,8 @@ def right(run: Run, outputs: Tensor, targets: Tensor) -> float:
     if run.feed.spec.task == "binary":
         return float(((outputs.flatten() > 0) == (targets.flatten() > 0.5)).double().mean())
     if targets.is_floating_point():
-        targets = targets.argmax(1)
-    return float((outputs.argmax(1) == targets).double().mean())
+        targets = targets.argmax(-1)
+    return float((outputs.argmax(-1) == targets).double().mean())
 
 
 # ---------------------------------------------------------------- updates
