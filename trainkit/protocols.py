@@ -104,8 +104,8 @@ class Loss(Protocol):
     for them then.
 
     A loss that needs other numbers than targets have, such as a mean and a variance, has ``outputs``, how many numbers
-    the model is to give for a sample, and ``predictions(outputs)``: what outputs ``(..., outputs)`` predict, in the
-    targets' own shape. Metrics, pages, ensembles and ``trainkit predict`` are given those. Such a loss may have
+    the model is to give for a sample, and ``predictions(outputs)``: what outputs ``(..., outputs)`` predict, in the form
+    that the model would give for another loss, such as ``(..., targets)``. Metrics, pages, ensembles and ``trainkit predict`` are given those. Such a loss may have
     ``equal(targets)``, the outputs ``(batch, outputs)`` of a model that knows nothing of its inputs, whose loss a probe
     holds that of the untrained model against; and ``details(outputs)``, more that outputs say of each sample, by name
     and in the data's units, which ``trainkit predict`` writes.
@@ -128,6 +128,9 @@ class Metric(Protocol):
 
     Of a loss with ``predictions`` a metric is given those; one that has ``of_outputs = True`` is given the outputs
     themselves, and asks for the ``loss`` to know what they mean. Ensembles, which combine predictions, leave it out.
+
+    One of predicted classes says ``decides = True``, so that whoever decides by other than equal odds can show it
+    outputs of which the likelier class is the one that was decided for.
     """
 
     higher_is_better: bool

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit import Component, hookimpl
 from trainkit_callbacks.on_gradients import agc, clip_norm, clip_value, gradient_centralization, gradient_noise
-from trainkit_callbacks.on_measuring import several_views
+from trainkit_callbacks.on_measuring import several_views, threshold
 from trainkit_callbacks.on_runs import early_stop, keep_checkpoints, norms, time_limit, update_ratio
 from trainkit_callbacks.on_weights import ema, freeze, lawa, lookahead, swa, switch_ema
 
@@ -74,6 +74,13 @@ def trainkit_components() -> list[Component]:
             example={"flip": True, "shift": 1},
             capabilities=shards,
             conflicts=("test_time_augmentation",),
+        ),
+        Component(
+            "callback",
+            threshold,
+            example={"maximise": "f1"},
+            capabilities={"lanes": False} | shards,
+            conflicts=("threshold",),
         ),
         # What it thaws joins the updates later, in each run at its own time.
         Component(

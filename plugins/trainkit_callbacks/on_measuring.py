@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from trainkit import DataError, DataSpec, NonNegativeInt
+from trainkit import DataError, DataSpec, Fraction, NonNegativeInt
 
 if TYPE_CHECKING:
+    from trainkit_callbacks.thresholds import Threshold
     from trainkit_callbacks.views import SeveralViews
 
 
@@ -52,3 +53,48 @@ def several_views(
             f"{data_spec.input_shape}: shift less"
         )
     return SeveralViews(flip, shift, splits)
+
+
+def threshold(
+    data_spec: DataSpec,
+    /,
+    *,
+    maximise: Literal["balanced_accuracy", "f1", "positive_f1", "mcc", "accuracy"] = "balanced_accuracy",
+    least_recall: Fraction = 0.0,
+    least_precision: Fraction = 0.0,
+) -> Threshold:
+    """Decide between two classes at a threshold that each evaluation of the validation split chooses anew.
+
+    The threshold is kept in checkpoints, with the weights it was chosen for: metrics of predicted classes (accuracy,
+    error, f1, balanced_accuracy) use it on validation and test samples, and so do ``evaluate``, ``predict`` and the
+    confusion on a run's page. The figure ``val.threshold`` is the probability of the second class at it. Training, the
+    loss, and figures of probabilities or ranks know nothing of it; neither do exports and ensembles, which have the
+    model alone. Figures on the validation samples that it was chosen on flatter it a little: those on test samples
+    count.
+
+    Args:
+        maximise: what it is chosen by: the mean of both classes' recall, the mean of both classes' F1, F1 of the second
+            class, Matthews' correlation, or the share of right ones.
+        least_recall: of the second class, the share that must be found.
+        least_precision: of those that are predicted as the second class, the share that must be right; where no
+            threshold has both, this one gives way.
+
+    Raises:
+        DataError: if the data does not have two classes, or no validation samples.
+
+    Source: Fawcett 2006, "An introduction to ROC analysis"; Youden 1950, "Index for rating diagnostic tests".
+    """
+    from functools import partial
+
+    from trainkit_callbacks.thresholds import Threshold, choose
+
+    two = data_spec.task == "binary" or (data_spec.task == "classification" and data_spec.outputs == 2)
+    if not two:
+        has = f"{data_spec.outputs} classes" if data_spec.task == "classification" else f"the task {data_spec.task}"
+        raise DataError(
+            f"callback threshold decides between two classes, the data has {has}: leave it out; balance in [loss], or "
+            'sampling = "balanced" in [data], is for any number of classes'
+        )
+    if data_spec.sizes and not data_spec.sizes.get("val"):
+        raise DataError("callback threshold is chosen on validation samples, the data has none: leave it out")
+    return Threshold(partial(choose, criterion=maximise, least_recall=least_recall, least_precision=least_precision))

@@ -56,7 +56,7 @@ def top_k(data_spec: DataSpec, /, *, k: PositiveInt = 5) -> Metric:
     from trainkit_metrics.counting import Share, among_likeliest
     from trainkit_metrics.fit import need_more_classes
 
-    return Share("top_k", True, partial(among_likeliest, classes=need_more_classes(data_spec, k), k=k))
+    return Share("top_k", True, partial(among_likeliest, classes=need_more_classes(data_spec, k), k=k), False)
 
 
 def f1(data_spec: DataSpec, /) -> Metric:
@@ -73,6 +73,40 @@ def f1(data_spec: DataSpec, /) -> Metric:
     from trainkit_metrics.fit import need_classes
 
     return MacroF1(need_classes(data_spec, "f1"))
+
+
+def balanced_accuracy(data_spec: DataSpec, /) -> Metric:
+    """Plain mean of each class's recall, over the classes that occur: accuracy if all classes were equally frequent.
+
+    Binary data counts as two classes.
+
+    Raises:
+        DataError: if the data has no classes; on computing, if there was no sample.
+
+    Source: Brodersen et al. 2010, "The balanced accuracy and its posterior distribution".
+    """
+    from trainkit_metrics.counting import MeanRecall
+    from trainkit_metrics.fit import need_classes
+
+    return MeanRecall(need_classes(data_spec, "balanced_accuracy"))
+
+
+def average_precision(data_spec: DataSpec, /) -> Metric:
+    """Precision averaged over the recall of all thresholds: the area under the precision-recall curve.
+
+    Of binary data and of two classes it is that of the second class; of several classes the plain mean of each class
+    against the others. Without any skill it is the share of the class. Keeps outputs and targets of the whole split.
+
+    Raises:
+        DataError: if the data has no classes; on computing, if no sample is of the class.
+
+    Source: scikit-learn's average_precision_score; Davis & Goadrich 2006, "The relationship between precision-recall
+    and ROC curves".
+    """
+    from trainkit_metrics.fit import need_classes
+    from trainkit_metrics.ranking import AveragePrecision
+
+    return AveragePrecision(need_classes(data_spec, "average_precision", tokens=False))
 
 
 def ece(data_spec: DataSpec, /, *, bins: PositiveInt = 15) -> Metric:
@@ -163,6 +197,8 @@ def trainkit_components() -> list[Component]:
         Component("metric", error, capabilities=lower),
         Component("metric", top_k, example={"k": 2}, capabilities=higher),
         Component("metric", f1, capabilities=higher),
+        Component("metric", balanced_accuracy, capabilities=higher),
+        Component("metric", average_precision, libraries=sklearn, capabilities=higher),
         Component("metric", ece, example={"bins": 10}, capabilities=lower),
         Component("metric", auroc, libraries=sklearn, capabilities=higher),
         Component("metric", mae, capabilities=lower),

@@ -19,11 +19,13 @@ class Share:
         name: the metric's name, for messages.
         higher_is_better: whether a hit is good.
         hits: gives ``(batch,)`` bool from the outputs and targets of a batch.
+        decides: whether it is of predicted classes.
     """
 
     name: str
     higher_is_better: bool
     hits: Callable[[Tensor, Tensor], Tensor]
+    decides: bool = True
     seen: int = field(default=0, init=False)
     count: Tensor | None = field(default=None, init=False)
 
@@ -83,6 +85,7 @@ class MacroF1:
     """Plain mean of each class's F1, over the classes that occur as target or prediction."""
 
     higher_is_better = True
+    decides = True
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
@@ -110,6 +113,39 @@ class MacroF1:
         both, either = self.counts.double()
         occurs = either > 0
         return float((2 * both[occurs] / either[occurs]).mean())
+
+
+class MeanRecall:
+    """Plain mean of each class's recall, over the classes that occur as target."""
+
+    higher_is_better = True
+    decides = True
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything seen."""
+        self.seen = 0
+        self.counts: Tensor | None = None
+
+    def update(self, outputs: Tensor, targets: Tensor, /) -> None:
+        """Take in logits ``(batch, classes)``, of tokens ``(batch, positions, classes)``, and targets."""
+        outputs, targets = by_position(outputs, targets)
+        predicted, actual = judge(outputs, targets, self.classes)
+        own = actual.unsqueeze(1) == torch.arange(self.classes, device=outputs.device)
+        counts = torch.stack(((own & (predicted == actual).unsqueeze(1)).sum(0), own.sum(0)))
+        self.seen += len(outputs)
+        self.counts = counts if self.counts is None else self.counts + counts
+
+    def compute(self) -> float:
+        """Give the mean recall, from 0 to 1."""
+        need_samples("balanced_accuracy", self.seen)
+        assert self.counts is not None
+        found, all_of = self.counts.double()
+        occurs = all_of > 0
+        return float((found[occurs] / all_of[occurs]).mean())
 
 
 class CalibrationError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
 from trainkit import DataError
@@ -54,4 +54,30 @@ class Auroc:
             # Both classes against the other give the same area.
             return float(roc_auc_score(labels == 1, scores[:, -1]))
         areas = [float(roc_auc_score(labels == number, scores[:, number])) for number in present]
+        return sum(areas) / len(areas)
+
+
+class AveragePrecision(Auroc):
+    """Area under the precision-recall curve; with several classes the plain mean over those that occur."""
+
+    def compute(self) -> float:
+        """Give the area, from 0 to 1; nan if an output is not finite.
+
+        Raises:
+            DataError: if there was no sample, or none of the second of two classes.
+        """
+        need_samples("average_precision", sum(len(labels) for labels in self.labels))
+        labels, scores = torch.cat(self.labels).cpu(), torch.cat(self.scores).double().cpu()
+        present = [1] if self.classes == 2 else sorted(set(labels.tolist()))
+        if self.classes == 2 and not (labels == 1).any():
+            raise DataError(
+                f"metric average_precision is of the second class, and all {len(labels)} samples of the split are of "
+                "the first: split the data by class (stratified), or use metric accuracy"
+            )
+        if not scores.isfinite().all():
+            return math.nan
+        areas = [
+            float(average_precision_score(labels == number, scores[:, number if scores.shape[1] > 1 else 0]))
+            for number in present
+        ]
         return sum(areas) / len(areas)

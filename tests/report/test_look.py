@@ -186,6 +186,8 @@ def test_outputs_of_another_form_are_said_and_no_error(monkeypatch: pytest.Monke
             feed=types.SimpleNamespace(spec=spec),
             events=[(3, "plateau:0")],
             model=nn.Linear(4, 3),
+            loss=None,
+            decided=None,
             hook=types.SimpleNamespace(trainkit_evaluate=hook),
         )
         return look_at(run, "val")

@@ -104,7 +104,9 @@ def look_at(run: Run, split: str) -> Look:
     found = Look(split, task=spec.task, events=[(int(at), str(kind)) for at, kind in run.events])
 
     def watching(run: Run, split: str) -> Metrics:
-        figures = measure(run, split, lambda batch, outputs: looking.add(batch, predicted(run.loss, outputs)))
+        figures = measure(
+            run, split, lambda batch, outputs: looking.add(batch, predicted(run.loss, outputs), run.decided)
+        )
         found.parameters = sum(parameter.numel() for parameter in run.model.parameters())
         found.layer = first_layer(run.model, spec)
         return figures
@@ -133,12 +135,15 @@ class _Looking(ABC):
         self.spec = spec
         self.count = 0
         self.why = ""
+        self.decided: Tensor | None = None
 
-    def add(self, batch: Batch, outputs: Tensor) -> None:
+    def add(self, batch: Batch, outputs: Tensor, decided: Callable[[Tensor], Tensor] | None = None) -> None:
         if self.why:
             return
         try:
-            self._take_in(batch, outputs.detach().float().cpu(), batch.targets.cpu())
+            outputs = outputs.detach().float().cpu()
+            self.decided = outputs if decided is None else decided(outputs)
+            self._take_in(batch, outputs, batch.targets.cpu())
             self.count += len(batch)
         except (RuntimeError, ValueError, IndexError) as error:
             said = (str(error).splitlines() or ["no message"])[0]
@@ -164,6 +169,7 @@ class _Classes(_Looking):
         self._confusion = torch.zeros(self._classes, self._classes, dtype=torch.int64) if few else None
         self._worst, self._sure = Samples(spec), Samples(spec)
         self._not_finite = 0
+        self._decided_for: int | None = None  # right ones, where a plugin decides by other than equal odds
 
     def _take_in(self, batch: Batch, outputs: Tensor, targets: Tensor) -> None:
         made = terms(outputs, targets, self.spec, BINS)
@@ -177,6 +183,11 @@ class _Classes(_Looking):
         self._not_finite += int((~finite).sum())
         columns = torch.stack([torch.ones_like(confidence), confidence, right.double()], dim=1)[finite]
         self._bins.index_add_(0, bin_of(confidence[finite], BINS), columns)
+        if self.decided is not None and self.decided is not outputs:
+            likeliest = log_probabilities(self.decided, self.spec).argmax(1)
+            confidence = logarithms.exp().gather(1, likeliest[:, None]).squeeze(1)
+            right = (likeliest == classes) & finite
+            self._decided_for = (self._decided_for or 0) + int(right.sum())
         if self._confusion is not None:
             cells = torch.bincount((classes * self._classes + likeliest)[finite], minlength=self._classes**2)
             self._confusion += cells.reshape(self._classes, self._classes)
@@ -191,6 +202,8 @@ class _Classes(_Looking):
         named = self.spec.classes
         found.classes = tuple(named[i] if i < len(named) else str(i) for i in range(self._classes))
         found.figures = {name: float(value) for name, value in self._figures(self._sums / self.count).items()}
+        if self._decided_for is not None:
+            found.figures["accuracy"] = self._decided_for / self.count
         found.confusion = None if self._confusion is None else self._confusion.numpy()
         for number, (samples, confidence, right) in enumerate(self._bins.tolist()):
             if samples:
