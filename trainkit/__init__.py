@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from trainkit.lane_group import LaneSpeed as LaneSpeed
     from trainkit.lane_group import lane_speed as lane_speed
     from trainkit.norms import whole_norm as whole_norm
+    from trainkit.parameters import layers_of as layers_of
     from trainkit.protocols import Augmentation as Augmentation
     from trainkit.protocols import Continues as Continues
     from trainkit.protocols import Draw as Draw
@@ -200,6 +201,7 @@ _MODULES = {
     "trial_run": ("Datasets", "open_plugins", "run_job"),
     "work": ("Executor", "Job", "Measured", "Outcome", "Site"),
     "norms": ("whole_norm",),
+    "parameters": ("layers_of",),
     "weights": ("exchanged", "renew_batch_norm", "renew_statistics", "weights_of"),
     "wrapping": ("OptimizerWrapper",),
 }
@@ -295,6 +297,7 @@ __all__ = [
     "has_setting",
     "hookimpl",
     "lane_speed",
+    "layers_of",
     "load_ensemble",
     "main_settings",
     "multiplications",

@@ -13,7 +13,7 @@ from trainkit import Component, hookimpl
 from trainkit_callbacks.on_gradients import agc, clip_norm, clip_value, gradient_centralization, gradient_noise
 from trainkit_callbacks.on_measuring import several_views, threshold
 from trainkit_callbacks.on_runs import early_stop, keep_checkpoints, norms, time_limit, update_ratio
-from trainkit_callbacks.on_weights import ema, freeze, lawa, lookahead, swa, switch_ema
+from trainkit_callbacks.on_weights import ema, freeze, gradual_unfreeze, lawa, lookahead, swa, switch_ema
 
 if TYPE_CHECKING:
     from trainkit import Problem
@@ -88,7 +88,14 @@ def trainkit_components() -> list[Component]:
             freeze,
             example={"match": ["body.*"]},
             capabilities={"lanes": False} | shards,
-            conflicts=("freeze",),
+            conflicts=("freeze", "gradual_unfreeze"),
+        ),
+        Component(
+            "callback",
+            gradual_unfreeze,
+            example={"every": "2ba", "layers": 2},
+            capabilities={"lanes": False} | shards,
+            conflicts=("gradual_unfreeze",),
         ),
         Component("callback", norms, example={"groups": False}, capabilities=every_update, conflicts=("norms",)),
         Component(
@@ -96,7 +103,7 @@ def trainkit_components() -> list[Component]:
             update_ratio,
             example={"every": "1ep"},
             capabilities=every_update,
-            after=("freeze", "lookahead"),  # what is trained, and by how much, is then settled
+            after=("freeze", "gradual_unfreeze", "lookahead"),  # what is trained, and by how much, is then settled
             conflicts=("update_ratio",),
         ),
         Component(

@@ -25,6 +25,10 @@ def timed_and_compiled(recipe: Mapping[str, Any]) -> Iterator[Problem]:
             message = '[[callback]] freeze: compile = "step" cannot follow parameters that are unfrozen within the run'
             cure = 'write compile = "model" or compile = false, or leave unfreeze out'
             yield problem_at(recipe, f"callback.{index}.unfreeze", message, cure)
+    for index, _ in tables_of(recipe, "gradual_unfreeze"):
+        message = '[[callback]] gradual_unfreeze: compile = "step" cannot follow parameters that join within the run'
+        cure = 'write compile = "model" or compile = false'
+        yield problem_at(recipe, f"callback.{index}.use", message, cure)
 
 
 def two_evaluations(recipe: Mapping[str, Any]) -> Iterator[Problem]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from trainkit import Between, Duration, NonNegative, Period
+from trainkit import Between, Duration, NonNegative, Period, PositiveInt
 
 if TYPE_CHECKING:
     from trainkit_callbacks.averages import LatestAverage, MovingAverage, StochasticAverage, SwitchingAverage
     from trainkit_callbacks.freezing import Freeze
     from trainkit_callbacks.slow_weights import Lookahead
+    from trainkit_callbacks.unfreezing import GradualUnfreeze
 
 Decay = Annotated[float, Between(0, 1, high_open=True)]
 
@@ -170,3 +171,26 @@ def freeze(
     if not match:
         raise ValueError('match = [] freezes nothing\n  write patterns of parameter names, such as "body.*"')
     return Freeze(match, unfreeze or {}, batch_norm == "fix")
+
+
+def gradual_unfreeze(
+    *, every: Period = "1ep", layers: PositiveInt = 1, batch_norm: Literal["follow", "fix"] = "follow"
+) -> GradualUnfreeze:
+    """Train the head alone at first, and let one layer more join from the top down every ``every``.
+
+    The layers are those that ``layer_decay`` and ``discriminative`` of [optimizer] tell apart; all of them must have
+    joined before the run ends. Frozen ones get no gradient and no weight decay; what is frozen follows from the
+    update's number alone. With compile = "step" nothing can be unfrozen.
+
+    Args:
+        every: time between two layers; the first below the head joins after it.
+        layers: how many join at a time.
+        batch_norm: whether BatchNorm layers that are frozen follow the data with their statistics, or fix them and
+            normalise by them in training too.
+
+    Source: Howard & Ruder 2018, "Universal Language Model Fine-tuning for Text Classification", section 3.3; arXiv
+    1801.06146.
+    """
+    from trainkit_callbacks.unfreezing import GradualUnfreeze
+
+    return GradualUnfreeze(every, layers, batch_norm == "fix")
