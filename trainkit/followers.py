@@ -22,26 +22,16 @@ from trainkit.device import choose_device
 from trainkit.distributed import ONE, Group, PeerLost
 from trainkit.distributed.addresses import open_store
 from trainkit.distributed.attempts import scratch
+from trainkit.distributed.failed import error_of, killed
 from trainkit.distributed.group import asked_for
 from trainkit.distributed.joining import join
-from trainkit.distributed.notes import ERROR_FILE, RESTARTS, Ending, endings, problems_of
-from trainkit.errors import Exit, RecipeError, RunError, TrainkitError
+from trainkit.distributed.notes import ERROR_FILE, RESTARTS, endings
 from trainkit.manager import Plugins
 from trainkit.recipe import Recipe, fill_toml
 
 _HOST = "127.0.0.1"
 _END_S = 20.0  # how long the others may take to end when the run is over
 _LAST_WORDS_S = 3.0  # within which a process that fails has said why
-_SHOWN = 8  # lines of what a process printed last
-
-
-class FollowerFailed(TrainkitError):
-    """One of the processes that this one has started failed by itself; its own message and exit code."""
-
-    def __init__(self, ending: Ending, size: int) -> None:
-        super().__init__(f"process {ending.rank} of {size}: {ending.message}")
-        known = {int(code) for code in Exit}
-        self.exit_code = Exit(ending.code) if ending.code in known else Exit.FAILED
 
 
 def wanted(recipe: Recipe, group: Group) -> int:
@@ -165,7 +155,7 @@ class _Followers:
         while True:
             failed = [ending for ending in endings(self._folder) if ending.code and not ending.lost]
             if failed:
-                return _error_of(failed[0], self.size)
+                return error_of(failed[0], self.size)
             gone = [rank for rank, process in self._processes.items() if process.poll() is not None]
             if time.monotonic() > until or gone:
                 break
@@ -173,20 +163,7 @@ class _Followers:
         if not gone:
             return error
         rank = gone[0]
-        code = self._processes[rank].returncode
-        printed = self._printed(rank)
-        return RunError(
-            f"process {rank} of {self.size} was ended by {f'signal {-code}' if code < 0 else f'exit code {code}'}; "
-            f"the last checkpoint is whole{printed}"
-        )
-
-    def _printed(self, rank: int) -> str:
-        try:
-            text = (self._folder / str(rank) / "printed.txt").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        lines = [line for line in text.splitlines() if line.strip()][-_SHOWN:]
-        return "\n  it printed last:\n    " + "\n    ".join(lines) if lines else ""
+        return killed(rank, self.size, self._processes[rank].returncode, self._folder / str(rank) / "printed.txt")
 
     def wait(self) -> None:
         """Let them end by themselves; the run is over."""
@@ -205,7 +182,3 @@ class _Followers:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
         self._group.dissolve()
-
-
-def _error_of(ending: Ending, size: int) -> TrainkitError:
-    return RecipeError(problems_of(ending.problems)) if ending.problems else FollowerFailed(ending, size)

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 from trainkit.cli import main
+from trainkit.distributed.failed import ProcessFailed
 from trainkit.distributed.notes import Ending
 from trainkit.errors import MachineError
-from trainkit.followers import FollowerFailed, leading, wanted
+from trainkit.followers import leading, wanted
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.processes.launcher import share_of_cores
@@ -94,7 +95,7 @@ def test_a_run_of_a_program_starts_the_others_and_has_the_result_of_one_process(
 
 def test_what_a_process_that_was_started_says_is_the_failure(plugins, tmp_path):
     recipe = made(plugins, 'callback=[{use="fails_alone",update=2}]')
-    with pytest.raises(FollowerFailed, match="process 1 of 2: the disk of this process is gone") as failed:
+    with pytest.raises(ProcessFailed, match="process 1 of 2: the disk of this process is gone") as failed:
         launch(recipe, plugins, folder=tmp_path / "run")
     assert failed.value.exit_code == 4
     assert not torch.distributed.is_initialized()

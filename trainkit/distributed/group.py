@@ -203,8 +203,8 @@ class Group:
         if "timed out" in said.lower() or "timeout" in said.lower():
             return RunError(  # in the same words in all that waited, so that it is shown once
                 "another process of the group has not answered in time; the last checkpoint is whole\n"
-                "  where one alone has much to do, such as reading data for the first time, TRAINKIT_GROUP_TIMEOUT "
-                "sets another number of seconds; else a component makes processes wait for different things"
+                "  where one alone has much to do between two updates, TRAINKIT_GROUP_TIMEOUT sets another number of "
+                "seconds; else a component makes processes wait for different things"
             )
         return PeerLost(
             f"another process of the group has ended or says nothing: {said}\n"

@@ -24,7 +24,6 @@ ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 _NOTE = "trainkit.json"
 _CAUSE_S = 2.0  # the process that is the cause says so within this time after another has noticed
-
 _FIRST_S = 0.5  # which the first process has before the others, where all would say the same
 
 

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.console import say
 from trainkit.distributed.attempts import scratch
-from trainkit.distributed.notes import Ending, endings, newest_attempt, problems_of
-from trainkit.errors import Exit, MachineError, RecipeError, TrainkitError
+from trainkit.distributed.failed import ProcessFailed, error_of, killed
+from trainkit.distributed.notes import Ending, endings, newest_attempt
+from trainkit.errors import Exit, MachineError, TrainkitError
 from trainkit.processes.worker import STOPPED, TELLS
 
 if TYPE_CHECKING:
@@ -34,16 +35,7 @@ if TYPE_CHECKING:
 
 RESTARTS = 3
 RESTARTS_NAME = "TRAINKIT_RESTARTS"  # the environment variable that sets another number
-_SHOWN = 20  # lines of what a process printed before it died
 _LOOK_S = 0.1
-
-
-class ProcessFailed(TrainkitError):
-    """One of the processes has failed: its message and its exit code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = Exit(code) if code in {int(known) for known in Exit} else Exit.FAILED
 
 
 def train_in_processes(session: Session, recipe: Recipe, processes: int, signals: Signals) -> int:
@@ -196,47 +188,28 @@ def _told(session: Session, result: RunResult, processes: int, folder: Path, sig
         return int(Exit.DONE)
     failed = [ending for ending in ended if ending.code and not ending.lost]
     if worst := [ending for ending in failed if ending.code != Exit.STOPPED]:
-        raise _error_of(worst[0], session, processes)
+        raise _noted(worst[0], processes)
     first = next((ending for ending in ended if ending.rank == 0), None)
     if first is not None and not first.lost and first.code == Exit.STOPPED:
         if first.folder:  # it has shown how the run stands
             return int(Exit.STOPPED)
-        raise _error_of(first, session, processes)
+        raise _noted(first, processes)
     if signals.name:
         raise ProcessFailed(f"stopped by {signals.name} before the first update; nothing was written", Exit.STOPPED)
-    raise ProcessFailed(_killed(result, ended, attempt, processes), Exit.FAILED)
+    raise _killed(result, ended, attempt, processes)
 
 
-def _error_of(ending: Ending, session: Session, processes: int) -> TrainkitError:
+def _noted(ending: Ending, processes: int) -> TrainkitError:
     if ending.trace:
         say(ending.trace)
-    if ending.problems:
-        return RecipeError(problems_of(ending.problems))
-    message = ending.message
-    return ProcessFailed(f"process {ending.rank} of {processes}: {message}" if ending.rank else message, ending.code)
+    return error_of(ending, processes)
 
 
-def _killed(result: Any, ended: list[Ending], attempt: Path | None, processes: int) -> str:
+def _killed(result: Any, ended: list[Ending], attempt: Path | None, processes: int) -> TrainkitError:
     """What is known of a process that has ended without a word, more often than it is started again."""
     said = {ending.rank for ending in ended}
     silent: Mapping[int, Any] = {rank: failure for rank, failure in result.failures.items() if rank not in said}
     rank, failure = min(silent.items(), default=min(result.failures.items()), key=lambda item: item[1].timestamp)
-    code = failure.exitcode
-    name = signal.Signals(-code).name if code < 0 and -code in set(signal.Signals) else f"exit code {code}"
     often = _restarts()
     again = f", after {often} new start{'s' * (often != 1)}" if often else ""
-    text = f"process {rank} of {processes} was ended by {name}{again}; the last checkpoint is whole"
-    if code == -signal.SIGKILL:
-        text += "\n  as the kernel does where memory runs out: start fewer processes, or lower data.batch_size"
-    printed = _printed(attempt, rank)
-    return text + (f"\n  it printed last:\n    {printed}" if printed else "")
-
-
-def _printed(attempt: Path | None, rank: int) -> str:
-    if attempt is None:
-        return ""
-    try:
-        lines = (attempt / str(rank) / "stderr.log").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "\n    ".join(line for line in lines[-_SHOWN:] if line.strip())
+    return killed(rank, processes, failure.exitcode, attempt and attempt / str(rank) / "stderr.log", again)
