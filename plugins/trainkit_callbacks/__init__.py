@@ -94,7 +94,7 @@ def trainkit_components() -> list[Component]:
             "callback",
             gradual_unfreeze,
             example={"every": "2ba", "layers": 2},
-            capabilities={"lanes": False} | shards,
+            capabilities={"lanes": False} | every_update,
             conflicts=("gradual_unfreeze",),
         ),
         Component("callback", norms, example={"groups": False}, capabilities=every_update, conflicts=("norms",)),

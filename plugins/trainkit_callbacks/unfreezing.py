@@ -30,7 +30,7 @@ class GradualUnfreeze(Freeze):
         if self.last >= run.total_updates:
             deepest = len(layers_of(model).names) - 1
             message = f"every: the lowest of {deepest} layers below the head would join at update {self.last}"
-            cure = f"the run has {run.total_updates}: shorten every, let more layers join at a time, or lengthen the run"
+            cure = f"the run has {run.total_updates}: shorten every, let more join at a time, or lengthen the run"
             raise RecipeError([problem(run, "gradual_unfreeze", "every", message, cure)])
         super().trainkit_prepare_model(run, model)
 
