@@ -78,9 +78,8 @@ class Player:
         self.limit: int | None = getattr(self._environment.spec, "max_episode_steps", None)
         self.actions = int(acts.n)
         self.shape = (self._ones[1],) if self._ones is not None else tuple(seen.shape or ())
-        self.seed, self.reward = 0, 0.0
         self.taken: list[int] = []
-        self.observed = numpy.zeros(self.shape, numpy.float32)
+        self.forget()
 
     def begin(self, seed: int) -> None:
         """Begin an episode, which follows from the seed and the actions."""
@@ -104,6 +103,11 @@ class Player:
         self.taken.append(action)
         self.reward += reward
         return reward, bool(ended), bool(cut)
+
+    def forget(self) -> None:
+        """Stand nowhere: the next episode begins anew."""
+        self.seed, self.reward, self.taken = 0, 0.0, []
+        self.observed = numpy.zeros(self.shape, numpy.float32)
 
     def replay(self, seed: int, taken: list[int], observed: numpy.ndarray) -> None:
         """Come to where an episode stood.

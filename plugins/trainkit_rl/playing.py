@@ -35,7 +35,6 @@ class Playing:
         self.passes = passes
         self.greedy = greedy
         self.sizes = dict(data_spec.sizes)
-        self.plays = False  # who makes updates without a run, as probes do, wants them of the data's own samples
         self.stage: Stage | None = None
         self.told = Told()
         # What was played, (slots, ...) on the run's device; made of the run's first rollout.
@@ -45,10 +44,6 @@ class Playing:
     # ------------------------------------------------------------ training
 
     @hookimpl
-    def trainkit_run_start(self) -> None:
-        self.plays = True
-
-    @hookimpl
     def trainkit_epoch_start(self, run: Run) -> None:
         # Within an epoch, what was played comes back with the checkpoint.
         if not run.batch_in_epoch and run.epoch % self.passes == 0:
@@ -56,8 +51,6 @@ class Playing:
 
     @hookimpl
     def trainkit_train_step(self, run: Run, batches: Sequence[Batch]) -> None:
-        if not self.plays:
-            return
         if self.observations is None or self.targets is None:  # begun within an epoch with weights alone
             self._collect(run)
         assert self.observations is not None

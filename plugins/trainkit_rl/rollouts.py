@@ -199,6 +199,8 @@ class Stage:
                 else:
                     still.append(copy)
             going, weight = still, weight * gamma
+        for player in self.players:
+            player.forget()
         return rest
 
     def _begin(self, copy: int) -> None:

@@ -26,7 +26,7 @@ from trainkit.protocols import Progress
 from trainkit.recipe import Recipe
 from trainkit.recipe.filled import FilledTables
 from trainkit.run import Batch, Run, StepResult
-from trainkit.steps import implemented, training_loss
+from trainkit.steps import HookStep, implemented, training_loss
 
 _MOST_NUMBERS, _LEAST = 1 << 26, 64  # a quarter of a gigabyte of float32; samples
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
@@ -58,7 +58,7 @@ class Subject:
         """Build a run of the recipe.
 
         Args:
-            plain: leave out augmentations and label smoothing.
+            plain: leave out augmentations, label smoothing, and a plugin's own way to make updates.
             augmented: leave out augmentations alone where false.
             datasets: where its data comes from; by default all runs share one set.
         """
@@ -66,6 +66,8 @@ class Subject:
         built = build(
             recipe, self.plugins, self.folder, self.progress, say=_nothing, datasets=datasets or self.datasets
         )
+        if plain and isinstance(built.program, HookStep):  # which may exchange the samples that it is given
+            built.program = built.program.fallback
         self._open.callback(built.run.feed.close)
         return built
 
