@@ -195,14 +195,20 @@ def predictions_of(run: Run, split: str) -> dict[str, Tensor]:
     found = {"index": index, "targets": targets, "outputs": shown} | kinds_of(shown, targets, run.feed.spec)
     if run.decided is not None:
         found["predicted"] = classes_of(run.decided(shown), run.feed.spec.task)["predicted"]
-    return found | ({"raw": outputs, **details_of(run.loss, outputs)} if predicts(run.loss) else {})
+    if not predicts(run.loss):
+        return found
+    more = {
+        name: told.reshape(targets.shape) if told.numel() == targets.numel() else told
+        for name, told in details_of(run.loss, outputs).items()
+    }
+    return found | {"raw": outputs, **more}
 
 
 def kinds_of(outputs: Tensor, targets: Tensor, spec: DataSpec) -> dict[str, Tensor]:
     """`classes_of` outputs; for a regression ``predicted`` and ``truth``, outputs and targets in the data's units."""
     if spec.task != "regression" or outputs.numel() != targets.numel():
         return classes_of(outputs, spec.task)
-    return {"predicted": in_units(outputs, spec), "truth": in_units(targets, spec)}
+    return {"predicted": in_units(outputs, spec).reshape(targets.shape), "truth": in_units(targets, spec)}
 
 
 def in_units(numbers: Tensor, spec: DataSpec) -> Tensor:

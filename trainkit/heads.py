@@ -31,7 +31,7 @@ def predicts(loss: Any) -> bool:
 
 
 def predicted(loss: Any, outputs: Tensor) -> Tensor:
-    """What outputs predict, in the shape of targets: the outputs themselves, unless the loss says otherwise."""
+    """What outputs predict, as metrics take it: the outputs themselves, unless the loss says otherwise."""
     if not predicts(loss):
         return outputs
     found: Tensor = loss.predictions(outputs)
@@ -73,7 +73,7 @@ class Predicting(nn.Module):
         self._loss = [loss]  # within a list: the loss is no part of the model, whose weights are its own
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """What the model predicts, ``(batch, ...)`` as targets are."""
+        """What the model predicts, ``(batch, ...)``."""
         return predicted(self._loss[0], self.model(inputs))
 
 

@@ -63,10 +63,12 @@ def csv(
     *,
     path: Path,
     target: str,
+    more_targets: tuple[str, ...] = (),
     val_path: Path | None = None,
     test_path: Path | None = None,
     task: Literal["auto", "classification", "binary", "regression"] = "auto",
     categorical: tuple[str, ...] = (),
+    embed: bool = False,
     ignore: tuple[str, ...] = (),
     missing: Literal["error", "mean", "drop"] = "error",
     val: Fraction = 0.15,
@@ -84,11 +86,14 @@ def csv(
     Args:
         path: the file.
         target: name of the column to predict.
+        more_targets: further columns to predict, all of numbers: a regression of several targets.
         val_path: file of the validation rows, with the same columns; unset: a share of ``path``.
         test_path: file of the test rows, with the same columns; unset: a share of ``path``.
         task: what is learned; ``auto``: classification where the target holds words or at most 20 different whole
             numbers, else regression.
         categorical: columns to take as words although they hold numbers.
+        embed: leave each column of words one input, which holds the word's number, for a model that learns what each
+            word means (``tabular``); 0 stands for words that no training row holds.
         ignore: columns to leave out.
         missing: what to do with rows that lack a value: stop and name the row (``error``), fill in the training
             rows' mean or most frequent word (``mean``), or leave them out (``drop``).
@@ -111,9 +116,10 @@ def csv(
     paths = {"train": path, "val": val_path, "test": test_path}
     return load_table(
         {name: data_root / given.expanduser() for name, given in paths.items() if given is not None},
-        target=target,
+        target=(target, *more_targets),
         task=task,
         categorical=categorical,
+        embed=embed,
         ignore=ignore,
         missing=missing,
         shares={"val": val, "test": test},

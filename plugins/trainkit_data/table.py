@@ -14,6 +14,7 @@ from trainkit import standardise as fit
 from trainkit_data.table_file import (
     Missing,
     Table,
+    check_constants,
     choose_columns,
     encode_inputs,
     is_class_column,
@@ -34,9 +35,10 @@ Task = Literal["classification", "binary", "regression"]
 def load_table(
     paths: Mapping[str, Path],
     *,
-    target: str,
+    target: Sequence[str],
     task: Task | Literal["auto"],
     categorical: Sequence[str],
+    embed: bool = False,
     ignore: Sequence[str],
     missing: Missing,
     shares: Mapping[str, float],
@@ -48,13 +50,16 @@ def load_table(
 ) -> Dataset:
     """Read one file for each split given, take the other splits out of the first; see `trainkit_data.files.csv`."""
     read = {name: read_table(path, delimiter) for name, path in paths.items()}
-    if group is not None and group in (target, *categorical):
+    if len(set(target)) < len(target):
+        raise DataError(f"a target is named twice: {', '.join(target)}")
+    if group is not None and group in (*target, *categorical):
         raise DataError(f"'{group}' is the column of groups, which cannot be the target or an input too")
     columns = choose_columns(read["train"], target, (*ignore, *([group] if group is not None else [])), categorical)
     for table in read.values():
-        need_columns(table, (*columns, target, *([group] if group is not None else [])))
+        need_columns(table, (*columns, *target, *([group] if group is not None else [])))
     tables = {name: settle_missing(table, columns, target, missing) for name, table in read.items()}
     task, targets, classes = encode_targets(tables, target, task)
+    check_constants(tables["train"], columns, target if task == "regression" else ())
     wanted = fractions(**{name: 0.0 if name in paths else share for name, share in shares.items()})
     groups = None if group is None else encode_groups(tables, group)
     own = None if groups is None else groups[: len(targets["train"])]
@@ -66,11 +71,11 @@ def load_table(
             first += len(table.rows)
 
     def make(parts: Mapping[str, Tensor]) -> Dataset:
-        everything, plain = encode_inputs(tables, columns, categorical, parts["train"].tolist())
+        everything, plain, categories = encode_inputs(tables, columns, categorical, parts["train"].tolist(), embed)
         mean: tuple[float, ...] = ()
         std: tuple[float, ...] = ()
         if standardise and plain:
-            # Zeros and ones of words stay what they are.
+            # Zeros and ones of words, and words' numbers, stay what they are.
             scaler, words = fit(everything[parts["train"], :plain]), everything.shape[1] - plain
             everything[:, :plain] = scaler(everything[:, :plain])
             mean, std = (*scaler.mean.tolist(), *[0.0] * words), (*scaler.std.tolist(), *[1.0] * words)
@@ -84,7 +89,8 @@ def load_table(
             scale_targets=standardise_targets,
             groups=groups,
         )
-        spec = dataclasses.replace(made.spec, input_mean=mean, input_std=std)
+        names = tuple(target) if task == "regression" else ()
+        spec = dataclasses.replace(made.spec, input_mean=mean, input_std=std, targets=names, categories=categories)
         return dataclasses.replace(made, spec=spec, recut=lambda numbers: make(recut(parts, numbers)))
 
     return make(parts)
@@ -107,13 +113,19 @@ def encode_groups(tables: Mapping[str, Table], group: str) -> Tensor:
 
 
 def encode_targets(
-    tables: Mapping[str, Table], target: str, task: Task | Literal["auto"]
+    tables: Mapping[str, Table], named: Sequence[str], task: Task | Literal["auto"]
 ) -> tuple[Task, dict[str, Tensor], tuple[str, ...]]:
-    """Targets of each table, and the classes' names.
+    """Targets of each table, and the classes' names; ``(rows, targets)`` of a regression of several.
 
     Raises:
         DataError: if they do not suit the task; the message names the row.
     """
+    target, *more = named
+    if more:
+        if task not in ("auto", "regression"):
+            raise DataError(f"several targets ({', '.join(named)}) are those of a regression, and the task is {task}")
+        each = [encode_targets(tables, [name], "regression")[1] for name in named]
+        return "regression", {name: torch.stack([one[name] for one in each], 1) for name in tables}, ()
     read = {name: numbers(table, target) for name, table in tables.items()}
     if task == "auto":
         task = "classification" if is_class_column(read["train"]) else "regression"

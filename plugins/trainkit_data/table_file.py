@@ -87,17 +87,38 @@ def read_table(path: Path, delimiter: str) -> Table:
     return table
 
 
-def choose_columns(table: Table, target: str, ignore: Sequence[str], categorical: Sequence[str]) -> list[str]:
-    """The columns that are inputs: all but the target and those to ignore.
+def choose_columns(table: Table, target: Sequence[str], ignore: Sequence[str], categorical: Sequence[str]) -> list[str]:
+    """The columns that are inputs: all but the targets and those to ignore.
 
     Raises:
         DataError: if a named column is not there, or none is left.
     """
-    need_columns(table, (target, *ignore, *categorical))
-    chosen = [name for name in table.columns if name != target and name not in ignore]
+    need_columns(table, (*target, *ignore, *categorical))
+    chosen = [name for name in table.columns if name not in target and name not in ignore]
     if not chosen:
-        raise DataError(f"{table.path} has no column left for inputs beside the target '{target}'")
+        named = " and ".join(f"'{name}'" for name in target)
+        raise DataError(f"{table.path} has no column left for inputs beside the target {named}")
     return chosen
+
+
+def check_constants(table: Table, columns: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse columns that hold the same value in every row: nothing can be learned from them, nor of them.
+
+    Raises:
+        DataError: naming all of them.
+    """
+    if len(table.rows) < 2:
+        return
+    held = {name: set(table.column(name)) for name in (*columns, *targets)}
+    same = {name: next(iter(values)) for name, values in held.items() if len(values) == 1}
+    for name, value in same.items():
+        if name in targets:
+            raise DataError(f"{table.path}: the target '{name}' is {value} in every row; there is nothing to predict")
+    if same:
+        shown = ", ".join(f"'{name}' ({value or 'nothing'})" for name, value in same.items())
+        what = "column holds" if len(same) == 1 else "columns hold"
+        cure = ", ".join(f'"{name}"' for name in same)
+        raise DataError(f"{table.path}: {what} the same value in every row: {shown}; set ignore = [{cure}]")
 
 
 def need_columns(table: Table, names: Sequence[str]) -> None:
@@ -112,19 +133,19 @@ def need_columns(table: Table, names: Sequence[str]) -> None:
             raise DataError(f"{table.path}:1: no column named '{name}'; it has: {shown}")
 
 
-def settle_missing(table: Table, inputs: Sequence[str], target: str, missing: Missing) -> Table:
+def settle_missing(table: Table, inputs: Sequence[str], targets: Sequence[str], missing: Missing) -> Table:
     """Refuse or drop rows with missing values, as asked; those to be filled stay.
 
     Raises:
         DataError: naming the first row and column, if a missing value may not stay.
     """
-    watched = [(table.columns.index(name), name) for name in (*inputs, target)]
+    watched = [(table.columns.index(name), name) for name in (*inputs, *targets)]
     kept = Table(table.path, table.columns, [], [])
     for row, line in zip(table.rows, table.lines, strict=True):
         holes = [name for place, name in watched if is_missing(row[place])]
         if holes and missing == "drop":
             continue
-        if holes and (missing == "error" or holes[-1] == target):
+        if holes and (missing == "error" or holes[-1] in targets):
             cure = 'missing = "drop"' if missing == "mean" else 'missing = "mean" or "drop"'
             raise DataError(f"{table.path}:{line}: column '{holes[-1]}' has no value; set {cure}, or fill it in")
         kept.rows.append(row)
@@ -162,8 +183,12 @@ def is_class_column(values: Sequence[float] | None) -> bool:
 
 
 def encode_inputs(
-    tables: Mapping[str, Table], columns: Sequence[str], categorical: Sequence[str], train: Sequence[int]
-) -> tuple[Tensor, int]:
+    tables: Mapping[str, Table],
+    columns: Sequence[str],
+    categorical: Sequence[str],
+    train: Sequence[int],
+    embed: bool = False,
+) -> tuple[Tensor, int, tuple[int, ...]]:
     """Make inputs of tables: numbers first, then one column for each word of each categorical column.
 
     Means, most frequent words and the words themselves are taken from the training rows; a word that is not among
@@ -174,15 +199,18 @@ def encode_inputs(
         columns: the input columns.
         categorical: those to take as words even where they are numbers.
         train: rows that are trained on, counted through all tables.
+        embed: whether a categorical column stays one, of the words' numbers from 1 on; 0 is a word that is not known.
 
     Returns:
-        Inputs ``(rows of all tables, features)`` float64, and how many features are numbers.
+        Inputs ``(rows of all tables, features)`` float64; how many features are numbers; and with ``embed``, where
+        there are columns of words, how many categories each feature has, as in `trainkit.DataSpec`.
 
     Raises:
         DataError: if a column cannot be used; the message names it.
     """
     numeric: list[Tensor] = []
     worded: list[Tensor] = []
+    categories: list[int] = []
     for column in columns:
         read = [None if column in categorical else numbers(table, column) for table in tables.values()]
         if all(values is not None for values in read):
@@ -197,8 +225,13 @@ def encode_inputs(
         cells = [cell for table in tables.values() for cell in table.column(column)]
         words = _words(tables["train"].path, cells, column, column in categorical, train)
         places = [words.get(words_of(cell, words), len(words)) for cell in cells]
-        worded.append(torch.eye(len(words) + 1, len(words), dtype=torch.float64)[places])
-    return torch.cat(numeric + worded, 1), len(numeric)
+        if embed:
+            known = torch.tensor(places, dtype=torch.float64)[:, None] + 1
+            worded.append(torch.where(known > len(words), 0.0, known))
+            categories.append(len(words) + 1)
+        else:
+            worded.append(torch.eye(len(words) + 1, len(words), dtype=torch.float64)[places])
+    return torch.cat(numeric + worded, 1), len(numeric), (0,) * len(numeric) + tuple(categories) if categories else ()
 
 
 def words_of(cell: str, words: Mapping[str, int]) -> str:

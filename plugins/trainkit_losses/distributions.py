@@ -53,9 +53,6 @@ class _Distribution:
             )
         return given, targets.reshape(*outputs.shape[:-1], self.targets).to(given.dtype)
 
-    def _in_targets_shape(self, found: Tensor) -> Tensor:
-        return found.reshape(*found.shape[:-1], *self.shape)
-
     def _units(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation that targets were standardised by, each ``(targets,)``."""
         return like.new_tensor(self.mean), like.new_tensor(self.std)
@@ -95,8 +92,8 @@ class GaussianLikelihood(_Distribution):
         return self.likelihood(outputs, targets).mean(-1)
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Give the means, in the shape of targets."""
-        return self._in_targets_shape(self.parts(outputs)[0])
+        """Give the means, ``(..., targets)``."""
+        return self.parts(outputs)[0]
 
     def quantiles(self, outputs: Tensor, levels: Sequence[float]) -> Tensor:
         """Give quantiles ``(..., targets, levels)``, as the model sees targets."""
@@ -114,9 +111,9 @@ class GaussianLikelihood(_Distribution):
         return torch.cat((wanted.mean(0), log_variance)).expand(len(wanted), -1)
 
     def details(self, outputs: Tensor) -> Mapping[str, Tensor]:
-        """Give the standard deviations, in the data's units and the shape of targets."""
+        """Give the standard deviations, ``(..., targets)`` in the data's units."""
         deviation = (0.5 * self.parts(outputs)[1]).exp()
-        return {"std": self._in_targets_shape(deviation * self._units(deviation)[1])}
+        return {"std": deviation * self._units(deviation)[1]}
 
 
 class QuantileLoss(_Distribution):
@@ -157,8 +154,8 @@ class QuantileLoss(_Distribution):
         return self._split(outputs).sort(-2).values
 
     def predictions(self, outputs: Tensor) -> Tensor:
-        """Give the quantile whose level is nearest to one half, in the shape of targets."""
-        return self._in_targets_shape(self._ordered(outputs)[..., self._middle, :])
+        """Give the quantile whose level is nearest to one half, ``(..., targets)``."""
+        return self._ordered(outputs)[..., self._middle, :]
 
     def quantiles(self, outputs: Tensor, levels: Sequence[float]) -> Tensor:
         """Give quantiles ``(..., targets, levels)``, as the model sees targets."""
@@ -185,10 +182,10 @@ class QuantileLoss(_Distribution):
         return torch.quantile(wanted, wanted.new_tensor(self.levels), 0).reshape(1, -1).expand(len(wanted), -1)
 
     def details(self, outputs: Tensor) -> Mapping[str, Tensor]:
-        """Give each quantile, in the data's units and the shape of targets."""
+        """Give each quantile, ``(..., targets)`` in the data's units."""
         ordered = self._ordered(outputs)
         mean, std = self._units(ordered)
         return {
-            f"quantile {level:g}": self._in_targets_shape(ordered[..., place, :] * std + mean)
+            f"quantile {level:g}": ordered[..., place, :] * std + mean
             for place, level in enumerate(self.levels)
         }

@@ -30,7 +30,9 @@ def linear(data_spec: DataSpec, /, *, bias: bool = True) -> nn.Module:
     Source: initialisation of LeCun et al. 1998, "Efficient BackProp", section 4.6, as `torch.nn.Linear` does it.
     """
     from trainkit_models.dense import dense
+    from trainkit_models.fit import need_numbers
 
+    need_numbers(data_spec, "linear")
     return dense(data_spec.input_shape, data_spec.outputs, bias=bias)
 
 
@@ -57,9 +59,50 @@ def mlp(
     Source: initialisation of He et al. 2015, arXiv 1502.01852, eq. 10; for tanh that of Glorot & Bengio 2010, eq. 16.
     """
     from trainkit_models.dense import dense
+    from trainkit_models.fit import need_numbers
 
+    need_numbers(data_spec, "mlp")
     return dense(
         data_spec.input_shape, data_spec.outputs, widths=widths, activation=activation, dropout=dropout, norm=norm
+    )
+
+
+def tabular(
+    data_spec: DataSpec,
+    /,
+    *,
+    widths: tuple[PositiveInt, ...] = (64, 32),
+    activation: Activation = "relu",
+    dropout: DropRate = 0.0,
+    embedding: PositiveInt | None = None,
+    embedding_dropout: DropRate = 0.0,
+) -> nn.Module:
+    """A network for tables: each category of a column has a vector that is learned; hidden layers as in ``mlp``.
+
+    The data says which columns hold categories: ``csv`` with ``embed = true``. Numbers go in as they are.
+
+    Args:
+        widths: units of each hidden layer, from input to output.
+        activation: the function after each hidden layer; gelu is the exact one, not its tanh approximation.
+        dropout: share of the hidden units set to zero while training.
+        embedding: numbers that each category is given; unset: 1.6 * categories^0.56, rounded, at most 600.
+        embedding_dropout: share of the first layer's inputs, numbers too, set to zero while training.
+
+    Raises:
+        DataError: if the data is no table, or a forward pass meets samples of another shape.
+
+    Source: Guo & Berkhahn 2016, "Entity embeddings of categorical variables", arXiv 1604.06737, section III, and
+    the uniform initialisation of their code; categories that were not known begin at zero.
+    """
+    from trainkit_models.columns import tabular
+
+    return tabular(
+        data_spec,
+        widths=widths,
+        activation=activation,
+        dropout=dropout,
+        embedding=embedding,
+        embedding_dropout=embedding_dropout,
     )
 
 
@@ -182,6 +225,7 @@ def trainkit_components() -> list[Component]:
     return [
         Component("model", linear, capabilities=able),
         Component("model", mlp, example={"widths": [128], "activation": "relu"}, capabilities=able),
+        Component("model", tabular, example={"widths": [32], "embedding": 4}, capabilities=able),
         Component("model", convnet, example={"widths": [16, 32]}, capabilities=able),
         Component("model", resnet, example={"depth": 8, "width": 0.5}, capabilities=able),
         Component("model", speednet, example={"widths": [8, 16]}, capabilities=able),

@@ -26,6 +26,19 @@ def image_shape(data_spec: DataSpec, model: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
+def need_numbers(data_spec: DataSpec, model: str) -> None:
+    """Refuse data whose features hold numbers of categories, which no weight can be multiplied with.
+
+    Raises:
+        DataError: if there are such.
+    """
+    if count := sum(map(bool, data_spec.categories)):
+        raise DataError(
+            f"model {model} takes numbers, and {count} of the data's {data_spec.input_shape[0]} columns "
+            f"{'holds' if count == 1 else 'hold'} categories by number: use model tabular, or data without embed = true"
+        )
+
+
 def check_sample_shape(inputs: Tensor, expected: tuple[int, ...]) -> None:
     """Refuse inputs ``(batch, ...)`` whose samples do not have the expected shape; layers alone would let some pass.
 

@@ -38,8 +38,8 @@ def initial_loss(subject: Subject) -> Finding:
         for which in (0, 1)
     )
     torch.random.set_rng_state(held)
-    # A loss that may be negative, such as that of a density, is held against its own size, or a nat.
-    unit = max(abs(blank), 1.0) if predicts(run.loss) else abs(blank)
+    # A loss that may be negative, such as that of a density, is held against its own size, or half a nat.
+    unit = max(abs(blank), 0.5) if predicts(run.loss) else abs(blank)
     high, highest, low = (blank + (factor - 1) * unit for factor in (*_HIGH[task], LOW))
     verdict: Verdict = "good"
     cure = ""
