@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainkit.dataset import Batch, DataSpec
 from trainkit.evaluate import measure
 from trainkit.heads import predicted
+from trainkit.report.look_tokens import LookingAtTokens, TokensSeen
 from trainkit.report.samples import Sample, Samples
 from trainkit.run import Metrics, Run
 from trainkit.scoring import bin_of, log_probabilities, scores, terms
@@ -61,7 +62,7 @@ class Look:
     Args:
         split: the split.
         samples: how many it has.
-        task: ``classification``, ``binary`` or ``regression``.
+        task: ``classification``, ``binary``, ``regression`` or ``tokens``.
         parameters: numbers that the model learns.
         classes: names of the classes.
         figures: accuracy, calibration error and the like; errors for a regression.
@@ -71,6 +72,7 @@ class Look:
         sure: wrong ones of which the model was surest.
         truth: ``(samples, outputs)`` of a regression, in the units of the data.
         predicted: the same of what the model predicts.
+        tokens: what is seen of tokens alone.
         layer: the first weights.
         notes: what could not be seen, and why.
         events: what was decided on the way, as ``(update, what)``.
@@ -88,6 +90,7 @@ class Look:
     sure: list[Sample] = field(default_factory=list)
     truth: Any = None
     predicted: Any = None
+    tokens: TokensSeen | None = None
     layer: Layer | None = None
     notes: list[str] = field(default_factory=list)
     events: list[tuple[int, str]] = field(default_factory=list)
@@ -100,7 +103,7 @@ def look_at(run: Run, split: str) -> Look:
     none but the few that are shown is kept.
     """
     spec = run.feed.spec
-    looking = _Classes(spec) if spec.task != "regression" else _Numbers(spec)
+    looking = _looking(spec)
     found = Look(split, task=spec.task, events=[(int(at), str(kind)) for at, kind in run.events])
 
     def watching(run: Run, split: str) -> Metrics:
@@ -121,6 +124,12 @@ def look_at(run: Run, split: str) -> Look:
     else:
         found.notes.append("a plugin measures in a way of its own, before all others, and shows no outputs")
     return found
+
+
+def _looking(spec: DataSpec) -> _Looking | LookingAtTokens:
+    if spec.task == "tokens":
+        return LookingAtTokens(spec)
+    return _Classes(spec) if spec.task != "regression" else _Numbers(spec)
 
 
 class _Looking(ABC):

@@ -23,6 +23,7 @@ from trainkit.page import (
     Text,
 )
 from trainkit.report.look import Bin, Layer, Look
+from trainkit.report.look_token_blocks import token_blocks, token_texts
 from trainkit.report.samples import Sample
 
 MOST_CLASSES = 40  # of a matrix, beyond which nothing in it can be read
@@ -32,6 +33,7 @@ MOST_OUTPUTS = 4
 RESIDUAL_BINS = 21
 _WORDS = {
     "nll": "negative log likelihood (nats)",
+    "bits_per_byte": "bits per byte",
     "brier": "Brier score",
     "ece": "calibration error (ECE)",
     "mse": "mean squared error",
@@ -43,7 +45,9 @@ _WORDS = {
 def look_sections(look: Look) -> list[Section]:
     """Predictions, mistakes and first weights."""
     made = [_predictions(look)]
-    if look.worst or look.sure:
+    if look.tokens is not None and look.tokens.texts:
+        made.append(token_texts(look.tokens.texts))
+    elif look.worst or look.sure:
         made.append(_mistakes(look))
     if look.layer is not None:
         made.append(_first_layer(look.layer))
@@ -57,6 +61,8 @@ def _predictions(look: Look) -> Section:
         blocks.append(Facts(rows, f"on the {look.split} split"))
     if look.confusion is not None:
         blocks += _confusion(look)
+    if look.tokens is not None:
+        blocks += token_blocks(look.tokens)
     if look.bins:
         blocks += _calibration(look.bins, look.figures.get("ece"))
     if look.truth is not None:
