@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainkit import checkpoint
 from trainkit.errors import MachineError
 from trainkit.protocols import Optimizer
+from trainkit.seeding import random_state, restore_random_state
 
 TRIES = 12  # some optimizers look at several gradients before they move
 
@@ -57,14 +57,14 @@ def check_bridge(
             said = f"{name} has {setting} = {found[setting].default!r}, the bridge knows {default!r}"
             raise _misfit(distribution, version, said)
     here = torch.device("cpu")
-    random = checkpoint.random_state(here)
+    random = random_state(here)
     try:
         fault = _tried(make, ndims, closure)
     except Exception as error:
         fault = f"an update raised {type(error).__name__}: {error}"
         raise _misfit(distribution, version, f"{name}: {fault}") from error
     finally:
-        checkpoint.restore_random_state(random, here)
+        restore_random_state(random, here)
     if fault:
         raise _misfit(distribution, version, f"{name}: {fault}")
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit import checkpoint, microbatch, snapshot
+from trainkit import microbatch, snapshot
 from trainkit.agreement import replicas_agree
 from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.build_data import feed_settings, make_dataset, of_the_data
@@ -46,7 +46,7 @@ from trainkit.recipe.fixed import FixedTables
 from trainkit.replicas import replica_program, share_statistics
 from trainkit.run import Run
 from trainkit.rundir import check_links
-from trainkit.seeding import seed_everything
+from trainkit.seeding import put_back_generators, random_generators, seed_everything
 from trainkit.steps import ClosureStep, HookStep, eager_step, implemented
 from trainkit.timetable import make_reactions, make_schedules
 from trainkit.weight_files import Weights
@@ -245,7 +245,7 @@ def _measured(plugins: Plugins, progress: Progress, folder: Path, found: Weights
     """The weights that evaluations of another run measure; random numbers and threads are as before."""
     check_links(folder)
     cpu, threads = torch.device("cpu"), torch.get_num_threads()
-    drawn = checkpoint.random_generators(cpu)
+    drawn = random_generators(cpu)
     try:
         recipe = load_recipe(folder / "recipe.toml", ["run.device=auto"], plugins)
         length = found.state.get("schedule_updates")
@@ -256,7 +256,7 @@ def _measured(plugins: Plugins, progress: Progress, folder: Path, found: Weights
             return snapshot.measured_weights(other)
     finally:
         torch.set_num_threads(threads)
-        checkpoint.put_back_generators(drawn, cpu)
+        put_back_generators(drawn, cpu)
 
 
 def _nothing(text: str) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.dataset import Dataset
 from trainkit.instantiate import Builder
+from trainkit.seeding import put_back_generators, random_generators
 
 KEPT = 4  # data sets, at the most
 _CPU = torch.device("cpu")

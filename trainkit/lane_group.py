@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 
 from trainkit.allocator import keep_pages
-from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.errors import MachineError
 from trainkit.lanes.fit import seen, structure
 from trainkit.lanes.group import Group
@@ -23,6 +22,7 @@ from trainkit.lanes.stack import Stack
 from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import recipe_from_text
+from trainkit.seeding import put_back_generators, random_generators
 from trainkit.signals import Stopper
 from trainkit.trial_run import Datasets, job_parts
 from trainkit.work import Job, Measured, Outcome

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.errors import RecipeError
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Batch, Run, StepResult
+from trainkit.seeding import put_back_generators, random_generators
 from trainkit.steps import ClosureStep, EagerStep
 
 

@@ -17,6 +17,7 @@ from trainkit.run import Metrics, Run
 from trainkit.rundir import RunFolder, plain_number, write_atomically
 from trainkit.saving import Saver
 from trainkit.scheduled import values_at
+from trainkit.seeding import put_back_generators, random_generators
 from trainkit.signals import CutShort
 from trainkit.stateful import Attributes
 from trainkit.tally import Tally
@@ -102,12 +103,12 @@ class Recorder:
         if not again and self._is_due("log"):
             fresh |= self._log()
         if evaluated := self.evaluates:
-            drawn = checkpoint.random_generators(run.device) if _draws_before_a_cut(run, "val") else None
+            drawn = random_generators(run.device) if _draws_before_a_cut(run, "val") else None
             try:
                 fresh |= self.evaluate("val")
             except CutShort:
                 if drawn is not None:
-                    checkpoint.put_back_generators(drawn, run.device)
+                    put_back_generators(drawn, run.device)
                 self.cut = fresh
                 raise
             self._compare()

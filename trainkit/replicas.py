@@ -21,7 +21,6 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.distributed import Group
 from trainkit.distributed.batchnorm import Exchange, batch_norms, exchange_of, synchronise
 from trainkit.distributed.buckets import Bucket, Overlapped
@@ -33,6 +32,7 @@ from trainkit.microbatch import MicrobatchedClosureStep, MicrobatchedStep, in_pa
 from trainkit.protocols import StepProgram
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Batch, Run, StepResult
+from trainkit.seeding import put_back_generators, random_generators
 from trainkit.steps import backward, implemented
 
 

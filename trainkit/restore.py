@@ -18,6 +18,7 @@ from trainkit.forms import TENSORS
 from trainkit.recipe import Recipe, problem_at
 from trainkit.run import Run
 from trainkit.scheduled import set_values
+from trainkit.seeding import restore_random_state
 from trainkit.verified import fitting, must_fit
 from trainkit.weights import not_finite
 
@@ -203,7 +204,7 @@ class Continued:
         """Give plugins their state back, then the random generators, which nobody may use in between."""
         snapshot.restore_plugins(run, self.tensors, self.state, partial(doubts.taking_back, self.folder))
         with fitting(self.folder):
-            checkpoint.restore_random_state(checkpoint.join_state(self.state["random"], self.tensors), run.device)
+            restore_random_state(checkpoint.join_state(self.state["random"], self.tensors), run.device)
 
     @property
     @must_fit

@@ -14,6 +14,7 @@ from trainkit import checkpoint
 from trainkit.errors import PluginError
 from trainkit.protocols import Optimizer
 from trainkit.run import Metrics, Run
+from trainkit.seeding import random_state
 
 
 def optimizer_state(optimizer: Optimizer) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def capture(run: Run, recorded: Mapping[str, Any]) -> tuple[dict[str, Tensor], d
         # Counters that an optimizer keeps there would otherwise come back on the run's device.
         "on_cpu": [name for name, tensor in held.items() if tensor.device.type == "cpu" != run.device.type],
         "scaler": checkpoint.split_state(run.precision.scaler.state_dict(), "scaler", tensors),
-        "random": checkpoint.split_state(checkpoint.random_state(run.device), "random", tensors),
+        "random": checkpoint.split_state(random_state(run.device), "random", tensors),
         "plugins": plugins,
         "data": run.feed.spec.fingerprint,
     }

@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from trainkit import CheckpointError, MachineError, checkpoint, hookimpl
+from trainkit import CheckpointError, MachineError, checkpoint, hookimpl, seeding
 
 TENSORS = {
     "model/a": torch.arange(12.0).reshape(3, 4),
@@ -346,10 +346,10 @@ def test_every_random_generator_comes_back():
     numpy.random.randn()
     device = torch.device("cpu")
     tensors: dict[str, torch.Tensor] = {}
-    plain = json.loads(json.dumps(checkpoint.split_state(checkpoint.random_state(device), "r", tensors)))
+    plain = json.loads(json.dumps(checkpoint.split_state(seeding.random_state(device), "r", tensors)))
     first = draw()
     draw()
-    checkpoint.restore_random_state(checkpoint.join_state(plain, tensors), device)
+    seeding.restore_random_state(checkpoint.join_state(plain, tensors), device)
     assert draw() == first
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainkit import DataError, checkpoint, hookimpl
+from trainkit import DataError, hookimpl, recorder
 from trainkit.device import Precision, choose_eval_batch_size
 from trainkit.finished import evaluate_run
 
@@ -18,8 +18,8 @@ from trainkit.finished import evaluate_run
 )
 def test_random_states_are_copied_where_something_may_draw_before_a_cut(train, monkeypatch, changes, more, copied):
     taken = []
-    copy = checkpoint.random_generators
-    monkeypatch.setattr(checkpoint, "random_generators", lambda device: taken.append(device) or copy(device))
+    copy = recorder.random_generators
+    monkeypatch.setattr(recorder, "random_generators", lambda device: taken.append(device) or copy(device))
     train(*changes, more=more)
     assert bool(taken) == copied
 

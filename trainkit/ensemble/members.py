@@ -21,7 +21,7 @@ from trainkit.ensembler import Cost, Member
 from trainkit.errors import CheckpointError, UsageError
 from trainkit.finished import Reopened, reopen
 from trainkit.heads import model_spec, predicting
-from trainkit.run import Run
+from trainkit.seeding import put_back_generators, random_generators
 from trainkit.snapshot import measured_weights
 
 
@@ -197,9 +197,9 @@ def put_weights(name: str, model: nn.Module, weights: Mapping[str, Tensor]) -> N
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Random numbers and the number of threads come back: a run that is built again sets both."""
-    threads, drawn = torch.get_num_threads(), checkpoint.random_generators(torch.device("cpu"))
+    threads, drawn = torch.get_num_threads(), random_generators(torch.device("cpu"))
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        checkpoint.put_back_generators(drawn, torch.device("cpu"))
+        put_back_generators(drawn, torch.device("cpu"))

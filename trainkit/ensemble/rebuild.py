@@ -20,7 +20,7 @@ from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.protocols import silent
 from trainkit.recipe import Recipe, parts_from_text, to_toml
-from trainkit.seeding import seed_everything
+from trainkit.seeding import put_back_generators, random_generators, seed_everything
 
 
 def build_model(recipe: Mapping[str, Any], spec: DataSpec, plugins: Plugins) -> nn.Module:
@@ -66,12 +66,12 @@ def rebuilt(recipe: Recipe, spec: DataSpec) -> tuple[nn.Module, Any]:
 
 def built_from(recipe: Recipe, spec: DataSpec) -> nn.Module:
     """The model of a checked recipe, as `build_model` gives it."""
-    kept = checkpoint.random_generators(torch.device("cpu"))
+    kept = random_generators(torch.device("cpu"))
     try:
         seed_everything(recipe.tables["seed"], "model")
         model: nn.Module = Builder(recipe, recipe.plugins, silent).make("model", data_spec=spec)
     finally:
-        checkpoint.put_back_generators(kept, torch.device("cpu"))
+        put_back_generators(kept, torch.device("cpu"))
     return model.eval()
 
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy
 import torch
 
-from trainkit import checkpoint
 from trainkit.recipe import Recipe
 from trainkit.run import Run
+from trainkit.seeding import put_back_generators, random_generators
 
 
 class Lane:
@@ -52,10 +52,10 @@ def as_if_alone(lane: Lane) -> Iterator[None]:
 
     The global generators are afterwards as they were before.
     """
-    before, device = checkpoint.random_generators(lane.run.device), lane.run.device
+    before, device = random_generators(lane.run.device), lane.run.device
     lane.put()
     try:
         yield
     finally:
         lane.hold()
-        checkpoint.put_back_generators(before, device)
+        put_back_generators(before, device)

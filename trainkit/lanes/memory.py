@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.dataset import Batch
 from trainkit.lanes.probe import small_batch
 from trainkit.run import Run
+from trainkit.seeding import put_back_generators, random_generators
 
 SHARE = 0.5  # of the free memory that the lanes of one group may take: the estimate is a rough one
 

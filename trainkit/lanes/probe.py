@@ -12,10 +12,10 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.lanes.dropout import MASKED, Calls
 from trainkit.lanes.vector import Vector
 from trainkit.run import Batch, Run
+from trainkit.seeding import put_back_generators, random_generators
 from trainkit.steps import implemented, training_loss
 
 SAMPLES = 4

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from trainkit.build import make_ready, prepare
-from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.dataset import Batch
 from trainkit.device import TunedConvolutions, tunes
 from trainkit.feed.streamed import StreamedFeed
@@ -26,6 +25,7 @@ from trainkit.manager import Plugins
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import Recipe
 from trainkit.run import Run
+from trainkit.seeding import put_back_generators, random_generators
 from trainkit.steps import eager_step
 
 WARM, MEASURED = 5, 20  # updates before and in the measurement

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from trainkit.build import make_ready, prepare
-from trainkit.checkpoint import put_back_generators, random_generators, random_state, raw_bytes, tensors_sha256
+from trainkit.checkpoint import raw_bytes, tensors_sha256
 from trainkit.datasets import Datasets
 from trainkit.device import choose_device
 from trainkit.held import held_by
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import Recipe
 from trainkit.run import Run
+from trainkit.seeding import put_back_generators, random_generators, random_state
 from trainkit.snapshot import capture
 
 PARTS = ("model", "optimizer", "scaler", "random", "data", "callbacks", "process")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import torch
 
-from trainkit.checkpoint import put_back_generators, random_generators
 from trainkit.device import choose_device
 from trainkit.errors import PluginError, RecipeError, TrainkitError
 from trainkit.manager import Plugins
@@ -26,6 +25,7 @@ from trainkit.probe.page import sections
 from trainkit.probe.subject import Subject
 from trainkit.protocols import Progress, silent
 from trainkit.recipe import Recipe
+from trainkit.seeding import put_back_generators, random_generators
 
 __all__ = ["CHECKS", "Finding", "Probe", "probe", "sections"]
 
