@@ -26,6 +26,11 @@ def plugins() -> Plugins:
     return Plugins()
 
 
+def at_hand(table: Any) -> bool:
+    """Whether data, or the data that it is made of, needs no file and no download."""
+    return table["use"] in AT_HAND or ("of" in table and at_hand(table["of"]))
+
+
 def name_of(recipe: Path) -> str:
     """What follows ``trainkit:``."""
     return recipe.relative_to(ROOT / "recipes").with_suffix("").as_posix()
@@ -75,7 +80,7 @@ def test_it_runs_where_its_data_is_at_hand(plugins, recipe):
 
     need_its_library(recipe)
     loaded = load_recipe(recipe, [], plugins)
-    if loaded.tables["data"]["use"] not in AT_HAND:
+    if not at_hand(loaded.tables["data"]):
         pytest.skip(f"the data '{loaded.tables['data']['use']}' would have to be downloaded or named")
     report = launch(loaded, plugins, smoke=True)
     assert (report.status, report.steps) == ("finished", 2)
@@ -92,7 +97,7 @@ def test_a_search_tries_its_recipe_and_another_point(plugins, recipe):
 
     need_its_library(recipe)
     loaded = load_recipe(recipe, [], plugins)
-    if loaded.tables["data"]["use"] not in AT_HAND:
+    if not at_hand(loaded.tables["data"]):
         pytest.skip(f"the data '{loaded.tables['data']['use']}' would have to be downloaded or named")
     tried = []
 

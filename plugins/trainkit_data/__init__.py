@@ -7,7 +7,7 @@ from trainkit_data.changes import cutmix, cutout, flip, mixup, random_crop
 from trainkit_data.files import arrays, csv, image_folder
 from trainkit_data.published import cifar10, cifar100, fashion_mnist, mnist
 from trainkit_data.shipped import breast_cancer, diabetes, digits, synthetic, wine
-from trainkit_data.wrapped import subset
+from trainkit_data.wrapped import one_against_rest, subset
 
 _SKLEARN = {"sklearn": "pip install scikit-learn"}
 _PILLOW = {"PIL": "pip install pillow"}
@@ -38,6 +38,14 @@ def trainkit_components() -> list[Component]:
         Component("data", cifar100, example={"val": 0.1}, exempt=_DOWNLOADED),
         Component("data", mnist, example={"val": 0.1}, exempt=_DOWNLOADED),
         Component("data", fashion_mnist, example={"val": 0.1}, exempt=_DOWNLOADED),
+        Component(
+            "data",
+            one_against_rest,
+            example={
+                "of": {"use": "synthetic", "samples": 96, "features": [8], "classes": 4},
+                "positive": ["class 1"],
+            },
+        ),
         Component(
             "data",
             subset,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from trainkit import Dataset, Nested, NonNegativeInt, PositiveInt
 
@@ -35,3 +35,26 @@ def subset(
     from trainkit_data.subset import take_subset
 
     return take_subset(of, classes, without, per_class, draw_seed)
+
+
+def one_against_rest(
+    *,
+    of: Annotated[Any, Nested("data")],
+    positive: list[str],
+    task: Literal["binary", "classification"] = "binary",
+) -> Dataset:
+    """Some classes of another data set against all others: two classes, of which the first is ``rest``.
+
+    Samples, splits, folds and groups are those of the other data. Most often there are far fewer positive samples.
+
+    Args:
+        of: the data set, which must have classes.
+        positive: names of the classes that make the second class.
+        task: binary has one logit a sample, classification one for each of the two classes.
+
+    Raises:
+        DataError: if a class is not there, or no other class is left.
+    """
+    from trainkit_data.against import against_rest
+
+    return against_rest(of, positive, task)

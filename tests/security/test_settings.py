@@ -29,6 +29,7 @@ TEXT = {
     "delimiter": "one character",
     "classes": "names that are shown, or compared with those that are there",
     "without": "names of classes: compared with those that are there",
+    "positive": "names of classes: compared with those that are there",
     "categorical": "columns: compared with those that are there",
     "ignore": "columns: compared with those that are there",
     "skip": "patterns of parameter names, as match",
