@@ -16,7 +16,7 @@ from trainkit import checkpoint, doubts, pretrained, snapshot
 from trainkit.allocator import keep_pages
 from trainkit.build import make_ready, prepare
 from trainkit.console import say
-from trainkit.dataset import DataSpec
+from trainkit.dataset import Batch, DataSpec
 from trainkit.datasets import Datasets
 from trainkit.errors import PluginError, UsageError
 from trainkit.evaluate import measure
@@ -165,6 +165,8 @@ def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = s
         and ``predicted``; for regression ``predicted`` and ``truth`` in the data's units, however targets were
         standardised. Where the loss asks the model for other numbers than targets have, ``outputs`` are what it says
         that they predict, ``raw`` is what the model gives, and what else the loss tells of that comes by its name.
+        Of tokens, whose outputs are many, ``predicted`` and ``log_probability`` (nats) of each target alone, both
+        ``(samples, positions)``.
     """
     run = open_run(path, plugins, progress)
     with keep_pages(run.recipe["run"]["keep_pages"]), contextlib.closing(run.feed):
@@ -179,18 +181,23 @@ def predictions_of(run: Run, split: str) -> dict[str, Tensor]:
     Raises:
         PluginError: if a plugin measures in a way of its own that shows no outputs.
     """
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    parts: list[tuple[Tensor, ...]] = []
+    tokens = run.feed.spec.task == "tokens"
+
+    def keep(batch: Batch, outputs: Tensor) -> None:
+        made = of_tokens(predicted(run.loss, outputs), batch.targets) if tokens else (outputs.float(),)
+        parts.append(tuple(part.cpu() for part in (batch.index, batch.targets, *made)))
 
     def keeping(run: Run, split: str) -> Metrics:
-        return measure(
-            run, split, lambda batch, out: parts.append((batch.index.cpu(), batch.targets.cpu(), out.float().cpu()))
-        )
+        return measure(run, split, keep)
 
     # An evaluation that keeps the outputs: whoever exchanges the weights around evaluations does it here too.
     run.hook.trainkit_evaluate.call_extra([keeping], {"run": run, "split": split})
     if not parts:
         raise PluginError("a plugin measures in a way of its own, before all others, and shows no outputs to keep")
-    index, targets, outputs = (torch.cat(part) for part in zip(*parts, strict=True))
+    index, targets, outputs, *rest = (torch.cat(part) for part in zip(*parts, strict=True))
+    if tokens:
+        return {"index": index, "targets": targets, "predicted": outputs, "log_probability": rest[0]}
     shown = predicted(run.loss, outputs)
     found = {"index": index, "targets": targets, "outputs": shown} | kinds_of(shown, targets, run.feed.spec)
     if run.decided is not None:
@@ -202,6 +209,12 @@ def predictions_of(run: Run, split: str) -> dict[str, Tensor]:
         for name, told in details_of(run.loss, outputs).items()
     }
     return found | {"raw": outputs, **more}
+
+
+def of_tokens(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest token at each position, and the logarithm of the target's probability: ``(batch, positions)``."""
+    logs = outputs.float().log_softmax(-1)
+    return logs.argmax(-1), logs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
 
 
 def kinds_of(outputs: Tensor, targets: Tensor, spec: DataSpec) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ class Exported(nn.Module):
     """A model as a program has it: named outputs, in float32.
 
     Args:
-        model: gives ``(batch, outputs)``.
+        model: gives ``(batch, outputs)``; of tokens ``(batch, positions, outputs)``.
         task: what they mean.
         variance: of a regression, gives the variance of what is predicted; ``None`` where it is not known.
         predict: gives what outputs predict, where the loss has asked for other numbers than targets have.
@@ -68,6 +68,8 @@ class Exported(nn.Module):
         return self._named(outputs, inputs)
 
     def _named(self, outputs: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        if self._task == "tokens":
+            return {"outputs": outputs.float(), "probabilities": outputs.float().softmax(-1)}
         outputs = outputs.reshape(outputs.shape[0], -1).float()
         if self._task == "classification":
             return {"outputs": outputs, "probabilities": outputs.softmax(-1)}
