@@ -31,6 +31,7 @@ TEXT = {
     "without": "names of classes: compared with those that are there",
     "positive": "names of classes: compared with those that are there",
     "categorical": "columns: compared with those that are there",
+    "more_targets": "columns: compared with those that are there",
     "ignore": "columns: compared with those that are there",
     "skip": "patterns of parameter names, as match",
     "unfreeze": "times by pattern of parameter names, as match",

@@ -156,3 +156,60 @@ def test_other_delimiters_and_byte_order_marks(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_bytes(b"a,label\n\xff\xfe,1\n")
     with pytest.raises(DataError, match="is no UTF-8 text"):
         csv(tmp_path, path=Path("other.csv"), target="label")
+
+
+NUMBERS = ["x,y,z,word", *(f"{n},{n / 4},{40 - n * n},{'abc'[n % 3]}" for n in range(40))]
+
+
+def test_several_targets_are_standardised_each_by_itself(tmp_path: Path) -> None:
+    data = load(tmp_path, NUMBERS, target="y", more_targets=("z",))
+    assert (data.spec.task, data.spec.outputs, data.spec.targets) == ("regression", 2, ("y", "z"))
+    targets = data.splits["train"].targets
+    assert targets.shape == (26, 2)
+    assert targets.mean(0).abs().max() < 1e-5
+    restored = torch.cat([split.targets for split in data.splits.values()]) * torch.tensor(data.spec.target_std)
+    restored = restored + torch.tensor(data.spec.target_mean)
+    assert sorted(restored[:, 0].tolist()) == pytest.approx([n / 4 for n in range(40)], abs=1e-4)
+    assert data.spec.input_shape == (4,)  # x and three words
+    assert data.recut is not None
+    again = data.recut({"train": torch.arange(20), "val": torch.arange(20, 32)})
+    assert again.spec.targets == ("y", "z")
+    assert again.spec.target_mean != data.spec.target_mean
+
+
+def test_words_that_are_looked_up_stay_one_column_of_numbers(tmp_path: Path) -> None:
+    (tmp_path / "test.csv").write_text("x,y,z,word\n1,2,3,d\n2,2,3,a\n")
+    data = load(tmp_path, NUMBERS, target="y", ignore=("z",), embed=True, val=0.0, test_path=Path("test.csv"))
+    assert data.spec.input_shape == (2,)
+    assert data.spec.categories == (0, 4)  # a, b, c, and what is not known
+    assert data.splits["train"].inputs[torch.arange(4)][:, 1].tolist() == [1.0, 2.0, 3.0, 1.0]
+    assert data.splits["test"].inputs[torch.arange(2)][:, 1].tolist() == [0.0, 1.0]
+    assert data.spec.input_std[1] == 1.0
+    assert load(tmp_path, NUMBERS, target="y", ignore=("word",), embed=True).spec.categories == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "settings", "message"),
+    [
+        (
+            ["x,same,always,label", *(f"{n},7,a,{n / 2}" for n in range(30))],
+            {},
+            r"table\.csv: columns hold the same value in every row: 'same' \(7\), 'always' \(a\); set ignore = "
+            r'\["same", "always"\]',
+        ),
+        (["x,label", *(f"{n},5" for n in range(30))], {"task": "regression"}, "the target 'label' is 5 in every row"),
+        (NUMBERS, {"target": "y", "more_targets": ("y",)}, "a target is named twice: y, y"),
+        (NUMBERS, {"target": "y", "more_targets": ("word",)}, "the target 'word' holds words; a regression needs"),
+        (NUMBERS, {"target": "y", "more_targets": ("z",), "task": "binary"}, "are those of a regression, and the task"),
+        (NUMBERS, {"target": "y", "more_targets": ("w",)}, "no column named 'w'"),
+        ([*NUMBERS, "1,2,,a"], {"target": "y", "more_targets": ("z",), "missing": "mean"}, "column 'z' has no value"),
+        (
+            NUMBERS,
+            {"target": "y", "more_targets": ("z", "x"), "ignore": ("word",)},
+            "beside the target 'y' and 'z' and",
+        ),
+    ],
+)
+def test_regressions_that_cannot_be(tmp_path: Path, rows: list[str], settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(tmp_path, rows, **settings)
