@@ -17,6 +17,7 @@ from trainkit.dataset import Batch, Dataset, DataSpec
 from trainkit.datasets import Datasets
 from trainkit.device import Precision, choose_device
 from trainkit.ensemble.together import reproducibly
+from trainkit.errors import UsageError
 from trainkit.evaluate import Meter
 from trainkit.feed import make_feed
 from trainkit.feed.folds import parts_of
@@ -46,6 +47,9 @@ class Base:
         say: tells the user something, once.
         datasets: keeps data sets from one run of this process to the next; members that are opened with the same one
             read the data no second time.
+
+    Raises:
+        UsageError: if the data is of tokens.
     """
 
     def __init__(
@@ -69,6 +73,11 @@ class Base:
         self.precision = Precision.choose("float32", self.device)
         self.dataset: Dataset = whole_dataset(builder, self.datasets)
         self.spec: DataSpec = self.dataset.spec
+        if self.spec.task == "tokens":
+            raise UsageError(
+                f"{name}: an ensemble combines one output of each sample, and these have one for every token\n"
+                '  a mean of the weights of one run is to be had while it trains: [[callback]] use = "ema" or "swa"'
+            )
         self.feed = make_feed(
             self.dataset,
             **feed_settings(builder, self.spec, self.precision),
