@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
 LIBRARIES = {"optimizers/prodigy": "prodigyopt", "optimizers/schedulefree": "schedulefree", "search/ray": "ray"}
 # What needs nothing but an installed library.
-AT_HAND = {"digits", "wine", "diabetes", "breast_cancer", "synthetic"}
+AT_HAND = {"digits", "wine", "diabetes", "breast_cancer", "synthetic", "airline", "control_charts"}
 
 
 @pytest.fixture(scope="module")

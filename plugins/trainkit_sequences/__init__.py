@@ -46,15 +46,15 @@ def lstm(
         bidirectional: a second layer beside each one reads from the end; not where tokens are to be predicted.
         dropout: share of the units set to zero while training, between layers and before the head.
         pool: what the head is given: the last step's units, or their mean over the steps.
-        continues: how many of the first channels the outputs are forecasts of: each sample is standardised by its own
-            mean and spread, and the outputs are brought back to them, which a series with a trend needs. 0: none.
+        continues: how many of the first channels the outputs are forecasts of: each sample is seen about its own mean,
+            to which the outputs are added, and to them a linear forecast; a series with a trend needs it. 0: none.
 
     Raises:
         DataError: if the data has no sequences; the message names the shapes.
 
     Source: Hochreiter & Schmidhuber 1997; forget gates, and bias 1 of them, of Gers et al. 2000; orthogonal recurrent
-    weights of Saxe et al. 2014, arXiv 1312.6120; dropout of Zaremba et al. 2014, arXiv 1409.2329; `continues` of Kim et
-    al. 2022 (RevIN).
+    weights of Saxe et al. 2014, arXiv 1312.6120; dropout of Zaremba et al. 2014, arXiv 1409.2329; `continues` of Lai et
+    al. 2018, arXiv 1703.07015, section 3.6.
     """
     from trainkit_sequences.recurrent import LSTM
 
@@ -89,15 +89,15 @@ def tcn(
         kernel: steps that a convolution looks at.
         dropout: share of the channels set to zero while training, after each convolution.
         pool: what the head is given: the last step's channels, or their mean over the steps.
-        continues: how many of the first channels the outputs are forecasts of: each sample is standardised by its own
-            mean and spread, and the outputs are brought back to them, which a series with a trend needs. 0: none.
+        continues: how many of the first channels the outputs are forecasts of: each sample is seen about its own mean,
+            to which the outputs are added, and to them a linear forecast; a series with a trend needs it. 0: none.
 
     Raises:
         DataError: if the data has no sequences; the message names the shapes.
 
     Source: Bai et al. 2018, "An Empirical Evaluation of Generic Convolutional and Recurrent Networks for Sequence
     Modeling", section 3, arXiv 1803.01271; initialisation of He et al. 2015, arXiv 1502.01852, eq. 10; `continues` of
-    Kim et al. 2022 (RevIN).
+    Lai et al. 2018, arXiv 1703.07015, section 3.6.
     """
     from trainkit_sequences.temporal import TCN
 

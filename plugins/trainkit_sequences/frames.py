@@ -1,4 +1,4 @@
-"""What every model of sequences does before and after its layers: reading samples, masks, levels, and the answer."""
+"""What every model of sequences does beside its layers: reading samples, masks, what forecasts start from, answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from trainkit import DataSpec
 
 Pool = Literal["last", "mean"]
-_EPS = 1e-5  # RevIN's: added to a window's variance
 
 
 class Reader(nn.Module):
@@ -70,8 +69,8 @@ class Reader(nn.Module):
         return inputs[:, :-1] * mask.unsqueeze(1), mask
 
 
-class Level(nn.Module):
-    """Standardises each sample by itself, and brings answers that continue its first channels back (RevIN).
+class Continued(nn.Module):
+    """What outputs that continue the first channels start from: their level, and a linear forecast beside the model's.
 
     Args:
         continued: how many of the first channels the outputs continue; 0 changes nothing.
@@ -81,8 +80,9 @@ class Level(nn.Module):
     Raises:
         DataError: if outputs cannot continue so many channels.
 
-    Source: Kim et al. 2022, "Reversible Instance Normalization for Accurate Time-Series Forecasting against
-    Distribution Shift", section 3.1, without the learned scale; openreview.net/forum?id=cGDAkQo1C0p.
+    Source: Lai et al. 2018, "Modeling Long- and Short-Term Temporal Patterns with Deep Neural Networks", section 3.6,
+    arXiv 1703.07015, whose linear part begins at zero here; the level, the mean over the steps, as in Kim et al. 2022,
+    "Reversible Instance Normalization", section 3.1.
     """
 
     def __init__(self, continued: int, data_spec: DataSpec, features: int) -> None:
@@ -90,34 +90,24 @@ class Level(nn.Module):
         self.continued = continued
         if not continued:
             return
-        if data_spec.task != "regression" or continued > features or data_spec.outputs % continued:
+        if data_spec.task != "regression" or continued > features or data_spec.outputs % continued or data_spec.masked:
             raise DataError(
                 f"continues = {continued} is of forecasts, whose outputs continue so many of the first channels; the "
                 f"data's task is {data_spec.task}, with {features} channels and {data_spec.outputs} outputs: write "
                 "continues = 0, or as many as the series has targets"
             )
+        self.linear = nn.Linear(data_spec.input_shape[1], data_spec.outputs // continued)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
-    def away(self, features: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Features ``(batch, features, steps)`` without their level, and the level and spread of what is continued."""
+    def away(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features ``(batch, features, steps)`` about their level, and what is to be added to the outputs."""
         if not self.continued:
-            return features, None, None
-        if mask is None:
-            level = features.mean(2, keepdim=True)
-            apart = features - level
-            spread = (apart.square().mean(2, keepdim=True) + _EPS).sqrt()
-        else:
-            held, steps = mask.unsqueeze(1), mask.sum(1).clamp(min=1)[:, None, None]
-            level = features.sum(2, keepdim=True) / steps
-            apart = (features - level) * held
-            spread = (apart.square().sum(2, keepdim=True) / steps + _EPS).sqrt()
-        return apart / spread, level[:, : self.continued], spread[:, : self.continued]
-
-    def back(self, outputs: Tensor, level: Tensor | None, spread: Tensor | None) -> Tensor:
-        """Outputs ``(batch, continued * horizon)``, one channel's horizon after the other, with level and spread."""
-        if level is None or spread is None:
-            return outputs
-        each = outputs.reshape(len(outputs), self.continued, -1)
-        return (each * spread + level).flatten(1)
+            return features, None
+        level = features.mean(2, keepdim=True)
+        features = features - level
+        ahead = self.linear(features[:, : self.continued]) + level[:, : self.continued]
+        return features, ahead.flatten(1)
 
 
 def pooled(features: Tensor, mask: Tensor | None, pool: Pool, backward_from: int | None = None) -> Tensor:

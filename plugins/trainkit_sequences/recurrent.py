@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit import DataError
-from trainkit_sequences.frames import Level, Pool, Reader, pooled
+from trainkit_sequences.frames import Continued, Pool, Reader, pooled
 
 if TYPE_CHECKING:
     from trainkit import DataSpec
@@ -33,7 +33,7 @@ class LSTM(nn.Module):
     ) -> None:
         super().__init__()
         self.reader = Reader(data_spec, "lstm", width)
-        self.level = Level(continues, data_spec, self.reader.features)
+        self.start = Continued(continues, data_spec, self.reader.features)
         if bidirectional and self.reader.tokens:
             raise DataError(
                 "model lstm with bidirectional = true would read the tokens that it is to predict: write false"
@@ -54,7 +54,7 @@ class LSTM(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(batch, channels, steps)`` to ``(batch, outputs)``; of tokens, ``(batch, steps, outputs)``."""
         features, mask = self.reader(inputs)
-        features, level, spread = self.level.away(features, mask)
+        features, start = self.start.away(features)
         steps = features.transpose(1, 2)
         turned = _turned(steps, mask) if self.behind else None
         for place, ahead in enumerate(self.ahead):
@@ -69,7 +69,8 @@ class LSTM(nn.Module):
             outputs: Tensor = self.head(self.dropout(steps))
             return outputs
         row = pooled(steps.transpose(1, 2), mask, self.pool, self.width if turned is not None else None)
-        return self.level.back(self.head(self.dropout(row)), level, spread)
+        answer: Tensor = self.head(self.dropout(row))
+        return answer if start is None else answer + start
 
 
 def _layer(features: int, width: int) -> nn.LSTM:

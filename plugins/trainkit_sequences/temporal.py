@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainkit_sequences.frames import Level, Pool, Reader, pooled
+from trainkit_sequences.frames import Continued, Pool, Reader, pooled
 
 if TYPE_CHECKING:
     from trainkit import DataSpec
@@ -69,7 +69,7 @@ class TCN(nn.Module):
     ) -> None:
         super().__init__()
         self.reader = Reader(data_spec, "tcn", widths[0] if widths else 1)
-        self.level = Level(continues, data_spec, self.reader.features)
+        self.start = Continued(continues, data_spec, self.reader.features)
         self.everywhere = data_spec.task == "tokens"
         self.pool: Pool = pool
         features = self.reader.features
@@ -82,9 +82,10 @@ class TCN(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(batch, channels, steps)`` to ``(batch, outputs)``; of tokens, ``(batch, steps, outputs)``."""
         features, mask = self.reader(inputs)
-        features, level, spread = self.level.away(features, mask)
+        features, start = self.start.away(features)
         features = self.blocks(features)
         if self.everywhere:
             outputs: Tensor = self.head(features.transpose(1, 2))
             return outputs
-        return self.level.back(self.head(pooled(features, mask, self.pool)), level, spread)
+        found: Tensor = self.head(pooled(features, mask, self.pool))
+        return found if start is None else found + start
