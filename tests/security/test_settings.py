@@ -22,6 +22,7 @@ SUSPECT = re.compile(
 KNOWN = {("optimizer", "kozistr:lbfgs", "line_search_fn"): "torch compares it with the one name it knows"}
 # Text of any content, and what is done with it: compared with names that are there, shown, or split.
 TEXT = {
+    "environment": "a name in gymnasium's registry: looked up, never a module that would be imported",
     "monitor": "the name of a figure: looked up among those that the run measures",
     "match": "a pattern of parameter names: fnmatch, which no text makes slow",
     "group": "a column: compared with those that are there",
