@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainkit import Metric
+    from trainkit_sequences.drawing import Forecasts
 
 
 def lstm(
@@ -338,9 +339,35 @@ def mase(data_spec: DataSpec, /) -> Metric:
     return ScaledError(data_spec.target_std or (1.0,) * data_spec.outputs, data_spec.naive_error)
 
 
+def forecasts(
+    data_spec: DataSpec, /, *, windows: PositiveInt = 6, columns: PositiveInt = 2, targets: PositiveInt = 1
+) -> Forecasts:
+    """Draw forecasts of validation windows into the run folder, where the run's page shows them.
+
+    Grey is the past that the model saw, black what came, orange the forecast: of the first target, in the scale of the
+    model's inputs, drawn anew at each evaluation.
+
+    Args:
+        windows: how many, at equal distances over the split.
+        columns: how many beside each other.
+        targets: of the series, as many as its ``targets`` name.
+
+    Raises:
+        DataError: if the data is no series.
+    """
+    from trainkit_sequences.drawing import Forecasts
+
+    if data_spec.task != "regression" or len(data_spec.input_shape) != 2 or data_spec.outputs % targets:
+        raise DataError(
+            f"callback forecasts draws series, and the data has samples {tuple(data_spec.input_shape)}, "
+            f"{data_spec.outputs} outputs and the task {data_spec.task}\nuse data series, or leave the callback out"
+        )
+    return Forecasts(windows, columns, targets)
+
+
 @hookimpl
 def trainkit_components() -> list[Component]:
-    """List the models, data sets and metrics."""
+    """List the models, data sets, metrics and callbacks."""
     of_the_user = {"builds_from_its_example": "it reads a file of the user's own"}
     able = {"compiles": True}
     return [
@@ -358,4 +385,5 @@ def trainkit_components() -> list[Component]:
         ),
         Component("data", airline, example={"context": 12, "horizon": 6}),
         Component("metric", mase, capabilities={"higher_is_better": False}),
+        Component("callback", forecasts, example={"windows": 4}),
     ]
