@@ -16,9 +16,14 @@ from trainkit.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
-LIBRARIES = {"optimizers/prodigy": "prodigyopt", "optimizers/schedulefree": "schedulefree", "search/ray": "ray"}
+LIBRARIES = {
+    "optimizers/prodigy": "prodigyopt",
+    "optimizers/schedulefree": "schedulefree",
+    "search/ray": "ray",
+    "lm_bpe": "tokenizers",
+}
 # What needs nothing but an installed library.
-AT_HAND = {"digits", "wine", "diabetes", "breast_cancer", "synthetic", "airline", "control_charts"}
+AT_HAND = {"digits", "wine", "diabetes", "breast_cancer", "synthetic", "airline", "control_charts", "text"}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def plugins() -> Plugins:
 
 def at_hand(table: Any) -> bool:
     """Whether data, or the data that it is made of, needs no file and no download."""
-    return table["use"] in AT_HAND or ("of" in table and at_hand(table["of"]))
+    return (table["use"] in AT_HAND and not table.get("path")) or ("of" in table and at_hand(table["of"]))
 
 
 def name_of(recipe: Path) -> str:
