@@ -61,8 +61,8 @@ def autoencoder(
 ) -> nn.Module:
     """Encoder to a few numbers and decoder back to the sample: ``outputs`` is the sample in one row.
 
-    Without widths it is linear, and with the loss ``mse`` learns the subspace of the principal components (Baldi &
-    Hornik 1989).
+    It begins with the mean of the training samples for all. Without widths it is linear, and with the loss ``mse``
+    learns the subspace of the principal components (Baldi & Hornik 1989).
 
     Args:
         latent: numbers that a sample is described by.
@@ -75,7 +75,8 @@ def autoencoder(
         DataError: if the targets are not the inputs (use data ``unlabelled``), or images cannot be halved so often.
 
     Source: Hinton & Salakhutdinov 2006, "Reducing the Dimensionality of Data with Neural Networks"; initialisation of
-    He et al. 2015, arXiv 1502.01852, section 2.2 (heads: variance 1 / fan-in).
+    He et al. 2015, arXiv 1502.01852, section 2.2 (codes: variance 1 / fan-in; the decoder's head: a tenth of that
+    standard deviation).
     """
     from trainkit_unsupervised.autoencoders import Autoencoder
 
@@ -93,8 +94,9 @@ def vae(
     """Variational autoencoder, for the loss ``elbo``, which says how many latent numbers it has.
 
     Outputs are the reconstruction of one draw, then the mean and the logarithm of the variance of each latent number,
-    then the logarithm of the factor on the noise's variance where that is learned. In training the decoder is given a draw, in
-    evaluation the mean, so that figures repeat. It begins with the prior for every sample, so without KL divergence.
+    then the logarithm of the factor on the noise's variance where that is learned. In training the decoder is given a
+    draw, in evaluation the mean, so that figures repeat. It begins near the prior for every sample, so almost without
+    KL divergence, and with the mean of the training samples as reconstruction.
 
     Args:
         widths: of the encoder's hidden layers, the first one first; the decoder has them in reverse. Convolutional:

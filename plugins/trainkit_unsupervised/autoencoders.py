@@ -6,9 +6,10 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
-from trainkit import DataError
+from trainkit import DataError, Run, hookimpl
 
 if TYPE_CHECKING:
     from trainkit import DataSpec
@@ -17,7 +18,30 @@ if TYPE_CHECKING:
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
-class Autoencoder(nn.Module):
+CENTRED_ON = 5000  # training samples, at equal distances over the split
+_SMALL = 0.1  # of the usual standard deviation, of heads: a new model says almost the same of every sample
+
+
+class Centred(nn.Module):
+    """A model whose decoder begins with the mean of the training samples, whatever it is given."""
+
+    decoder: nn.Sequential
+
+    @hookimpl
+    def trainkit_prepare_model(self, run: Run) -> None:
+        """Set the last bias, unless it has been learned elsewhere."""
+        bias = self.decoder[-1].bias if isinstance(self.decoder[-1], nn.Linear) else self.decoder[-2].bias
+        assert isinstance(bias, Tensor)
+        if bool(bias.any()):
+            return
+        targets = run.feed.spread("train", CENTRED_ON).targets
+        equal = getattr(run.loss, "equal", None)  # what a loss with other outputs calls the mean
+        mean = targets.float().mean(0) if equal is None else equal(targets)[0, : targets[0].numel()]
+        with torch.no_grad():
+            bias.copy_(mean.reshape(len(bias), -1).mean(1))  # of images by channel
+
+
+class Autoencoder(Centred):
     """See `trainkit_unsupervised.autoencoder`."""
 
     def __init__(
@@ -88,8 +112,9 @@ def both_ways(
     encoder, decoder = make(shape, latent, widths, activation, latent if codes is None else codes)
     for part in (encoder, decoder):
         weighted = [module for module in part if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
-        for module in weighted:
-            _start(module, hidden=module is not weighted[-1] and activation != "tanh")
+        for module in weighted[:-1]:
+            _start(module, gain=1 if activation == "tanh" else math.sqrt(2))
+        _start(weighted[-1], gain=1 if part is encoder and codes is None else _SMALL)
     return encoder, decoder
 
 
@@ -137,13 +162,13 @@ def _convolutional(
     return nn.Sequential(*encoder), nn.Sequential(*decoder[:-1], nn.Flatten())
 
 
-def _start(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, hidden: bool) -> None:
-    """Draw the weights: variance 2 / fan-in before a function that halves, else 1 / fan-in; biases begin at 0."""
+def _start(module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, gain: float) -> None:
+    """Draw the weights with a standard deviation of gain / sqrt(fan-in); biases begin at 0."""
     weight = module.weight
     if isinstance(module, nn.ConvTranspose2d):  # each output sees a quarter of the 4x4 kernel of every channel
         fan_in = weight.shape[0] * weight[0, 0].numel() // 4
     else:
         fan_in = weight[0].numel()
-    nn.init.normal_(weight, std=math.sqrt((2 if hidden else 1) / fan_in))
+    nn.init.normal_(weight, std=gain / math.sqrt(fan_in))
     assert module.bias is not None
     nn.init.zeros_(module.bias)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainkit import DataError
-from trainkit_unsupervised.autoencoders import both_ways, need_own_inputs
+from trainkit_unsupervised.autoencoders import Centred, both_ways, need_own_inputs
 
 if TYPE_CHECKING:
     from trainkit import DataSpec
@@ -22,7 +22,17 @@ LOG_VARIANCE = 20.0
 _LOG_2PI = math.log(2 * math.pi)
 
 
-class Vae(nn.Module):
+class Draw(nn.Module):
+    """Draws latent numbers in training, and gives their mean in evaluation."""
+
+    def forward(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """Codes ``(batch, latent)`` of means and logarithms of variances, both of that shape."""
+        if not self.training:
+            return mean
+        return mean + torch.randn_like(mean) * (within(log_variance) / 2).exp()
+
+
+class Vae(Centred):
     """See `trainkit_unsupervised.vae`.
 
     Attributes:
@@ -42,9 +52,7 @@ class Vae(nn.Module):
         self.encoder, self.decoder = both_ways(
             data_spec.input_shape, self.latent, widths, layers, activation, codes=2 * self.latent
         )
-        head = self.encoder[-1]
-        assert isinstance(head, nn.Linear)
-        nn.init.zeros_(head.weight)  # every sample begins with the prior
+        self.draw = Draw()
         self.log_noise = nn.Parameter(torch.zeros(1)) if learned else None
 
     def posterior(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,10 +79,7 @@ class Vae(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Give ``(batch, numbers + 2 latent)``, and one more where noise is learned."""
         mean, log_variance = self.posterior(inputs)
-        codes = mean
-        if self.training:
-            codes = mean + torch.randn_like(mean) * (within(log_variance) / 2).exp()
-        return self.outputs(codes, mean, log_variance)
+        return self.outputs(self.draw(mean, log_variance), mean, log_variance)
 
 
 @dataclass(eq=False)  # a schedule may change its numbers
