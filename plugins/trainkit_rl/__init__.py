@@ -200,7 +200,13 @@ def trainkit_components() -> list[Component]:
     """List the components."""
     plays: dict[str, Any] = {"owns": ("step",), "figures": {"return": True}, "libraries": _GYMNASIUM}
     return [
-        Component("data", gym, example={"environments": 4, "steps": 32, "val": 4, "test": 4}, libraries=_GYMNASIUM),
+        Component(
+            "data",
+            gym,
+            example={"environments": 4, "steps": 32, "val": 4, "test": 4},
+            libraries=_GYMNASIUM,
+            exempt={"builds_from_its_example": "it is refused where no callback plays it"},
+        ),
         Component("model", actor_critic, example={"widths": [16]}),
         Component("loss", ppo_loss, name="ppo", example={"entropy": 0.01}, capabilities={"compiles": True}),
         Component("loss", reinforce_loss, name="reinforce", example={"value": 0.25}, capabilities={"compiles": True}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gymnasium
 import pytest
+import torch
 
 from trainkit import MachineError, RecipeError
 from trainkit.errors import Exit
@@ -119,3 +120,11 @@ def test_data_of_an_environment_are_as_many_of_each_target(plugins):
     assert data.spec.class_counts == (21, 21)
     assert dict(data.spec.sizes) == {"train": 42, "val": 3}
     assert data.spec.input_shape == (4,)
+    again = gym(environment="CartPole-v1", environments=2, steps=21, val=3, test=0)
+    assert again.spec == data.spec
+    assert all(torch.equal(again.splits[name].inputs, split.inputs) for name, split in data.splits.items())
+    more = gym(environment="CartPole-v1", environments=2, steps=22, val=3, test=0)
+    assert more.spec.fingerprint != data.spec.fingerprint
+    assert torch.equal(more.splits["val"].inputs, data.splits["val"].inputs), "what is measured stays the same"
+    rows = [tuple(row) for split in data.splits.values() for row in split.inputs.tolist()]
+    assert len(set(rows)) == len(rows), "splits share no sample"
