@@ -2,7 +2,7 @@
 
     python benchmarks/imbalance.py [--quick] [--splits 10]
 
-Is a handwritten digit an 8? One of ten is. All models are linear and see the same standardised pixels of the same split;
+Is a handwritten digit an 8? One of ten is. All models are linear and see the same pixels of the same split;
 scikit-learn's are LogisticRegression with its defaults, plain and with class_weight="balanced". Figures are
 means over splits of the test part, in percent.
 """

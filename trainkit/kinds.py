@@ -55,6 +55,7 @@ CAPABILITIES: Mapping[str, str] = {
     "lanes": "whether it may take part in lanes; true: its numbers may be tensors, one for each lane",
     "higher_is_better": "a higher figure of the metric is a better one; false where a lower one is",
     "mixes": "the augmentation mixes samples of a batch with each other: it is given whole batches",
+    "whole_batches": "the loss compares the samples of a batch with each other: parts of a batch are other batches",
     "shards": 'works where each process has some rows of the weights and gradients (strategy = "fsdp")',
     "every_update": "the callback must be called at every single update, not at call boundaries",
 }

@@ -186,6 +186,9 @@ class Augmentation(Protocol):
     Args of the call: ``inputs`` as gathered (before `Dataset.prepare`), ``targets``, and ``draw``, which
     gives uniform numbers in [0, 1) of shape ``(batch, count)`` that depend on seed, epoch, sample and name alone. The
     given batch stays as it is.
+
+    One that has ``always = True`` changes batches of evaluation too, with the draws of an epoch -1: the same each time.
+    It may give several views of each sample, ``(batch, views, ...)``, which the data then prepares one by one.
     """
 
     def __call__(self, batch: Batch, draw: Draw, /) -> Batch:

@@ -194,6 +194,10 @@ def replica_program(recipe: Recipe, run: Run, keep_outputs: bool) -> StepProgram
         raise RecipeError(
             [problem_at(recipe.tables, "run.processes", message, "train in one process, or leave it out")]
         )
+    loss = recipe.components[("loss",)]
+    if loss.capabilities.get("whole_batches"):
+        message = f"[loss] {loss.name} compares the samples of a batch with each other, of which each process has some"
+        raise RecipeError([problem_at(recipe.tables, "loss.use", message, "train in one process")])
     smallest = run.feed.batch_sizes[0]
     if smallest < run.group.size:
         message = f"[data] batch_size = {smallest}: a batch has fewer samples than the {run.group.size} processes"

@@ -85,7 +85,9 @@ class Maker(Dataset[Any]):
                 first, end = first + begin, first + after
             index = self._order[first:end].clone()
         batch = Batch(gather(held.inputs, index), held.targets.index_select(0, index), index)
-        if split or not plan.augmentations:
+        if split:
+            return plan.shown(batch)
+        if not plan.augmentations:
             return plan.prepare(batch)
         batch = plan.finish(batch, self._chance, first)
         return part_of(batch, share) if mixes else batch

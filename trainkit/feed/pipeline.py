@@ -120,18 +120,39 @@ class Plan:
 
     def finish(self, batch: Batch, chance: Chance | None, first: int) -> Batch:
         """Augment and prepare one gathered training batch, whose first sample is row ``first`` of its chunk."""
-        if chance is not None:
-            for scope, augmentation in enumerate(self.augmentations):
+        return self._augmented(batch, chance, first, self.augmentations)
+
+    @property
+    def always(self) -> bool:
+        """Whether an augmentation changes batches of evaluation too."""
+        return any(getattr(augmentation, "always", False) for augmentation in self.augmentations)
+
+    def shown(self, batch: Batch) -> Batch:
+        """Prepare one gathered batch of evaluation; what is drawn for it is the same at each evaluation."""
+        if not self.always:
+            return self.prepare(batch)
+        chosen = [part if getattr(part, "always", False) else None for part in self.augmentations]
+        return self._augmented(batch, Chance(self.seed, -1, batch.index), 0, chosen)
+
+    def _augmented(
+        self, batch: Batch, chance: Chance | None, first: int, augmentations: Sequence[Augmentation | None]
+    ) -> Batch:
+        dimensions = batch.inputs.dim()
+        for scope, augmentation in enumerate(augmentations if chance is not None else ()):
+            if augmentation is not None and chance is not None:
                 draw = chance.draw(scope, first, first + len(batch.targets))
                 batch = guard("augmentation", augmentation, augmentation, batch, draw)
-        return self.prepare(batch)
+        return self.prepare(batch, several=batch.inputs.dim() > dimensions)
 
-    def prepare(self, batch: Batch) -> Batch:
-        """Make model inputs of stored ones."""
+    def prepare(self, batch: Batch, several: bool = False) -> Batch:
+        """Make model inputs of stored ones, ``(batch, ...)``, or ``(batch, views, ...)`` where there are several."""
         prepare = self.dataset.prepare
         if prepare is None:
             return batch
-        inputs, targets = guard("data", prepare, prepare, batch.inputs), batch.targets
+        given = batch.inputs.flatten(0, 1) if several else batch.inputs
+        inputs, targets = guard("data", prepare, prepare, given), batch.targets
+        if several:
+            inputs = inputs.reshape(*batch.inputs.shape[:2], *inputs.shape[1:])
         if inputs.dtype is torch.float64 and targets.is_floating_point():  # mixed ones are made in single precision
             targets = targets.double()
         return Batch(inputs, targets, batch.index)

@@ -121,14 +121,15 @@ class ResidentFeed(Planned):
     def evaluate(self, split: str, share: Share = WHOLE) -> Iterator[Batch]:
         """Yield the batches of a split in stored order, without augmentation; of each a process's share."""
         self.plan.split(split)
-        (inputs, targets), ready = self._ready(split)
+        (inputs, targets), ready = self._held(split) if self.plan.always else self._ready(split)
+        ready = ready and not self.plan.always
         index = torch.arange(len(targets), device=self.device)
         for number in cut(index, self.plan.eval_batch_size):
             first, end = share.taken(len(number))
             own = number[first:end]
             # A copy, not a view: a model that changes its inputs in place must not change the data.
             batch = Batch(gather(inputs, own), targets.index_select(0, own), own)
-            batch = batch if ready else self.plan.prepare(batch)
+            batch = batch if ready else self.plan.shown(batch)
             yield marked(batch, len(number), share) if share.size > 1 else batch
 
     def _held(self, name: str) -> tuple[tuple[Gatherable, Tensor], bool]:

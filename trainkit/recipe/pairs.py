@@ -166,6 +166,9 @@ def _microbatch(recipe: Recipe) -> Iterator[Problem]:
         message = f'[run] {written}: compile = "step" has whole batches in its program'
         yield Problem(at, message, 'write compile = "model" or compile = false, or raise accumulate instead')
     for path, component in recipe.components.items():
+        if component.capabilities.get("whole_batches"):
+            message = f"[run] {written}: {_named(path, component)} compares the samples of a batch with each other"
+            yield Problem(at, message, "leave it out, and write a smaller batch_size")
         if "step" in component.owns:
             message = f"[run] {written}: {_named(path, component)} makes steps of its own, of whole batches"
             yield Problem(at, message, "leave one of them out")
