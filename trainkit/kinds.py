@@ -15,7 +15,10 @@ GIVEN: Mapping[str, Mapping[str, str]] = {
         "progress": "Progress: call progress(done, total, text) while something takes long",
     },
     "augmentation": {"data_spec": "DataSpec of the data"},
-    "model": {"data_spec": "DataSpec of the data"},
+    "model": {
+        "data_spec": "DataSpec of the data",
+        "data_root": "Path that relative paths start from: TRAINKIT_DATA, else the working directory",
+    },
     "loss": {"data_spec": "DataSpec of the data"},
     "metric": {"data_spec": "DataSpec of the data", "loss": "Loss, the recipe's"},
     "optimizer": {"params": "list of parameter groups: dicts with 'params', 'names' and what the recipe overrides"},

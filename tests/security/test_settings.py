@@ -33,6 +33,7 @@ TEXT = {
     "positive": "names of classes: compared with those that are there",
     "categorical": "columns: compared with those that are there",
     "more_targets": "columns: compared with those that are there",
+    "name": "a model of a library: compared with those that the library lists",
     "ignore": "columns: compared with those that are there",
     "skip": "patterns of parameter names, as match",
     "unfreeze": "times by pattern of parameter names, as match",

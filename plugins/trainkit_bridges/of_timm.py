@@ -1,0 +1,31 @@
+"""Models of timm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainkit_bridges.fit import image_shape, known_name, refusing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainkit import DataSpec
+
+
+def make(data_spec: DataSpec, name: str, sized: bool, dropout: float, drop_path: float) -> nn.Module:
+    """Build what `trainkit_bridges.timm` describes."""
+    import timm
+
+    channels, height, width = image_shape(data_spec, "timm")
+    # A name with a colon would be an address; only listed architectures are built.
+    known_name(name, timm.list_models(), "timm")
+    more: dict[str, Any] = {"drop_rate": dropout} if dropout else {}
+    if drop_path:
+        more["drop_path_rate"] = drop_path
+    if sized:
+        more["img_size"] = (height, width)
+    with refusing(f"timm's {name}"):
+        model: nn.Module = timm.create_model(
+            name, pretrained=False, num_classes=data_spec.outputs, in_chans=channels, **more
+        )
+    return model

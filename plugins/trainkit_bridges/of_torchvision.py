@@ -1,0 +1,34 @@
+"""Models of torchvision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainkit import DataError
+from trainkit_bridges.fit import image_shape, known_name, refusing
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainkit import DataSpec
+
+# They have outputs beside the head's unless they are told not to, and warn where nobody says how they begin.
+_AUXILIARY = ("googlenet", "inception_v3")
+
+
+def make(data_spec: DataSpec, name: str, sized: bool) -> nn.Module:
+    """Build what `trainkit_bridges.torchvision` describes."""
+    from torchvision import models
+
+    channels, height, width = image_shape(data_spec, "torchvision")
+    known_name(name, models.list_models(module=models), "torchvision")
+    if channels != 3:
+        raise DataError(f"torchvision's models take images of 3 channels, the data has {channels}\nuse model timm")
+    more: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
+    if sized:
+        if height != width:
+            raise DataError(f"sized = true needs square images, the data has {height}x{width}")
+        more["image_size"] = height
+    with refusing(f"torchvision's {name}"):
+        model: nn.Module = models.get_model(name, weights=None, num_classes=data_spec.outputs, **more)
+    return model
