@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import logging
+import operator
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -192,14 +193,21 @@ def _traced(module: nn.Module, samples: Tensor, batch: int | None) -> Any:
 
 def _compute_once(program: Any) -> None:
     """Let a program compute once what it asks for twice, such as what members give, for a mean and for a variance."""
-    nodes = [node for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
-    if any(node.target._schema.is_mutable for node in nodes):
+    operations = [node for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    if any(node.target._schema.is_mutable for node in operations):
         return  # what is asked for twice may have changed in between
+    # With an operation that gives several tensors goes what takes each of them: a file can name it once.
+    nodes = [
+        node
+        for node in program.graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload) or node.target is operator.getitem
+    ]
     known: dict[tuple[Any, str], Any] = {}
     for node in nodes:
         same = known.setdefault((node.target, repr((node.args, node.kwargs))), node)  # a node is shown as its name
         given = any(user.op == "output" for user in node.users)  # the program's signature names it
-        if same is not node and not given and torch.Tag.nondeterministic_seeded not in node.target.tags:
+        drawn = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if same is not node and not given and not drawn:
             node.replace_all_uses_with(same)
             program.graph.erase_node(node)
     program.graph_module.recompile()

@@ -16,6 +16,7 @@ from trainkit.dataset import Dataset
 from trainkit.datasets import Datasets
 from trainkit.evaluate import figures_of
 from trainkit.feed.order import permutation
+from trainkit.heads import predicts
 from trainkit.instantiate import Builder
 from trainkit.page.blocks import Curves, Line
 from trainkit.probe.finding import Finding
@@ -30,6 +31,7 @@ SECONDS = 10.0  # after which an attempt that goes on for long is given up
 LEAST = 60  # ... but not before so many updates
 LOOKS = 5  # updates between two looks
 FITTED = 0.99  # of the variance of a regression's targets
+FITTED_BESIDE = 0.9  # ... where the loss weighs more than that: surer of some samples, it learns less of others
 SHUFFLED_UPDATES = 300
 SHUFFLED_SAMPLES = 1024
 _SIGMA = 4.0
@@ -51,7 +53,7 @@ def overfit(subject: Subject) -> Finding:
         count = max(2, min(count, TOKENS // run.feed.spec.input_shape[0]))
     batch = samples_of(run, spread(run, count))
     regression = run.feed.spec.task == "regression"
-    wanted = FITTED if regression else 1.0
+    wanted = (FITTED_BESIDE if predicts(run.loss) else FITTED) if regression else 1.0
     if run.feed.spec.task == "tokens":
         wanted = FITTED * foreseeable(batch.inputs, batch.targets)
     unit = "of the variance" if regression else "right"
