@@ -145,6 +145,11 @@ def series_data(course: Course, shape: Shape, *, val: float, test: float, scale:
     first, last = moments.unbind(1)
     parts = {"train": last < validated, "val": (first >= validated) & (last < tested), "test": first >= tested}
     chosen = {name: part.nonzero().squeeze(1) for name, part in parts.items()}
+    if not len(chosen["train"]):
+        raise DataError(
+            f"{course.where}: {total} steps leave {validated} for training, which hold no window of context = "
+            f"{shape.context} and horizon = {shape.horizon}; give shorter ones, or more steps"
+        )
     for name, share in (("val", val), ("test", test)):
         if not share:
             del chosen[name]
@@ -154,11 +159,6 @@ def series_data(course: Course, shape: Shape, *, val: float, test: float, scale:
                 f"{course.where}: {name} = {share:g} is {steps} of {total} steps, which hold no window of horizon = "
                 f"{shape.horizon}; set {name} = 0, or to {min(1.0, (shape.horizon + 0.5) / total):.2g} at least"
             )
-    if not len(chosen["train"]):
-        raise DataError(
-            f"{course.where}: {total} steps leave {validated} for training, which hold no window of context = "
-            f"{shape.context} and horizon = {shape.horizon}; give shorter ones, or more steps"
-        )
     if scale:
         cure = "leave it out of inputs, or cut the series where it begins to move"
         need_change(
