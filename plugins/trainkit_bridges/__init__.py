@@ -22,16 +22,16 @@ def timm(
     /,
     *,
     name: str,
-    sized: bool = False,
     dropout: DropRate = 0.0,
     drop_path: DropRate = 0.0,
 ) -> nn.Module:
     """An image model of the library timm, by its name there, with a head that fits the data.
 
+    Architectures that must know the size of images, such as vision transformers, are made for that of the data.
+
     Args:
         name: an architecture that ``timm.list_models()`` lists, such as "resnet18"; what stands behind a dot in names
             of published weights is no part of it.
-        sized: tell the model the size of the data's images, which vision transformers must know; others take any.
         dropout: share of the features set to zero before the head while training.
         drop_path: share of the samples that skip a block while training, where the architecture has that.
 
@@ -42,15 +42,16 @@ def timm(
     """
     from trainkit_bridges.of_timm import make
 
-    return make(data_spec, name, sized, dropout, drop_path)
+    return make(data_spec, name, dropout, drop_path)
 
 
-def torchvision(data_spec: DataSpec, /, *, name: str, sized: bool = False) -> nn.Module:
+def torchvision(data_spec: DataSpec, /, *, name: str) -> nn.Module:
     """An image classifier of the library torchvision, by its name there, with a head that fits the data.
+
+    Architectures that must know the size of images, such as ``vit_b_16``, are made for that of the data.
 
     Args:
         name: a model that ``torchvision.models.list_models(torchvision.models)`` lists, such as "resnet18".
-        sized: tell the model the size of the data's images, which vision transformers (``vit_b_16``) must know.
 
     Raises:
         DataError: if the images have not three channels, or the library does not know the name or refuses the sizes.
@@ -59,7 +60,7 @@ def torchvision(data_spec: DataSpec, /, *, name: str, sized: bool = False) -> nn
     """
     from trainkit_bridges.of_torchvision import make
 
-    return make(data_spec, name, sized)
+    return make(data_spec, name)
 
 
 def transformers(data_spec: DataSpec, data_root: Path, /, *, config: Path) -> nn.Module:

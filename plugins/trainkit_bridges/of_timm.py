@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from trainkit import DataSpec
 
 
-def make(data_spec: DataSpec, name: str, sized: bool, dropout: float, drop_path: float) -> nn.Module:
+def make(data_spec: DataSpec, name: str, dropout: float, drop_path: float) -> nn.Module:
     """Build what `trainkit_bridges.timm` describes."""
     import timm
 
@@ -22,7 +22,8 @@ def make(data_spec: DataSpec, name: str, sized: bool, dropout: float, drop_path:
     more: dict[str, Any] = {"drop_rate": dropout} if dropout else {}
     if drop_path:
         more["drop_path_rate"] = drop_path
-    if sized:
+    described = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if getattr(described, "fixed_input_size", False):
         more["img_size"] = (height, width)
     with refusing(f"timm's {name}"):
         model: nn.Module = timm.create_model(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _AUXILIARY = ("googlenet", "inception_v3")
 
 
-def make(data_spec: DataSpec, name: str, sized: bool) -> nn.Module:
+def make(data_spec: DataSpec, name: str) -> nn.Module:
     """Build what `trainkit_bridges.torchvision` describes."""
     from torchvision import models
 
@@ -25,10 +25,12 @@ def make(data_spec: DataSpec, name: str, sized: bool) -> nn.Module:
     if channels != 3:
         raise DataError(f"torchvision's models take images of 3 channels, the data has {channels}\nuse model timm")
     more: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
-    if sized:
+    if name.startswith("vit_"):
         if height != width:
-            raise DataError(f"sized = true needs square images, the data has {height}x{width}")
+            raise DataError(f"torchvision's {name} needs square images, the data has {height}x{width}")
         more["image_size"] = height
+    elif name.startswith("maxvit"):
+        more["input_size"] = (height, width)
     with refusing(f"torchvision's {name}"):
         model: nn.Module = models.get_model(name, weights=None, num_classes=data_spec.outputs, **more)
     return model

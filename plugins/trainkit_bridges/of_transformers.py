@@ -40,6 +40,7 @@ def make(data_spec: DataSpec, path: Path) -> nn.Module:
     if data_spec.task == "tokens":
         auto, given, mapping = AutoModelForCausalLM, "input_ids", MODEL_FOR_CAUSAL_LM_MAPPING
         changed = {"vocab_size": data_spec.outputs, "use_cache": False}
+        changed |= dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))  # of another vocabulary
     else:
         channels, height, width = image_shape(data_spec, "transformers")
         auto, given, mapping = AutoModelForImageClassification, "pixel_values", MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
