@@ -16,6 +16,7 @@ from trainkit import (
     hookimpl,
     problem_at,
 )
+from trainkit_unsupervised.pairs import colour_jitter, linear_probe, nt_xent, resized_crop, simclr, views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainkit import Loss, Metric, Problem
-    from trainkit_unsupervised.bound import ImportanceBound
+    from trainkit_unsupervised.evidence import ImportanceBound
     from trainkit_unsupervised.drawing import Drawing
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
@@ -203,7 +204,7 @@ def bound(
     Source: Burda, Grosse & Salakhutdinov 2016, "Importance Weighted Autoencoders", arXiv 1509.00519, section 3, and
     section 5.2 for active units.
     """
-    from trainkit_unsupervised.bound import ImportanceBound
+    from trainkit_unsupervised.evidence import ImportanceBound
 
     return ImportanceBound(draws, splits, seed)
 
@@ -247,6 +248,7 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
     needs: dict[str, dict[str, tuple[str, ...]]] = {
         "bound": {"model": ("vae",), "loss": ("elbo",)},
         "pictures": {"model": ("autoencoder", "vae")},
+        "linear_probe": {"model": ("simclr",)},
     }
     found = []
     for number, callback in enumerate(recipe["callback"]):
@@ -256,7 +258,23 @@ def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem]:
             if used.rpartition(":")[2] not in known:
                 message = f"[callback] {name} looks at {table} {' or '.join(known)}, and the recipe's is '{used}'"
                 found.append(problem_at(recipe, f"callback.{number}.use", message, "leave it out, or use that"))
-    return found
+    return found + without_views(recipe)
+
+
+def without_views(recipe: Mapping[str, Any]) -> list[Problem]:
+    """A problem where views are to be compared, and there are none, or the other way round."""
+    loss, model = (recipe[table]["use"].rpartition(":")[2] for table in ("loss", "model"))
+    there = [n for n, part in enumerate(recipe["data"]["augment"]) if part["use"].rpartition(":")[2] == "views"]
+    if loss == "nt_xent" and not there:
+        message, cure = "[loss] nt_xent compares views of a sample, and [data] makes none", "add [[data.augment]] views"
+        return [problem_at(recipe, "loss.use", message, cure)]
+    if loss == "nt_xent" and model != "simclr":
+        message = f"[loss] nt_xent compares projections of views, which the model '{model}' does not give"
+        return [problem_at(recipe, "model.use", message, f'use = "simclr", with encoder = {{ use = "{model}", ... }}')]
+    if there and loss != "nt_xent":
+        message = f"[[data.augment]] views gives several views of a sample, which the loss '{loss}' does not compare"
+        return [problem_at(recipe, f"data.augment.{there[0]}.use", message, "leave it out, or use the loss nt_xent")]
+    return []
 
 
 @hookimpl
@@ -272,4 +290,27 @@ def trainkit_components() -> list[Component]:
         Component("metric", explained, capabilities={"higher_is_better": True}),
         Component("callback", bound, example={"draws": 2}, figures={"bound": False, "kl": False, "active": True}),
         Component("callback", pictures, example={"columns": 4}),
+        Component(
+            "augmentation",
+            views,
+            example={"of": [{"use": "flip"}]},
+            exempt={"keeps_the_form_of_a_batch": "it gives several views of each sample"},
+        ),
+        Component("augmentation", resized_crop, example={"least": 0.3}),
+        Component("augmentation", colour_jitter, example={"brightness": 0.2}),
+        Component(
+            "model",
+            simclr,
+            example={"encoder": {"use": "mlp", "widths": [8]}, "projection": 4},
+            capabilities=able | alone,
+            exempt={"fits_the_data": "it gives projections of views, not predictions of targets"},
+        ),
+        Component(
+            "loss",
+            nt_xent,
+            example={"temperature": 0.5},
+            capabilities=able | {"whole_batches": True},
+            exempt={"is_differentiable": "outputs of one number have no direction that could change"},
+        ),
+        Component("callback", linear_probe, example={"samples": 64}, figures={"probe": True}),
     ]

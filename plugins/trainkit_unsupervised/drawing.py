@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from trainkit import Metrics, Run, as_pixels, hookimpl, predicted, write_picture
-from trainkit_unsupervised.bound import evaluating
+from trainkit_unsupervised.evidence import evaluating
 from trainkit_unsupervised.variational import Vae
 
 if TYPE_CHECKING:
