@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot
 
 Space = Literal["probability", "logit", "vote"]
-Task = Literal["classification", "binary", "regression"]
+# As `DataSpec.task` says; of tokens the core makes no ensembles.
+Task = Literal["classification", "binary", "regression", "tokens"]
 
 VOTE_CLIP = 1e-6  # a share of the votes is taken for no less
 

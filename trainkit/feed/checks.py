@@ -78,7 +78,8 @@ def _check_classes(dataset: Dataset, name: str, split: Split) -> None:
     if spec.task == "regression" or not len(split):
         return
     # Of tokens there are millions, which need not be sorted.
-    seen = torch.unique(split.targets) if spec.task != "tokens" else torch.stack(split.targets.aminmax()).unique()
+    targets = split.targets if spec.task != "tokens" else torch.stack(split.targets.aminmax())
+    seen: Tensor = torch.unique(targets)  # type: ignore[no-untyped-call]
     if name == "train" and len(seen) < 2:
         only = int(seen[0])
         label = f"'{spec.classes[only]}'" if 0 <= only < len(spec.classes) else str(only)
