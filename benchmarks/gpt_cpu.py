@@ -2,11 +2,11 @@
 
     python benchmarks/gpt_cpu.py [--quick]
 
-Updates: the raw loop cuts each batch out of the text at random places, clips the gradient's norm, and makes fused AdamW
-updates of the same model; trainkit trains it from a recipe, with its schedule and clipping, and is timed from the end
-of the warm-up to the end of the last update. Each has a process of its own. Where there is a CUDA device, tables of wall
-times on it, in bfloat16, follow. Writing: tokens drawn one by one within the context, beside putting the whole text
-through the model for each token, as nanoGPT does.
+Updates: the raw loop cuts each batch out of the text at random places, clips the gradient's norm, and makes fused
+AdamW updates of the same model; trainkit trains it from a recipe, with its schedule and clipping, and is timed from
+the end of the warm-up to the end of the last update. Each has a process of its own. Where there is a CUDA device,
+tables of wall times on it, in bfloat16, follow. Writing: tokens drawn one by one within the context, beside putting
+the whole text through the model for each token, as nanoGPT does.
 """
 
 from __future__ import annotations
