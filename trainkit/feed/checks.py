@@ -79,7 +79,7 @@ def _check_classes(dataset: Dataset, name: str, split: Split) -> None:
         return
     # Of tokens there are millions, which need not be sorted.
     targets = split.targets if spec.task != "tokens" else torch.stack(split.targets.aminmax())
-    seen: Tensor = torch.unique(targets)  # type: ignore[no-untyped-call]
+    seen: Tensor = torch.unique(targets)
     if name == "train" and len(seen) < 2:
         only = int(seen[0])
         label = f"'{spec.classes[only]}'" if 0 <= only < len(spec.classes) else str(only)
