@@ -56,7 +56,8 @@ def width_of(categories: int) -> int:
 
     Source: the rule of thumb of fastai's tabular models (https://docs.fast.ai/tabular.model.html, ``emb_sz_rule``).
     """
-    return min(600, round(1.6 * float(categories) ** 0.56))
+    width: float = 1.6 * categories**0.56
+    return min(600, round(width))
 
 
 def tabular(
