@@ -132,6 +132,8 @@ def _push_through(run: Run, dataset: Dataset, recipe: Recipe) -> None:
         said = (str(error).strip().splitlines() or ["no message"])[0]
         message = f"[{table}] {name} does not take {given}: {type(error).__name__}: {said}"
         cure = f"choose a {table.partition('.')[0]} that fits the data, or change its settings"
+        if table == "model" and run.feed.spec.task == "tokens":
+            cure = "choose a model that takes numbers of tokens and says something of each position, such as gpt"
         raise RecipeError([problem_at(recipe.tables, table, message, cure)]) from error
     finally:
         run.model.train(training)

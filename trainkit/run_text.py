@@ -28,7 +28,8 @@ def start_block(run: Run, name: str) -> list[str]:
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     free = sum(parameter.numel() for parameter in run.model.parameters() if parameter.requires_grad)
     shape = "x".join(map(str, spec.input_shape))
-    outputs = f"{spec.outputs} classes" if spec.task == "classification" else f"{spec.outputs} outputs"
+    called = {"classification": "classes", "tokens": "different tokens"}.get(spec.task, "outputs")
+    outputs = f"{spec.outputs} {called}"
     threads = f", {_threads()} threads" if run.device.type == "cpu" else ""
     rows = [
         ("recipe", name),

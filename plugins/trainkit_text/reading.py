@@ -95,10 +95,9 @@ def as_samples(
         if slow:
             progress(1 + place, 1 + len(parts), "looking for byte pairs")
         numbers[name] = _as_numbers(part, vocabulary)
-        if len(numbers[name]) <= context:
-            raise DataError(_too_short(name, numbers[name], context, shares))
     if slow:
         progress(1 + len(parts), 1 + len(parts), "")
+    _check_lengths({name: len(row) for name, row in numbers.items()}, context, shares)
     splits = {name: _windows(row, context, stride if name == "train" else context) for name, row in numbers.items()}
     known = {f"tokens {name}": row for name, row in numbers.items()}
     known |= {"sizes": torch.tensor(vocabulary.sizes), "windows": torch.tensor([context, stride])}
@@ -112,9 +111,10 @@ def as_samples(
         tokens_per_sample=context,
         vocabulary=vocabulary,
     )
-    # Samples that overlap belong together: no fold may part them.
-    together = {} if stride >= context else {name: torch.zeros(len(splits[name]), dtype=torch.int64) for name in splits}
-    return Dataset(spec, splits, groups=together)
+    held = {name: _moments(len(splits[name]), stride if name == "train" else context, context) for name in splits}
+    if "val" in held:
+        held["val"] += len(numbers["train"])
+    return Dataset(spec, splits, moments={name: held[name] for name in ("train", "val") if name in held})
 
 
 def cut_in_time(text: str, shares: Mapping[str, float]) -> dict[str, str]:
@@ -146,12 +146,21 @@ def _windows(row: Tensor, context: int, stride: int) -> Split:
     return Split(windows[:, :-1], windows[:, 1:])
 
 
-def _too_short(name: str, row: Tensor, context: int, shares: Mapping[str, float]) -> str:
-    share = f" ({name} = {shares[name]:g} of the text)" if name in shares else ""
+def _moments(samples: int, stride: int, context: int) -> Tensor:
+    """The first and the last token of each sample's targets, ``(samples, 2)``."""
+    first = 1 + stride * torch.arange(samples)
+    return torch.stack([first, first + context - 1], 1)
+
+
+def _check_lengths(lengths: Mapping[str, int], context: int, shares: Mapping[str, float]) -> None:
+    name = next((name for name, length in lengths.items() if length <= context), None)
+    if name is None:
+        return
+    share, length = f" ({name} = {shares[name]:g} of the text)" if name in shares else "", lengths[name]
     cures = [_CUTS[name]]
-    if len(row) > 1:
-        cures.append(f"set context = {len(row) - 1} or less")
-    return (
-        f"the {name} part{share} has {len(row)} token{'' if len(row) == 1 else 's'}; a sample of context = {context} "
+    if (least := min(lengths.values())) > 1:
+        cures.append(f"set context = {least - 1} or less")
+    raise DataError(
+        f"the {name} part{share} has {length} token{'' if length == 1 else 's'}; a sample of context = {context} "
         f"tokens and the one that comes after needs {context + 1}: {', or '.join(cures)}"
     )
