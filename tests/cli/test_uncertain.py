@@ -90,7 +90,13 @@ def test_pages_show_what_is_predicted(trainkit, finished, tmp_path):
     assert look.worst
     assert look.figures["mse"] > 0
     assert trainkit("report", finished, "--html", "page.html").code == 0
-    assert "price" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "residuals of 'weight'" in page
+    assert "targets below the model's quantiles" in page
+    levels = dict((level, share) for level, share, _ in look.levels)
+    assert len(levels) == 19
+    assert levels[0.5] == float((look.truth <= look.predicted).mean())
+    assert 0 <= levels[0.05] <= levels[0.95] <= 1
 
 
 def test_a_probe_knows_what_to_expect(trainkit, recipe):

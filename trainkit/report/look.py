@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trainkit.dataset import Batch, DataSpec
 from trainkit.evaluate import measure
 from trainkit.heads import predicted
+from trainkit.report.look_levels import LookingAtLevels
 from trainkit.report.look_tokens import LookingAtTokens, TokensSeen
 from trainkit.report.samples import Sample, Samples
 from trainkit.run import Metrics, Run
@@ -72,6 +73,8 @@ class Look:
         sure: wrong ones of which the model was surest.
         truth: ``(samples, outputs)`` of a regression, in the units of the data.
         predicted: the same of what the model predicts.
+        targets: names of the outputs of a regression, where the data names them.
+        levels: where a model says how sure it is, shares of targets below its quantiles, as `LookingAtLevels` has them.
         tokens: what is seen of tokens alone.
         layer: the first weights.
         notes: what could not be seen, and why.
@@ -90,6 +93,8 @@ class Look:
     sure: list[Sample] = field(default_factory=list)
     truth: Any = None
     predicted: Any = None
+    targets: tuple[str, ...] = ()
+    levels: list[tuple[float, float, int]] = field(default_factory=list)
     tokens: TokensSeen | None = None
     layer: Layer | None = None
     notes: list[str] = field(default_factory=list)
@@ -106,10 +111,14 @@ def look_at(run: Run, split: str) -> Look:
     looking = _looking(spec)
     found = Look(split, task=spec.task, events=[(int(at), str(kind)) for at, kind in run.events])
 
+    levels = LookingAtLevels(run.loss)
+
+    def adding(batch: Batch, outputs: Tensor) -> None:
+        looking.add(batch, predicted(run.loss, outputs), run.decided)
+        levels.add(outputs, batch.targets)
+
     def watching(run: Run, split: str) -> Metrics:
-        figures = measure(
-            run, split, lambda batch, outputs: looking.add(batch, predicted(run.loss, outputs), run.decided)
-        )
+        figures = measure(run, split, adding)
         found.parameters = sum(parameter.numel() for parameter in run.model.parameters())
         found.layer = first_layer(run.model, spec)
         return figures
@@ -120,6 +129,7 @@ def look_at(run: Run, split: str) -> Look:
         found.notes.append(looking.why)
     elif looking.count:
         found.samples = looking.count
+        found.levels, found.targets = levels.taken(), spec.targets
         looking.tell(found)
     else:
         found.notes.append("a plugin measures in a way of its own, before all others, and shows no outputs")

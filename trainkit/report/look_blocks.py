@@ -23,6 +23,7 @@ from trainkit.page import (
     Text,
 )
 from trainkit.report.look import Bin, Layer, Look
+from trainkit.report.look_levels import level_blocks
 from trainkit.report.look_token_blocks import token_blocks, token_texts
 from trainkit.report.samples import Sample
 
@@ -131,7 +132,8 @@ def _errors(look: Look) -> list[Block]:
     blocks: list[Block] = []
     outputs = look.truth.shape[1]
     for number in range(min(outputs, MOST_OUTPUTS)):
-        of = f" of output {number}" if outputs > 1 else ""
+        named = f"'{look.targets[number]}'" if look.targets else f"output {number}"
+        of = f" of {named}" if outputs > 1 else ""
         truth, predicted = look.truth[:, number], look.predicted[:, number]
         step = -(-len(truth) // MOST_POINTS)
         places = [i for i in range(0, len(truth), step) if math.isfinite(predicted[i])]
@@ -157,7 +159,7 @@ def _errors(look: Look) -> list[Block]:
         blocks.append(Text(f"The first {MOST_OUTPUTS} of {outputs} outputs are shown."))
     if len(look.truth) > MOST_POINTS:
         blocks.append(Text(f"Points: every {-(-len(look.truth) // MOST_POINTS)}th sample."))
-    return blocks
+    return [*blocks, *level_blocks(look.levels)]
 
 
 def _histogram(title: str, values: Sequence[float]) -> Bars:
@@ -198,6 +200,8 @@ def _name(look: Look, sample: Sample, key: str) -> str | float:
     value = sample.told[key]
     if key in ("truth", "taken") and look.classes:
         return look.classes[int(value)]
+    if key == "output" and look.targets:
+        return look.targets[int(value)]
     return int(value) if key == "output" else value
 
 
