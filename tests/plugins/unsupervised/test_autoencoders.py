@@ -100,7 +100,7 @@ def test_a_linear_autoencoder_finds_the_principal_components() -> None:
         loss.backward()
         return loss
 
-    optimizer.step(closure)  # type: ignore[arg-type]  # torch's annotation lacks tensors
+    optimizer.step(closure)
     fitted = PCA(2).fit(rows.numpy())
     back = fitted.inverse_transform(fitted.transform(rows.numpy()))
     with torch.no_grad():
@@ -117,7 +117,7 @@ def test_the_shapes_of_both_ways(activation: Any) -> None:
         ((3, 8, 8), (4, 6, 8), "convolutional"),
         ((2, 3), (), "dense"),
     ]:
-        encoder, decoder = both_ways(shape, 3, widths, layers, activation, codes=7)  # type: ignore[arg-type]
+        encoder, decoder = both_ways(shape, 3, widths, layers, activation, codes=7)
         codes = encoder(torch.randn(5, *shape))
         assert codes.shape == (5, 7)
         assert decoder(codes[:, :3]).shape == (5, torch.zeros(shape).numel())
