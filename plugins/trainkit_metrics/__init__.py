@@ -146,44 +146,53 @@ def auroc(data_spec: DataSpec, /) -> Metric:
     return Auroc(need_classes(data_spec, "auroc", tokens=False))
 
 
-def mae(data_spec: DataSpec, /) -> Metric:
+def mae(data_spec: DataSpec, /, *, each: bool = False) -> Metric:
     """Mean absolute error over samples and outputs, in the units of the original targets.
 
+    Args:
+        each: also give the figure of each target by its name (or number), as ``mae.price``; ``mae.all`` is of all.
+
     Raises:
         DataError: if the data is not a regression; on computing, if there was no sample.
     """
     from trainkit_metrics.distances import MeanError
-    from trainkit_metrics.fit import need_numbers
+    from trainkit_metrics.fit import names_of, need_numbers
 
-    return MeanError("mae", 1, need_numbers(data_spec, "mae"))
+    return MeanError("mae", 1, need_numbers(data_spec, "mae"), names_of(data_spec) if each else ())
 
 
-def rmse(data_spec: DataSpec, /) -> Metric:
+def rmse(data_spec: DataSpec, /, *, each: bool = False) -> Metric:
     """Root of the mean squared error over samples and outputs, in the units of the original targets.
 
+    Args:
+        each: also give the figure of each target by its name (or number), as ``rmse.price``; ``rmse.all`` is of all.
+
     Raises:
         DataError: if the data is not a regression; on computing, if there was no sample.
     """
     from trainkit_metrics.distances import MeanError
-    from trainkit_metrics.fit import need_numbers
+    from trainkit_metrics.fit import names_of, need_numbers
 
-    return MeanError("rmse", 2, need_numbers(data_spec, "rmse"))
+    return MeanError("rmse", 2, need_numbers(data_spec, "rmse"), names_of(data_spec) if each else ())
 
 
-def r2(data_spec: DataSpec, /) -> Metric:
+def r2(data_spec: DataSpec, /, *, each: bool = False) -> Metric:
     """Share of the targets' variance that the outputs explain, plain mean over the outputs; at most 1.
 
     An output whose targets are all equal has no variance to explain: it counts 1 if every one is met, else 0, as in
     scikit-learn.
 
+    Args:
+        each: also give the figure of each target by its name (or number), as ``r2.price``; ``r2.all`` is of all.
+
     Raises:
         DataError: if the data is not a regression; on computing, if there was no sample.
     """
     from trainkit_metrics.distances import Determination
-    from trainkit_metrics.fit import need_numbers
+    from trainkit_metrics.fit import names_of, need_numbers
 
     need_numbers(data_spec, "r2")
-    return Determination()
+    return Determination(names_of(data_spec) if each else ())
 
 
 @hookimpl

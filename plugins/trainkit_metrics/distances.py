@@ -17,12 +17,14 @@ class MeanError:
         name: the metric's name, for messages.
         power: what absolute errors are raised to.
         units: per output, what its targets were divided by.
+        names: of the outputs, where each is to have its figure.
     """
 
     higher_is_better = False
 
-    def __init__(self, name: str, power: int, units: Sequence[float]) -> None:
+    def __init__(self, name: str, power: int, units: Sequence[float], names: Sequence[str] = ()) -> None:
         self.name = name
+        self.names = tuple(names)
         self.power = power
         self.units = torch.tensor(units, dtype=torch.float64)
         self.reset()
@@ -39,20 +41,33 @@ class MeanError:
         self.seen += len(outputs)
         self.sums = sums if self.sums is None else self.sums + sums
 
-    def compute(self) -> float:
-        """Give the error, at least 0."""
+    def compute(self) -> float | dict[str, float]:
+        """Give the error, at least 0; with names that of ``all``, and of each."""
         need_samples(self.name, self.seen)
         assert self.sums is not None
-        mean = (self.sums.cpu() * self.units**self.power).mean() / self.seen
-        return float(mean ** (1 / self.power))
+        means = self.sums.cpu() * self.units**self.power
+        whole = float((means.mean() / self.seen) ** (1 / self.power))
+        if not self.names:
+            return whole
+        return by_name(whole, self.names, (means / self.seen) ** (1 / self.power))
+
+
+def by_name(whole: float, names: Sequence[str], each: Tensor) -> dict[str, float]:
+    """A figure of all outputs, and that of each."""
+    return {"all": whole, **dict(zip(names, each.tolist(), strict=True))}
 
 
 class Determination:
-    """Coefficient of determination: 1 - squared error / squared distance of the targets from their mean."""
+    """Coefficient of determination: 1 - squared error / squared distance of the targets from their mean.
+
+    Args:
+        names: of the outputs, where each is to have its figure.
+    """
 
     higher_is_better = True
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names = tuple(names)
         self.reset()
 
     def reset(self) -> None:
@@ -81,10 +96,11 @@ class Determination:
         self.errors, self.spread, self.mean = errors, spread, mean
         self.seen += new
 
-    def compute(self) -> float:
-        """Give the explained share, at most 1."""
+    def compute(self) -> float | dict[str, float]:
+        """Give the explained share, at most 1; with names that of ``all``, and of each."""
         need_samples("r2", self.seen)
         assert self.errors is not None
         assert self.spread is not None
         flat = torch.where(self.errors == 0, 1.0, torch.where(self.errors.isnan(), torch.nan, 0.0))
-        return torch.where(self.spread == 0, flat, 1 - self.errors / self.spread).mean().item()
+        each = torch.where(self.spread == 0, flat, 1 - self.errors / self.spread)
+        return by_name(each.mean().item(), self.names, each) if self.names else each.mean().item()

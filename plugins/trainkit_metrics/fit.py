@@ -79,6 +79,11 @@ def by_position(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return outputs, targets
 
 
+def names_of(data_spec: DataSpec) -> tuple[str, ...]:
+    """Return what the targets of a regression are called: their names, or their numbers."""
+    return data_spec.targets or tuple(map(str, range(data_spec.outputs)))
+
+
 def labels_of(outputs: Tensor, targets: Tensor, classes: int) -> Tensor:
     """Return the target class of each sample, ``(batch,)`` int64; a probability counts as its likeliest class.
 

@@ -80,4 +80,5 @@ def density_nll(data_spec: DataSpec, loss: Any, /) -> Metric:
     from trainkit_metrics.fit import need_numbers
     from trainkit_metrics.intervals import Density, need_density
 
-    return Density(need_density(loss), need_numbers(data_spec, "density_nll"))
+    units = need_numbers(data_spec, "density_nll")
+    return Density(need_density(loss), units)

@@ -88,3 +88,25 @@ def test_outputs_that_are_not_finite_give_nan(factory: Any, outputs: Tensor, tar
     outputs[7] = math.nan
     assert math.isnan(figure(factory(PLAIN), outputs, targets))
     assert math.isnan(figure(factory(PLAIN), outputs, torch.full_like(targets, 2.0)))
+
+
+@pytest.mark.parametrize(
+    ("make", "reference"),
+    [(mae, "mean_absolute_error"), (rmse, "root_mean_squared_error"), (r2, "r2_score")],
+    ids=["mae", "rmse", "r2"],
+)
+def test_each_target_has_its_own_figure_by_name(make, reference) -> None:
+    spec = DataSpec((4,), "regression", 2, target_mean=(1.0, 0.0), target_std=(2.0, 30.0), targets=("price", "weight"))
+    draw = torch.Generator().manual_seed(0)
+    outputs, targets = (torch.randn(50, 2, generator=draw, dtype=torch.float64) for _ in range(2))
+    metric, whole = make(spec, each=True), make(spec)
+    for one in (metric, whole):
+        one.update(outputs[:20], targets[:20])
+        one.update(outputs[20:], targets[20:])
+    units = torch.tensor(spec.target_std)
+    expected = getattr(sklearn.metrics, reference)(targets * units, outputs * units, multioutput="raw_values")
+    found = metric.compute()
+    assert list(found) == ["all", "price", "weight"]
+    assert [found["price"], found["weight"]] == pytest.approx(list(expected), rel=1e-9)
+    assert found["all"] == whole.compute()
+    assert list(make(DataSpec((4,), "regression", 1), each=True).names) == ["0"]
