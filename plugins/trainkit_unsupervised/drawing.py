@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,28 +30,23 @@ class Drawing:
         self.columns = columns
         self.split = split
         self.seed = seed
-        self.drawn: Mapping[str, Any] = {}
+        self.trains = False
+
+    @hookimpl
+    def trainkit_run_start(self) -> None:
+        self.trains = True  # where a finished run is measured, its folder stays as it is
 
     @hookimpl(wrapper=True, trylast=True)  # within those that exchange the weights
     def trainkit_evaluate(self, run: Run, split: str) -> Generator[None, Metrics, Metrics]:
         figures = yield
-        if split == "val" or (split == "train" and "val" not in run.feed.spec.sizes):
-            self.drawn = self.draw(run)
+        if self.trains and (split == "val" or (split == "train" and "val" not in run.feed.spec.sizes)):
+            self._write(run)
         return figures
-
-    @hookimpl
-    def trainkit_epoch_end(self, run: Run) -> None:
-        self._write(run)
-
-    @hookimpl
-    def trainkit_run_end(self, run: Run) -> None:
-        self._write(run)
 
     def _write(self, run: Run) -> None:
         if run.group.first:
-            for name, pixels in self.drawn.items():
+            for name, pixels in self.draw(run).items():
                 write_picture(run.folder, name, pixels)
-        self.drawn = {}
 
     def draw(self, run: Run) -> dict[str, Any]:
         """Pixels of each picture by name, with the weights that the model has now."""

@@ -73,7 +73,7 @@ class Vae(Centred):
         """What the loss is given of codes ``(batch, latent)`` and of the distribution that they are drawn from."""
         parts = [self.decode(codes), mean, log_variance]
         if self.log_noise is not None:
-            parts.append(self.log_noise.expand(len(codes), 1))
+            parts.append(self.log_noise.expand(codes.shape[0], 1))
         return torch.cat(parts, dim=1)
 
     def forward(self, inputs: Tensor) -> Tensor:
