@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from trainkit import DataError, Dataset, DataSpec, MachineError, Split, fingerprint
-from trainkit_text.vocabularies import Bytes, vocabulary_of
+from trainkit_text.vocabularies import Bytes, Characters, vocabulary_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,8 +135,14 @@ def cut_in_time(text: str, shares: Mapping[str, float]) -> dict[str, str]:
 
 
 def _as_numbers(text: str, vocabulary: Vocabulary) -> Tensor:
-    if isinstance(vocabulary, Bytes):  # a list of a long text would take eight times its memory, and a while
-        return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).long() if text else torch.empty(0).long()
+    # A list of a long text would take eight times its memory, and a while.
+    if not text:
+        return torch.empty(0, dtype=torch.int64)
+    if isinstance(vocabulary, Bytes):
+        return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).long()
+    if isinstance(vocabulary, Characters):  # of this very text, in the order of their code points
+        known = torch.tensor(list(map(ord, vocabulary.characters)), dtype=torch.int32)
+        return torch.searchsorted(known, torch.frombuffer(bytearray(text.encode("utf-32-le")), dtype=torch.int32))
     return torch.tensor(vocabulary.encode(text), dtype=torch.int64)
 
 

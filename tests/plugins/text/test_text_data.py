@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from trainkit import DataError, Dataset, MachineError, Vocabulary
 from trainkit.feed.folds import cut_anew
 from trainkit.protocols import silent
+from trainkit_text import vocabularies
 from trainkit_text.data import text
+from trainkit_text.reading import read_text
 from trainkit_text.vocabularies import Bytes, Characters, byte_alphabet, learn_byte_pairs
 
 # Three parts that can be told apart: digits train, letters validate, capitals and a letter of two bytes are the test.
@@ -104,6 +106,13 @@ def test_byte_pairs_are_those_of_the_library(file: Path) -> None:
     alphabet = byte_alphabet()
     assert len(set(alphabet)) == 256
     assert [alphabet[byte] for byte in b" \n!A"] == ["Ġ", "Ċ", "!", "A"]  # as GPT-2 writes them
+
+
+def test_a_long_text_has_the_tokens_that_the_library_gives_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vocabularies, "_PIECE", 40)  # where a part may end at the earliest
+    learned: Any = VOCABULARIES[1]
+    said = read_text(None, 20000)
+    assert learned.encode(said) == learned.tokenizer.encode(said).ids
 
 
 def test_byte_pairs_are_learned_from_the_training_part_alone(tmp_path: Path) -> None:
