@@ -21,9 +21,12 @@ LIBRARIES = {
     "optimizers/schedulefree": "schedulefree",
     "search/ray": "ray",
     "lm_bpe": "tokenizers",
+    "rl_cartpole_ppo": "gymnasium",
+    "rl_cartpole_reinforce": "gymnasium",
+    "search/rl_cartpole": "gymnasium",
 }
 # What needs nothing but an installed library.
-AT_HAND = {"digits", "wine", "diabetes", "breast_cancer", "synthetic", "airline", "control_charts", "text"}
+AT_HAND = {"digits", "wine", "diabetes", "breast_cancer", "synthetic", "airline", "control_charts", "text", "gym"}
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +92,7 @@ def test_it_runs_where_its_data_is_at_hand(plugins, recipe):
         pytest.skip(f"the data '{loaded.tables['data']['use']}' would have to be downloaded or named")
     report = launch(loaded, plugins, smoke=True)
     assert (report.status, report.steps) == ("finished", 2)
-    assert report.metrics["val.loss"] > 0
+    assert report.metrics["val.return" if loaded.tables["data"]["use"] == "gym" else "val.loss"] > 0
 
 
 SEARCHES = [recipe for recipe in RECIPES if recipe.parent.name == "search"]

@@ -109,6 +109,8 @@ class Loss(Protocol):
     ``equal(targets)``, the outputs ``(batch, outputs)`` of a model that knows nothing of its inputs, whose loss a probe
     holds that of the untrained model against; and ``details(outputs)``, more that outputs say of each sample, by name
     and in the data's units, which ``trainkit predict`` writes.
+
+    A loss whose validation targets are no truth to hold predictions against says why in ``no_truth``, which pages show.
     """
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:

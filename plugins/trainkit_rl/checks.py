@@ -25,6 +25,10 @@ def problems(recipe: Mapping[str, Any]) -> Iterator[Problem]:
     for index in methods:
         yield from _goes_with(recipe, index, played)
     if played:
+        if recipe.get("ensemble"):
+            message = "[ensemble] is measured on samples, and nobody knows the right actions"
+            cure = 'leave it out; [[callback]] use = "ema" averages the weights of one run, whose return is measured'
+            yield problem_at(recipe, "ensemble", message, cure)
         yield from _of_samples(recipe)
         yield from _of_figures(recipe)
 

@@ -109,6 +109,7 @@ def look_at(run: Run, split: str) -> Look:
     """
     spec = run.feed.spec
     looking = _looking(spec)
+    looking.why = getattr(run.loss, "no_truth", "")
     found = Look(split, task=spec.task, events=[(int(at), str(kind)) for at, kind in run.events])
 
     levels = LookingAtLevels(run.loss)

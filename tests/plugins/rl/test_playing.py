@@ -188,3 +188,21 @@ def test_rates_follow_the_return(train):
     rates = [line["lr/0"] for line in done.lines if line["split"] == "train"]
     assert rates[-1] < rates[0], "a return that does not get better by 9 halves the rate"
     assert next(kind for _, kind in done.run.events).startswith("plateau")
+
+
+def test_averaged_weights_are_played_too(train):
+    done = train("callback.0.greedy=false", more='[[callback]]\nuse = "ema"\ndecay = 0.9999\n')
+    plain = train("callback.0.greedy=false")
+    assert all(identical(done.tensors[f"model/{name}"], part) for name, part in plain.run.model.state_dict().items())
+    ours, theirs = ([line["return"] for line in part.lines if line["split"] == "val"] for part in (done, plain))
+    assert ours != theirs, "what is measured is the average"
+
+
+def test_pages_say_why_they_show_no_confusion(train):
+    from trainkit.report.look import look_at
+
+    done = train("run.duration=1ep")
+    look = look_at(done.run, "val")
+    assert look.confusion is None
+    assert look.notes == ["what a policy does is measured by playing: there are no right actions to hold it against"]
+    assert done.run.model.training

@@ -54,6 +54,7 @@ def test_data_without_an_environment_cannot_be_played(load):
     [
         ('[[metric]]\nuse = "accuracy"\n', "[[metric]] accuracy compares outputs with targets, and nobody knows"),
         ('[[data.augment]]\nuse = "flip"\n', "[[data.augment]] flip changes samples, and [data] gym plays its own"),
+        ('[ensemble]\nuse = "average"\nmembers = 2\n', "[ensemble] is measured on samples, and nobody knows"),
         ('[[callback]]\nuse = "early_stop"\n', "[[callback]] early_stop: an environment has no 'val.loss'"),
     ],
 )
