@@ -115,6 +115,19 @@ SURROUNDINGS: tuple[Surroundings, ...] = (
         {**_OF_ITSELF, "model": {"use": "vae", "widths": []}, "loss": {"use": "elbo", "latent": 2}},
         DataSpec((1, 6, 6), "regression", 40, **_SIZES),
     ),
+    Surroundings(
+        {
+            "data": {
+                **TINY["data"],
+                "features": [1, 6, 6],
+                "augment": [{"use": "views", "of": [{"use": "flip"}]}],
+            },
+            "model": {"use": "simclr", "encoder": {"use": "mlp", "widths": [8]}, "projection": 4},
+            "loss": {"use": "nt_xent"},
+            "metric": [],
+        },
+        DataSpec((1, 6, 6), "classification", 3, SPEC.classes, SPEC.class_counts, **_SIZES),
+    ),
 )
 
 

@@ -122,4 +122,4 @@ def test_classes_that_are_balanced_twice_are_a_problem(tmp_path: Path) -> None:
         RecipeError, match=r"balance = true weighs rare classes more, and .* draws them more often"
     ) as e:
         load_recipe(path, [], Plugins())
-    assert e.value.problems[0].place.line == 8
+    assert e.value.problems[0].place.line == 10

@@ -34,6 +34,8 @@ SUITS = {
     "mse": "regression",
     "mae": "regression",
     "huber": "regression",
+    "gaussian_nll": "regression",
+    "quantile": "regression",
 }
 WEIGHTS = (0.5, 2.0, 1.0, 3.0)
 
