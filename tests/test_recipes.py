@@ -83,13 +83,18 @@ def test_it_can_be_named_as_a_packaged_recipe(plugins, recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=name_of)
-def test_it_runs_where_its_data_is_at_hand(plugins, recipe):
+def test_it_runs_where_its_data_is_at_hand(plugins, recipe, tmp_path, monkeypatch):
     from trainkit.launch import launch
 
     need_its_library(recipe)
     loaded = load_recipe(recipe, [], plugins)
     if not at_hand(loaded.tables["data"]):
         pytest.skip(f"the data '{loaded.tables['data']['use']}' would have to be downloaded or named")
+    if loaded.tables["model"]["weights"]:
+        monkeypatch.chdir(tmp_path)
+        short = ["run.duration=2ba", "schedule.warmup=0ba", "logger=[]"]
+        base = load_recipe(recipe.with_name(f"{recipe.stem}_base.toml"), short, plugins)
+        launch(base, plugins, folder=tmp_path / loaded.tables["model"]["weights"])
     report = launch(loaded, plugins, smoke=True)
     assert (report.status, report.steps) == ("finished", 2)
     assert report.metrics["val.return" if loaded.tables["data"]["use"] == "gym" else "val.loss"] > 0
