@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trainkit.cli import main
+from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.probe import CHECKS, probe
 from trainkit.probe.fitting import chance_of, foreseeable
@@ -73,6 +74,21 @@ def test_a_healthy_recipe_passes_each_check_and_leaves_nothing(look, tmp_path, m
     (table,) = found["inputs"].blocks
     assert [row[0] for row in table.rows] == ["inputs, train", "inputs, val"]
     assert table.rows[0][1] == pytest.approx(found["inputs"].figures["mean"], rel=1e-3)  # a number, which sorts as such
+
+
+def test_weights_that_were_trained_before_may_know_something(look, plugins, tmp_path):
+    recipe = tmp_path / "base.toml"
+    recipe.write_text(RECIPE, encoding="utf-8")
+    launch(load_recipe(recipe, ["logger=[]"], plugins), plugins, folder=tmp_path / "base")
+    weights = f'model.weights="{tmp_path}/base"'
+    alone, headed = (
+        look("initial-loss", changes=[weights, *more])["initial-loss"] for more in ([], ['model.head=["head.*"]'])
+    )
+    assert (alone.verdict, alone.figures["expected"]) == ("good", None)
+    assert alone.figures["loss"] < 0.4
+    assert alone.expected.startswith("any: all weights were trained before")
+    assert headed.figures["expected"] == pytest.approx(0.693147, abs=1e-5)
+    assert headed.verdict != "bad"
 
 
 def test_the_first_updates_of_a_run_in_double_precision_are_seen(look):

@@ -53,6 +53,10 @@ def initial_loss(subject: Subject) -> Finding:
         cure = "weights that were trained before give that; else inputs give their targets away"
     if task == "regression" and verdict != "good":
         cure = "standardise the targets, or begin with a bias at their mean"
+    begun = run.pretrained
+    if begun is not None and verdict != "good":  # what was trained knows something, or its features are large
+        verdict = "doubtful" if begun["new"] and seen > high else "good"
+        cure = "a new head on trained features; draw it smaller, or let it be trained alone at first"
     if not math.isfinite(seen):
         verdict, cure = "bad", "look for log, sqrt or a division at 0 in the model and the loss"
     more, added = _regularised(subject, index[: max(run.feed.batch_size, 2)])
@@ -64,6 +68,8 @@ def initial_loss(subject: Subject) -> Finding:
         verdict = "bad"
         cure = f"the loss must be a mean over the batch: each sample twice gives {doubled:.3g} times the loss"
     words = _words(run, blank)
+    if begun is not None and not begun["new"]:
+        words, blank = "any: all weights were trained before", math.nan
     bounds = f", {low:.3g} to {high:.3g}" if math.isfinite(blank) else ""
     rising = "; rising with regularisation, dropout aside"
     figures = {"loss": _plain(seen), "expected": _plain(blank), "regularisation": added, "twice": doubled}
