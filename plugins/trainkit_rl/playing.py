@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit import Batch, CheckpointError, DataSpec, Metrics, Run, hookimpl
+from trainkit import Batch, CheckpointError, DataSpec, Metrics, Run, hookimpl, write_picture
 from trainkit_rl.data import SEEDS
 from trainkit_rl.losses import COLUMNS
+from trainkit_rl.maps import maps
 from trainkit_rl.rollouts import Bootstrapped, Complete, Policy, Stage, Told, drawn, returns_of
 
 _EPISODES = 20  # of an evaluation of training seeds, for which no recipe says a number
@@ -35,6 +36,7 @@ class Playing:
         self.passes = passes
         self.greedy = greedy
         self.sizes = dict(data_spec.sizes)
+        self.trains = False  # where a finished run is measured, its folder stays as it is
         self.stage: Stage | None = None
         self.told = Told()
         # What was played, (slots, ...) on the run's device; made of the run's first rollout.
@@ -42,6 +44,10 @@ class Playing:
         self.targets: Tensor | None = None
 
     # ------------------------------------------------------------ training
+
+    @hookimpl
+    def trainkit_run_start(self) -> None:
+        self.trains = True
 
     @hookimpl
     def trainkit_epoch_start(self, run: Run) -> None:
@@ -99,6 +105,9 @@ class Playing:
                 return drawn(preferences, torch.rand(len(observed), generator=chance, dtype=torch.float64))[0]
 
             rewards, steps = returns_of(run.recipe["data"]["environment"], range(first, first + count), act)
+            if split == "val" and self.trains and self.observations is not None and run.group.first:
+                for name, pixels in maps(policy, self.observations.float().cpu()).items():
+                    write_picture(run.folder, name, pixels)
         run.measuring(count, count)
         spread = torch.tensor(rewards, dtype=torch.float64)
         return {

@@ -206,3 +206,5 @@ def test_pages_say_why_they_show_no_confusion(train):
     assert look.confusion is None
     assert look.notes == ["what a policy does is measured by playing: there are no right actions to hold it against"]
     assert done.run.model.training
+    drawn_ones = sorted(file.name for file in (done.folder / "pictures").iterdir())
+    assert drawn_ones == ["policy_by_0_and_1.png", "value_by_0_and_1.png"]
