@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trainkit.elementwise import ElementwiseOptimizer as ElementwiseOptimizer
     from trainkit.elementwise import Number as Number
     from trainkit.elementwise import Rule as Rule
+    from trainkit.ensemble.aligned import variance_of as variance_of
     from trainkit.ensemble.costs import multiplications as multiplications
     from trainkit.ensemble.opened import Ensemble as Ensemble
     from trainkit.ensemble.opened import load_ensemble as load_ensemble
@@ -136,6 +137,7 @@ _MODULES = {
     "component": ("Component",),
     "dataset": ("Batch", "DataSpec", "Dataset", "Feed", "Gatherable", "Split", "Vocabulary"),
     "elementwise": ("ElementwiseOptimizer", "Number", "Rule"),
+    "ensemble.aligned": ("variance_of",),
     "ensemble.costs": ("multiplications",),
     "ensemble.opened": ("Ensemble", "load_ensemble"),
     "ensemble.together": ("Together",),
@@ -314,6 +316,7 @@ __all__ = [
     "scores",
     "split_by_fraction",
     "standardise",
+    "variance_of",
     "visible_limits",
     "weights_of",
     "whole_norm",

@@ -76,6 +76,11 @@ class Predicting(nn.Module):
         """What the model predicts, ``(batch, ...)``."""
         return predicted(self._loss[0], self.model(inputs))
 
+    def variance(self, inputs: Tensor) -> Tensor | None:
+        """The variance of each target that the model gives, as it sees targets; ``None`` where its loss has none."""
+        variances = getattr(self._loss[0], "variances", None)
+        return None if variances is None else variances(self.model(inputs))
+
 
 def predicting(model: nn.Module, loss: Any) -> nn.Module:
     """The model as one that gives predictions; itself where its outputs are such."""

@@ -108,7 +108,9 @@ class Loss(Protocol):
     that the model would give for another loss, such as ``(..., targets)``. Metrics, pages, ensembles and ``trainkit predict`` are given those. Such a loss may have
     ``equal(targets)``, the outputs ``(batch, outputs)`` of a model that knows nothing of its inputs, whose loss a probe
     holds that of the untrained model against; and ``details(outputs)``, more that outputs say of each sample, by name
-    and in the data's units, which ``trainkit predict`` writes.
+    and in the data's units, which ``trainkit predict`` writes; ``variances(outputs)``, ``(..., targets)`` as the model
+    sees targets, which ensembles mix; and ``quantiles(outputs, levels)``, ``(..., targets, levels)``, of all levels or of
+    its attribute ``levels``, of which pages show how many targets lie below.
 
     A loss whose validation targets are no truth to hold predictions against says why in ``no_truth``, which pages show.
     """

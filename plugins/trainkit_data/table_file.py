@@ -146,7 +146,7 @@ def settle_missing(table: Table, inputs: Sequence[str], targets: Sequence[str], 
         if holes and missing == "drop":
             continue
         if holes and (missing == "error" or holes[-1] in targets):
-            cure = 'missing = "drop"' if missing == "mean" else 'missing = "mean" or "drop"'
+            cure = 'missing = "drop"' if missing == "mean" or holes[-1] in targets else 'missing = "mean" or "drop"'
             raise DataError(f"{table.path}:{line}: column '{holes[-1]}' has no value; set {cure}, or fill it in")
         kept.rows.append(row)
         kept.lines.append(line)

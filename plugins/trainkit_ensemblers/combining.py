@@ -96,9 +96,9 @@ class Combination(nn.Module):
         """Combine ``(members, samples, outputs)`` to ``(samples, outputs)``."""
         return outputs[0] if len(outputs) == 1 else combine(outputs, self.weights, self.space, self.task)
 
-    def variance(self, outputs: Tensor) -> Tensor:
-        """The variance between members, ``(samples, outputs)``."""
-        return mixture_variance(outputs, self.weights)
+    def variance(self, outputs: Tensor, variances: Tensor | None = None) -> Tensor:
+        """The variance between members, and their own where they give such, ``(samples, outputs)``."""
+        return mixture_variance(outputs, self.weights, variances)
 
 
 class Columns(nn.Module):

@@ -7,9 +7,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from trainkit import Member, Together, UsageError, Validation, Workshop
+from trainkit import Member, Together, UsageError, Validation, Workshop, variance_of
 from trainkit_ensemblers.combining import VOTE_CLIP, Combination, Space, log_probabilities
 from trainkit_ensemblers.gathering import choose_from, require_cut, seeded, train_seeds
 from trainkit_ensemblers.measuring import check_finite, choose_space, common_rows, figure, held_out_mean
@@ -87,8 +88,10 @@ class Weighted(ABC):
         return combined
 
     def variance(self, inputs: Tensor, /) -> Tensor:
-        """For regression: the variance of the mixture, of members that give means alone."""
-        return self.combination.variance(self.together(inputs))
+        """For regression: the variance of the mixture, with that of each member where all of them give one."""
+        each = [variance_of(member.module, inputs) for member in self.kept]
+        known = [one for one in each if one is not None]
+        return self.combination.variance(self.together(inputs), torch.stack(known) if len(known) == len(each) else None)
 
     def members(self) -> Sequence[Member]:
         """The members that have a weight."""

@@ -95,11 +95,16 @@ class GaussianLikelihood(_Distribution):
         """Give the means, ``(..., targets)``."""
         return self.parts(outputs)[0]
 
+    def variances(self, outputs: Tensor) -> Tensor:
+        """Give the variances ``(..., targets)``, as the model sees targets."""
+        return self.parts(outputs)[1].exp()
+
     def quantiles(self, outputs: Tensor, levels: Sequence[float]) -> Tensor:
         """Give quantiles ``(..., targets, levels)``, as the model sees targets."""
         mean, log_variance = self.parts(outputs)
         distance = torch.special.ndtri(mean.new_tensor(levels))
-        return mean.unsqueeze(-1) + (0.5 * log_variance).exp().unsqueeze(-1) * distance
+        found: Tensor = mean.unsqueeze(-1) + (0.5 * log_variance).exp().unsqueeze(-1) * distance
+        return found
 
     def check_levels(self, levels: Sequence[float]) -> None:
         """Any level has its quantile."""
@@ -185,7 +190,4 @@ class QuantileLoss(_Distribution):
         """Give each quantile, ``(..., targets)`` in the data's units."""
         ordered = self._ordered(outputs)
         mean, std = self._units(ordered)
-        return {
-            f"quantile {level:g}": ordered[..., place, :] * std + mean
-            for place, level in enumerate(self.levels)
-        }
+        return {f"quantile {level:g}": ordered[..., place, :] * std + mean for place, level in enumerate(self.levels)}

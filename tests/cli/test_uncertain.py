@@ -125,6 +125,11 @@ def test_members_of_an_ensemble_give_what_they_predict(trainkit, finished, recip
     one, two, both = (trainkit("predict", name, "--split", "test", "--json").json for name in (finished, "two", "both"))
     mean = (torch.tensor(one["predicted"]) + torch.tensor(two["predicted"])) / 2
     torch.testing.assert_close(torch.tensor(both["predicted"]), mean, rtol=1e-5, atol=1e-3)
+    # Of a mixture: the mean of the members' variances, and how far their means lie apart (as the model sees targets).
+    sizes = torch.tensor(one["truth"]).std(0) / torch.tensor(one["targets"]).std(0)
+    squares = [(torch.tensor(own["std"]) / sizes) ** 2 for own in (one, two)]
+    apart = (torch.tensor(one["outputs"]) - torch.tensor(two["outputs"])) / 2
+    torch.testing.assert_close(torch.tensor(both["variance"]), sum(squares) / 2 + apart**2, rtol=1e-3, atol=1e-6)
     figures = trainkit("evaluate", "both", "--json").json["metrics"]
     assert "rmse" in figures
     assert not {"loss", "coverage"} & set(figures)  # of outputs, which an ensemble has none of

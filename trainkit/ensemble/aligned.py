@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trainkit.dataset import DataSpec
+from trainkit.heads import Predicting
 
 Change: TypeAlias = tuple[Tensor | None, Tensor | None]
 
@@ -48,6 +49,32 @@ class Aligned(nn.Module):
         """What the model gives for inputs in the ensemble's units, in the ensemble's units."""
         outputs: Tensor = self.model(changed(inputs, (self.input_scale, self.input_shift)))
         return changed(outputs, (self.output_scale, self.output_shift))
+
+
+def variance_of(module: nn.Module, inputs: Tensor) -> Tensor | None:
+    """What a member says of its own errors: the variance of each target, in the ensemble's units.
+
+    Args:
+        module: the member's.
+        inputs: ``(batch, ...)``.
+
+    Returns:
+        ``(batch, targets)``; ``None`` of a member that gives predictions alone, as most do.
+    """
+    if isinstance(module, Predicting):
+        return module.variance(inputs)
+    if isinstance(module, Aligned):
+        found = variance_of(module.model, changed(inputs, (module.input_scale, module.input_shift)))
+        scale = module.output_scale
+        return found if found is None or scale is None else found * scale.square()
+    if isinstance(module, Averaged):
+        each = [variance_of(model, inputs) for model in module.models]
+        known = [one for one in each if one is not None]
+        if len(known) < len(each):
+            return None
+        means = torch.stack([model(inputs) for model in module.models])
+        return torch.stack(known).mean(0) + means.var(0, unbiased=False)
+    return None
 
 
 def align(model: nn.Module, own: DataSpec, base: DataSpec) -> nn.Module:

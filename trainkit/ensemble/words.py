@@ -30,7 +30,7 @@ def words(report: Mapping[str, Any]) -> list[str]:
     if (scale := report.get("variance_scale")) is not None and not 0.5 < scale < 2:
         side = "small" if scale > 1 else "large"
         errors = f"squared errors on validation are {scale:.3g} times as large"
-        said.append(f"the variance between members is too {side}: {errors}")
+        said.append(f"the variance that it gives is too {side}: {errors}")
     return said
 
 
