@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from trainkit import Loss, Metric, Problem
-    from trainkit_unsupervised.evidence import ImportanceBound
     from trainkit_unsupervised.drawing import Drawing
+    from trainkit_unsupervised.evidence import ImportanceBound
 
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 Layers = Literal["dense", "convolutional"]

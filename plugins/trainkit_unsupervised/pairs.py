@@ -29,7 +29,7 @@ def views(
     Source: Chen et al. 2020, "A Simple Framework for Contrastive Learning of Visual Representations", arXiv
     2002.05709, section 2.1.
     """
-    from trainkit_unsupervised.views import Views
+    from trainkit_unsupervised.viewing import Views
 
     if not of:
         raise ValueError("views without augmentations are all alike\nwrite [[data.augment.of]] with use = ...")
@@ -57,7 +57,7 @@ def resized_crop(
     Source: Szegedy et al. 2015, "Going deeper with convolutions", section 6; Chen et al. 2020, arXiv 2002.05709,
     appendix A.
     """
-    from trainkit_unsupervised.views import ResizedCrop, need_images
+    from trainkit_unsupervised.viewing import ResizedCrop, need_images
 
     need_images(data_spec, "resized_crop")
     return ResizedCrop(least, stretch, degrees)
@@ -92,7 +92,7 @@ def colour_jitter(
     Source: Chen et al. 2020, arXiv 2002.05709, appendix A; hue is turned in the plane of YIQ.
     """
     from trainkit import DataError
-    from trainkit_unsupervised.views import ColourJitter, need_images
+    from trainkit_unsupervised.viewing import ColourJitter, need_images
 
     need_images(data_spec, "colour_jitter")
     if data_spec.input_shape[0] not in (1, 3):
