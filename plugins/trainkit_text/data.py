@@ -16,6 +16,7 @@ VocabularySize = Annotated[int, Between(257, 1_000_000)]
 
 def text(
     data_root: Path,
+    cache_root: Path,
     progress: Progress,
     /,
     *,
@@ -64,6 +65,7 @@ def text(
         context=context,
         stride=stride or context,
         shares={"val": val, "test": test},
+        cache_root=cache_root,
         progress=progress,
     )
 

@@ -69,6 +69,7 @@ def as_samples(
     context: int,
     stride: int,
     shares: Mapping[str, float],
+    cache_root: Path | None,
     progress: Progress,
 ) -> Dataset:
     """Make samples of a text.
@@ -80,6 +81,7 @@ def as_samples(
         context: tokens in a sample.
         stride: tokens between the beginnings of two training samples.
         shares: of the text, for ``val`` and ``test``.
+        cache_root: folder of all caches, for byte pairs; ``None`` for none.
         progress: told while byte pairs are learned and looked for.
 
     Raises:
@@ -89,7 +91,7 @@ def as_samples(
     slow = tokens == "bpe"
     if slow:
         progress(0, 1 + len(parts), "learning byte pairs")
-    vocabulary = vocabulary_of(tokens, vocabulary_size, text, parts["train"])
+    vocabulary = vocabulary_of(tokens, vocabulary_size, text, parts["train"], cache_root)
     numbers: dict[str, Tensor] = {}
     for place, (name, part) in enumerate(parts.items()):
         if slow:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainkit import DataError, MachineError
@@ -122,12 +125,13 @@ class BytePairs:
         return b"".join(self.pieces[number] for number in numbers).decode(errors="replace")
 
 
-def learn_byte_pairs(text: str, size: int) -> BytePairs:
+def learn_byte_pairs(text: str, size: int, cache_root: Path | None = None) -> BytePairs:
     """Learn byte pairs from a text; the same text gives the same ones.
 
     Args:
         text: the training part.
         size: how many tokens, the 256 bytes among them; of a short text there are fewer.
+        cache_root: folder of all caches, in which what was learned once is found again; ``None`` for none.
 
     Raises:
         MachineError: if the library is not installed.
@@ -135,7 +139,7 @@ def learn_byte_pairs(text: str, size: int) -> BytePairs:
     Source: Sennrich et al. 2016, arXiv 1508.07909; words as Radford et al. 2019 cut them.
     """
     try:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        from tokenizers import Tokenizer, __version__, decoders, models, pre_tokenizers, trainers
     except ImportError:
         raise MachineError(
             "tokens = \"bpe\" needs the library 'tokenizers'; install it with: pip install 'trainkit[text]', or write "
@@ -143,6 +147,12 @@ def learn_byte_pairs(text: str, size: int) -> BytePairs:
         ) from None
     # Its threads would warn wherever a process is forked afterwards.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    kept = None
+    if cache_root is not None:
+        made_of = hashlib.sha256(f"{__version__} {size}\n{text}".encode()).hexdigest()
+        kept = cache_root / "byte-pairs" / f"{made_of}.json"
+        with contextlib.suppress(Exception):  # not there, or broken: the library raises nothing more exact
+            return BytePairs(Tokenizer.from_str(kept.read_text(encoding="utf-8")))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -150,7 +160,18 @@ def learn_byte_pairs(text: str, size: int) -> BytePairs:
         vocab_size=size, initial_alphabet=sorted(byte_alphabet()), special_tokens=[], show_progress=False
     )
     tokenizer.train_from_iterator(_pieces(text), trainer)
+    if kept is not None:
+        _keep(kept, tokenizer.to_str())
     return BytePairs(tokenizer)
+
+
+def _keep(file: Path, text: str) -> None:
+    """Write a file whole or not at all; a cache that cannot be written costs the time to learn anew, and no run."""
+    own = file.with_name(f".{file.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        own.write_text(text, encoding="utf-8")
+        own.replace(file)
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -176,7 +197,7 @@ def byte_alphabet() -> list[str]:
     return [chr(byte) if byte in seen else chr(256 + hidden.index(byte)) for byte in range(256)]
 
 
-def vocabulary_of(tokens: str, size: int, whole: str, train: str) -> Vocabulary:
+def vocabulary_of(tokens: str, size: int, whole: str, train: str, cache_root: Path | None = None) -> Vocabulary:
     """The vocabulary that the settings ask for.
 
     Args:
@@ -184,9 +205,10 @@ def vocabulary_of(tokens: str, size: int, whole: str, train: str) -> Vocabulary:
         size: how many byte pairs.
         whole: the whole text, whose characters are the alphabet: which characters there are is known beforehand.
         train: its training part, which byte pairs are learned from.
+        cache_root: as `learn_byte_pairs`.
     """
     if tokens == "bytes":
         return Bytes()
     if tokens == "characters":
         return Characters("".join(sorted(set(whole))))
-    return learn_byte_pairs(train, size)
+    return learn_byte_pairs(train, size, cache_root)

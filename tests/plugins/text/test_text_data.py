@@ -30,8 +30,8 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def made(path: Path | None, **settings: Any) -> Dataset:
-    return text(Path(), silent, **{"path": path, "context": 4, **settings})
+def made(path: Path | None, cache: Path = Path("/nowhere/to/write"), **settings: Any) -> Dataset:
+    return text(Path(), cache, silent, **{"path": path, "context": 4, **settings})
 
 
 def decoded(data: Dataset, rows: Any) -> list[str]:
@@ -124,6 +124,23 @@ def test_byte_pairs_are_learned_from_the_training_part_alone(tmp_path: Path) -> 
     assert len(one.spec.vocabulary.encode(" zyzzyva")) == 8  # validation has it, training has not
     assert one.spec.fingerprint == again.spec.fingerprint
     assert one.spec.vocabulary.sizes == again.spec.vocabulary.sizes  # type: ignore[union-attr]
+
+
+def test_byte_pairs_are_learned_once_and_anew_where_what_was_kept_is_broken(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    first = made(file, cache, tokens="bpe", vocabulary_size=260)
+    (kept,) = (cache / "byte-pairs").iterdir()
+    written = kept.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(vocabularies, "_pieces", None)  # neither learned nor looked for in parts
+        assert vocabularies.learn_byte_pairs(DIGITS, 260, cache).sizes == first.spec.vocabulary.sizes  # type: ignore[union-attr]
+    kept.write_text("{}", encoding="utf-8")
+    assert made(file, cache, tokens="bpe", vocabulary_size=260).spec.fingerprint == first.spec.fingerprint
+    assert kept.read_bytes() == written
+    made(file, cache, tokens="bpe", vocabulary_size=261)
+    assert len(list((cache / "byte-pairs").iterdir())) == 2
 
 
 def test_unknown_characters_are_named() -> None:
