@@ -107,6 +107,50 @@ class OnCpu(Squares):
         return super().each(outputs, targets) * torch.ones(len(outputs))
 
 
+class Twofold(Squares):
+    """Squares of two guesses of each target, of which the first is what is predicted."""
+
+    def __init__(self, spec: DataSpec) -> None:
+        self.targets = spec.outputs
+        self.outputs = 2 * spec.outputs
+
+    def differences(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        targets = targets.reshape(*outputs.shape[:-1], self.targets)
+        return super().differences(outputs, torch.cat((targets, targets), -1))
+
+    def predictions(self, outputs: Tensor) -> Tensor:
+        return outputs[..., : self.targets]
+
+    def equal(self, targets: Tensor) -> Tensor:
+        return targets.reshape(len(targets), -1).mean(0).repeat(2).expand(len(targets), -1)
+
+
+class Vague(Twofold):
+    def predictions(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+
+class OfOneLane(Twofold):
+    def predictions(self, outputs: Tensor) -> Tensor:
+        return outputs[:, : self.targets]
+
+
+class Peeping(Twofold):
+    def equal(self, targets: Tensor) -> Tensor:
+        return targets.reshape(len(targets), -1).repeat(1, 2)
+
+
+def twofold(kind: type[Any]) -> Component:
+    def factory(data_spec: DataSpec, /) -> Loss:
+        """Compare two guesses with each number."""
+        if data_spec.task != "regression":
+            raise DataError(f"needs numbers to predict, the task is {data_spec.task}")
+        found: Loss = kind(data_spec)
+        return found
+
+    return Component("loss", factory, f"of_{kind.__name__.lower()}")
+
+
 def loss(kind: type[Any], **capabilities: bool) -> Component:
     def factory(data_spec: DataSpec, /) -> Loss:
         """Compare numbers."""
@@ -146,6 +190,13 @@ MUTANTS = [
         ("gives_each_lane_its_own_loss", loss(Curt), "torch.vmap: no message; declare lanes: False"),
         ("compiles_as_declared", loss(Looking, compiles=True), "declares compiles, and cannot be traced"),
         ("runs_on_any_device_without_waiting", loss(OnCpu), "does not work on a device whose values it cannot see"),
+    )
+] + [
+    Mutant(LossContract, name, twofold(defect), twofold(Twofold), because)
+    for name, defect, because in (
+        ("says_what_outputs_predict", Vague, r"predictions \(3, 12, 2\) of 3 lanes .* metrics take \(12, 1\) of each"),
+        ("says_what_outputs_predict", OfOneLane, "metrics take|differ for several lanes"),
+        ("equal_outputs_know_nothing", Peeping, "differs between samples"),
     )
 ]
 
