@@ -81,7 +81,7 @@ class Continued(nn.Module):
         DataError: if outputs cannot continue so many channels.
 
     Source: Lai et al. 2018, "Modeling Long- and Short-Term Temporal Patterns with Deep Neural Networks", section 3.6,
-    arXiv 1703.07015, whose linear part begins at zero here; the level, the mean over the steps, as in Kim et al. 2022,
+    arXiv 1703.07015, whose parts begin at zero here; the level, the mean over the steps, as in Kim et al. 2022,
     "Reversible Instance Normalization", section 3.1.
     """
 
@@ -99,6 +99,12 @@ class Continued(nn.Module):
         self.linear = nn.Linear(data_spec.input_shape[1], data_spec.outputs // continued)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
+
+    def begin(self, head: nn.Linear) -> None:
+        """Let a head add nothing at first: forecasts begin at the level, as the loss of new weights shows."""
+        if self.continued:
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
 
     def away(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features ``(batch, features, steps)`` about their level, and what is to be added to the outputs."""

@@ -50,6 +50,7 @@ class LSTM(nn.Module):
             features = width * (1 + bidirectional)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features, data_spec.outputs)
+        self.start.begin(self.head)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(batch, channels, steps)`` to ``(batch, outputs)``; of tokens, ``(batch, steps, outputs)``."""

@@ -78,6 +78,7 @@ class TCN(nn.Module):
             self.blocks.append(Block(features, width, kernel, 2**place, dropout))
             features = width
         self.head = nn.Linear(features, data_spec.outputs)
+        self.start.begin(self.head)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map ``(batch, channels, steps)`` to ``(batch, outputs)``; of tokens, ``(batch, steps, outputs)``."""
