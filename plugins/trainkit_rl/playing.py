@@ -106,8 +106,7 @@ class Playing:
 
             rewards, steps = returns_of(run.recipe["data"]["environment"], range(first, first + count), act)
             if split == "val" and self.trains and self.observations is not None and run.group.first:
-                for name, pixels in maps(policy, self.observations.float().cpu()).items():
-                    write_picture(run.folder, name, pixels)
+                self._draw(run, policy, self.observations)
         run.measuring(count, count)
         spread = torch.tensor(rewards, dtype=torch.float64)
         return {
@@ -115,6 +114,16 @@ class Playing:
             "return_std": float(spread.std(correction=0)),
             "length": sum(steps) / len(steps),
         }
+
+    def _draw(self, run: Run, policy: Policy, observations: Tensor) -> None:
+        """Draw the policy; pictures over other numbers than before take the place of those."""
+        drawn = [
+            write_picture(run.folder, name, pixels) for name, pixels in maps(policy, observations.float().cpu()).items()
+        ]
+        for file in drawn:
+            for other in file.parent.glob(f"{file.name.partition('_')[0]}_by_*.png"):
+                if other not in drawn:
+                    other.unlink()
 
     # ------------------------------------------------------------ going on
 
