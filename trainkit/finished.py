@@ -219,6 +219,8 @@ def of_tokens(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 def kinds_of(outputs: Tensor, targets: Tensor, spec: DataSpec) -> dict[str, Tensor]:
     """`classes_of` outputs; for a regression ``predicted`` and ``truth``, outputs and targets in the data's units."""
+    if outputs.dim() > targets.dim() + 1:  # several rows for each target, such as views of a sample: no predictions
+        return {}
     if spec.task != "regression" or outputs.numel() != targets.numel():
         return classes_of(outputs, spec.task)
     return {"predicted": in_units(outputs, spec).reshape(targets.shape), "truth": in_units(targets, spec)}

@@ -20,7 +20,19 @@ from trainkit.heads import predicts
 from trainkit.instantiate import Builder
 from trainkit.page.blocks import Curves, Line
 from trainkit.probe.finding import Finding
-from trainkit.probe.subject import Deadline, Subject, drawn, drive, forward, plan_of, quiet, right, samples_of, spread
+from trainkit.probe.subject import (
+    Deadline,
+    Subject,
+    compares,
+    drawn,
+    drive,
+    forward,
+    plan_of,
+    quiet,
+    right,
+    samples_of,
+    spread,
+)
 from trainkit.run import Batch, Run
 from trainkit.scheduled import set_values
 
@@ -35,6 +47,7 @@ FITTED_BESIDE = 0.9  # ... where the loss weighs more than that: surer of some s
 SHUFFLED_UPDATES = 300
 SHUFFLED_SAMPLES = 1024
 _SIGMA = 4.0
+_COMPARES = "the loss compares samples with each other: nothing is predicted of one"
 
 
 # ---------------------------------------------------------------- by heart
@@ -45,6 +58,8 @@ def overfit(subject: Subject) -> Finding:
 
     Source: https://cs231n.github.io/neural-networks-3/, "Overfit a tiny subset of data".
     """
+    if compares(subject):
+        return Finding("not applicable", "a few examples by heart", _COMPARES)
     run = subject.still
     numbers = sum(p.numel() for p in run.model.parameters() if p.requires_grad)
     # A model with fewer numbers than targets cannot know them by heart.
@@ -179,6 +194,8 @@ def shuffled_labels(subject: Subject) -> Finding:
     Source: Karpathy 2019, "A Recipe for Training Neural Networks"; Zhang et al. 2017, arXiv 1611.03530, section 2.
     """
     spec = subject.still.feed.spec
+    if compares(subject):
+        return Finding("not applicable", "chance on validation samples", _COMPARES)
     if not spec.sizes.get("val"):
         return Finding("not applicable", "chance on validation samples", "the data has no validation samples")
     built = subject.build(datasets=Shuffled(subject.datasets))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainkit.heads import knowing_nothing, predicts
 from trainkit.probe.finding import Finding, Verdict, worst
-from trainkit.probe.subject import Subject, drawn, forward, loss_of, parts, quiet, samples_of
+from trainkit.probe.subject import Subject, compares, drawn, forward, loss_of, parts, quiet, samples_of
 from trainkit.run import Run
 from trainkit.steps import implemented, training_loss
 
@@ -48,7 +48,7 @@ def initial_loss(subject: Subject) -> Finding:
         cure = "draw the last layer's weights smaller: its outputs are far from equal before anything is learned"
     elif seen > high:
         verdict, cure = "doubtful", "draw the last layer's weights smaller; the first updates undo them"
-    elif seen < low:
+    elif seen < low and not compares(subject):  # what is to be alike may be so before anything is learned
         verdict = "doubtful"
         cure = "weights that were trained before give that; else inputs give their targets away"
     if task == "regression" and verdict != "good":
@@ -64,7 +64,7 @@ def initial_loss(subject: Subject) -> Finding:
         verdict = worst(verdict, "bad" if implemented(run, "trainkit_loss") else "doubtful")
         cure = "regularisation lowers the loss: look at the sign of the penalty"
     doubled = _twice(run, index[: max(2, min(64, run.feed.batch_size))])
-    if abs(doubled - 1) > 1e-3 and not subject.recipe.components[("loss",)].capabilities.get("whole_batches"):
+    if abs(doubled - 1) > 1e-3 and not compares(subject):
         verdict = "bad"
         cure = f"the loss must be a mean over the batch: each sample twice gives {doubled:.3g} times the loss"
     words = _words(run, blank)

@@ -114,6 +114,11 @@ def plan_of(run: Run) -> Plan:
     return plan
 
 
+def compares(subject: Subject) -> bool:
+    """Whether the loss compares the samples of a batch with each other."""
+    return bool(subject.recipe.components[("loss",)].capabilities.get("whole_batches"))
+
+
 def samples_of(run: Run, index: Tensor, split: str = "train") -> Batch:
     """Samples by number, as the model sees them, without augmentation."""
     plan = plan_of(run)
