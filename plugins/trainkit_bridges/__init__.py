@@ -23,7 +23,7 @@ def timm(
     *,
     name: str,
     dropout: DropRate = 0.0,
-    drop_path: DropRate = 0.0,
+    stochastic_depth: DropRate = 0.0,
 ) -> nn.Module:
     """An image model of the library timm, by its name there, with a head that fits the data.
 
@@ -33,7 +33,7 @@ def timm(
         name: an architecture that ``timm.list_models()`` lists, such as "resnet18"; what stands behind a dot in names
             of published weights is no part of it.
         dropout: share of the features set to zero before the head while training.
-        drop_path: share of the samples that skip a block while training, where the architecture has that.
+        stochastic_depth: share of the samples that skip a block while training, where the architecture has that.
 
     Raises:
         DataError: if the data has no images, or the library does not know the name or refuses the sizes.
@@ -42,7 +42,7 @@ def timm(
     """
     from trainkit_bridges.of_timm import make
 
-    return make(data_spec, name, dropout, drop_path)
+    return make(data_spec, name, dropout, stochastic_depth)
 
 
 def torchvision(data_spec: DataSpec, /, *, name: str) -> nn.Module:

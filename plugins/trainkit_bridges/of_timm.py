@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from trainkit import DataSpec
 
 
-def make(data_spec: DataSpec, name: str, dropout: float, drop_path: float) -> nn.Module:
+def make(data_spec: DataSpec, name: str, dropout: float, stochastic_depth: float) -> nn.Module:
     """Build what `trainkit_bridges.timm` describes."""
     import timm
 
@@ -20,8 +20,8 @@ def make(data_spec: DataSpec, name: str, dropout: float, drop_path: float) -> nn
     # A name with a colon would be an address; only listed architectures are built.
     known_name(name, timm.list_models(), "timm")
     more: dict[str, Any] = {"drop_rate": dropout} if dropout else {}
-    if drop_path:
-        more["drop_path_rate"] = drop_path
+    if stochastic_depth:
+        more["drop_path_rate"] = stochastic_depth
     described = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if getattr(described, "fixed_input_size", False):
         more["img_size"] = (height, width)

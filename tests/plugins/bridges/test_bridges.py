@@ -49,7 +49,7 @@ def asked(monkeypatch):
 
 
 def test_timm_is_asked_for_an_architecture_without_weights(asked):
-    trainkit_bridges.timm(GREY, name="resnet18", dropout=0.1, drop_path=0.2)
+    trainkit_bridges.timm(GREY, name="resnet18", dropout=0.1, stochastic_depth=0.2)
     trainkit_bridges.timm(COLOUR, name="vit_tiny")
     fits = {"pretrained": False, "num_classes": 4}
     assert asked == [
