@@ -121,7 +121,7 @@ def test_a_run_that_is_interrupted_goes_on_bit_for_bit(recipe, tmp_path, loss, m
 
 def test_members_of_an_ensemble_give_what_they_predict(trainkit, finished, recipe, tmp_path):
     assert trainkit(recipe, "seed=4", "--run-dir", "two").code == 0
-    assert trainkit("ensemble", finished, "two", "--use", "seeds", "--out", "both").code == 0
+    assert trainkit("ensemble", finished, "two", "--use", "seeds", "--out", "both", "--without", "reports").code == 0
     one, two, both = (trainkit("predict", name, "--split", "test", "--json").json for name in (finished, "two", "both"))
     mean = (torch.tensor(one["predicted"]) + torch.tensor(two["predicted"])) / 2
     torch.testing.assert_close(torch.tensor(both["predicted"]), mean, rtol=1e-5, atol=1e-3)
