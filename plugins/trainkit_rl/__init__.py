@@ -208,8 +208,8 @@ def trainkit_components() -> list[Component]:
             exempt={"builds_from_its_example": "it is refused where no callback plays it"},
         ),
         Component("model", actor_critic, example={"widths": [16]}),
-        Component("loss", ppo_loss, name="ppo", example={"entropy": 0.01}, capabilities={"compiles": True}),
-        Component("loss", reinforce_loss, name="reinforce", example={"value": 0.25}, capabilities={"compiles": True}),
+        Component("loss", ppo_loss, name="ppo", example={"entropy": 0.01}),
+        Component("loss", reinforce_loss, name="reinforce", example={"value": 0.25}),
         Component("callback", ppo, example={"gae_lambda": 0.9, "passes": 4}, exempt=_OF_ROLLOUTS, **plays),
         Component("callback", reinforce, example={"baseline": False}, exempt=_OF_ROLLOUTS, **plays),
     ]

@@ -208,3 +208,18 @@ def test_pages_say_why_they_show_no_confusion(train):
     assert done.run.model.training
     drawn_ones = sorted(file.name for file in (done.folder / "pictures").iterdir())
     assert drawn_ones == ["policy_by_0_and_1.png", "value_by_0_and_1.png"]
+
+
+def test_reports_and_comparisons_know_that_a_higher_return_is_better(train, plugins):
+    from trainkit.compare.entries import read_entries
+    from trainkit.compare.rows import make_rows
+    from trainkit.report.command import higher_of
+    from trainkit.results import read_result
+
+    done = train("run.duration=1ep")
+    assert higher_of(read_result(done.folder, "it"), plugins) == {"return": True}
+    assert done.run.higher_is_better("val.return")
+    assert not done.run.higher_is_better("val.length")
+    (row,) = make_rows(read_entries([str(done.folder)], lambda text: None), plugins)
+    assert row.higher["val.return"] is True
+    assert "val.length" not in row.higher
