@@ -55,7 +55,7 @@ class Drawing:
         shown = run.feed.spread(split, 2 * self.columns).inputs.to(run.device)
         with evaluating(run):
             codes = model.encode(shown)
-            sets = {"walk": self._walk(codes)}
+            sets = {"walk": self._walk(codes)} if len(codes) > 1 else {}  # there is somewhere to go
             if isinstance(model, Vae):
                 sets |= {"map": self._map()} if model.latent == 2 else {"samples": self._prior(model.latent)}
             made = {name: self._images(run, model.decode(part.to(codes))) for name, part in sets.items()}

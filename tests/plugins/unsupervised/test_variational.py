@@ -224,6 +224,13 @@ def test_images_are_drawn_and_shown(run_tiny: Any) -> None:
     assert run_tiny(**{**TABLES, "logger": []}).report.weights_sha256 == run.report.weights_sha256
 
 
+def test_a_split_of_one_image_is_drawn_without_a_walk(run_tiny: Any) -> None:
+    of = {**DATA["of"], "samples": 20, "val": 0.05, "test": 0.0}  # type: ignore[dict-item]
+    data = {**DATA, "of": of}
+    run = run_tiny(**{**TABLES, "data": data, "metric": [], "callback": [{"use": "pictures"}]})
+    assert {file.stem for file in (run.folder / "pictures").iterdir()} == {"reconstructions", "map"}
+
+
 def test_an_evaluation_of_a_finished_run_draws_nothing(run_tiny: Any, tmp_path: Path) -> None:
     from trainkit.finished import open_run
     from trainkit.manager import Plugins
