@@ -73,6 +73,7 @@ class TCN(nn.Module):
         self.everywhere = data_spec.task == "tokens"
         self.pool: Pool = pool
         features = self.reader.features
+        self.sees = 1 + 2 * (kernel - 1) * (2 ** len(widths) - 1)  # steps, the last one among them
         self.blocks = nn.Sequential()
         for place, width in enumerate(widths):
             self.blocks.append(Block(features, width, kernel, 2**place, dropout))
@@ -90,3 +91,24 @@ class TCN(nn.Module):
             return outputs
         found: Tensor = self.head(pooled(features, mask, self.pool))
         return found if start is None else found + start
+
+    def following(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Scores of the token that comes next, as `trainkit.Continues` says, of as many tokens as a sample has."""
+        whole = tokens if state is None else torch.cat([state, tokens], 1)
+        whole = whole[:, -self.reader.shape[0] :]
+        return self(whole)[:, -1], whole
+
+    def following(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Scores of the token after these; see `trainkit.protocols.Continues`.
+
+        Args:
+            tokens: ``(batch, steps)``, of any length.
+            state: the tokens before, as far back as the last step sees.
+
+        Returns:
+            ``(batch, outputs)``, and the state after these tokens.
+        """
+        seen = tokens if state is None else torch.cat((state, tokens), 1)
+        seen = seen[:, -self.sees :]
+        features = self.blocks(self.reader.embedding(seen).transpose(1, 2))
+        return self.head(features[:, :, -1]), seen
