@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from trainkit import checkpoint
 from trainkit.errors import CheckpointError
 from trainkit.files import read_regular
 from trainkit.forms import MANIFEST, TENSORS
-from trainkit.rundir import read_text
+from trainkit.rundir import check_links, read_text
 from trainkit.verified import memory
 
 _SUFFIX = ".safetensors"
@@ -100,11 +101,25 @@ def _run_of(folder: Path) -> Path:
             trial = folder / "refit"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NoWeights(f"{folder} is a study without a winner\nname the folder of one of its trials") from error
-    return trial / "run-0" if (trial / "run-0").is_dir() else trial
+    trial = trial / "run-0" if (trial / "run-0").is_dir() else trial
+    _within(folder, trial)
+    return trial
+
+
+def _within(folder: Path, path: Path) -> None:
+    """Refuse what leads out of a folder that was named: by that name, one reads elsewhere.
+
+    Raises:
+        NoWeights: saying where it leads.
+    """
+    home, target = os.path.realpath(folder), os.path.realpath(path)
+    if os.path.commonpath([home, target]) != home:
+        raise NoWeights(f"{path} is a link out of the folder, to {target}\nname what it leads to")
 
 
 def _of_run(folder: Path, which: str) -> Weights:
     """Weights of a run: of the checkpoint ``which``, else of the best, else of the newest."""
+    check_links(folder)
     kept = checkpoint.newest_first(folder / "checkpoints")
     if not kept:
         raise NoWeights(f"{folder} has no checkpoint yet\nlet the run come to one, or name another")
@@ -139,6 +154,8 @@ def _of_checkpoint(folder: Path) -> Weights:
 def _files_in(folder: Path) -> list[Path]:
     """The safetensors files of a folder that belong together."""
     files = sorted(path for path in folder.iterdir() if path.suffix == _SUFFIX)
+    for path in files:
+        _within(folder, path)
     whole = [path for path in files if not _PART.fullmatch(path.name)]
     if len(whole) == 1:
         return whole
@@ -154,7 +171,7 @@ def _of_files(place: Path, files: list[Path]) -> Weights:
     tensors: dict[str, Tensor] = {}
     for file in files:
         try:
-            # The owner may have linked it: a cache of downloads has links.
+            # A file that is named may be a link, as in a cache of downloads: where it leads was looked at.
             data = read_regular(file.resolve(), memory())
             found = checkpoint.from_safetensors(bytearray(data))
         except OSError as error:

@@ -215,6 +215,10 @@ def test_a_recipe_reads_no_weights_outside_the_folders_it_may_read(load, base, t
     (tmp_path / "here" / "link").symlink_to("/etc")
     with pytest.raises(RecipeError, match="leads out of the folders"):
         load(text="[model]\nweights = 'link/w.safetensors'\n")
+    (tmp_path / "here" / "folder").mkdir()
+    (tmp_path / "here" / "folder" / "model.safetensors").symlink_to("/etc/hostname")
+    with pytest.raises(RecipeError, match="is a link out of the folder, to"):
+        train(text=TEXT.replace("WEIGHTS", "folder"))
     finished = train(text=TEXT.replace("WEIGHTS", "w.safetensors"))
     assert (finished.folder / "pretrained.json").is_file()
     # Who runs the recipe of a run folder anew reads its weights, and is held to the same folders.
