@@ -110,7 +110,7 @@ class Continued(nn.Module):
         """Features ``(batch, features, steps)`` about their level, and what is to be added to the outputs."""
         if not self.continued:
             return features, None
-        level = features.mean(2, keepdim=True)
+        level = features.sum(2, keepdim=True) / features.shape[2]  # ONNX programs name their outputs 'mean'
         features = features - level
         ahead = self.linear(features[:, : self.continued]) + level[:, : self.continued]
         return features, ahead.flatten(1)
@@ -131,7 +131,7 @@ def pooled(features: Tensor, mask: Tensor | None, pool: Pool, backward_from: int
     """
     if pool == "mean":
         if mask is None:
-            return features.mean(2)
+            return features.sum(2) / features.shape[2]
         return (features * mask.unsqueeze(1)).sum(2) / mask.sum(1, keepdim=True).clamp(min=1)
     if mask is None:
         last = features[:, :, -1]

@@ -73,14 +73,6 @@ class LSTM(nn.Module):
         answer: Tensor = self.head(self.dropout(row))
         return answer if start is None else answer + start
 
-    def following(self, tokens: Tensor, state: list[tuple[Tensor, Tensor]] | None = None) -> tuple[Tensor, object]:
-        """Scores of the token that comes next, as `trainkit.Continues` says; what the cells hold goes on for ever."""
-        steps, kept = self.reader.embedding(tokens), []
-        for place, ahead in enumerate(self.ahead):
-            steps, held = ahead(self.dropout(steps), None if state is None else state[place])
-            kept.append(held)
-        return self.head(self.dropout(steps[:, -1])), kept
-
     def following(
         self, tokens: Tensor, state: list[tuple[Tensor, Tensor]] | None = None
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:

@@ -93,12 +93,6 @@ class TCN(nn.Module):
         return found if start is None else found + start
 
     def following(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Scores of the token that comes next, as `trainkit.Continues` says, of as many tokens as a sample has."""
-        whole = tokens if state is None else torch.cat([state, tokens], 1)
-        whole = whole[:, -self.reader.shape[0] :]
-        return self(whole)[:, -1], whole
-
-    def following(self, tokens: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Scores of the token after these; see `trainkit.protocols.Continues`.
 
         Args:

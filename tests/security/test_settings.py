@@ -28,6 +28,7 @@ TEXT = {
     "group": "a column: compared with those that are there",
     "target": "a column of the table, or a scheduled number: compared with those that are there",
     "delimiter": "one character",
+    **dict.fromkeys(("id", "time", "targets", "inputs"), "columns: compared with those that are there"),
     "classes": "names that are shown, or compared with those that are there",
     "without": "names of classes: compared with those that are there",
     "positive": "names of classes: compared with those that are there",

@@ -97,6 +97,19 @@ def test_tokens_are_foretold_from_those_before(build) -> None:
     torch.testing.assert_close(model(tokens[:, :5]), before[:, :5])
 
 
+@pytest.mark.parametrize(("build", "changes"), [(lstm, {"layers": 2}), (tcn, {"widths": (6, 6)})])
+def test_a_text_is_written_on_from_what_is_remembered(build, changes) -> None:
+    torch.manual_seed(0)
+    spec = DataSpec((40,), "tokens", 5)
+    model = build(spec, **changes).eval()
+    tokens = torch.randint(5, (2, 40))
+    scores, state = model.following(tokens[:, :7])
+    torch.testing.assert_close(scores, model(tokens)[:, 6])
+    for place in range(7, 40):  # further than the tcn sees
+        scores, state = model.following(tokens[:, place : place + 1], state)
+        torch.testing.assert_close(scores, model(tokens)[:, place])
+
+
 @pytest.mark.parametrize("build", [lstm, tcn])
 def test_a_forecast_that_continues_goes_up_with_its_past(build) -> None:
     torch.manual_seed(0)
