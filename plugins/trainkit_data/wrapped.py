@@ -32,7 +32,7 @@ def subset(
     Raises:
         DataError: if a class is not there, fewer than two stay, or one has too few samples.
     """
-    from trainkit_data.subset import take_subset
+    from trainkit_data.choosing import take_subset
 
     return take_subset(of, classes, without, per_class, draw_seed)
 
