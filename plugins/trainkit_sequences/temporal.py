@@ -73,7 +73,8 @@ class TCN(nn.Module):
         self.everywhere = data_spec.task == "tokens"
         self.pool: Pool = pool
         features = self.reader.features
-        self.sees = 1 + 2 * (kernel - 1) * (2 ** len(widths) - 1)  # steps, the last one among them
+        # Steps that the last one is computed from; no more than samples have, which are all that it has learned from.
+        self.sees = min(1 + 2 * (kernel - 1) * (2 ** len(widths) - 1), data_spec.input_shape[-1])
         self.blocks = nn.Sequential()
         for place, width in enumerate(widths):
             self.blocks.append(Block(features, width, kernel, 2**place, dropout))
@@ -97,7 +98,7 @@ class TCN(nn.Module):
 
         Args:
             tokens: ``(batch, steps)``, of any length.
-            state: the tokens before, as far back as the last step sees.
+            state: the tokens before, as far back as the last step sees, and as a sample reaches.
 
         Returns:
             ``(batch, outputs)``, and the state after these tokens.
