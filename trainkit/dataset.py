@@ -110,10 +110,10 @@ class DataSpec:
     tokens_per_sample: int | None = None
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
-    targets: tuple[str, ...] = ()
-    categories: tuple[int, ...] = ()
     input_mean: tuple[float, ...] = ()
     input_std: tuple[float, ...] = ()
+    targets: tuple[str, ...] = ()
+    categories: tuple[int, ...] = ()
     masked: bool = False
     naive_error: tuple[float, ...] = ()
     vocabulary: Vocabulary | None = field(default=None, compare=False)
@@ -158,20 +158,20 @@ class Dataset:
             sends it to worker processes) and must treat every sample by itself.
         groups: by split, ``(samples,)`` int64: samples with the same number belong together, and no fold parts them.
             ``train`` and ``val`` or none.
-        moments: by split, ``(samples, 2)`` int64: the first and the last moment that each sample's target is of, on
-            one clock. Folds of such data validate on later moments than they train on. ``train`` and ``val`` or none.
         recut: makes the data set anew with other samples for training and validation, so that all that is fitted on
             training samples is fitted on these. Given ``(samples,)`` int64 by split (``train`` and, but for a run
             without validation, ``val``): numbers counted through the training split and on through the validation
             split. Without it samples are exchanged as they are, and what was fitted stays.
+        moments: by split, ``(samples, 2)`` int64: the first and the last moment that each sample's target is of, on
+            one clock. Folds of such data validate on later moments than they train on. ``train`` and ``val`` or none.
     """
 
     spec: DataSpec
     splits: Mapping[str, Split]
     prepare: Callable[[Tensor], Tensor] | None = None
     groups: Mapping[str, Tensor] = field(default_factory=dict)
-    moments: Mapping[str, Tensor] = field(default_factory=dict)
     recut: Callable[[Mapping[str, Tensor]], Dataset] | None = None
+    moments: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Feed(Protocol):

@@ -13,6 +13,7 @@ from trainkit.chain import chained
 from trainkit.errors import NotFinite, RunError
 from trainkit.evaluate import loss_weight
 from trainkit.hooking import wrong_answer
+from trainkit.protocols import StepProgram
 from trainkit.run import Batch, Run, StepResult
 from trainkit.scheduled import set_values
 
@@ -303,7 +304,7 @@ class HookStep:
 
     updates_per_call = 1
 
-    def __init__(self, run: Run, fallback: Callable[[Sequence[Sequence[Batch]]], StepResult]) -> None:
+    def __init__(self, run: Run, fallback: StepProgram) -> None:
         self.run = run
         self.hook = run.hook.trainkit_train_step
         self.fallback = fallback
