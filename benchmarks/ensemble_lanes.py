@@ -217,7 +217,7 @@ def compare(name: str, members: int, rounds: int, epochs: tuple[int, int], updat
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few members and epochs once, nothing compiled, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="two members once, nothing compiled, to see that it works")
     parser.add_argument("--case", choices=list(CASES), action="append", help="only this one")
     parser.add_argument("--members", type=int, default=0, help="else 10, with --quick 2")
     parser.add_argument("--rounds", type=int, default=7)

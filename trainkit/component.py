@@ -32,8 +32,8 @@ class Component:
         name: how recipes call it; the factory's own name if empty.
         example: settings that make a working component; feeds docs, ``describe`` and contract tests.
         capabilities: what it can or cannot do, keys from `CAPABILITIES`.
-        figures: what it measures itself of a split, by ``trainkit_evaluate``: each figure's name, without the split, and
-            whether a higher one is better; a recipe may then look at ``val.NAME``.
+        figures: what it measures itself of a split, by ``trainkit_evaluate``: each figure's name, without the split,
+            and whether a higher one is better; a recipe may then look at ``val.NAME``.
         owns: what of a run it takes over, from `OWNABLE`; two owners of one thing are a problem of the recipe.
         before: names of components of the same kind whose hooks must run after this one's.
         after: names of components of the same kind whose hooks must run before this one's.

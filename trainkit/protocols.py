@@ -104,13 +104,14 @@ class Loss(Protocol):
     for them then.
 
     A loss that needs other numbers than targets have, such as a mean and a variance, has ``outputs``, how many numbers
-    the model is to give for a sample, and ``predictions(outputs)``: what outputs ``(..., outputs)`` predict, in the form
-    that the model would give for another loss, such as ``(..., targets)``. Metrics, pages, ensembles and ``trainkit predict`` are given those. Such a loss may have
-    ``equal(targets)``, the outputs ``(batch, outputs)`` of a model that knows nothing of its inputs, whose loss a probe
-    holds that of the untrained model against; and ``details(outputs)``, more that outputs say of each sample, by name
-    and in the data's units, which ``trainkit predict`` writes; ``variances(outputs)``, ``(..., targets)`` as the model
-    sees targets, which ensembles mix; and ``quantiles(outputs, levels)``, ``(..., targets, levels)``, of all levels or of
-    its attribute ``levels``, of which pages show how many targets lie below.
+    the model is to give for a sample, and ``predictions(outputs)``: what outputs ``(..., outputs)`` predict, in the
+    form that the model would give for another loss, such as ``(..., targets)``. Metrics, pages, ensembles and
+    ``trainkit predict`` are given those. Such a loss may have ``equal(targets)``, the outputs ``(batch, outputs)`` of a
+    model that knows nothing of its inputs, whose loss a probe holds that of the untrained model against;
+    ``details(outputs)``, more that outputs say of each sample, by name and in the data's units, which
+    ``trainkit predict`` writes; ``variances(outputs)``, ``(..., targets)`` as the model sees targets, which ensembles
+    mix; and ``quantiles(outputs, levels)``, ``(..., targets, levels)``, of all levels or of its attribute ``levels``, of
+    which pages show how many targets lie below.
 
     A loss whose validation targets are no truth to hold predictions against says why in ``no_truth``, which pages show.
     """

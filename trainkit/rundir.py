@@ -192,7 +192,7 @@ class RunFolder:
     def describe(
         self, recipe_toml: str, environment: Mapping[str, Any], pretrained: Mapping[str, Any] | None = None
     ) -> None:
-        """Write what the run is before anything else: the filled recipe, the environment, what weights it began with."""
+        """Write what the run is before anything else: filled recipe, environment, what weights it began with."""
         contents = {"recipe.toml": recipe_toml, "environment.json": environment_json(self.path, environment)}
         if pretrained is not None:
             contents = {PRETRAINED: json.dumps(pretrained, indent=2) + "\n", **contents}

@@ -25,9 +25,7 @@ def check_cut(recipe: Recipe) -> Iterator[Problem]:
     table: dict[str, Any] = recipe.tables.get("data") or {}
     at, folds, fold = recipe.tables.place, table.get("folds"), table.get("fold", 0)
     if table.get("sampling") == "balanced" and table.get("shuffle") is False:
-        message = (
-            '[data] sampling = "balanced" draws each epoch anew, and shuffle = false keeps their order'
-        )
+        message = '[data] sampling = "balanced" draws each epoch anew, and shuffle = false keeps their order'
         yield Problem(at(("data", "sampling")), message, "leave one of them out")
     if folds is None:
         for key, default in (("fold", 0), ("fold_by", "auto")):
