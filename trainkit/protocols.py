@@ -110,8 +110,8 @@ class Loss(Protocol):
     model that knows nothing of its inputs, whose loss a probe holds that of the untrained model against;
     ``details(outputs)``, more that outputs say of each sample, by name and in the data's units, which
     ``trainkit predict`` writes; ``variances(outputs)``, ``(..., targets)`` as the model sees targets, which ensembles
-    mix; and ``quantiles(outputs, levels)``, ``(..., targets, levels)``, of all levels or of its attribute ``levels``, of
-    which pages show how many targets lie below.
+    mix; and ``quantiles(outputs, levels)``, ``(..., targets, levels)``, of all levels or of its attribute ``levels``,
+    of which pages show how many targets lie below.
 
     A loss whose validation targets are no truth to hold predictions against says why in ``no_truth``, which pages show.
     """
