@@ -20,9 +20,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from trainkit import Run, StepResult
-from trainkit.build import make_program, make_ready, prepare
+from trainkit.build import make_ready, prepare
 from trainkit.feed.resident import ResidentFeed
 from trainkit.manager import Plugins
+from trainkit.programs import make_program
 from trainkit.recipe import Recipe
 from trainkit.tally import Tally
 

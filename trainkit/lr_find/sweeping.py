@@ -11,13 +11,14 @@ from pathlib import Path
 
 import torch
 
-from trainkit.build import make_program, make_ready, prepare
+from trainkit.build import make_ready, prepare
 from trainkit.datasets import Datasets
 from trainkit.errors import NotFinite
 from trainkit.evaluate import loss_weight
 from trainkit.lr_find.curve import Divergence, Smoothed
 from trainkit.lr_find.setting import Setting, follow
 from trainkit.outcome import named
+from trainkit.programs import make_program
 from trainkit.protocols import Progress, StepProgram
 from trainkit.recipe import Recipe
 from trainkit.run import Batch, Run, ScheduledValue, StepResult

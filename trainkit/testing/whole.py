@@ -20,6 +20,7 @@ from trainkit import build, checkpoint
 from trainkit.component import Component
 from trainkit.errors import RecipeError, TrainkitError
 from trainkit.launch import launch
+from trainkit.programs import make_program
 from trainkit.protocols import StepProgram
 from trainkit.recipe import Recipe, recipe_from_text
 from trainkit.run import Batch, Run, StepResult
@@ -209,5 +210,4 @@ class _Several:
 
 
 def _grouping(count: int) -> Callable[[Recipe, Run], StepProgram]:
-    make = build.make_program
-    return lambda recipe, run: _Several(run, make(recipe, run), count)
+    return lambda recipe, run: _Several(run, make_program(recipe, run), count)
