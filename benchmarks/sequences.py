@@ -25,7 +25,7 @@ from trainkit import Dataset
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
-from trainkit_sequences import airline, control_charts
+from trainkit_sequences.data import airline, control_charts
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 

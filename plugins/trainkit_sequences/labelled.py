@@ -61,7 +61,7 @@ def load_sequences(
     scale_targets: bool,
     delimiter: str,
 ) -> Dataset:
-    """Read a file and cut its sequences; see `trainkit_sequences.csv_sequences`."""
+    """Read a file and cut its sequences; see `trainkit_sequences.data.csv_sequences`."""
     if sum(shares.values()) >= 1:
         shown = " and ".join(f"{name} = {share:g}" for name, share in shares.items())
         raise DataError(f"{shown} leave nothing for training; make their sum less than 1")

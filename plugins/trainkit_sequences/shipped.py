@@ -29,7 +29,7 @@ def passengers() -> list[float]:
 
 
 def airline_data(shape: Shape, *, val: float, test: float, scale: bool) -> Dataset:
-    """Windows of the airline's months; see `trainkit_sequences.airline`."""
+    """Windows of the airline's months; see `trainkit_sequences.data.airline`."""
     values = torch.tensor(passengers(), dtype=torch.float64)[:, None]
     course = Course(values, 1, torch.arange(len(values)), (len(values),), ("passengers",), "airline")
     return series_data(course, shape, val=val, test=test, scale=scale)
@@ -38,7 +38,7 @@ def airline_data(shape: Shape, *, val: float, test: float, scale: bool) -> Datas
 def charts_data(
     *, samples: int, steps: int, shortest: int, data_seed: int, val: float, test: float, split_seed: int, scale: bool
 ) -> Dataset:
-    """Control charts; see `trainkit_sequences.control_charts`."""
+    """Control charts; see `trainkit_sequences.data.control_charts`."""
     chance = torch.Generator().manual_seed(data_seed)
     values: list[Tensor] = []
     labels: list[int] = []

@@ -11,7 +11,7 @@ import torch
 
 from trainkit import DataError, Dataset
 from trainkit.feed import cut_anew, make_feed
-from trainkit_sequences import control_charts, csv_sequences
+from trainkit_sequences.data import control_charts, csv_sequences
 from trainkit_sequences.shipped import CHARTS
 
 # 20 sequences of 3 to 6 steps, in the order of their times backwards.

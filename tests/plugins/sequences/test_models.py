@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from trainkit import DataError, DataSpec
-from trainkit_sequences import lstm, tcn
+from trainkit_sequences.models import lstm, tcn
 
 CLASSES = {"classes": ("a", "b", "c"), "class_counts": (9, 9, 9)}
 EVEN = DataSpec((2, 12), "classification", 3, **CLASSES)

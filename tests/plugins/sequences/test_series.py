@@ -11,7 +11,8 @@ import torch
 
 from trainkit import DataError, Dataset, DataSpec
 from trainkit.feed import cut_anew, make_feed
-from trainkit_sequences import airline, mase, series
+from trainkit_sequences import mase
+from trainkit_sequences.data import airline, series
 from trainkit_sequences.shipped import passengers
 from trainkit_sequences.windows import Course, Shape, Windows, series_data
 

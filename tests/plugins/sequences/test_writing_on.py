@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainkit import DataSpec
-from trainkit_sequences import lstm, tcn
+from trainkit_sequences.models import lstm, tcn
 
 TEXT = DataSpec((12,), "tokens", 11)
 
