@@ -36,15 +36,20 @@ def draw(history: Iterable[Mapping[str, Any]], metrics: Sequence[str], path: Pat
     import matplotlib
 
     figures = ["loss", *metrics][:MOST_PANELS]
+    # A metric of several figures is drawn as that of all of them.
+    keys = {figure: (figure, f"{figure}.all") for figure in figures}
     curves: defaultdict[tuple[str, str], Thinned] = defaultdict(Thinned)  # by split and figure
     rates: defaultdict[str, Thinned] = defaultdict(Thinned)
     for line in history:
         for figure in figures:
-            if (value := line.get(figure)) is not None:
+            value = next((line[key] for key in keys[figure] if line.get(key) is not None), None)
+            if value is not None:
                 curves[line["split"], figure].add(line["epoch"], value)
         for label, value in line.items():
             if label.startswith("lr/") and value is not None:
                 rates[label].add(line["epoch"], value)
+    seen = {figure for _, figure in curves}
+    figures = [figure for figure in figures if figure == "loss" or figure in seen]
     # A matplotlibrc of the folder one stands in, which may be a stranger's, has no say.
     with matplotlib.rc_context():
         matplotlib.rcdefaults()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from trainkit import Thinned
 from trainkit.thinned import MOST_BUNCHES
+from trainkit_reports import drawing
 from trainkit_reports.drawing import draw
 
 
@@ -55,3 +56,16 @@ def test_lines_are_gone_through_once_and_figures_that_are_not_there_left_out(tmp
     )
     draw(lines, ["accuracy"], tmp_path / "curves.png", "a run")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_metric_of_several_figures_is_drawn_as_that_of_all_of_them(tmp_path, monkeypatch):
+    shown = {}
+    monkeypatch.setattr(
+        drawing, "_draw", lambda figures, curves, *_: shown.update(figures=figures, val=curves["val", "rmse"].points)
+    )
+    lines = [
+        {"step": 1, "epoch": 1, "split": "val", "loss": 2.0, "rmse.all": 3.0, "rmse.price": 5.0},
+        {"step": 2, "epoch": 2, "split": "val", "loss": 1.0, "rmse.all": 2.0, "rmse.price": 4.0},
+    ]
+    drawing.draw(lines, ["rmse", "absent"], tmp_path / "curves.png", "a run")
+    assert shown == {"figures": ["loss", "rmse"], "val": [(1, 3.0), (2, 2.0)]}
