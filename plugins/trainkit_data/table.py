@@ -17,6 +17,7 @@ from trainkit_data.table_file import (
     check_constants,
     choose_columns,
     encode_inputs,
+    first_word,
     is_class_column,
     is_missing,
     need_columns,
@@ -133,8 +134,10 @@ def encode_targets(
         found = {}
         for name, values in read.items():
             if values is None:
-                table = tables[name]
-                raise DataError(f"{table.path}: the target '{target}' holds words; a regression needs numbers")
+                word, line = first_word(tables[name], target) or ("", 0)
+                raise DataError(
+                    f"{tables[name].path}:{line}: the target '{target}' holds '{word}'; a regression needs numbers"
+                )
             found[name] = torch.tensor(values, dtype=torch.float64)
         return task, found, ()
     cells = {name: table.column(target) for name, table in tables.items()}

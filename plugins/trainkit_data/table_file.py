@@ -91,9 +91,12 @@ def choose_columns(table: Table, target: Sequence[str], ignore: Sequence[str], c
     """The columns that are inputs: all but the targets and those to ignore.
 
     Raises:
-        DataError: if a named column is not there, or none is left.
+        DataError: if a named column is not there or is a target, or none is left.
     """
     need_columns(table, (*target, *ignore, *categorical))
+    for setting, names in (("ignore", ignore), ("categorical", categorical)):
+        if both := next((name for name in names if name in target), None):
+            raise DataError(f"'{both}' is a target, and {setting} is of inputs; take it out of {setting}")
     chosen = [name for name in table.columns if name not in target and name not in ignore]
     if not chosen:
         named = " and ".join(f"'{name}'" for name in target)
@@ -109,7 +112,7 @@ def check_constants(table: Table, columns: Sequence[str], targets: Sequence[str]
     """
     if len(table.rows) < 2:
         return
-    held = {name: set(table.column(name)) for name in (*columns, *targets)}
+    held = {name: _values(table.column(name)) for name in (*columns, *targets)}
     same = {name: next(iter(values)) for name, values in held.items() if len(values) == 1}
     for name, value in same.items():
         if name in targets:
@@ -119,6 +122,15 @@ def check_constants(table: Table, columns: Sequence[str], targets: Sequence[str]
         what = "column holds" if len(same) == 1 else "columns hold"
         cure = ", ".join(f'"{name}"' for name in same)
         raise DataError(f"{table.path}: {what} the same value in every row: {shown}; set ignore = [{cure}]")
+
+
+def _values(cells: Sequence[str]) -> set[str]:
+    """The different values of a column, one cell of each; missing ones, which are filled with the others, are none."""
+    found = {cell for cell in cells if not is_missing(cell)} or {""}
+    try:
+        return set({float(cell): cell for cell in sorted(found)}.values())
+    except ValueError:
+        return found
 
 
 def need_columns(table: Table, names: Sequence[str]) -> None:
@@ -175,6 +187,16 @@ def numbers(table: Table, name: str) -> list[float] | None:
     return values
 
 
+def first_word(table: Table, name: str) -> tuple[str, int] | None:
+    """The first cell of a column that is neither a number nor missing, and its row's line; ``None`` without any."""
+    for cell, line in zip(table.column(name), table.lines, strict=True):
+        try:
+            float("nan" if is_missing(cell) else cell)
+        except ValueError:
+            return cell, line
+    return None
+
+
 def is_class_column(values: Sequence[float] | None) -> bool:
     """Whether a target column names classes: words, or few different whole numbers."""
     if values is None:
@@ -223,7 +245,7 @@ def encode_inputs(
             numeric.append(torch.where(whole.isnan(), mean, whole)[:, None])
             continue
         cells = [cell for table in tables.values() for cell in table.column(column)]
-        words = _words(tables["train"].path, cells, column, column in categorical, train)
+        words = _words(tables, cells, column, column in categorical, train)
         places = [words.get(words_of(cell, words), len(words)) for cell in cells]
         if embed:
             known = torch.tensor(places, dtype=torch.float64)[:, None] + 1
@@ -239,14 +261,19 @@ def words_of(cell: str, words: Mapping[str, int]) -> str:
     return next(iter(words)) if is_missing(cell) and words else cell
 
 
-def _words(path: Path, cells: Sequence[str], column: str, declared: bool, train: Sequence[int]) -> dict[str, int]:
+def _words(
+    tables: Mapping[str, Table], cells: Sequence[str], column: str, declared: bool, train: Sequence[int]
+) -> dict[str, int]:
+    path = tables["train"].path
     seen = Counter(cells[row] for row in train if not is_missing(cells[row]))
     if not seen:
         raise DataError(f"{path}: column '{column}' has no value in any training row; ignore it")
     if len(seen) > _MOST_WORDS and not declared:
+        table = next(table for table in tables.values() if first_word(table, column) is not None)
+        word, line = first_word(table, column) or ("", 0)
         raise DataError(
-            f"{path}: column '{column}' holds {len(seen)} different words; put it into ignore, or into "
-            "categorical if each word is to be an input"
+            f"{table.path}:{line}: column '{column}' holds '{word}', no number, and {len(seen)} different words in "
+            "all; put it into ignore, or into categorical if each word is to be an input"
         )
     places = {word: place for place, word in enumerate(sorted(seen))}
     most = max(sorted(seen), key=lambda word: seen[word])
