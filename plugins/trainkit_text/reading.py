@@ -41,7 +41,8 @@ def read_text(path: Path | None, limit: int | None) -> str:
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}; name a file of text") from error
     try:
-        return found.decode("utf-8-sig")[:limit]
+        # Its mark of the byte order is taken off afterwards, so that a wrong byte is told by its place in the file.
+        return found.decode().removeprefix("\ufeff")[:limit]
     except UnicodeDecodeError as error:
         line = found[: error.start].count(b"\n") + 1
         raise DataError(

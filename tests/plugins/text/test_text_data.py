@@ -196,6 +196,7 @@ def test_text_that_is_too_short_is_refused(file: Path, changes: dict[str, Any], 
     [
         (None, "there is no file .*text.txt; relative paths start at"),
         (b"good line\nbad \xff byte", r"text.txt:2: byte 14 \(0xff\) is not UTF-8; write the file in it"),
+        (b"\xef\xbb\xbfbad \xff byte", r"text.txt:1: byte 7 \(0xff\) is not UTF-8"),
         (b"", "the train part has 0 tokens"),
     ],
 )
