@@ -122,7 +122,7 @@ def test_batches_of_evaluations_are_small_where_outputs_are_many() -> None:
     [
         (torch.tensor([[0, 1, 5], [1, 2, 0]]), "targets of split 'train' go from 0 to 5; .* must lie in 0 to 3"),
         (torch.tensor([[0, -1, 3], [1, 2, 0]]), "go from -1 to 3"),
-        (torch.tensor([[0, 1, 1], [1, 1, 1]]), "every training sample is of class 1"),
+        (torch.tensor([[0, 1, 1], [1, 1, 1]]), "every token to foretell in the training split is 1; .* at least two"),
     ],
 )
 def test_tokens_that_are_none_of_the_classes_are_refused(rows: torch.Tensor, said: str) -> None:

@@ -82,6 +82,12 @@ def _check_classes(dataset: Dataset, name: str, split: Split) -> None:
     seen: Tensor = torch.unique(targets)
     if name == "train" and len(seen) < 2:
         only = int(seen[0])
+        if spec.task == "tokens":
+            shown = repr(spec.vocabulary.decode([only])) if spec.vocabulary is not None else str(only)
+            raise DataError(
+                f"every token to foretell in the training split is {shown}; a model of tokens needs at least two "
+                "different ones: give data that changes"
+            )
         label = f"'{spec.classes[only]}'" if 0 <= only < len(spec.classes) else str(only)
         raise DataError(f"every training sample is of class {label}; a classifier needs at least two classes")
     low, high = seen[0].item(), seen[-1].item()
