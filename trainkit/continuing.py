@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainkit.console import emit, emit_json, write_file
-from trainkit.errors import DataError, PluginError, UsageError
+from trainkit.errors import DataError, PluginError, RunError, UsageError
 
 if TYPE_CHECKING:
     import argparse
@@ -101,6 +101,7 @@ def continue_run(path: Path, wanted: Wanted, plugins: Plugins, progress: Progres
     Raises:
         UsageError: if its data is no text, its model does not go on with one, or the prompt has unknown characters.
         CheckpointError: if no checkpoint can be used.
+        RunError: if the model's scores are not finite.
     """
     from trainkit.finished import open_run
 
@@ -175,8 +176,16 @@ def write_on(
 def draw(scores: Tensor, wanted: Wanted, generator: Any) -> int:
     """One token by its scores ``(outputs,)``.
 
+    Raises:
+        RunError: if the scores are not finite, as those of a model that diverged.
+
     Source: the k likeliest: Fan et al. 2018, "Hierarchical Neural Story Generation", section 5.1; arXiv 1805.04833.
     """
+    if not scores.max().isfinite():  # what cannot come next may have minus infinity
+        raise RunError(
+            "the model's scores of the next token are not finite: train it anew with a smaller learning rate, or name "
+            "an earlier checkpoint"
+        )
     if wanted.temperature == 0:
         return int(scores.argmax())
     likeliest, numbers = scores.topk(min(wanted.top_k or len(scores), len(scores)))

@@ -13,6 +13,7 @@ import torch
 
 from trainkit.cli import main
 from trainkit.continuing import Wanted, draw, write_on
+from trainkit.errors import RunError
 from trainkit.finished import open_run
 from trainkit.manager import Plugins
 
@@ -148,6 +149,16 @@ def test_tokens_are_drawn_by_their_chances() -> None:
     assert shares(top_k=2) == pytest.approx([0.0, 0.0, best, 1 - best], abs=0.03)
     assert shares(top_k=99) == pytest.approx(scores.softmax(0).tolist(), abs=0.03)
     assert draw(scores * 1e300, Wanted("", temperature=1e-9), generator) == 2
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_scores_that_are_not_finite_are_refused(wrong: float, temperature: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(RunError, match="scores of the next token are not finite: train it anew"):
+        draw(torch.tensor([0.0, wrong], dtype=torch.float64), Wanted("", temperature=temperature), generator)
+    barred = torch.tensor([-math.inf, 0.0], dtype=torch.float64)
+    assert draw(barred, Wanted("", temperature=temperature), generator) == 1
 
 
 def test_the_weights_are_those_that_evaluations_measure(
