@@ -97,7 +97,7 @@ DIFFERING = {
     "smoothing": lambda i: [f"loss.label_smoothing=0.{i}"],
     "smoothing and weights": lambda i: [f"loss.label_smoothing=0.{i}", "loss.class_weights=[1.0, 2.0, 0.5]"],
     "smoothing of mixed": lambda i: [f"loss.label_smoothing=0.{i}", IMAGES, 'data.augment=[{use="mixup"}]'],
-    "a loss without the capability": lambda i: [f'loss={{use="focal", power={i}.5}}'],
+    "a loss without the capability": lambda i: [f'loss={{use="sharp", power={i}.5}}'],
     "clip_norm": lambda i: [f'callback=[{{use="clip_norm", max_norm=0.{i + 1}}}]'],
     "clips": lambda i: [
         f'callback=[{{use="clip_value", max_value=0.0{i + 1}}}, {{use="clip_norm", max_norm=0.{i + 1}}}]'

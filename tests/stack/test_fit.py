@@ -116,7 +116,7 @@ def test_runs_that_differ_in_more_do_not(trainer) -> None:
 
 
 def test_runs_whose_losses_are_computed_lane_by_lane_share_a_stack_whatever_numbers_they_hold(trainer) -> None:
-    lanes = [trainer.lane(f'loss={{use="focal", power={power}}}') for power in (1.0, 2.0)]
+    lanes = [trainer.lane(f'loss={{use="sharp", power={power}}}') for power in (1.0, 2.0)]
     assert len({structure(lane.recipe, lane.run) for lane in lanes}) == 1
 
 

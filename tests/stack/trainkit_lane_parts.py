@@ -110,7 +110,7 @@ def hooked(data_spec: DataSpec, /) -> nn.Module:
     return Hooked(data_spec.input_shape[0], data_spec.outputs)
 
 
-class Focal:
+class Sharp:
     """Cross-entropy with a number, of a component that says nothing of lanes."""
 
     def __init__(self, power: float) -> None:
@@ -121,7 +121,7 @@ class Focal:
         return -((1 - logs.exp()).pow(float(self.power)) * logs).mean()
 
 
-class Weighing(Focal):
+class Weighing(Sharp):
     """Says by its number what its mean is over."""
 
     def weight(self, targets: Tensor) -> Tensor:
@@ -133,9 +133,9 @@ def weighing(*, power: float = 1.0) -> Loss:
     return Weighing(power)
 
 
-def focal(*, power: float = 1.0) -> Loss:
+def sharp(*, power: float = 1.0) -> Loss:
     """Weigh hard samples more."""
-    return Focal(power)
+    return Sharp(power)
 
 
 class Scaling(nn.Module):
@@ -211,7 +211,7 @@ def scaled(*, factor: float = 1.0) -> Loss:
 def trainkit_components() -> list[Component]:
     models = (noisy, choosing, averaging, tied, idle, hooked, scaling, loud)
     losses = [
-        Component("loss", focal),
+        Component("loss", sharp),
         Component("loss", weighing),
         Component("loss", scaled, capabilities={"lanes": True}),
     ]
