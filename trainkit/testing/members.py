@@ -60,10 +60,17 @@ def samples(task: str) -> tuple[Tensor, Tensor]:
     return inputs, clear.argmax(1) if spec.task == "classification" else (clear[:, 0] > 0).float()
 
 
+_MATCHING: Mapping[str, Mapping[str, Any]] = {  # what the tiny recipe has in place of its own for a task
+    "classes": {},
+    "binary": {"data": {**TINY["data"], "task": "binary"}, "loss": {"use": "binary"}},
+    "numbers": {"data": {**TINY["data"], "task": "regression", "classes": 2}, "loss": {"use": "mse"}, "metric": []},
+}
+
+
 @functools.cache
-def base_recipe() -> Recipe:
-    """The tiny recipe, which members are trained from."""
-    return recipe_from_text(tomli_w.dumps(TINY), "the tiny recipe", [], installed())
+def base_recipe(task: str) -> Recipe:
+    """The tiny recipe with data and loss of a task, which members are trained from."""
+    return recipe_from_text(tomli_w.dumps({**TINY, **_MATCHING[task]}), "the tiny recipe", [], installed())
 
 
 _TRAINED: dict[tuple[str, str, int], nn.Module] = {}
@@ -107,14 +114,14 @@ def _member(name: str, recipe: Recipe, task: str, steps: int, folder: Path) -> M
 
 
 @functools.cache
-def _recipe_of_run(number: int) -> Recipe:
-    return trial_recipe(base_recipe(), {}, {"seed": 5 + number, "data.seed": 5})
+def _recipe_of_run(task: str, number: int) -> Recipe:
+    return trial_recipe(base_recipe(task), {}, {"seed": 5 + number, "data.seed": 5})
 
 
 def tiny_members(task: str = "classes") -> list[Member]:
     """Four members of a task, ``classes``, ``binary`` or ``numbers``; each knows more than the one before."""
     return [
-        _member(f"run {number}", _recipe_of_run(number), task, steps, Path("runs") / str(number))
+        _member(f"run {number}", _recipe_of_run(task, number), task, steps, Path("runs") / str(number))
         for number, steps in enumerate(STEPS)
     ]
 
@@ -124,7 +131,7 @@ def copied(members: Sequence[Member]) -> list[Member]:
     return [dataclasses.replace(member, module=copy.deepcopy(member.module)) for member in members]
 
 
-_RECIPES: dict[str, Recipe] = {}
+_RECIPES: dict[tuple[str, str], Recipe] = {}
 
 
 class TinyWorkshop:
@@ -146,7 +153,7 @@ class TinyWorkshop:
         trials: Sequence[Member] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.recipe: Mapping[str, Any] = {**base_recipe().tables}
+        self.recipe: Mapping[str, Any] = {**base_recipe(task).tables}
         self.settings: Mapping[str, Any] = settings or {}
         self.given, self.trials = given, trials
         self.seed: int = self.recipe["seed"]
@@ -172,15 +179,16 @@ class TinyWorkshop:
 
     def _changed(self, change: Mapping[str, Any]) -> Recipe:
         values = dict(change) if "data" in change else {"data.seed": self.seed, **change}
-        key = json.dumps(values, default=str)
+        key = self.task, json.dumps(values, default=str)
         if key not in _RECIPES:
-            with users_paths(base_recipe(), self.folder):
-                _RECIPES[key] = trial_recipe(base_recipe(), {}, values)
+            base = base_recipe(self.task)
+            with users_paths(base, self.folder):
+                _RECIPES[key] = trial_recipe(base, {}, values)
         return _RECIPES[key]
 
     def checkpoints(self, member: Member) -> list[Member]:
         """Three of its run, the oldest first."""
-        recipe = self._recipes.get(member.name) or _recipe_of_run(member.recipe["seed"] - 5)
+        recipe = self._recipes.get(member.name) or _recipe_of_run(self.task, member.recipe["seed"] - 5)
         return [
             dataclasses.replace(
                 member,
