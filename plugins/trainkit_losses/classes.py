@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainkit import DataError
-from trainkit_losses.fit import full_precision, pair
+from trainkit_losses.fit import full_precision, move, pair
 
 if TYPE_CHECKING:
     from trainkit import DataSpec
@@ -70,15 +70,6 @@ def _counts(data_spec: DataSpec, loss: str) -> tuple[int, ...]:
                 "or split the data so that every class is in it"
             )
     return counts
-
-
-def move(constant: Tensor, device: torch.device) -> Tensor:
-    """Move a loss's constant to where the first batch is; losses have no device of their own.
-
-    The first batch may be one of an evaluation: a tensor made in inference mode could not be trained with later.
-    """
-    with torch.inference_mode(False):
-        return constant.to(device)
 
 
 def check_classes(outputs: Tensor, targets: Tensor) -> bool:

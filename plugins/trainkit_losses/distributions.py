@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from trainkit import DataError
-from trainkit_losses.fit import full_precision
+from trainkit_losses.fit import full_precision, move
 
 if TYPE_CHECKING:
     from trainkit import DataSpec
@@ -102,9 +103,8 @@ class GaussianLikelihood(_Distribution):
     def quantiles(self, outputs: Tensor, levels: Sequence[float]) -> Tensor:
         """Give quantiles ``(..., targets, levels)``, as the model sees targets."""
         mean, log_variance = self.parts(outputs)
-        distance = torch.special.ndtri(mean.new_tensor(levels))
-        found: Tensor = mean.unsqueeze(-1) + (0.5 * log_variance).exp().unsqueeze(-1) * distance
-        return found
+        deviation = (0.5 * log_variance).exp()
+        return torch.stack([mean + deviation * NormalDist().inv_cdf(level) for level in levels], -1)
 
     def check_levels(self, levels: Sequence[float]) -> None:
         """Any level has its quantile."""
@@ -137,12 +137,15 @@ class QuantileLoss(_Distribution):
     def __init__(self, spec: DataSpec, levels: Sequence[float]) -> None:
         super().__init__(spec, len(levels))
         self.levels = tuple(levels)
+        self._column = torch.tensor(self.levels, dtype=torch.float64)[:, None]
         self._middle = min(range(len(levels)), key=lambda place: abs(levels[place] - 0.5))
 
     def _pinball(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The pinball loss ``(batch, levels, targets)``."""
         given, wanted = self._pair(outputs, targets)
-        level = given.new_tensor(self.levels)[:, None]
+        if self._column.device != given.device:
+            self._column = move(self._column, given.device)
+        level = self._column.to(given.dtype)
         apart = wanted.unsqueeze(-2) - given
         return torch.maximum(level * apart, (level - 1) * apart)
 

@@ -61,3 +61,12 @@ def pair(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
             )
         targets = targets.unsqueeze(-1)
     return outputs, targets.to(outputs.dtype)
+
+
+def move(constant: Tensor, device: torch.device) -> Tensor:
+    """Move a loss's constant to where the first batch is; losses have no device of their own.
+
+    The first batch may be one of an evaluation: a tensor made in inference mode could not be trained with later.
+    """
+    with torch.inference_mode(False):
+        return constant.to(device)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, one_hot
 
-from trainkit_losses.classes import check_classes, move
-from trainkit_losses.fit import full_precision, pair
+from trainkit_losses.classes import check_classes
+from trainkit_losses.fit import full_precision, move, pair
 
 
 def of_class(outputs: Tensor, targets: Tensor, *, binary: bool) -> tuple[Tensor, Tensor]:

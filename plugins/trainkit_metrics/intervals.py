@@ -139,8 +139,9 @@ class Pinball(_Sums):
 
     def _each(self, outputs: Tensor, targets: Tensor) -> Tensor:
         apart = targets.unsqueeze(-1) - self.loss.quantiles(outputs, self.levels)
-        level = apart.new_tensor(self.levels)
-        return torch.maximum(level * apart, (level - 1) * apart).mean(-1)
+        gaps = zip(self.levels, apart.unbind(-1), strict=True)
+        losses = [torch.maximum(level * gap, (level - 1) * gap) for level, gap in gaps]
+        return torch.stack(losses, -1).mean(-1)
 
 
 class Density(_Sums):

@@ -54,7 +54,7 @@ def _own(kind: str) -> list[tuple[str, str]]:
     """Name and table of what our own plugins have of a kind."""
     plugins, found = Plugins(), []
     for name, (part, *_) in plugins.components(kind).items():
-        if plugins.owner(part).name in (f"{kind}s", "data"):
+        if plugins.owner(part).name in (f"{kind}s", f"{kind}es", "data"):
             found.append((name, _toml({"use": name, **(part.example or {})})))
     return sorted(found)
 
@@ -75,15 +75,35 @@ def test_callbacks_do_not_wait(load, plugins, tmp_path, name, table) -> None:
         pytest.skip("it needs an ensemble, or images")
     if name == "gradient_noise":
         pytest.skip("it has a generator on the device, and the meta device has none")
-    assert waits(load(f"callback=[{table}]"), plugins, tmp_path) == []
+    changes = ("data.task=binary", "loss={use='binary'}", "metric=[]") if name == "threshold" else ()
+    assert waits(load(f"callback=[{table}]", *changes), plugins, tmp_path) == []
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_metrics_do_not_wait(load, plugins, tmp_path, task) -> None:
-    regression = ("mae", "r2", "rmse")
-    tables = [table for name, table in _own("metric") if (name in regression) == (task == "regression")]
-    changes = ("data.task=regression", "loss={use='mse'}") if task == "regression" else ()
-    recipe = load(f"metric=[{', '.join(tables)}]", *changes)
+@pytest.mark.parametrize(("name", "table"), _own("loss"))
+def test_losses_do_not_wait(load, plugins, tmp_path, name, table) -> None:
+    task = {"binary": "binary", "cross_entropy": "classification", "focal": "classification", "nll": "classification"}
+    changes = (f"loss={table}", f"data.task={task.get(name, 'regression')}", "metric=[]")
+    assert waits(load(*changes), plugins, tmp_path) == []
+
+
+_OF_NUMBERS = {
+    "mse": ("mae", "r2", "rmse"),
+    "gaussian_nll": ("coverage", "density_nll", "interval_width"),
+    "quantile": ("coverage", "interval_width", "pinball"),
+}
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", *_OF_NUMBERS])
+def test_metrics_do_not_wait(load, plugins, tmp_path, loss) -> None:
+    numbers = {name for names in _OF_NUMBERS.values() for name in names}
+    tables = [
+        table
+        for name, table in _own("metric")
+        if (name in _OF_NUMBERS[loss] if loss in _OF_NUMBERS else name not in numbers)
+    ]
+    changes = ("data.task=regression",) if loss in _OF_NUMBERS else ()
+    levels = ", levels=[0.05, 0.1, 0.5, 0.9, 0.95]" if loss == "quantile" else ""
+    recipe = load(f"loss={{use='{loss}'{levels}}}", f"metric=[{', '.join(tables)}]", *changes)
     assert len(tables) >= 3
     assert waits(recipe, plugins, tmp_path) == []
     run = on_meta(recipe, plugins, tmp_path)
@@ -93,6 +113,7 @@ def test_metrics_do_not_wait(load, plugins, tmp_path, task) -> None:
         for batch, outputs in outputs_of(run, run.feed.evaluate("val"), 38):
             meter.add(outputs, batch.targets, run.loss(outputs, batch.targets))
 
+    evaluate()  # losses move their constants with the first batch
     assert watched(evaluate) == []
     with pytest.raises((RuntimeError, NotImplementedError)):  # the figures alone are waited for
         meter.compute()
