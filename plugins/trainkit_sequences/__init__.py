@@ -20,7 +20,7 @@ def mase(data_spec: DataSpec, /) -> Metric:
     how long a season is.
 
     Raises:
-        DataError: if the data does not say that error, as ``series`` and ``airline`` do.
+        DataError: if the data does not say that error, as ``series`` and ``airline`` do, or it is 0.
 
     Source: Hyndman & Koehler 2006, "Another look at measures of forecast accuracy", section 3.
     """
@@ -30,6 +30,11 @@ def mase(data_spec: DataSpec, /) -> Metric:
         raise DataError(
             f"metric mase needs a series' own seasonal error, which the data does not say (its task is "
             f"{data_spec.task}): use data series, or metric mae"
+        )
+    if not all(data_spec.naive_error):
+        raise DataError(
+            "metric mase compares with the value of a season before, and on the training steps that has no error: the "
+            "series repeats itself exactly, or stands still; use metric mae, or another season"
         )
     return ScaledError(data_spec.target_std or (1.0,) * data_spec.outputs, data_spec.naive_error)
 

@@ -96,6 +96,7 @@ class Continued(nn.Module):
                 f"data's task is {data_spec.task}, with {features} channels and {data_spec.outputs} outputs: write "
                 "continues = 0, or as many as the series has targets"
             )
+        _need_scale_of_channels(continued, data_spec)
         self.linear = nn.Linear(data_spec.input_shape[1], data_spec.outputs // continued)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -114,6 +115,20 @@ class Continued(nn.Module):
         features = features - level
         ahead = self.linear(features[:, : self.continued]) + level[:, : self.continued]
         return features, ahead.flatten(1)
+
+
+def _need_scale_of_channels(continued: int, data_spec: DataSpec) -> None:
+    """Refuse outputs in another scale than the channels that they are to continue, where the data says both."""
+    ahead = data_spec.outputs // continued
+    for channels, targets in (
+        (data_spec.input_mean, data_spec.target_mean),
+        (data_spec.input_std, data_spec.target_std),
+    ):
+        if channels and targets and tuple(targets) != tuple(channels[place // ahead] for place in range(len(targets))):
+            raise DataError(
+                f"continues = {continued}, but the {data_spec.outputs} outputs are not {ahead} steps of each of the "
+                f"first {continued} channels: they are in other units; write as many as the series has targets, or 0"
+            )
 
 
 def pooled(features: Tensor, mask: Tensor | None, pool: Pool, backward_from: int | None = None) -> Tensor:

@@ -16,6 +16,7 @@ from trainkit_sequences.reading import (
     Rows,
     in_order,
     is_missing,
+    moments_of,
     need_change,
     number_of,
     read_rows,
@@ -201,7 +202,7 @@ def _long(
     missing: Missing,
 ) -> Labelled:
     """One row for each step, one column for each channel."""
-    sequences = in_order(rows, sequences_of(rows, key), time)
+    sequences = in_order(rows, sequences_of(rows, key), time, [] if time is None else moments_of(rows, time))
     numbers = values_of(rows, sequences, channels, missing)
     found = Labelled([], [], [], [])
     for name, steps in sequences.items():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from datetime import time as clock
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -120,26 +123,76 @@ def sequences_of(rows: Rows, key: str | None) -> dict[str, list[int]]:
     return found
 
 
-def in_order(rows: Rows, sequences: dict[str, list[int]], time: str | None) -> dict[str, list[int]]:
-    """Each sequence's rows by the column of time: numbers, else text such as 2024-01-31, each once.
+def moments_of(rows: Rows, time: str) -> list[int]:
+    """The number of each row's moment, counted from 0 in order of time; rows of one moment have one number.
 
     Raises:
-        DataError: naming a row without a time, or with that of another one.
+        DataError: naming a row without a moment, or with one that cannot be put in order.
     """
-    if time is None:
-        return sequences
     cells = rows.column(time)
     for row, cell in enumerate(cells):
         if is_missing(cell):
             raise DataError(f"{rows.path}:{rows.lines[row]}: column '{time}' has no value, and it says when")
-    numbers = [number_of(cell) for cell in cells]
-    known = [number for number in numbers if number is not None]
-    keys: Sequence[float] | Sequence[str] = known if len(known) == len(cells) else cells
+    keys: list[Any] = []
+    for moment in (_count, _date, clock.fromisoformat):
+        try:
+            keys = [moment(cell) for cell in cells]
+            places = {key: place for place, key in enumerate(sorted(set(keys)))}
+        except (ValueError, TypeError):  # no such moment; some with a time zone, and some without
+            continue
+        return [places[key] for key in keys]
+    row = next((row for row, cell in enumerate(cells) if not _is_like(cell, cells[0])), 0)
+    beside = f", and line {rows.lines[0]} '{cells[0]}'" if row else ""
+    raise DataError(
+        f"{rows.path}:{rows.lines[row]}: column '{time}' holds '{cells[row]}'{beside}, which cannot be put in order; "
+        "give numbers everywhere, or dates such as 2024-01-31 or 2024-01-31 12:30"
+    )
+
+
+def _count(cell: str) -> int | float:
+    """A finite number; whole ones exactly, since nanoseconds of an epoch are more than a float can tell apart."""
+    number = float(cell)
+    if not math.isfinite(number):
+        raise ValueError(cell)
+    return int(cell) if cell.lstrip("+-").isdecimal() else number
+
+
+def _date(cell: str) -> datetime:
+    return datetime.fromisoformat(f"{cell}-01" if re.fullmatch(r"\d{4}-\d\d", cell) else cell)
+
+
+def _is_like(cell: str, first: str) -> bool:
+    """Whether two cells are moments of one kind."""
+    for moment in (_count, _date, clock.fromisoformat):
+        try:
+            return bool(sorted((moment(first), moment(cell))))
+        except (ValueError, TypeError):
+            continue
+    return False
+
+
+def in_order(
+    rows: Rows, sequences: dict[str, list[int]], time: str | None, moments: Sequence[int]
+) -> dict[str, list[int]]:
+    """Each sequence's rows in order of time, each moment once.
+
+    Args:
+        rows: the file's.
+        sequences: row numbers of each.
+        time: the column that says when; ``None`` leaves them in the file's order.
+        moments: what `moments_of` says of that column.
+
+    Raises:
+        DataError: naming a row with the moment of another one.
+    """
+    if time is None:
+        return sequences
+    cells = rows.column(time)
     found = {}
     for name, places in sequences.items():
-        order = sorted(places, key=keys.__getitem__)
+        order = sorted(places, key=moments.__getitem__)
         for before, after in itertools.pairwise(order):
-            if keys[before] == keys[after]:
+            if moments[before] == moments[after]:
                 of = f" of sequence '{name}'" if name else ""
                 raise DataError(
                     f"{rows.path}:{rows.lines[after]}: a second row{of} with {time} = {cells[after]}, after line "

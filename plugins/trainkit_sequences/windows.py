@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainkit import DataError, Dataset, DataSpec, Gatherable, Split, fingerprint, standardise
-from trainkit_sequences.reading import Missing, in_order, need_change, read_rows, sequences_of, values_of
+from trainkit_sequences.reading import Missing, in_order, moments_of, need_change, read_rows, sequences_of, values_of
 
 # Windows of more numbers than this are made as batches ask for them.
 _HELD = 1 << 26
@@ -104,28 +104,15 @@ def read_course(
         raise DataError(
             f"{path}: targets, inputs, id and time are columns of their own, got {', '.join((*names, *also))}"
         )
-    sequences = in_order(rows, sequences_of(rows, key), time)
+    moments = [] if time is None else moments_of(rows, time)
+    sequences = in_order(rows, sequences_of(rows, key), time, moments)
     values = values_of(rows, sequences, names, missing)
     order = [row for steps in sequences.values() for row in steps]
     if time is None:
         clock = torch.cat([torch.arange(len(steps)) for steps in sequences.values()])
     else:
-        cells = rows.column(time)
-        place = {cells[row]: number for number, row in enumerate(in_time(cells))}
-        clock = torch.tensor([place[cells[row]] for row in order])
+        clock = torch.tensor([moments[row] for row in order])
     return Course(values[order], len(targets), clock, tuple(map(len, sequences.values())), names, path)
-
-
-def in_time(cells: Sequence[str]) -> list[int]:
-    """The first row of each moment, in order; cells that are all numbers are compared as such."""
-    first: dict[str, int] = {}
-    for row, cell in enumerate(cells):
-        first.setdefault(cell, row)
-    try:
-        keys: Mapping[str, Any] = {cell: float(cell) for cell in first}
-    except ValueError:
-        keys = {cell: cell for cell in first}
-    return [first[cell] for cell in sorted(first, key=keys.__getitem__)]
 
 
 def series_data(course: Course, shape: Shape, *, val: float, test: float, scale: bool) -> Dataset:
@@ -160,7 +147,7 @@ def series_data(course: Course, shape: Shape, *, val: float, test: float, scale:
                 f"{shape.horizon}; set {name} = 0, or to {min(1.0, (shape.horizon + 0.5) / total):.2g} at least"
             )
     if scale:
-        cure = "leave it out of inputs, or cut the series where it begins to move"
+        cure = "leave it out, or cut the series where it begins to move"
         need_change(
             Path(course.where), course.names, course.values[_covered(course, begins[chosen["train"]], span)], cure
         )

@@ -13,6 +13,7 @@ from trainkit import DataError, Dataset, DataSpec
 from trainkit.feed import cut_anew, make_feed
 from trainkit_sequences import mase
 from trainkit_sequences.data import airline, series
+from trainkit_sequences.models import tcn
 from trainkit_sequences.shipped import passengers
 from trainkit_sequences.windows import Course, Shape, Windows, series_data
 
@@ -153,11 +154,59 @@ def test_mase_is_the_error_over_that_of_a_season_before() -> None:
         ),
         ([row.replace("2024-01-01,1,100", "2024-01-01,1,") for row in ROWS], {"missing": "last"}, "no step before has"),
         ([ROWS[0], *(f"{n},1,5,{n},x" for n in range(40))], {}, "'sales' is 5 at every step that trains"),
+        (
+            [*ROWS, "soon,1,5,0,x"],
+            {},
+            r"series.csv:82: column 'day' holds 'soon', and line 2 '2024-01-01', which cannot",
+        ),
+        (
+            [ROWS[0], *(f"{n}/1/2024,1,{n},0,x" for n in range(1, 31))],
+            {},
+            r"series.csv:2: column 'day' holds '1/1/2024'",
+        ),
+        ([*ROWS, "2024-03-01T00:00+01:00,1,5,0,x"], {}, r"series.csv:82: .*cannot be put in order"),
     ],
 )
 def test_what_is_wrong_with_a_series_is_said_with_its_place(tmp_path: Path, rows, settings, message) -> None:
     with pytest.raises(DataError, match=message):
         load(tmp_path, rows, **settings)
+
+
+def test_a_series_that_repeats_itself_leaves_mase_nothing_to_compare_with(tmp_path: Path) -> None:
+    rows = [ROWS[0], *(f"{day},1,{number % 4},{number},x" for number, day in enumerate(DAYS))]
+    with pytest.raises(DataError, match="repeats itself exactly, or stands still; use metric mae, or another season"):
+        mase(load(tmp_path, rows, season=4).spec)
+    assert mase(load(tmp_path, rows, season=3).spec) is not None
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [str(8 + step) for step in range(20)],  # 10 is after 9
+        [str(1_700_000_000_000_000_000 + step) for step in range(20)],  # nanoseconds, which no float tells apart
+        [f"{2023 + step // 12}-{1 + step % 12:02d}" for step in range(20)],
+        [f"2024-01-31 {step:02d}:00" for step in range(20)],
+        [f"{step:02d}:30" for step in range(20)],
+    ],
+)
+def test_rows_are_put_in_order_by_numbers_dates_or_times_of_day(tmp_path: Path, moments: list[str]) -> None:
+    rows = [f"{moment},1,{step},0,x" for step, moment in enumerate(moments)]
+    data = load(tmp_path, [ROWS[0], *rows[::-1]], standardise=False, val=0.2, test=0.2)
+    assert data.splits["train"].inputs[0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert data.splits["test"].targets[-1].tolist() == [17, 18, 19]
+
+
+def test_one_moment_in_two_ways_of_writing_is_one_moment(tmp_path: Path) -> None:
+    rows = [f"{step}{shop * '.0'},{shop},{step * step},0,x" for shop in (0, 1) for step in range(20)]
+    assert int(load(tmp_path, [ROWS[0], *rows], val=0.2, test=0.2).moments["test"].max()) == 19
+
+
+def test_forecasts_continue_the_channels_whose_units_they_have(tmp_path: Path) -> None:
+    spec = load(tmp_path, targets=("sales", "sun")).spec
+    with pytest.raises(DataError, match=r"continues = 1, but the 6 outputs are not 6 steps of each of the first 1"):
+        tcn(spec, continues=1)
+    outputs = tcn(spec, continues=2)(torch.tensor([[[3.0] * 6, [5.0] * 6]]))
+    assert outputs.tolist() == [[3, 3, 3, 5, 5, 5]]
 
 
 def test_a_series_without_an_error_to_compare_with_is_no_series() -> None:
