@@ -42,7 +42,7 @@ def unlabelled(*, of: Annotated[Any, Nested("data")]) -> Dataset:
         of: the other data.
 
     Raises:
-        DataError: if its inputs are numbers of tokens, or no numbers.
+        DataError: if its inputs are numbers of tokens or categories, or no numbers.
 
     Source: Vincent et al. 2008, "Extracting and Composing Robust Features with Denoising Autoencoders", section 2.3.
     """

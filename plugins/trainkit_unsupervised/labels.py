@@ -21,9 +21,14 @@ def without_labels(of: Dataset) -> Dataset:
         of: any data of numbers.
 
     Raises:
-        DataError: if its inputs are numbers of tokens.
+        DataError: if its inputs are numbers of tokens, or some of categories.
     """
     spec = of.spec
+    if count := sum(map(bool, spec.categories)):
+        raise DataError(
+            f"data unlabelled needs samples of real numbers, and {count} inputs are numbers of categories\nset "
+            'categorical = "onehot" in the data inside'
+        )
     splits = {name: Split(split.inputs, _rows(of, split)) for name, split in of.splits.items()}
     marks = {"inputs": torch.tensor(list(spec.fingerprint.encode()), dtype=torch.uint8)}
     described = dataclasses.replace(
@@ -34,6 +39,8 @@ def without_labels(of: Dataset) -> Dataset:
         class_counts=(),
         target_mean=(),
         target_std=(),
+        targets=(),
+        naive_error=(),
         fingerprint=fingerprint(marks) if spec.fingerprint else "",
     )
     recut = of.recut

@@ -48,7 +48,7 @@ def resized_crop(
 
     Args:
         least: smallest share of the image's area; the largest is all of it.
-        stretch: the part's sides are to each other as 1 to this at most, either way, before it is enlarged.
+        stretch: the part is narrower or flatter than the image by this factor at most, before it is enlarged.
         degrees: the part is turned by up to so much, either way; what lies outside the image mirrors its edge.
 
     Raises:

@@ -91,7 +91,10 @@ class ResizedCrop:
         angle = (2 * turn - 1) * math.radians(self.degrees)
         cos, sin = angle.cos(), angle.sin()
         x, y = (1 - width) * (2 * across - 1), (1 - height) * (2 * down - 1)
-        rows = torch.stack((width * cos, -height * sin, x, width * sin, height * cos, y), 1).view(-1, 2, 3)
+        tall = images.shape[-2] / images.shape[-1]  # both sides reach from -1 to 1, whatever their pixels
+        rows = torch.stack((width * cos, -height * sin * tall, x, width * sin / tall, height * cos, y), 1).view(
+            -1, 2, 3
+        )
         grid = functional.affine_grid(rows, list(images.shape), align_corners=False)
         cut = functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         return Batch(cut, batch.targets, batch.index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
@@ -37,7 +38,9 @@ def input_statistics(subject: Subject) -> Finding:
     look = _Look(run)
     rows: list[tuple[str | float, ...]] = []
     if batch.inputs.is_floating_point():
-        look.values(batch.inputs, "inputs")
+        measured = _measured(batch.inputs, run.feed.spec.categories)
+        if measured.numel():
+            look.values(measured, "inputs")
         rows.append(look.row("inputs, train", batch.inputs))
         for split in ("val", "test"):
             if run.feed.spec.sizes.get(split):
@@ -46,7 +49,11 @@ def input_statistics(subject: Subject) -> Finding:
                 look.drift(batch.inputs, other, split)
         if not _own_targets(batch):
             look.give_away(batch.inputs, batch.targets)
-        seen = f"mean {float(batch.inputs.mean()):.3g}, standard deviation {float(batch.inputs.std()):.3g}"
+        seen = (
+            f"mean {float(measured.mean()):.3g}, standard deviation {float(measured.std()):.3g}"
+            if measured.numel()
+            else "numbers of categories alone"
+        )
     else:
         seen = f"whole numbers from {int(batch.inputs.min())} to {int(batch.inputs.max())}"
     look.targets(batch.targets)
@@ -64,6 +71,11 @@ def input_statistics(subject: Subject) -> Finding:
         look.figures,
         blocks,
     )
+
+
+def _measured(inputs: Tensor, categories: Sequence[int]) -> Tensor:
+    """The features that measure something: a category's number says which it is, not how much of it there is."""
+    return inputs[:, [not count for count in categories]] if any(categories) else inputs
 
 
 def _own_targets(batch: Batch) -> bool:

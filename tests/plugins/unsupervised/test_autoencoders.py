@@ -65,10 +65,21 @@ def test_folds_are_those_of_the_other_data() -> None:
     )
 
 
+def test_what_is_told_of_the_other_data_s_targets_is_left_aside() -> None:
+    """Their names would be taken for those of the reconstructed numbers."""
+    rows = Split(torch.randn(5, 3), torch.randn(5, 2))
+    spec = DataSpec((3,), "regression", 2, target_std=(1.0, 2.0), targets=("y", "z"), naive_error=(1.0, 2.0))
+    found = unlabelled(of=Dataset(spec, {"train": rows})).spec
+    assert (found.outputs, found.targets, found.naive_error, found.target_std) == (3, (), (), ())
+
+
 def test_tokens_are_refused_in_words() -> None:
     tokens = Split(torch.zeros(4, 7, dtype=torch.int64), torch.zeros(4))
     with pytest.raises(DataError, match=r"needs samples of real numbers, and these are torch.int64"):
         unlabelled(of=Dataset(DataSpec((7,), "tokens", 5), {"train": tokens}))
+    table = Split(torch.zeros(4, 3), torch.zeros(4))
+    with pytest.raises(DataError, match="2 inputs are numbers of categories\nset categorical"):
+        unlabelled(of=Dataset(DataSpec((3,), "binary", 1, categories=(0, 4, 3)), {"train": table}))
 
 
 def test_augmentation_changes_inputs_alone(run_tiny: Any) -> None:

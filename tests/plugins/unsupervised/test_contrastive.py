@@ -134,6 +134,19 @@ def test_a_turned_ramp_is_a_ramp_in_the_direction_that_was_drawn() -> None:
     torch.testing.assert_close(found[:, 0][:, inside], expected[:, inside], rtol=0, atol=1e-3)
 
 
+def test_a_turned_image_of_uneven_sides_keeps_its_angles() -> None:
+    """A quarter turn of a wide image, in pixels: what was a column's distance from the middle is a row's."""
+    wide = (torch.arange(12.0) - 5.5).expand(40, 3, 6, 12)
+    batch = Batch(wide, torch.zeros(40), torch.arange(40))
+    spec = DataSpec((3, 6, 12), "classification", 4)
+    found = resized_crop(spec, least=1.0, stretch=1.0, degrees=180)(batch, drawing(batch.index)).inputs
+    angle = (2 * drawing(batch.index)("part", 5)[:, 4] - 1)[:, None, None] * math.pi
+    across, down = wide[0, 0], (torch.arange(6.0) - 2.5)[:, None].expand(6, 12)
+    expected = angle.cos() * across - angle.sin() * down
+    inside = (across.square() + down.square()) < 2.5**2
+    torch.testing.assert_close(found[:, 0][:, inside], expected[:, inside], rtol=0, atol=1e-3)
+
+
 def test_colours_change_as_their_settings_say() -> None:
     batch = images()
 
