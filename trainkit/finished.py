@@ -165,6 +165,7 @@ def predict_run(path: Path, split: str, plugins: Plugins, progress: Progress = s
         and ``predicted``; for regression ``predicted`` and ``truth`` in the data's units, however targets were
         standardised. Where the loss asks the model for other numbers than targets have, ``outputs`` are what it says
         that they predict, ``raw`` is what the model gives, and what else the loss tells of that comes by its name.
+        A loss whose targets are no truth (``no_truth``) leaves ``targets`` out.
         Of tokens, whose outputs are many, ``predicted`` and ``log_probability`` (nats) of each target alone, both
         ``(samples, positions)``.
     """
@@ -202,6 +203,8 @@ def predictions_of(run: Run, split: str) -> dict[str, Tensor]:
     found = {"index": index, "targets": targets, "outputs": shown} | kinds_of(shown, targets, run.feed.spec)
     if run.decided is not None:
         found["predicted"] = classes_of(run.decided(shown), run.feed.spec.task)["predicted"]
+    if getattr(run.loss, "no_truth", ""):  # made up, so that there is something to measure a probe by
+        del found["targets"]
     if not predicts(run.loss):
         return found
     more = {

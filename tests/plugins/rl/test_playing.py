@@ -210,6 +210,14 @@ def test_pages_say_why_they_show_no_confusion(train):
     assert drawn_ones == ["policy_by_0_and_1.png", "value_by_0_and_1.png"]
 
 
+def test_predictions_are_actions_and_no_targets_that_nobody_knows(train, plugins):
+    from trainkit.finished import predict_run
+
+    found = predict_run(train("run.duration=1ep").folder, "val", plugins)
+    assert set(found) == {"index", "outputs", "probabilities", "predicted", "raw", "value"}
+    assert found["value"].shape == (4,)
+
+
 def test_reports_and_comparisons_know_that_a_higher_return_is_better(train, plugins):
     from trainkit.compare.entries import read_entries
     from trainkit.compare.rows import make_rows
