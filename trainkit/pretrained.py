@@ -214,6 +214,11 @@ class _Matched:
                 cure = f"they are named like {', '.join(near) or _some(self.own)}"
                 message = f'[model] head: "{pattern}" matches no name, neither the model\'s nor in {place}'
                 yield problem_at(tables, f"model.head.{number}", message, cure)
+        taken = {_place(self.own[name]): name for name in self.taken}
+        for name in self.new:
+            if (other := taken.get(_place(self.own[name]))) is not None:
+                message = f"[model] head: {name} would not begin anew: it is one tensor with {other}, which is taken"
+                yield problem_at(tables, "model.head", message, "name both of them, or neither")
         lines = [
             f"{name}: {_shape(self.given[self.names[name]])} there, {_shape(self.own[name])} in the model"
             + self._was(name)
@@ -247,7 +252,9 @@ class _Matched:
         elif self.lacking and back is not None:
             yield f'[model] rename = {{ "" = "{back}" }} puts that beginning before the names there'
         elif self.taken:
-            parts = list(dict.fromkeys(_owner(name) for name in (*self.other, *self.lacking, *self.over)))
+            known = [one for one in self.head if any(fits(one, name) for name in (*self.own, *self.names))]
+            owners = (_owner(name) for name in (*self.other, *self.lacking, *self.over))
+            parts = list(dict.fromkeys((*known, *owners)))
             patterns = ", ".join(f'"{part}"' for part in parts[:8]) + (", ..." if len(parts) > 8 else "")
             yield f"[model] head = [{patterns}] begins these anew, and leaves out what is not in the model"
         else:

@@ -15,6 +15,7 @@ from trainkit.finished import reopen
 from trainkit.launch import launch
 from trainkit.pretrained import load_pretrained
 from trainkit.recipe import load_recipe
+from trainkit.weight_files import NoWeights, read_weights
 
 FOUR = "data.classes=4"  # the base has 3
 
@@ -70,32 +71,32 @@ def test_a_run_begins_with_the_body_of_another_and_a_head_of_its_own(first, base
     assert not (base.folder / "pretrained.json").exists()
 
 
-def test_names_of_a_run_its_checkpoints_and_its_files_mean_the_same_weights(train, first, base):
+def test_names_of_a_run_its_checkpoints_and_its_files_mean_the_same_weights(train):
     long = train()  # its best checkpoint is the last one here, the first one lies before
     checkpoints = sorted((long.folder / "checkpoints").iterdir())
     assert json.loads((long.folder / "best.json").read_text())["checkpoint"] == checkpoints[-1].name
-    for name in ("/best", f"/{checkpoints[-1].name}", f"/checkpoints/{checkpoints[-1].name}"):
-        taken, _ = first(f'model.weights="{long.folder}{name}"')
+    for name in ("/best", "/newest", f"/{checkpoints[-1].name}", f"/checkpoints/{checkpoints[-1].name}"):
+        taken = read_weights(f"{long.folder}{name}").tensors
+        assert taken.keys() == long.weights.keys()
         assert all(torch.equal(taken[key], long.weights[key]) for key in taken), name
-    earlier, _ = first(f'model.weights="{long.folder}/{checkpoints[0].name}"')
+    earlier = read_weights(f"{long.folder}/{checkpoints[0].name}").tensors
     assert not torch.equal(earlier["head.weight"], long.weights["head.weight"])
     (long.folder / "best.json").write_text(json.dumps({"checkpoint": checkpoints[0].name}))
-    best, _ = first(f'model.weights="{long.folder}"')
+    best = read_weights(str(long.folder)).tensors
     assert torch.equal(best["head.weight"], earlier["head.weight"])
-    file, _ = first(f'model.weights="{checkpoints[-1]}/tensors.safetensors"')
+    file = read_weights(f"{checkpoints[-1]}/tensors.safetensors").tensors
     assert torch.equal(file["head.weight"], long.weights["head.weight"])
 
 
-def test_a_study_means_its_winner(first, base, tmp_path):
+def test_a_study_means_its_winner(base, tmp_path):
     study = tmp_path / "study"
     shutil.copytree(base.folder, study / "trials" / "0003")
     (study / "study.jsonl").touch()
     (study / "recipe.toml").touch()
-    with pytest.raises(RecipeError, match="a study without a winner"):
-        first(f'model.weights="{study}"')
+    with pytest.raises(NoWeights, match="a study without a winner"):
+        read_weights(str(study))
     (study / "report.json").write_text(json.dumps({"best": {"trial": 3}}))
-    taken, _ = first(f'model.weights="{study}"')
-    assert torch.equal(taken["head.weight"], base.weights["head.weight"])
+    assert torch.equal(read_weights(str(study)).tensors["head.weight"], base.weights["head.weight"])
 
 
 def test_files_of_another_library_are_read_with_names_and_numbers_of_their_own(first, base, tmp_path):
@@ -153,10 +154,16 @@ def test_tied_weights_and_counters_need_not_be_there_twice(tmp_path):
         k: v.clone() for k, v in other.state_dict().items() if k not in ("head.weight", "norm.num_batches_tracked")
     }
     save_file(state, tmp_path / "w.safetensors")
-    found = load_pretrained({"model": {"weights": f"{tmp_path}/w.safetensors"}}, model, measure)
+    table = {"weights": f"{tmp_path}/w.safetensors"}
+    found = load_pretrained({"model": table}, model, measure)
     assert found is not None
     assert torch.equal(model.head.weight, other.table.weight)
     assert found.about["new"] == {}
+    with pytest.raises(RecipeError, match=r"head\.weight would not begin anew: it is one tensor with table\.weight"):
+        load_pretrained({"model": {**table, "head": ["head.*"]}}, Tied(), measure)
+    anew = load_pretrained({"model": {**table, "head": ["head.*", "table.*"]}}, Tied(), measure)
+    assert anew is not None
+    assert set(anew.about["new"]) == {"head.weight", "table.weight"}
 
 
 def test_what_does_not_fit_is_listed_whole_with_its_shapes(train, base):
@@ -168,6 +175,8 @@ def test_what_does_not_fit_is_listed_whole_with_its_shapes(train, base):
     assert "head.bias: 3 there, 4 in the model" in lines
     assert "body.2.weight: 5x8 in the model, not there" in lines
     assert lines[-1].startswith('[model] head = ["head.*", "body.2.*"] begins these anew')
+    problem = problem_of(train, FOUR, f'model.weights="{base.folder}"', 'model.head=["head.*"]', "model.widths=[8, 8]")
+    assert problem.cure.splitlines()[-1].startswith('[model] head = ["head.*", "body.2.*"] begins these anew')
     problem = problem_of(train, f'model.weights="{base.folder}"', "model.widths=[]")
     assert "body.0.weight: 8x6 there, not in the model" in problem.cure
 
