@@ -84,7 +84,7 @@ def test_weights_that_were_trained_before_may_know_something(look, plugins, tmp_
     alone, headed = (
         look("initial-loss", changes=[weights, *more])["initial-loss"] for more in ([], ['model.head=["2.*"]'])
     )
-    assert (alone.verdict, alone.figures["expected"]) == ("good", None)
+    assert (alone.verdict, alone.figures["expected"], alone.cure) == ("good", None, "")
     assert alone.figures["loss"] < 0.4
     assert alone.expected.startswith("any: all weights were trained before")
     assert headed.figures["expected"] == pytest.approx(0.693147, abs=1e-5)
@@ -211,6 +211,13 @@ def test_the_recipe_of_a_search_is_probed_as_one_run(tmp_path, capsys):
         ("all-parameters", "bad", "2 of 4 get none, or zeros: 0.weight, 0.bias", ["model={use='detached'}"], ""),
         ("update-ratio", "bad", "", ["optimizer.lr=1e5"], ""),
         ("update-ratio", "bad", "", ["optimizer.lr=1e-9"], ""),
+        (
+            "update-ratio",
+            "good",
+            "",
+            ["run.duration=120ba"],
+            '[[callback]]\nuse = "gradual_unfreeze"\nevery = "110ba"\n',
+        ),
         ("dead-relus", "bad", "ReLU 1 (1)", ["model={use='silent'}"], ""),
         ("dead-relus", "good", "129 samples", ["model={use='normed'}", "data.samples=194", "data.batch_size=43"], ""),
         ("dead-relus", "not applicable", "no ReLU", ["model.relu=false"], ""),

@@ -57,6 +57,7 @@ def initial_loss(subject: Subject) -> Finding:
     if begun is not None and verdict != "good":  # what was trained knows something, or its features are large
         verdict = "doubtful" if begun["new"] and seen > high else "good"
         cure = "a new head on trained features; draw it smaller, or let it be trained alone at first"
+        cure = cure if verdict == "doubtful" else ""
     if not math.isfinite(seen):
         verdict, cure = "bad", "look for log, sqrt or a division at 0 in the model and the loss"
     more, added = _regularised(subject, index[: max(run.feed.batch_size, 2)])

@@ -37,7 +37,8 @@ class First:
     Args:
         run: the run after them.
         losses: of each update.
-        ratios: by parameter with two dimensions or more, the norm of each update over that of the weights before.
+        ratios: by parameter with two dimensions or more, the norm of each update that was to change it, over that of the
+            weights before.
         seconds: by part of an update, in sum over those that count.
         counted: how many these are.
         unreached: parameters that are trained and never had a gradient other than zero.
@@ -71,7 +72,7 @@ def first_updates(subject: Subject) -> First:
         found.losses.append(float(result.losses.mean()))
         for name, parameter in watched.items():
             held = float(before[name].norm())
-            if held:
+            if held and parameter.requires_grad:  # it may join the training later than the run begins
                 ratio = float((parameter.detach().double() - before[name]).norm()) / held
                 found.ratios.setdefault(name, []).append(ratio)
         before = _copies(watched)
@@ -135,7 +136,7 @@ def update_ratio(found: First) -> Finding:
     figures |= {"median": middle, "by_parameter": medians}
     seen = f"{middle:.2g} ({least}: {medians[least]:.2g}, {most}: {medians[most]:.2g}); {falls}"
     steps = list(range(1, count + 1))
-    lines = [Line(name, {"step": steps[: len(values)]}, values) for name, values in list(found.ratios.items())[:20]]
+    lines = [Line(name, {"step": steps[-len(values) :]}, values) for name, values in list(found.ratios.items())[:20]]
     blocks = [
         Curves("Size of updates beside that of weights", lines, log=True, levels=[(1e-3, "1e-3")]),
         Curves("Loss of the first updates", [Line("loss", {"step": steps}, losses)]),
