@@ -89,6 +89,20 @@ def test_figures_are_those_of_the_report(whole: list[Section], pictures: Path) -
     assert facts["SHA-256 of the weights"] == report["weights_sha256"]
 
 
+def test_what_came_into_the_model_is_said(copy: Path) -> None:
+    def begins() -> Any:
+        return dict(next(blocks(sections_of(copy), Facts)).rows).get("begins with")
+
+    assert begins() is None
+    about = {"place": "runs/base/checkpoints/step-7", "taken": {"a": "x.a", "b": "x.b"}, "new": {"c": [2]}, "left": {}}
+    (copy / "pretrained.json").write_text(json.dumps(about))
+    assert begins() == "runs/base/checkpoints/step-7: 2 tensors, 1 new"
+    (copy / "pretrained.json").write_text('{"place": ')  # a stranger's
+    sections = sections_of(copy)
+    assert any("pretrained.json cannot be read" in text.text for text in blocks(sections, Text))
+    assert "model" in dict(next(blocks(sections, Facts)).rows)
+
+
 def test_curves_show_each_split_the_best_and_the_test(whole: list[Section], pictures: Path) -> None:
     report = json.loads((pictures / "report.json").read_text())
     loss = titled(whole, Curves, "loss")

@@ -17,7 +17,7 @@ from trainkit.report.state import RUNNING
 from trainkit.report.summary import Row, Summary, samples_per_update, short_name, summarise
 from trainkit.results import Result, read_object, read_result
 from trainkit.run_text import clock_text
-from trainkit.rundir import PROFILE, read_text
+from trainkit.rundir import PRETRAINED, PROFILE, read_text
 
 if TYPE_CHECKING:
     from trainkit.report.look import Look
@@ -106,8 +106,9 @@ def run_sections(
 def _head(result: Result, summary: Summary, look: Look | None) -> Section:
     reason = f" ({summary.reason})" if summary.reason else ""
     blocks: list[Block] = [Text(f"{summary.status}{reason}", _TONES.get(summary.status, "plain"))]
+    facts = list(facts_of(result, summary, look))  # a file that cannot be read is a note
     blocks += [Text(text, "note") for text in result.notes]
-    blocks.append(Facts(list(facts_of(result, summary, look))))
+    blocks.append(Facts(facts))
     if summary.rows:
         blocks.append(figure_table(summary.rows))
     return Section("Summary", blocks)
@@ -140,8 +141,23 @@ def facts_of(result: Result, summary: Summary, look: Look | None = None) -> Iter
         table = result.tables.get(key)
         if isinstance(table, Mapping) and isinstance(table.get("use"), str):
             yield key, table["use"]
+            if key == "model":
+                yield from _began_with(read_object(result.folder / PRETRAINED, result.notes))
     if isinstance(sha256 := result.report.get("weights_sha256"), str) and sha256:
         yield "SHA-256 of the weights", sha256
+
+
+def _began_with(found: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
+    """Which weights the model began with, where it was given some."""
+    if not isinstance(place := found.get("place"), str):
+        return
+    words = {"taken": "tensors", "new": "new", "left": "left there"}
+    counts = [
+        f"{len(names)} {word}"
+        for key, word in words.items()
+        if (names := found.get(key)) and isinstance(names, Mapping)
+    ]
+    yield "begins with", f"{place}: {', '.join(counts)}"
 
 
 def figure_table(rows: list[Row]) -> Table:
