@@ -37,7 +37,7 @@ class First:
     Args:
         run: the run after them.
         losses: of each update.
-        ratios: by parameter with two dimensions or more, the norm of each update that was to change it, over that of the
+        ratios: by parameter with two dimensions or more, the norm of each update that could change it over that of the
             weights before.
         seconds: by part of an update, in sum over those that count.
         counted: how many these are.

@@ -152,11 +152,8 @@ def _began_with(found: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
     if not isinstance(place := found.get("place"), str):
         return
     words = {"taken": "tensors", "new": "new", "left": "left there"}
-    counts = [
-        f"{len(names)} {word}"
-        for key, word in words.items()
-        if (names := found.get(key)) and isinstance(names, Mapping)
-    ]
+    tables = {word: names for key, word in words.items() if isinstance(names := found.get(key), Mapping)}
+    counts = [f"{len(names)} {word}" for word, names in tables.items() if names]
     yield "begins with", f"{place}: {', '.join(counts)}"
 
 
