@@ -210,5 +210,6 @@ OTHERS: list[tuple[str, str, tuple[int, ...]]] = [
     ("too few for local statistics", small(**LOCAL), BOTH),
     ("wandering", small(model='use = "wandering"'), TWO),
     ("unwilling", with_callback('use = "unwilling"'), TWO),
+    ("compared samples", small(loss='use = "comparing"'), TWO),
     ("small batch", small().replace("batch_size = 16", "batch_size = 3"), FOUR),
 ]

@@ -135,6 +135,12 @@ def test_a_batch_has_a_sample_for_each_process(of: Callable[..., dict[str, Any]]
     assert "[data] batch_size = 3: a batch has fewer samples than the 4 processes" in of("small batch", 4)["error"]
 
 
+def test_samples_that_are_compared_with_each_other_stay_in_one_process(of: Callable[..., dict[str, Any]]) -> None:
+    said = of("compared samples", 2)["error"]
+    assert "[loss] comparing compares the samples of a batch with each other, of which each process has some" in said
+    assert "train in one process" in said
+
+
 def test_batch_norm_sees_the_whole_batch(of: Callable[..., dict[str, Any]]) -> None:
     single = {"float32": 1e-6, "far from zero": 1e-3}  # what float32 itself has for such numbers
     for processes in (2, 4):

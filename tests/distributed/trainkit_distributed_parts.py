@@ -49,6 +49,11 @@ def wandering(data_spec: DataSpec, /) -> nn.Module:
     return Wandering(data_spec.input_shape[0], data_spec.outputs)
 
 
+def comparing() -> nn.Module:
+    """Compare the samples of a batch with each other."""
+    return nn.CrossEntropyLoss()
+
+
 class ByIndex:
     """A loss of its own, of which the samples' numbers are a part."""
 
@@ -83,9 +88,10 @@ class Afterwards:
 
 @hookimpl
 def trainkit_components() -> list[Component]:
-    """A model, callbacks and a logger."""
+    """A model, a loss, callbacks and a logger."""
     return [
         Component("model", wandering),
+        Component("loss", comparing, capabilities={"whole_batches": True}),
         Component("callback", ByIndex, "by_index", owns=["loss"]),
         Component("callback", Unwilling, "unwilling"),
         Component("logger", Afterwards, "afterwards"),
