@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainkit.component import Component
 from trainkit.errors import Problem
-from trainkit.recipe.filled import Recipe
-from trainkit.recipe.text import Path, header, toml_key
+from trainkit.recipe.filled import Recipe, named
 
 _DDP = 'write strategy = "ddp" in [run], which gives every process the whole model'
 
@@ -20,15 +18,13 @@ def check_divided(recipe: Recipe) -> Iterator[Problem]:
     at = recipe.tables.place
     for path, component in recipe.making_updates():
         if not (component.capabilities.get("elementwise") or component.capabilities.get("shards")):
-            message = (
-                f"{_named(path, component)} looks at whole weights, and fsdp gives each process some of their rows"
-            )
+            message = f"{named(path, component)} looks at whole weights, and fsdp gives each process some of their rows"
             cure = f"{_DDP}, or choose an optimizer that treats each number by itself, such as adamw"
             yield Problem(at((*path, "use")), message, cure)
     for path, component in recipe.components.items():
         if component.kind == "callback" and not component.capabilities.get("shards"):
             message = (
-                f"{_named(path, component)} is not known to work where each process has some rows of the weights, as "
+                f"{named(path, component)} is not known to work where each process has some rows of the weights, as "
                 "with fsdp"
             )
             yield Problem(at((*path, "use")), message, f"{_DDP}, or leave it out")
@@ -43,7 +39,3 @@ def check_divided(recipe: Recipe) -> Iterator[Problem]:
     if run.get("microbatch") == "auto":
         message = '[run] microbatch = "auto": where memory runs out in one process, the others of fsdp wait for it'
         yield Problem(at(("run", "microbatch")), message, "write the number of samples")
-
-
-def _named(path: Path, component: Component) -> str:
-    return f"{header(tuple(toml_key(p) if isinstance(p, str) else p for p in path))} {component.name}"

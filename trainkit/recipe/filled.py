@@ -13,7 +13,7 @@ from trainkit.plugin import Plugin
 from trainkit.recipe.merge import Composed
 from trainkit.recipe.overrides import parse_key
 from trainkit.recipe.sources import base_hashes
-from trainkit.recipe.text import Path, lookup
+from trainkit.recipe.text import Path, header, lookup
 
 if TYPE_CHECKING:
     from trainkit.recipe.packed import Pack
@@ -167,3 +167,8 @@ def named_tables(value: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, part in items:
         yield from named_tables(part, f"{key}.{name}")
+
+
+def named(path: Path, component: Component) -> str:
+    """A component as messages name it, with the table that it stands in."""
+    return f"{header(path)} {component.name}"

@@ -10,9 +10,10 @@ from trainkit.component import Component, own_figures
 from trainkit.errors import Problem
 from trainkit.recipe.cutting import check_chosen, check_cut
 from trainkit.recipe.dividing import check_divided
-from trainkit.recipe.filled import Recipe
+from trainkit.recipe.filled import Recipe, named
+from trainkit.recipe.optimizing import check_optimizers
 from trainkit.recipe.scheduling import check_schedules, monitors
-from trainkit.recipe.text import Path, did_you_mean, header, shown, shown_value, toml_key
+from trainkit.recipe.text import Path, did_you_mean, shown, shown_value
 
 _TIMES = ("duration", "evaluate_every", "log_every", "save_every")
 
@@ -26,10 +27,7 @@ def check_pairs(recipe: Recipe) -> list[Problem]:
         *_step(recipe),
         *_microbatch(recipe),
         *_rollback(recipe),
-        *_wrappers(recipe),
-        *_own_rate(recipe),
-        *_one_rate(recipe),
-        *_groups(recipe),
+        *check_optimizers(recipe),
         *check_schedules(recipe),
         *_figures(recipe),
         *check_cut(recipe),
@@ -92,8 +90,8 @@ def _owners(recipe: Recipe) -> Iterator[Problem]:
     for path, component in recipe.components.items():
         for thing in component.owns:
             if thing in owners:
-                first = _named(owners[thing], recipe.components[owners[thing]])
-                message = f"{_named(path, component)} takes over the {thing.replace('_', ' ')}, as {first} does"
+                first = named(owners[thing], recipe.components[owners[thing]])
+                message = f"{named(path, component)} takes over the {thing.replace('_', ' ')}, as {first} does"
                 yield Problem(recipe.tables.place((*path, "use")), message, "leave one of them out")
             owners.setdefault(thing, path)
 
@@ -105,7 +103,7 @@ def _conflicts(recipe: Recipe) -> Iterator[Problem]:
             if earlier.kind == component.kind and (
                 earlier.name in component.conflicts or component.name in earlier.conflicts
             ):
-                message = f"{_named(path, component)} cannot be in one recipe with {_named(earlier_path, earlier)}"
+                message = f"{named(path, component)} cannot be in one recipe with {named(earlier_path, earlier)}"
                 yield Problem(recipe.tables.place((*path, "use")), message, "leave one of them out")
         seen.append((path, component))
 
@@ -119,7 +117,7 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
     asking = [part for part in makers if part[1].capabilities.get("needs_closure")]
     untraced = [part for part in makers if part[1].capabilities.get("compiles") is not True]
     if asking:
-        asks = f"{_named(*asking[0])} computes the loss again within a step"
+        asks = f"{named(*asking[0])} computes the loss again within a step"
         if run.get("precision") == "float16":
             message = f'{asks}, which the loss scaler of precision = "float16" cannot follow'
             yield Problem(at(("run", "precision")), message, 'write precision = "bfloat16" or "float32"')
@@ -130,7 +128,7 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
             message = f'{asks}, which compile = "step" cannot follow'
             yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
     elif compiled and untraced:
-        message = f'{_named(*untraced[0])} cannot be part of the compiled program of compile = "step"'
+        message = f'{named(*untraced[0])} cannot be part of the compiled program of compile = "step"'
         yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
     if compiled:
         if run.get("nonfinite") == "skip":
@@ -142,7 +140,7 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
         for path, component in recipe.components.items():
             if "step" in component.owns:
                 message = (
-                    f'{_named(path, component)} makes steps of its own, so that compile = "step" has none to compile'
+                    f'{named(path, component)} makes steps of its own, so that compile = "step" has none to compile'
                 )
                 yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
     calls = run.get("updates_per_call", 1)
@@ -152,7 +150,7 @@ def _step(recipe: Recipe) -> Iterator[Problem]:
             yield Problem(at(("run", "updates_per_call")), message, 'write compile = "step" too, or leave it out')
         for path, component in recipe.components.items():
             if component.capabilities.get("every_update"):
-                message = f"{_named(path, component)} must be called at every update, not every {calls}"
+                message = f"{named(path, component)} must be called at every update, not every {calls}"
                 yield Problem(at(("run", "updates_per_call")), message, "write updates_per_call = 1")
 
 
@@ -167,14 +165,14 @@ def _microbatch(recipe: Recipe) -> Iterator[Problem]:
         yield Problem(at, message, 'write compile = "model" or compile = false, or raise accumulate instead')
     for path, component in recipe.components.items():
         if component.capabilities.get("whole_batches"):
-            message = f"[run] {written}: {_named(path, component)} compares the samples of a batch with each other"
+            message = f"[run] {written}: {named(path, component)} compares the samples of a batch with each other"
             yield Problem(at, message, "leave it out, and write a smaller batch_size")
         if "step" in component.owns:
-            message = f"[run] {written}: {_named(path, component)} makes steps of its own, of whole batches"
+            message = f"[run] {written}: {named(path, component)} makes steps of its own, of whole batches"
             yield Problem(at, message, "leave one of them out")
     asking = [p for p in recipe.making_updates() if p[1].capabilities.get("needs_closure")]
     if asking and run["microbatch"] == "auto":
-        message = f"[run] {written}: {_named(*asking[0])} changes weights between the gradients of one update"
+        message = f"[run] {written}: {named(*asking[0])} changes weights between the gradients of one update"
         yield Problem(at, message, "write the number of samples")
 
 
@@ -182,119 +180,9 @@ def _rollback(recipe: Recipe) -> Iterator[Problem]:
     """A run that goes back needs a learning rate that can be made smaller."""
     own = next((part for part in recipe.making_updates() if part[1].capabilities.get("own_lr")), None)
     if own is not None and recipe.tables.get("run", {}).get("nonfinite") == "rollback":
-        message = f'{_named(*own)} sets its own learning rate, which nonfinite = "rollback" cannot make smaller'
+        message = f'{named(*own)} sets its own learning rate, which nonfinite = "rollback" cannot make smaller'
         cure = 'write nonfinite = "error" or "skip"'
         yield Problem(recipe.tables.place(("run", "nonfinite")), message, cure)
-
-
-def _wrappers(recipe: Recipe) -> Iterator[Problem]:
-    """A wrapper that computes the loss itself has none left to hand on."""
-    inside: tuple[Path, Component] | None = None
-    for path, component in recipe.making_updates():
-        if not component.capabilities.get("needs_closure"):
-            continue
-        if component.kind == "wrapper" and inside is not None:
-            message = (
-                f"{_named(path, component)} computes the loss itself, "
-                f"and {_named(*inside)} inside it would have to do so too"
-            )
-            yield Problem(recipe.tables.place((*path, "use")), message, "leave one of them out")
-        inside = path, component
-
-
-def _own_rate(recipe: Recipe) -> Iterator[Problem]:
-    """An optimizer that sets its own rate leaves none to a schedule."""
-    own = next((part for part in recipe.making_updates() if part[1].capabilities.get("own_lr")), None)
-    schedule = recipe.tables.get("schedule") or {}
-    if own is None or not schedule:
-        return
-    sets, at = f"{_named(*own)} sets its own learning rate", recipe.tables.place
-    name = recipe.components[("schedule",)].name
-    if name != "constant":
-        message = f"{sets}, so that the schedule '{name}' would change nothing"
-        yield Problem(at(("schedule", "use")), message, 'leave [schedule] out, or write use = "constant"')
-    for key in ("warmup", "cooldown"):
-        written = schedule.get(key)
-        if isinstance(written, str) and Span.parse(written).amount:
-            yield Problem(at(("schedule", key)), f'{sets}, which {key} = "{written}" cannot do too', f"leave {key} out")
-    for key in ("multiply", "react"):
-        if schedule.get(key):
-            message = f"{sets}, which [[schedule.{key}]] cannot change"
-            yield Problem(at(("schedule", key, 0)), message, f"leave [[schedule.{key}]] out")
-
-
-def _one_rate(recipe: Recipe) -> Iterator[Problem]:
-    """An optimizer that has one learning rate for all parameters."""
-    part = next((part for part in recipe.making_updates() if part[1].capabilities.get("one_lr")), None)
-    table: dict[str, Any] = recipe.tables.get("optimizer") or {}
-    if part is None:
-        return
-    why, at = f"{_named(*part)} has one learning rate for all parameters", recipe.tables.place
-    for number, group in enumerate(table.get("group") or []):
-        for key in ("lr", "lr_scale"):
-            if key in group and not (key == "lr_scale" and group[key] == 1):
-                message = f"{why}, so that no group can have {key} = {shown_value(group[key])}"
-                yield Problem(at(("optimizer", "group", number, key)), message, f"leave {key} out")
-    for key in ("layer_decay", "discriminative"):
-        if table.get(key) is not None:
-            message = f"{why}, which {key} = {shown_value(table[key])} would change from layer to layer"
-            yield Problem(at(("optimizer", key)), message, f"leave {key} out")
-
-
-def _groups(recipe: Recipe) -> Iterator[Problem]:
-    """Settings per parameter that the optimizer cannot have, or that say two things at once."""
-    table: dict[str, Any] = recipe.tables.get("optimizer") or {}
-    optimizer, at = recipe.components.get(("optimizer",)), recipe.tables.place
-    if optimizer is None:
-        return
-    asked = [key for key in ("group", "layer_decay", "discriminative") if table.get(key)]
-    name = _named(("optimizer",), optimizer)
-    if optimizer.capabilities.get("single_group"):
-        for key in asked:
-            path, what = (("optimizer", key, 0), "[[optimizer.group]]") if key == "group" else (("optimizer", key), key)
-            yield Problem(at(path), f"{name} takes all parameters as one group", f"leave {what} out")
-    for owner in [item for item in recipe.components.items() if "parameter_groups" in item[1].owns]:
-        for key in asked:
-            message = f"{_named(*owner)} makes the parameter groups, which {key} would change"
-            yield Problem(at(("optimizer", key)), message, "leave one of them out")
-    if table.get("layer_decay") is not None and table.get("discriminative") is not None:
-        written = f"layer_decay = {table['layer_decay']} and discriminative = {table['discriminative']}"
-        message = f"[optimizer] {written} both say how the rate falls from layer to layer"
-        yield Problem(at(("optimizer", "discriminative")), message, "write one of them")
-    if table.get("lr_rule") is not None and table.get("lr_for_batch") is None:
-        message = f'[optimizer] lr_rule = "{table["lr_rule"]}" needs the batch that the rates are meant for'
-        yield Problem(at(("optimizer", "lr_rule")), message, "write lr_for_batch = 256, or leave lr_rule out")
-    yield from _rest(recipe, optimizer)
-
-
-def _rest(recipe: Recipe, optimizer: Component) -> Iterator[Problem]:
-    """Two optimizers in one: each must leave the other alone."""
-    path: Path = ("optimizer", "rest")
-    rest, at = recipe.components.get(path), recipe.tables.place
-    if rest is None:
-        return
-    for here, part, other in ((("optimizer",), optimizer, rest), (path, rest, optimizer)):
-        for word, why in _UNSHARED.items():
-            if part.capabilities.get(word):
-                message = f"{_named(here, part)} {why}, so that {other.name} cannot take a share of them"
-                yield Problem(at((*here, "use")), message, "choose another optimizer, or leave [optimizer.rest] out")
-                break
-    schedule = recipe.components.get(("schedule",))
-    if schedule is not None and schedule.capabilities.get("absolute"):
-        message = f"[schedule] {schedule.name} gives the rate itself, the same to {optimizer.name} and {rest.name}"
-        yield Problem(at(("schedule", "use")), message, "choose a schedule of factors, which keeps each one's own lr")
-    compiled = recipe.tables.get("run", {}).get("compile") == "step"
-    if compiled and optimizer.capabilities.get("compiles") and rest.capabilities.get("compiles"):
-        both = f"{optimizer.name} and [optimizer.rest] {rest.name}"
-        message = f'[optimizer] {both} are two programs, of which compile = "step" makes one'
-        yield Problem(at(("run", "compile")), message, 'write compile = "model" or compile = false')
-
-
-# What keeps an optimizer from sharing a model with another.
-_UNSHARED = {
-    "needs_closure": "computes the loss again for all parameters",
-    "single_group": "takes all parameters as one group",
-}
 
 
 def _figures(recipe: Recipe) -> Iterator[Problem]:
@@ -317,7 +205,3 @@ def _figures(recipe: Recipe) -> Iterator[Problem]:
             cure = did_you_mean(monitor, figures) + f"figures of this recipe: {', '.join(figures)}"
             message = f"{what}: nothing gives the figure '{shown(monitor)}'"
             yield Problem(recipe.tables.place(at), message, cure)
-
-
-def _named(path: Path, component: Component) -> str:
-    return f"{header(tuple(toml_key(p) if isinstance(p, str) else p for p in path))} {component.name}"
