@@ -7,23 +7,20 @@ from __future__ import annotations
 
 from trainkit.arguments import (
     REPEATS,
-    STUDY_ENSEMBLE,
-    STUDY_LOG,
-    holds_ensemble,
     run_folder,
     split_words,
     usage_error,
 )
+from trainkit.begun import check_kind, of_several_runs, recipe_of_repeats, recipe_of_several_runs, study_of
 from trainkit.console import emit_json
 
 TYPE_CHECKING = False  # as in trainkit/__init__.py: typing is not worth its import
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from trainkit.cli import Session
     from trainkit.distributed import Group
-    from trainkit.manager import Plugins
     from trainkit.recipe import Recipe
     from trainkit.signals import Signals
 
@@ -55,7 +52,7 @@ def _run(session: Session) -> int:
             recipe = _placed(session, session.recipe())
         folder = Path(session.args.run_dir) if session.args.run_dir else None
         if folder is not None and session.args.resume:
-            _check_kind(folder, recipe, several)
+            check_kind(folder, recipe, several)
         if several:
             return _repeat(session, recipe, folder, session.args.resume, signals)
         return _train(session, recipe, folder, session.args.resume, signals)
@@ -72,12 +69,12 @@ def _resume(session: Session) -> int:
     with Signals(session.whole_process) as signals:
         with signals.at_once(importing=True):
             folder, plugins = run_folder(runs[0]), session.plugins(whole=False)
-            folder = _study_of(folder) or folder  # the ensemble of a study goes on with it
+            folder = study_of(folder) or folder  # the ensemble of a study goes on with it
             if repeated := (folder / REPEATS).is_file():
                 _check_alone(session, "the runs of --seeds and --folds")
-                recipe = _recipe_of_repeats(session, folder, overrides, plugins)
-            elif (what := _of_several_runs(folder)) is not None:
-                recipe = _recipe_of_several_runs(session, folder, overrides, plugins, *what)
+                recipe = recipe_of_repeats(session, folder, overrides, plugins)
+            elif (what := of_several_runs(folder)) is not None:
+                recipe = recipe_of_several_runs(session, folder, overrides, plugins, *what)
             else:
                 from trainkit.resuming import recipe_of
 
@@ -116,64 +113,6 @@ def _placed(session: Session, recipe: Recipe) -> Recipe:
 
     assert session.loaded is not None
     return placed(recipe, session.loaded)
-
-
-def _study_of(folder: Path) -> Path | None:
-    """The study whose ensemble lies in a folder."""
-    here = folder.resolve()  # the word may be a dot
-    return here.parent if here.name == STUDY_ENSEMBLE and (here.parent / STUDY_LOG).is_file() else None
-
-
-def _of_several_runs(folder: Path) -> tuple[str, str] | None:
-    """What a folder holds that is made of several runs, and the table that says it; ``None`` if it is nothing such."""
-    if (folder / STUDY_LOG).is_file():
-        return "a study", "search"
-    return ("an ensemble", "ensemble") if holds_ensemble(folder) else None
-
-
-def _check_kind(folder: Path, recipe: Recipe, several: bool) -> None:
-    """Hold that a run does not go on where a study or an ensemble lies, nor an ensemble alone where it is a study's.
-
-    Nor does one run go on where several of one recipe lie, nor they where one lies.
-    """
-    if (folder / REPEATS).is_file() != several and (folder / "recipe.toml").is_file():
-        if several:
-            raise usage_error(
-                f"{folder}: it holds no runs of --seeds or --folds; name another folder, or leave them out"
-            )
-        raise usage_error(
-            f"{folder}: it holds several runs of one recipe; to go on with them: trainkit resume {folder}"
-        )
-    if (study := _study_of(folder)) is not None:
-        raise usage_error(f"{folder}: it holds the ensemble of a study, which goes on with it: trainkit resume {study}")
-    what, table = _of_several_runs(folder) or ("", "")
-    if table and recipe.search is None and table not in recipe.tables:
-        raise usage_error(f"{folder}: it holds {what}, and the recipe has no [{table}]; name another folder")
-
-
-def _recipe_of_several_runs(
-    session: Session, folder: Path, overrides: Sequence[str], plugins: Plugins, what: str, table: str
-) -> Recipe:
-    from trainkit.recipe import load_recipe
-
-    if session.args.extend:
-        more = {"search": "longer with search.trials=N", "ensemble": "larger with ensemble.members=N"}[table]
-        raise usage_error(f"--extend is for a run; {what} becomes {more}")
-    recipe = load_recipe(folder / "recipe.toml", overrides, plugins, show=session.show)
-    if table not in recipe.tables:
-        raise usage_error(f"{folder / 'recipe.toml'}: it has no [{table}], and the folder holds {what}")
-    return recipe
-
-
-def _recipe_of_repeats(session: Session, folder: Path, overrides: Sequence[str], plugins: Plugins) -> Recipe:
-    from trainkit.recipe import load_recipe
-
-    file = folder / "recipe.toml"
-    if session.args.extend:
-        raise usage_error(
-            f"--extend is for a run; for more runs: trainkit run {file} --seeds N --run-dir {folder} --resume"
-        )
-    return load_recipe(file, overrides, plugins, show=session.show)
 
 
 def _repeat(session: Session, recipe: Recipe, folder: Path | None, resume: bool, signals: Signals) -> int:

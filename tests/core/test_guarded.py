@@ -13,7 +13,7 @@ import torch
 from trainkit import Component, Metrics, Run, hookimpl
 from trainkit.launch import launch
 from trainkit.recipe import load_recipe
-from trainkit.testing.build import plugins_of
+from trainkit.testing.listed import plugins_of
 from trainkit.testing.tiny import TinyRun, run_tiny, write_tiny
 
 CALLS: list[str] = []

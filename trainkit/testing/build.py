@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 import tomli_w
@@ -15,14 +12,12 @@ from trainkit.clock import Clock
 from trainkit.component import Component
 from trainkit.dataset import DataSpec
 from trainkit.errors import RecipeError
-from trainkit.hookspecs import hookimpl
 from trainkit.instantiate import Builder
-from trainkit.manager import Plugins
-from trainkit.plugin import Plugin, load_plugin
 from trainkit.protocols import silent
 from trainkit.recipe import Recipe, recipe_from_text
 from trainkit.tables import INSIDE, WITHIN, table_of
 from trainkit.testing.letters import Letters
+from trainkit.testing.listed import plugins_of
 from trainkit.testing.tiny import TINY
 from trainkit.testing.tiny import table_of as example_table
 
@@ -129,68 +124,6 @@ SURROUNDINGS: tuple[Surroundings, ...] = (
         DataSpec((1, 6, 6), "classification", 3, SPEC.classes, SPEC.class_counts, **_SIZES),
     ),
 )
-
-
-@functools.cache
-def installed() -> Plugins:
-    """The installed plugins, all imported; one set for all contracts of a process."""
-    plugins = Plugins()
-    plugins.load()
-    return plugins
-
-
-def plugins_of(component: Component) -> Plugins:
-    """Plugins that supply the component: the installed ones, with one more where none of them lists it."""
-    listed = installed()
-    if any(part is component for plugin in listed.plugins for part in plugin.components):
-        return listed
-    return _with(component)
-
-
-def as_listed(component: Component) -> tuple[Plugins, Component]:
-    """Plugins that supply the component, and the component as they have it: it knows whose it is."""
-    plugins = plugins_of(component)
-    namesakes = plugins.components(component.kind)[component.name]
-    return plugins, next((part for part in namesakes if part is component), namesakes[0])
-
-
-MADE_UP = "a test"  # in place of a distribution, of components that no plugin lists
-_HELD: dict[int, tuple[Component, Plugins]] = {}  # with the component, so that no other gets its number
-
-
-def _with(component: Component) -> Plugins:
-    """The installed plugins and one of this component alone; installed namesakes of it are left out."""
-    if id(component) not in _HELD:
-        plugins = Plugins()
-        plugins.load()
-        for other in plugins.plugins:
-            other.components = [
-                part for part in other.components if (part.kind, part.name) != (component.kind, component.name)
-            ]
-        plugins.plugins.append(_own_plugin(component) or _made_up(component, len(_HELD)))
-        _HELD[id(component)] = component, plugins
-    return _HELD[id(component)][1]
-
-
-def _own_plugin(component: Component) -> Plugin | None:
-    """The plugin of the module that the component's factory comes from, if that lists it; with all its hooks."""
-    name = str(getattr(component.factory, "__module__", "")).partition(".")[0]
-    if not hasattr(sys.modules.get(name), "trainkit_components"):
-        return None
-    plugin = Plugin(name, name, name, "not installed")
-    load_plugin(plugin)
-    if not any((part.kind, part.name) == (component.kind, component.name) for part in plugin.components):
-        return None
-    return plugin
-
-
-def _made_up(component: Component, number: int) -> Plugin:
-    module = ModuleType(f"trainkit_held_{number}")
-    module.trainkit_components = hookimpl(lambda: [component])  # type: ignore[attr-defined]
-    sys.modules[module.__name__] = module
-    plugin = Plugin(module.__name__, module.__name__, MADE_UP, "not installed")
-    load_plugin(plugin)
-    return plugin
 
 
 def tables_of(

@@ -25,7 +25,7 @@ from trainkit.ensembler import Cost, Ensembler, Member, Validation
 from trainkit.recipe import Recipe, recipe_from_text, trial_recipe
 from trainkit.recipe.paths import users_paths
 from trainkit.tables import COMPONENT_TABLES
-from trainkit.testing.build import installed
+from trainkit.testing.listed import installed
 from trainkit.testing.tiny import TINY
 from trainkit.weights import renew_statistics
 

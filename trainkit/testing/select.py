@@ -11,7 +11,7 @@ import pytest
 
 from trainkit.component import Component
 from trainkit.plugin import Plugin
-from trainkit.testing.build import installed
+from trainkit.testing.listed import installed
 
 
 def selected(config: pytest.Config, kind: str) -> list[Component]:

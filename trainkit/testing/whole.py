@@ -24,9 +24,10 @@ from trainkit.programs import make_program
 from trainkit.protocols import StepProgram
 from trainkit.recipe import Recipe, recipe_from_text
 from trainkit.run import Batch, Run, StepResult
-from trainkit.testing.build import SURROUNDINGS, Surroundings, installed, plugins_of, tables_of
+from trainkit.testing.build import SURROUNDINGS, Surroundings, tables_of
 from trainkit.testing.ended import ASKED, Seen, Whole
 from trainkit.testing.kept import once_for_each
+from trainkit.testing.listed import installed, plugins_of
 from trainkit.testing.sparse import ROWS
 from trainkit.testing.tiny import TINY, TinyRun
 

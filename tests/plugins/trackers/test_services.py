@@ -16,7 +16,7 @@ import pytest
 
 import trainkit_trackers
 from trainkit import Component, MachineError, Report
-from trainkit.testing.build import plugins_of
+from trainkit.testing.listed import plugins_of
 from trainkit.testing.tiny import run_tiny
 from trainkit_trackers import of_mlflow
 from trainkit_trackers.following import Follower

@@ -28,10 +28,11 @@ from trainkit.settings import REQUIRED, Setting, show_value
 from trainkit.show import example_toml, show_component
 from trainkit.strict import Unsure, accepted, settings_model
 from trainkit.tables import table_of
-from trainkit.testing.build import MADE_UP, as_listed, made_from, path_of, recipe_of, surroundings
+from trainkit.testing.build import made_from, path_of, recipe_of, surroundings
 from trainkit.testing.contract import Contract, contract_names
 from trainkit.testing.importing import found_at_import
 from trainkit.testing.kept import once_for_each
+from trainkit.testing.listed import MADE_UP, as_listed
 from trainkit.trial import Searcher
 from trainkit.work import Executor
 
