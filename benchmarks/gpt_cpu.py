@@ -24,10 +24,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from common import in_own_process, interleave, table
+from stopwatch import Stopwatch, now
 from torch import Tensor
 from torch.nn import functional
 
-from trainkit import DataSpec, hookimpl
+from trainkit import DataSpec
 from trainkit.continuing import Wanted, draw, write_on
 from trainkit.launch import launch
 from trainkit.manager import Plugins
@@ -69,29 +70,6 @@ max_norm = 1.0
 """
 
 
-class Stopwatch:
-    """Seconds from the end of the warm-up to the end of the last update."""
-
-    def __init__(self, updates: int, device: str) -> None:
-        self.last = WARM_UP + updates
-        self.device = device
-
-    @hookimpl
-    def trainkit_step_end(self, run: Any) -> None:
-        if run.step == WARM_UP:
-            self.begun = now(self.device)
-        elif run.step == self.last:
-            self.seconds = now(self.device) - self.begun
-
-
-def now(device: str) -> float:
-    """Seconds of CPU time; of wall time, with all work done, where another device does the work."""
-    if device == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def made(size: str, device: str) -> torch.nn.Module:
     """The model, always with the same weights."""
     torch.manual_seed(0)
@@ -122,7 +100,7 @@ def raw_round(updates: int, size: str, device: str, compiled: bool = False) -> f
 
 def our_round(updates: int, size: str, device: str, more: str) -> float:
     """trainkit from a recipe."""
-    watch, plugins = Stopwatch(updates, device), Plugins()
+    watch, plugins = Stopwatch(WARM_UP, updates, device), Plugins()
     with tempfile.TemporaryDirectory() as name:
         recipe = Path(name) / "recipe.toml"
         given = {"updates": WARM_UP + updates, "batch": BATCH, "context": CONTEXT, "device": device, "more": more}

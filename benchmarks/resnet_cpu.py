@@ -16,7 +16,6 @@ import contextlib
 import itertools
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from common import in_own_process, interleave, table
 from random_images import images
+from stopwatch import Stopwatch, now
 from torch import nn
 
-from trainkit import DataSpec, hookimpl
+from trainkit import DataSpec
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
@@ -59,29 +59,6 @@ momentum = 0.9
 """
 
 
-class Stopwatch:
-    """Seconds from the end of the warm-up to the end of the last update."""
-
-    def __init__(self, updates: int, device: str) -> None:
-        self.last = WARM_UP + updates
-        self.device = device
-
-    @hookimpl
-    def trainkit_step_end(self, run: Any) -> None:
-        if run.step == WARM_UP:
-            self.begun = now(self.device)
-        elif run.step == self.last:
-            self.seconds = now(self.device) - self.begun
-
-
-def now(device: str) -> float:
-    """Seconds of CPU time; of wall time, with all work done, where another device does the work."""
-    if device == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def raw_round(updates: int, depth: int, device: str) -> float:
     """Plain PyTorch: float32, channels first, fused SGD."""
     torch.set_num_threads(1)
@@ -104,7 +81,7 @@ def raw_round(updates: int, depth: int, device: str) -> float:
 def our_round(updates: int, depth: int, device: str, more: str) -> float:
     """trainkit from a recipe."""
     plugins = Plugins([str(Path(__file__).parent / "random_images.py")])
-    watch = Stopwatch(updates, device)
+    watch = Stopwatch(WARM_UP, updates, device)
     with tempfile.TemporaryDirectory() as name:
         recipe = Path(name) / "recipe.toml"
         given = {"updates": WARM_UP + updates, "batch": BATCH, "depth": depth, "device": device, "more": more}
