@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -81,11 +82,13 @@ def among_likeliest(outputs: Tensor, targets: Tensor, *, classes: int, k: int) -
     return (outputs.topk(k, dim=1).indices == labels.unsqueeze(1)).any(1)
 
 
-class MacroF1:
-    """Plain mean of each class's F1, over the classes that occur as target or prediction."""
+class _ByClass(ABC):
+    """Plain mean of a share of each class: samples that are found, ``times`` over, by a count that is not zero."""
 
     higher_is_better = True
     decides = True
+    name = ""
+    times = 1
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
@@ -102,50 +105,40 @@ class MacroF1:
         # Compared with every class rather than counted with bincount, which waits for the device.
         numbers = torch.arange(self.classes, device=outputs.device)
         predicted, actual = (which.unsqueeze(1) == numbers for which in judge(outputs, targets, self.classes))
-        counts = torch.stack(((predicted & actual).sum(0), predicted.sum(0) + actual.sum(0)))
+        counts = torch.stack(((predicted & actual).sum(0), self._beside(predicted, actual).sum(0)))
         self.seen += len(outputs)
         self.counts = counts if self.counts is None else self.counts + counts
 
+    @abstractmethod
+    def _beside(self, predicted: Tensor, actual: Tensor) -> Tensor:
+        """What is counted of each class, ``(batch, classes)``; both arguments are bool, of the same shape."""
+
     def compute(self) -> float:
-        """Give the mean F1, from 0 to 1."""
-        need_samples("f1", self.seen)
+        """Give the mean, from 0 to 1."""
+        need_samples(self.name, self.seen)
         assert self.counts is not None
-        both, either = self.counts.double()
-        occurs = either > 0
-        return float((2 * both[occurs] / either[occurs]).mean())
+        found, beside = self.counts.double()
+        occurs = beside > 0
+        return float((self.times * found[occurs] / beside[occurs]).mean())
 
 
-class MeanRecall:
+class MacroF1(_ByClass):
+    """Plain mean of each class's F1, over the classes that occur as target or prediction."""
+
+    name = "f1"
+    times = 2
+
+    def _beside(self, predicted: Tensor, actual: Tensor) -> Tensor:
+        return predicted.long() + actual.long()
+
+
+class MeanRecall(_ByClass):
     """Plain mean of each class's recall, over the classes that occur as target."""
 
-    higher_is_better = True
-    decides = True
+    name = "balanced_accuracy"
 
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything seen."""
-        self.seen = 0
-        self.counts: Tensor | None = None
-
-    def update(self, outputs: Tensor, targets: Tensor, /) -> None:
-        """Take in logits ``(batch, classes)``, of tokens ``(batch, positions, classes)``, and targets."""
-        outputs, targets = by_position(outputs, targets)
-        predicted, actual = judge(outputs, targets, self.classes)
-        own = actual.unsqueeze(1) == torch.arange(self.classes, device=outputs.device)
-        counts = torch.stack(((own & (predicted == actual).unsqueeze(1)).sum(0), own.sum(0)))
-        self.seen += len(outputs)
-        self.counts = counts if self.counts is None else self.counts + counts
-
-    def compute(self) -> float:
-        """Give the mean recall, from 0 to 1."""
-        need_samples("balanced_accuracy", self.seen)
-        assert self.counts is not None
-        found, all_of = self.counts.double()
-        occurs = all_of > 0
-        return float((found[occurs] / all_of[occurs]).mean())
+    def _beside(self, predicted: Tensor, actual: Tensor) -> Tensor:
+        return actual
 
 
 class CalibrationError:
