@@ -24,8 +24,7 @@ RETURNED = {MMAP_THRESHOLD: MB, TRIM_THRESHOLD: MB}
 ADAPTED = {MMAP_THRESHOLD: 32 * MB, TRIM_THRESHOLD: 64 * MB}
 
 
-@contextlib.contextmanager
-def keep_pages(wanted: bool = True) -> Iterator[bool]:
+def keep_pages(wanted: bool = True) -> contextlib.AbstractContextManager[bool]:
     """Let glibc keep up to 1 GB of freed memory; afterwards everything freed goes back to the kernel.
 
     Nothing happens elsewhere than on glibc, nor where the environment already says how to allocate.
@@ -33,38 +32,36 @@ def keep_pages(wanted: bool = True) -> Iterator[bool]:
     Args:
         wanted: whether to do it at all.
 
-    Yields:
-        Whether it is done.
+    Returns:
+        What it lasts in; that gives whether it is done.
     """
-    libc = _glibc() if wanted and can_keep_pages() else None
-    if libc is None or not _tell(libc, KEPT):
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        _tell(libc, ADAPTED)
-        libc.malloc_trim(0)
+    return _told(KEPT, trims=True) if wanted else contextlib.nullcontext(False)
 
 
-@contextlib.contextmanager
-def return_pages() -> Iterator[bool]:
+def return_pages() -> contextlib.AbstractContextManager[bool]:
     """Let glibc give large blocks back to the kernel as soon as they are freed.
 
     Where a model is divided among processes its layers are gathered and let go again all the time, and what is kept of
     them comes to more than what dividing them spares. Nothing happens where `keep_pages` does nothing.
 
-    Yields:
-        Whether it is done.
+    Returns:
+        What it lasts in; that gives whether it is done.
     """
+    return _told(RETURNED)
+
+
+@contextlib.contextmanager
+def _told(thresholds: Mapping[int, int], trims: bool = False) -> Iterator[bool]:
     libc = _glibc() if can_keep_pages() else None
-    if libc is None or not _tell(libc, RETURNED):
+    if libc is None or not _tell(libc, thresholds):
         yield False
         return
     try:
         yield True
     finally:
         _tell(libc, ADAPTED)
+        if trims:
+            libc.malloc_trim(0)
 
 
 def can_keep_pages() -> bool:

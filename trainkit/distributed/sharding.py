@@ -142,23 +142,13 @@ class Sharded:
         These are the parameters, and whatever the optimizer and callbacks keep under the name of one and in its shape.
         Collective: a tensor counts as rows where it does in every process.
         """
-        from torch.distributed.tensor import DTensor
-
         owners = {name: owner for name in tensors if (owner := self._owner(name)) is not None}
         alike = [int(tensors[name].shape == self.own[owner].shape) for name, owner in owners.items()]
         votes = self.group.sum_(torch.tensor(alike, dtype=torch.int64)).tolist() if alike else []
         found = dict(tensors)
         for (name, owner), count in zip(owners.items(), votes, strict=True):
             if count == self.group.size:
-                whole = self.whole[owner]
-                found[name] = DTensor.from_local(
-                    tensors[name].detach().contiguous(),
-                    self._mesh,
-                    whole.placements,
-                    run_check=False,
-                    shape=whole.shape,
-                    stride=torch.empty(whole.shape, device="meta").stride(),
-                )
+                found[name] = _rows_of(self.whole[owner], tensors[name].detach().contiguous(), self._mesh)
         return found
 
     def room(self, shapes: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:
@@ -170,8 +160,6 @@ class Sharded:
         Raises:
             CheckpointError: naming a weight of another shape than the model's.
         """
-        from torch.distributed.tensor import DTensor
-
         found: dict[str, Tensor] = {}
         for name, (shape, dtype) in shapes.items():
             owner = self._owner(name)
@@ -185,14 +173,7 @@ class Sharded:
                 found[name] = torch.empty(shape, dtype=dtype)
                 continue
             rows = torch.empty(self.own[owner].shape, dtype=dtype)  # type: ignore[index]
-            found[name] = DTensor.from_local(
-                rows,
-                self._cpu_mesh,
-                whole.placements,
-                run_check=False,
-                shape=whole.shape,
-                stride=torch.empty(whole.shape, device="meta").stride(),
-            )
+            found[name] = _rows_of(whole, rows, self._cpu_mesh)
         return found
 
     @functools.cached_property
@@ -282,3 +263,11 @@ def _called(model: nn.Module, layers: Sequence[nn.Module], sample: Tensor) -> li
         for part, mode in modes.items():
             part.training = mode
     return [layer for layer in layers if any(layer is one for one in met)]
+
+
+def _rows_of(whole: Any, rows: Tensor, mesh: Any) -> Tensor:
+    """Rows that lie in this process as a part of a tensor that is divided as ``whole`` is, among those of a mesh."""
+    from torch.distributed.tensor import DTensor
+
+    stride = torch.empty(whole.shape, device="meta").stride()
+    return DTensor.from_local(rows, mesh, whole.placements, run_check=False, shape=whole.shape, stride=stride)

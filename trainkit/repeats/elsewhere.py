@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -17,9 +16,8 @@ from trainkit.display import Display
 from trainkit.ensemble.training import Stopped
 from trainkit.errors import Exit, MachineError, RunError, TrainkitError, UsageError
 from trainkit.recipe import Recipe, Written, fill_toml
-from trainkit.recipe.check import check_recipe
-from trainkit.recipe.overrides import apply_overrides
 from trainkit.recipe.paths import users_paths
+from trainkit.repeats.plan import changed
 from trainkit.repeats.runs import Training, make_executor, watched
 from trainkit.repeats.show import RepeatsDisplay
 from trainkit.run import Report
@@ -67,12 +65,7 @@ def placed(recipe: Recipe, plugins: Plugins) -> Recipe:
         own = recipe.components.get((table, "executor"))
         if table in recipe.tables and (own is None or not _is_elsewhere(own)):
             lines.append(f'{table}.executor="{executor_elsewhere(plugins)}"')
-    if not lines:
-        return recipe
-    composed = copy.deepcopy(recipe.tables.composed)
-    made = check_recipe(composed, apply_overrides(composed, lines), recipe.plugins)
-    made.pack = recipe.pack
-    return made
+    return changed(recipe, lines)
 
 
 def _is_elsewhere(component: Component) -> bool:

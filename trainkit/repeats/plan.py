@@ -166,6 +166,15 @@ def recipe_of(recipe: Recipe, repeat: Repeat, folds: int = 0, more: Sequence[str
         lines.append(f"seed={repeat.seed}")
     if repeat.fold is not None:
         lines += [f"data.folds={folds}", f"data.fold={repeat.fold}"]
+    return changed(recipe, lines)
+
+
+def changed(recipe: Recipe, lines: Sequence[str]) -> Recipe:
+    """A checked recipe with changes, as ``key=value``; itself where there are none.
+
+    Raises:
+        RecipeError: if it does not go with them.
+    """
     if not lines:
         return recipe
     composed = copy.deepcopy(recipe.tables.composed)
