@@ -106,6 +106,9 @@ if TYPE_CHECKING:
     from trainkit.space import Limit as Limit
     from trainkit.space import Point as Point
     from trainkit.space import Space as Space
+    from trainkit.text_table import TextTable as TextTable
+    from trainkit.text_table import is_missing as is_missing
+    from trainkit.text_table import read_text_table as read_text_table
     from trainkit.thinned import Thinned as Thinned
     from trainkit.trial import Objective as Objective
     from trainkit.trial import Order as Order
@@ -198,6 +201,7 @@ _MODULES = {
     ),
     "signals": ("Stopper",),
     "space": ("Dimension", "Limit", "Point", "Space"),
+    "text_table": ("TextTable", "is_missing", "read_text_table"),
     "thinned": ("Thinned",),
     "trial": ("Objective", "Order", "Record", "Rung", "Searcher", "Study", "Trial"),
     "trial_run": ("Datasets", "open_plugins", "run_job"),
@@ -279,6 +283,7 @@ __all__ = [
     "StepResult",
     "Stopper",
     "Study",
+    "TextTable",
     "Thinned",
     "Together",
     "TrainkitError",
@@ -298,6 +303,7 @@ __all__ = [
     "for_events",
     "has_setting",
     "hookimpl",
+    "is_missing",
     "lane_speed",
     "layers_of",
     "load_ensemble",
@@ -309,6 +315,7 @@ __all__ = [
     "predicted",
     "printing_to",
     "problem_at",
+    "read_text_table",
     "renew_batch_norm",
     "renew_statistics",
     "run_job",

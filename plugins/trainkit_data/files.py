@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from trainkit import DataError, Dataset, Fraction, NonNegativeInt, PositiveInt
+from trainkit import Dataset, Fraction, NonNegativeInt, PositiveInt
 
 if TYPE_CHECKING:
     from trainkit import Progress
@@ -111,8 +111,6 @@ def csv(
     """
     from trainkit_data.table import load_table
 
-    if len(delimiter) != 1:
-        raise DataError(f"delimiter must be one character, got '{delimiter}'")
     paths = {"train": path, "val": val_path, "test": test_path}
     return load_table(
         {name: data_root / given.expanduser() for name, given in paths.items() if given is not None},

@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from trainkit import DataError, Dataset, split_by_fraction
+from trainkit import DataError, Dataset, TextTable, is_missing, read_text_table, split_by_fraction
 from trainkit import standardise as fit
 from trainkit_data.table_file import (
     Missing,
-    Table,
     check_constants,
     choose_columns,
     encode_inputs,
     first_word,
     is_class_column,
-    is_missing,
     need_columns,
     numbers,
-    read_table,
     settle_missing,
 )
 from trainkit_data.tabular import fractions, recut, tabular
@@ -50,7 +47,7 @@ def load_table(
     group: str | None = None,
 ) -> Dataset:
     """Read one file for each split given, take the other splits out of the first; see `trainkit_data.files.csv`."""
-    read = {name: read_table(path, delimiter) for name, path in paths.items()}
+    read = {name: read_text_table(path, delimiter) for name, path in paths.items()}
     if len(set(target)) < len(target):
         raise DataError(f"a target is named twice: {', '.join(target)}")
     if group is not None and group in (*target, *categorical):
@@ -97,7 +94,7 @@ def load_table(
     return make(parts)
 
 
-def encode_groups(tables: Mapping[str, Table], group: str) -> Tensor:
+def encode_groups(tables: Mapping[str, TextTable], group: str) -> Tensor:
     """A number for each value of the column of groups, the same in all tables: ``(rows of all tables,)`` int64.
 
     Raises:
@@ -114,7 +111,7 @@ def encode_groups(tables: Mapping[str, Table], group: str) -> Tensor:
 
 
 def encode_targets(
-    tables: Mapping[str, Table], named: Sequence[str], task: Task | Literal["auto"]
+    tables: Mapping[str, TextTable], named: Sequence[str], task: Task | Literal["auto"]
 ) -> tuple[Task, dict[str, Tensor], tuple[str, ...]]:
     """Targets of each table, and the classes' names; ``(rows, targets)`` of a regression of several.
 

@@ -2,92 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from trainkit import DataError
+from trainkit import DataError, TextTable, is_missing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Missing = Literal["error", "mean", "drop"]
-_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
 # More different words than this in a column that nobody called categorical are names or remarks.
 _MOST_WORDS = 100
 # Whole numbers with at most so many different values are taken for classes.
 _MOST_CLASSES = 20
 
 
-@dataclass
-class Table:
-    """The rows of one file.
-
-    Args:
-        path: the file.
-        columns: names of the columns.
-        rows: the cells, as text without surrounding blanks.
-        lines: the line of the file where each row ends.
-    """
-
-    path: Path
-    columns: list[str]
-    rows: list[list[str]]
-    lines: list[int]
-
-    def column(self, name: str) -> list[str]:
-        """The cells of one column."""
-        place = self.columns.index(name)
-        return [row[place] for row in self.rows]
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell stands for no value."""
-    return cell.lower() in _MISSING
-
-
-def read_table(path: Path, delimiter: str) -> Table:
-    """Read a file whose first line names the columns.
-
-    Raises:
-        DataError: if it cannot be read as such; the message names the line.
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            columns = [cell.strip() for cell in next(reader, [])]
-            if doubled := [name for name, count in Counter(columns).items() if count > 1]:
-                raise DataError(f"{path}:1: two columns are named '{doubled[0]}'; rename one")
-            table = Table(path, columns, [], [])
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(columns):
-                    raise DataError(
-                        f"{path}:{reader.line_num}: {len(row)} values, the first line names {len(columns)} columns"
-                    )
-                table.rows.append([cell.strip() for cell in row])
-                table.lines.append(reader.line_num)
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no file {path}; relative paths start at TRAINKIT_DATA or the current folder"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({error}); save it as UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
-    if not table.rows:
-        raise DataError(f"{path} holds no rows; the first line must name the columns")
-    return table
-
-
-def choose_columns(table: Table, target: Sequence[str], ignore: Sequence[str], categorical: Sequence[str]) -> list[str]:
+def choose_columns(
+    table: TextTable, target: Sequence[str], ignore: Sequence[str], categorical: Sequence[str]
+) -> list[str]:
     """The columns that are inputs: all but the targets and those to ignore.
 
     Raises:
@@ -104,7 +40,7 @@ def choose_columns(table: Table, target: Sequence[str], ignore: Sequence[str], c
     return chosen
 
 
-def check_constants(table: Table, columns: Sequence[str], targets: Sequence[str]) -> None:
+def check_constants(table: TextTable, columns: Sequence[str], targets: Sequence[str]) -> None:
     """Refuse columns that hold the same value in every row: nothing can be learned from them, nor of them.
 
     Raises:
@@ -133,7 +69,7 @@ def _values(cells: Sequence[str]) -> set[str]:
         return found
 
 
-def need_columns(table: Table, names: Sequence[str]) -> None:
+def need_columns(table: TextTable, names: Sequence[str]) -> None:
     """Check that a table has all these columns.
 
     Raises:
@@ -145,14 +81,14 @@ def need_columns(table: Table, names: Sequence[str]) -> None:
             raise DataError(f"{table.path}:1: no column named '{name}'; it has: {shown}")
 
 
-def settle_missing(table: Table, inputs: Sequence[str], targets: Sequence[str], missing: Missing) -> Table:
+def settle_missing(table: TextTable, inputs: Sequence[str], targets: Sequence[str], missing: Missing) -> TextTable:
     """Refuse or drop rows with missing values, as asked; those to be filled stay.
 
     Raises:
         DataError: naming the first row and column, if a missing value may not stay.
     """
     watched = [(table.columns.index(name), name) for name in (*inputs, *targets)]
-    kept = Table(table.path, table.columns, [], [])
+    kept = TextTable(table.path, table.columns, [], [])
     for row, line in zip(table.rows, table.lines, strict=True):
         holes = [name for place, name in watched if is_missing(row[place])]
         if holes and missing == "drop":
@@ -167,7 +103,7 @@ def settle_missing(table: Table, inputs: Sequence[str], targets: Sequence[str], 
     return kept
 
 
-def numbers(table: Table, name: str) -> list[float] | None:
+def numbers(table: TextTable, name: str) -> list[float] | None:
     """A column as numbers, NaN where a value is missing; ``None`` if it holds words.
 
     Raises:
@@ -187,7 +123,7 @@ def numbers(table: Table, name: str) -> list[float] | None:
     return values
 
 
-def first_word(table: Table, name: str) -> tuple[str, int] | None:
+def first_word(table: TextTable, name: str) -> tuple[str, int] | None:
     """The first cell of a column that is neither a number nor missing, and its row's line; ``None`` without any."""
     for cell, line in zip(table.column(name), table.lines, strict=True):
         try:
@@ -205,7 +141,7 @@ def is_class_column(values: Sequence[float] | None) -> bool:
 
 
 def encode_inputs(
-    tables: Mapping[str, Table],
+    tables: Mapping[str, TextTable],
     columns: Sequence[str],
     categorical: Sequence[str],
     train: Sequence[int],
@@ -262,7 +198,7 @@ def words_of(cell: str, words: Mapping[str, int]) -> str:
 
 
 def _words(
-    tables: Mapping[str, Table], cells: Sequence[str], column: str, declared: bool, train: Sequence[int]
+    tables: Mapping[str, TextTable], cells: Sequence[str], column: str, declared: bool, train: Sequence[int]
 ) -> dict[str, int]:
     path = tables["train"].path
     seen = Counter(cells[row] for row in train if not is_missing(cells[row]))

@@ -10,16 +10,25 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trainkit import DataError, Dataset, DataSpec, Split, fingerprint, split_by_fraction, standardise
+from trainkit import (
+    DataError,
+    Dataset,
+    DataSpec,
+    Split,
+    TextTable,
+    fingerprint,
+    is_missing,
+    read_text_table,
+    split_by_fraction,
+    standardise,
+)
 from trainkit_sequences.reading import (
     Missing,
-    Rows,
     in_order,
-    is_missing,
     moments_of,
     need_change,
+    need_columns,
     number_of,
-    read_rows,
     sequences_of,
     values_of,
 )
@@ -66,9 +75,9 @@ def load_sequences(
     if sum(shares.values()) >= 1:
         shown = " and ".join(f"{name} = {share:g}" for name, share in shares.items())
         raise DataError(f"{shown} leave nothing for training; make their sum less than 1")
-    rows = read_rows(path, delimiter)
+    rows = read_text_table(path, delimiter)
     named = [name for name in (target, key, time, group) if name is not None]
-    rows.need([*named, *ignore])
+    need_columns(rows, [*named, *ignore])
     if len(set(named)) < len(named):
         raise DataError(f"{path}: target, id, time and group are columns of their own, got {', '.join(named)}")
     if time is not None and key is None:
@@ -193,7 +202,7 @@ def sequence_data(
 
 
 def _long(
-    rows: Rows,
+    rows: TextTable,
     target: str,
     key: str,
     time: str | None,
@@ -222,11 +231,11 @@ def _long(
     return found
 
 
-def _wide(rows: Rows, target: str, group: str | None, steps: Sequence[str]) -> Labelled:
+def _wide(rows: TextTable, target: str, group: str | None, steps: Sequence[str]) -> Labelled:
     """One row for each sequence, one column for each step; empty cells at the end make it shorter."""
     found = Labelled([], rows.column(target), [] if group is None else rows.column(group), [])
     places = [rows.columns.index(name) for name in steps]
-    for cells, line in zip(rows.cells, rows.lines, strict=True):
+    for cells, line in zip(rows.rows, rows.lines, strict=True):
         row = [cells[place] for place in places]
         while row and is_missing(row[-1]):
             row.pop()

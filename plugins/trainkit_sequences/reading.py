@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from datetime import time as clock
 from pathlib import Path
@@ -17,48 +14,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from trainkit import DataError
+from trainkit import DataError, TextTable, is_missing
 
 Missing = Literal["error", "last"]
-_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?"))
 
 
-@dataclass
-class Rows:
-    """The rows of one file.
+def need_columns(rows: TextTable, names: Sequence[str]) -> None:
+    """Check that there are all these columns.
 
-    Args:
-        path: the file.
-        columns: names of the columns.
-        cells: text without surrounding blanks, by row.
-        lines: the line of the file where each row ends.
+    Raises:
+        DataError: naming the first that lacks, and those there are.
     """
-
-    path: Path
-    columns: list[str]
-    cells: list[list[str]]
-    lines: list[int]
-
-    def column(self, name: str) -> list[str]:
-        """The cells of one column."""
-        place = self.columns.index(name)
-        return [row[place] for row in self.cells]
-
-    def need(self, names: Sequence[str]) -> None:
-        """Check that there are all these columns.
-
-        Raises:
-            DataError: naming the first that lacks, and those there are.
-        """
-        for name in names:
-            if name not in self.columns:
-                shown = ", ".join(self.columns[:20]) + ", ..." * (len(self.columns) > 20)
-                raise DataError(f"{self.path}: there is no column '{name}'; it has: {shown}")
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell stands for no value."""
-    return cell.lower() in _MISSING
+    for name in names:
+        if name not in rows.columns:
+            shown = ", ".join(rows.columns[:20]) + ", ..." * (len(rows.columns) > 20)
+            raise DataError(f"{rows.path}: there is no column '{name}'; it has: {shown}")
 
 
 def number_of(cell: str) -> float | None:
@@ -70,51 +40,14 @@ def number_of(cell: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def read_rows(path: Path, delimiter: str) -> Rows:
-    """Read a file whose first line names the columns.
-
-    Raises:
-        DataError: if it cannot be read as such; the message names the line.
-    """
-    if len(delimiter) != 1:
-        raise DataError(f"delimiter must be one character, got '{delimiter}'")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            columns = [cell.strip() for cell in next(reader, [])]
-            if doubled := [name for name, count in Counter(columns).items() if count > 1]:
-                raise DataError(f"{path}:1: two columns are named '{doubled[0]}'; rename one")
-            rows = Rows(path, columns, [], [])
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(columns):
-                    raise DataError(
-                        f"{path}:{reader.line_num}: {len(row)} values, the first line names {len(columns)} columns"
-                    )
-                rows.cells.append([cell.strip() for cell in row])
-                rows.lines.append(reader.line_num)
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no file {path}; relative paths start at TRAINKIT_DATA or the current folder"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text ({error}); save it as UTF-8") from error
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
-    if not rows.cells:
-        raise DataError(f"{path} holds no rows; the first line must name the columns")
-    return rows
-
-
-def sequences_of(rows: Rows, key: str | None) -> dict[str, list[int]]:
+def sequences_of(rows: TextTable, key: str | None) -> dict[str, list[int]]:
     """Row numbers of each sequence, in the file's order; one sequence of all where no column names them.
 
     Raises:
         DataError: naming a row that belongs to none.
     """
     if key is None:
-        return {"": list(range(len(rows.cells)))}
+        return {"": list(range(len(rows.rows)))}
     found: dict[str, list[int]] = {}
     for row, cell in enumerate(rows.column(key)):
         if is_missing(cell):
@@ -123,7 +56,7 @@ def sequences_of(rows: Rows, key: str | None) -> dict[str, list[int]]:
     return found
 
 
-def moments_of(rows: Rows, time: str) -> list[int]:
+def moments_of(rows: TextTable, time: str) -> list[int]:
     """The number of each row's moment, counted from 0 in order of time; rows of one moment have one number.
 
     Raises:
@@ -172,7 +105,7 @@ def _is_like(cell: str, first: str) -> bool:
 
 
 def in_order(
-    rows: Rows, sequences: dict[str, list[int]], time: str | None, moments: Sequence[int]
+    rows: TextTable, sequences: dict[str, list[int]], time: str | None, moments: Sequence[int]
 ) -> dict[str, list[int]]:
     """Each sequence's rows in order of time, each moment once.
 
@@ -202,13 +135,13 @@ def in_order(
     return found
 
 
-def values_of(rows: Rows, sequences: dict[str, list[int]], columns: Sequence[str], missing: Missing) -> Tensor:
+def values_of(rows: TextTable, sequences: dict[str, list[int]], columns: Sequence[str], missing: Missing) -> Tensor:
     """Numbers of some columns, ``(rows, columns)`` float64; a missing one is that of the step before, where wished.
 
     Raises:
         DataError: naming a cell that holds no number.
     """
-    values = torch.empty(len(rows.cells), len(columns), dtype=torch.float64)
+    values = torch.empty(len(rows.rows), len(columns), dtype=torch.float64)
     for place, column in enumerate(columns):
         cells = rows.column(column)
         for steps in sequences.values():

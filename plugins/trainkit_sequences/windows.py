@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainkit import DataError, Dataset, DataSpec, Gatherable, Split, fingerprint, standardise
-from trainkit_sequences.reading import Missing, in_order, moments_of, need_change, read_rows, sequences_of, values_of
+from trainkit import DataError, Dataset, DataSpec, Gatherable, Split, fingerprint, read_text_table, standardise
+from trainkit_sequences.reading import Missing, in_order, moments_of, need_change, need_columns, sequences_of, values_of
 
 # Windows of more numbers than this are made as batches ask for them.
 _HELD = 1 << 26
@@ -94,10 +94,10 @@ def read_course(
     Raises:
         DataError: naming file, line and column of what cannot be used.
     """
-    rows = read_rows(path, delimiter)
+    rows = read_text_table(path, delimiter)
     names = (*targets, *inputs)
     also = [name for name in (key, time) if name is not None]
-    rows.need([*names, *also])
+    need_columns(rows, [*names, *also])
     if not targets:
         raise DataError(f"{path}: targets names no column to forecast; it has: {', '.join(rows.columns)}")
     if len({*names, *also}) < len(names) + len(also):
