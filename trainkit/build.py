@@ -9,22 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trainkit import microbatch, snapshot
-from trainkit.agreement import replicas_agree
 from trainkit.batch_sizes import plan_batch_sizes
 from trainkit.build_data import feed_settings, make_dataset, of_the_data
+from trainkit.build_optimizer import make_optimizer
 from trainkit.clock import Clock
 from trainkit.component import own_figures
-from trainkit.composite import Share, batch_factor, make_parts
 from trainkit.datasets import Datasets
 from trainkit.device import Precision, choose_device, wants_channels_last
 from trainkit.distributed import ONE, Group
-from trainkit.distributed.sharding import Sharded, divides
+from trainkit.distributed.sharding import divides
 from trainkit.errors import RecipeError, TrainkitError
 from trainkit.evaluate import Defaults
 from trainkit.feed import make_feed
@@ -34,7 +32,7 @@ from trainkit.folding import Folding
 from trainkit.groups import GroupDefaults
 from trainkit.guarded import guard_loggers
 from trainkit.heads import model_spec
-from trainkit.hooking import join, run_hook_manager, wrong_answer
+from trainkit.hooking import join, run_hook_manager
 from trainkit.instantiate import Builder
 from trainkit.manager import Plugins
 from trainkit.pretrained import load_pretrained
@@ -300,36 +298,3 @@ def _in_layout(model: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         return model(inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs)
 
     return forward
-
-
-def make_optimizer(builder: Builder, run: Run, model: nn.Module, divided_for: Tensor | None = None) -> Any:
-    """Group the parameters, build the optimizer and its wrappers; each rate is scaled as the recipe says.
-
-    Args:
-        builder: builds them.
-        run: the run.
-        model: the model.
-        divided_for: samples, where the model is to be divided among processes, once its parameters are grouped.
-    """
-    groups: list[dict[str, Any]] = run.hook.trainkit_parameter_groups(run=run, model=model)
-    if not isinstance(groups, list) or not all(isinstance(group, dict) and "params" in group for group in groups):
-        raise wrong_answer(run.hook.trainkit_parameter_groups, repr(groups)[:80], "a list of groups with params")
-    factor = batch_factor(builder.tables["optimizer"], run.clock.samples_per_update)
-    optimizer: Any = make_parts(builder, groups, model, factor, partial(_divided, builder, run, divided_for))
-    for number in range(len(builder.tables["optimizer"]["wrap"])):
-        optimizer = builder.make("optimizer", "wrap", number, optimizer=optimizer, model=model)
-    return optimizer
-
-
-def _divided(builder: Builder, run: Run, sample: Tensor | None, groups: Share) -> Share:
-    """Parameter groups of rows, where the model is divided among processes; the first call divides it."""
-    if sample is None:
-        return groups
-    if run.sharded is None:
-        replicas_agree(run)  # once each has some rows of them nobody could tell
-        try:
-            run.sharded = Sharded(run.model, run.group, sample.to(run.device))
-        except ValueError as error:
-            cure = 'write strategy = "ddp" in [run], which gives every process the whole model'
-            raise RecipeError([problem_at(builder.tables, "run.strategy", f"[run] strategy: {error}", cure)]) from error
-    return run.sharded.exchanged(groups)
