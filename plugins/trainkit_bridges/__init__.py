@@ -37,6 +37,7 @@ def timm(
 
     Raises:
         DataError: if the data has no images, or the library does not know the name or refuses the sizes.
+        MachineError: if the library is installed and cannot be imported.
 
     Source: Wightman 2019, "PyTorch Image Models", github.com/huggingface/pytorch-image-models (Apache-2.0).
     """
@@ -55,6 +56,7 @@ def torchvision(data_spec: DataSpec, /, *, name: str) -> nn.Module:
 
     Raises:
         DataError: if the images have not three channels, or the library does not know the name or refuses the sizes.
+        MachineError: if the library is installed and cannot be imported.
 
     Source: TorchVision maintainers 2016, github.com/pytorch/vision (BSD-3-Clause).
     """
@@ -75,6 +77,7 @@ def transformers(data_spec: DataSpec, data_root: Path, /, *, config: Path) -> nn
 
     Raises:
         DataError: if the file is no configuration of such a model, or the data is of another kind.
+        MachineError: if the library is installed and cannot be imported.
 
     Source: Wolf et al. 2020, "Transformers: State-of-the-Art Natural Language Processing", arXiv 1910.03771
     (Apache-2.0).

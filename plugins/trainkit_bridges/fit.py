@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from trainkit import DataError
+from trainkit import DataError, MachineError
 
 if TYPE_CHECKING:
     from trainkit import DataSpec
@@ -43,14 +43,37 @@ def known_name(name: str, known: Sequence[str], library: str) -> str:
 
 
 @contextlib.contextmanager
-def refusing(what: str) -> Iterator[None]:
+def importing(library: str) -> Iterator[None]:
+    """Turn what is raised while a library that is installed is imported into a message.
+
+    Raises:
+        MachineError: saying what it said.
+    """
+    try:
+        yield
+    except Exception as error:  # a library that was made for another torch raises anything
+        raise MachineError(
+            f"{library} is installed and cannot be imported: {_said(error)}\n"
+            "install one that goes with the installed torch, and all that it needs"
+        ) from error
+
+
+@contextlib.contextmanager
+def refusing(what: str, library: str) -> Iterator[None]:
     """Turn what a library refuses into a message.
 
     Raises:
         DataError: saying what it said.
+        MachineError: if a part of it cannot be imported.
     """
     try:
         yield
+    except ImportError as error:
+        with importing(library):
+            raise error
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError) as error:
-        said = " ".join(str(error).split())[:300] or "no message"
-        raise DataError(f"{what} cannot be built for this data: {type(error).__name__}: {said}") from error
+        raise DataError(f"{what} cannot be built for this data: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no message'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trainkit_bridges.fit import image_shape, known_name, refusing
+from trainkit_bridges.fit import image_shape, importing, known_name, refusing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def make(data_spec: DataSpec, name: str, dropout: float, stochastic_depth: float) -> nn.Module:
     """Build what `trainkit_bridges.timm` describes."""
-    import timm
+    with importing("timm"):
+        import timm
 
     channels, height, width = image_shape(data_spec, "timm")
     # A name with a colon would be an address; only listed architectures are built.
@@ -25,7 +26,7 @@ def make(data_spec: DataSpec, name: str, dropout: float, stochastic_depth: float
     described = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if getattr(described, "fixed_input_size", False):
         more["img_size"] = (height, width)
-    with refusing(f"timm's {name}"):
+    with refusing(f"timm's {name}", "timm"):
         model: nn.Module = timm.create_model(
             name, pretrained=False, num_classes=data_spec.outputs, in_chans=channels, **more
         )

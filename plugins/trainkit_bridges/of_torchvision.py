@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainkit import DataError
-from trainkit_bridges.fit import image_shape, known_name, refusing
+from trainkit_bridges.fit import image_shape, importing, known_name, refusing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,7 +18,8 @@ _AUXILIARY = ("googlenet", "inception_v3")
 
 def make(data_spec: DataSpec, name: str) -> nn.Module:
     """Build what `trainkit_bridges.torchvision` describes."""
-    from torchvision import models
+    with importing("torchvision"):
+        from torchvision import models
 
     channels, height, width = image_shape(data_spec, "torchvision")
     known_name(name, models.list_models(module=models), "torchvision")
@@ -31,6 +32,6 @@ def make(data_spec: DataSpec, name: str) -> nn.Module:
         more["image_size"] = height
     elif name.startswith("maxvit"):
         more["input_size"] = (height, width)
-    with refusing(f"torchvision's {name}"):
+    with refusing(f"torchvision's {name}", "torchvision"):
         model: nn.Module = models.get_model(name, weights=None, num_classes=data_spec.outputs, **more)
     return model

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from trainkit import DataError
-from trainkit_bridges.fit import image_shape, refusing
+from trainkit_bridges.fit import image_shape, importing, refusing
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,13 +26,14 @@ _LEFT_OUT = (
 
 def make(data_spec: DataSpec, path: Path) -> nn.Module:
     """Build what `trainkit_bridges.transformers` describes."""
-    from transformers import (
-        MODEL_FOR_CAUSAL_LM_MAPPING,
-        MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
-        AutoConfig,
-        AutoModelForCausalLM,
-        AutoModelForImageClassification,
-    )
+    with importing("transformers"):
+        from transformers import (
+            MODEL_FOR_CAUSAL_LM_MAPPING,
+            MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+            AutoConfig,
+            AutoModelForCausalLM,
+            AutoModelForImageClassification,
+        )
 
     settings = _settings(path)
     kind = settings.pop("model_type")
@@ -47,7 +48,7 @@ def make(data_spec: DataSpec, path: Path) -> nn.Module:
         changed = {"num_labels": data_spec.outputs, "num_channels": channels}
         if "image_size" in settings:
             changed["image_size"] = height if height == width else [height, width]
-    with refusing(f"the model of {path}"):
+    with refusing(f"the model of {path}", "transformers"):
         config = AutoConfig.for_model(kind, **{**settings, **changed})
         if type(config) not in mapping:
             raise ValueError(f"'{kind}' is no model for {'tokens' if given == 'input_ids' else 'images'}")

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import trainkit_bridges
-from trainkit import DataError, DataSpec
+from trainkit import DataError, DataSpec, MachineError
 from trainkit.launch import launch
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
@@ -102,6 +102,16 @@ def test_a_library_that_is_not_installed_is_named_with_its_command(tmp_path):
         load_recipe(recipe, [], Plugins())
     assert f"pip install {missing[0]}" in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_a_library_that_is_broken_is_no_defect_of_ours(tmp_path, monkeypatch, library):
+    (tmp_path / library).mkdir()
+    (tmp_path / library / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, library, raising=False)
+    with pytest.raises(MachineError, match=f"{library} is installed and cannot be imported: RuntimeError: operator"):
+        getattr(trainkit_bridges, library)(COLOUR, name="resnet18")
 
 
 # ---------------------------------------------------------------- with the libraries themselves
