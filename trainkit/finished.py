@@ -230,12 +230,12 @@ def kinds_of(outputs: Tensor, targets: Tensor, spec: DataSpec) -> dict[str, Tens
 
 
 def in_units(numbers: Tensor, spec: DataSpec) -> Tensor:
-    """A regression's outputs or targets as the data has them: what was standardised is put back."""
+    """A regression's outputs or targets as the data has them, float64: what was standardised is put back."""
     count = len(spec.target_std)
     if not count:
-        return numbers
+        return numbers.double()
     std, mean = (torch.tensor(part, dtype=torch.float64) for part in (spec.target_std, spec.target_mean))
-    return (numbers.double().reshape(len(numbers), count) * std + mean).to(numbers.dtype).reshape(numbers.shape)
+    return (numbers.double().reshape(len(numbers), count) * std + mean).reshape(numbers.shape)
 
 
 def classes_of(outputs: Tensor, task: str) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from trainkit import DataError, Dataset, TextTable, is_missing, read_text_table, split_by_fraction
-from trainkit import standardise as fit
 from trainkit_data.table_file import (
     Missing,
     check_constants,
@@ -22,7 +21,7 @@ from trainkit_data.table_file import (
     numbers,
     settle_missing,
 )
-from trainkit_data.tabular import fractions, recut, tabular
+from trainkit_data.tabular import fractions, recut, scaled, tabular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,9 +73,9 @@ def load_table(
         std: tuple[float, ...] = ()
         if standardise and plain:
             # Zeros and ones of words, and words' numbers, stay what they are.
-            scaler, words = fit(everything[parts["train"], :plain]), everything.shape[1] - plain
-            everything[:, :plain] = scaler(everything[:, :plain])
-            mean, std = (*scaler.mean.tolist(), *[0.0] * words), (*scaler.std.tolist(), *[1.0] * words)
+            everything[:, :plain], mean, std = scaled(everything[:, :plain], parts["train"])
+            words = everything.shape[1] - plain
+            mean, std = (*mean, *[0.0] * words), (*std, *[1.0] * words)
         made = tabular(
             everything,
             torch.cat(list(targets.values())),

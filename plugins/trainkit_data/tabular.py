@@ -81,12 +81,9 @@ def tabular(
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     if task == "regression":
-        targets = targets.float()
         if scale_targets and len(train):
-            scaler = standardise(targets[train])
-            targets = scaler(targets)
-            mean = tuple(scaler.mean.reshape(-1).tolist())
-            std = tuple(scaler.std.reshape(-1).tolist())
+            targets, mean, std = scaled(targets, train)
+        targets = targets.float()
         outputs = targets.shape[1] if targets.dim() > 1 else 1
     else:
         outputs = 1 if task == "binary" else len(classes)
@@ -109,6 +106,22 @@ def tabular(
     splits = {name: Split(inputs[part], targets[part]) for name, part in parts.items()}
     together = {} if groups is None else {name: groups[part] for name, part in parts.items()}
     return Dataset(spec, splits, groups=together, recut=again)
+
+
+def scaled(values: Tensor, train: Tensor) -> tuple[Tensor, tuple[float, ...], tuple[float, ...]]:
+    """Standardise columns in float64: float32 holds 7 digits, and of 1,700,000,000 seconds these are minutes.
+
+    Args:
+        values: ``(samples,)`` or ``(samples, columns)``.
+        train: the samples that mean and deviation are taken of.
+
+    Returns:
+        The values, float64; the mean and the standard deviation of each column.
+    """
+    values = values.double()
+    mean, std = values[train].mean(0), values[train].std(0, correction=0)
+    std = torch.where(std <= 1e-12 * mean.abs(), 1.0, std)  # a constant column is shifted and not divided
+    return (values - mean) / std, tuple(mean.reshape(-1).tolist()), tuple(std.reshape(-1).tolist())
 
 
 def recut(parts: Mapping[str, Tensor], numbers: Mapping[str, Tensor]) -> dict[str, Tensor]:

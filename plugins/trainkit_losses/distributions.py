@@ -117,7 +117,7 @@ class GaussianLikelihood(_Distribution):
 
     def details(self, outputs: Tensor) -> Mapping[str, Tensor]:
         """Give the standard deviations, ``(..., targets)`` in the data's units."""
-        deviation = (0.5 * self.parts(outputs)[1]).exp()
+        deviation = (0.5 * self.parts(outputs)[1]).double().exp()
         return {"std": deviation * self._units(deviation)[1]}
 
 
@@ -191,6 +191,6 @@ class QuantileLoss(_Distribution):
 
     def details(self, outputs: Tensor) -> Mapping[str, Tensor]:
         """Give each quantile, ``(..., targets)`` in the data's units."""
-        ordered = self._ordered(outputs)
+        ordered = self._ordered(outputs).double()  # far from 0, float32 would round away what is learned
         mean, std = self._units(ordered)
         return {f"quantile {level:g}": ordered[..., place, :] * std + mean for place, level in enumerate(self.levels)}

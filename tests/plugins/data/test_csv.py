@@ -8,6 +8,7 @@ import torch
 
 from trainkit import DataError, Dataset
 from trainkit.feed import make_feed
+from trainkit.finished import in_units
 from trainkit_data.files import csv
 
 ROWS = [
@@ -229,3 +230,21 @@ def test_words_that_are_looked_up_stay_one_column_of_numbers(tmp_path: Path) -> 
 def test_regressions_that_cannot_be(tmp_path: Path, rows: list[str], settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(tmp_path, rows, **settings)
+
+
+def test_numbers_far_from_0_keep_what_tells_them_apart(tmp_path: Path) -> None:
+    """Seconds since 1970, of which float32 knows minutes."""
+    moments = [1_700_000_000 + 7 * number for number in range(40)]
+    rows = ["begin,end", *(f"{moment},{moment + 3 * (number % 5)}" for number, moment in enumerate(moments))]
+    data = load(tmp_path, rows, target="end", task="regression")
+    for split, part in data.splits.items():
+        taken = in_units(part.targets, data.spec)
+        assert (taken - taken.round()).abs().max() < 1e-3
+        assert set(taken.round().tolist()) <= {moment + 3 * (number % 5) for number, moment in enumerate(moments)}, (
+            split
+        )
+    train = data.splits["train"]
+    for values in (train.inputs[torch.arange(len(train))][:, 0], train.targets):
+        assert len(values.unique()) == len(train)
+        assert abs(float(values.mean())) < 1e-5
+        assert float(values.std(correction=0)) == pytest.approx(1, abs=1e-5)
