@@ -80,7 +80,8 @@ def threshold(
             threshold has both, this one gives way.
 
     Raises:
-        DataError: if the data does not have two classes, or no validation samples.
+        DataError: if the data does not have two classes, or no validation samples; on evaluating, if these are all of
+            one class.
 
     Source: Fawcett 2006, "An introduction to ROC analysis"; Youden 1950, "Index for rating diagnostic tests".
     """

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit import Metric, Metrics, Run, hookimpl
+from trainkit import DataError, Metric, Metrics, Run, hookimpl
 
 
 @dataclass(frozen=True)
@@ -155,9 +155,18 @@ class Choosing:
         self.parts.append((odds(outputs), truth > 0.5))
 
     def compute(self) -> float:
-        """Choose; this waits for the device."""
+        """Choose; this waits for the device.
+
+        Raises:
+            DataError: if all samples are of one class, between which and the other nothing can be chosen.
+        """
         if self.parts:
             logits, positive = (torch.cat(part).cpu() for part in zip(*self.parts, strict=True))
+            if (held := int(positive.sum())) in (0, len(positive)):
+                raise DataError(
+                    f"callback threshold chooses between two classes, and all {len(positive)} validation samples are "
+                    f"of the {'second' if held else 'first'}: split the data by class (stratified), or leave it out"
+                )
             if logits.isfinite().all():
                 self.threshold = self.choose(logits, positive)
             self.reset()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-from trainkit import Between, DataSpec
+from trainkit import Between, DataError, DataSpec
 
 if TYPE_CHECKING:
     from trainkit import Metric
@@ -55,11 +55,11 @@ def pinball(data_spec: DataSpec, loss: Any, /, *, levels: tuple[Level, ...] = (0
     """Mean pinball loss over samples, targets and levels, in the units of the original targets.
 
     Args:
-        levels: of the quantiles.
+        levels: of the quantiles, at least one.
 
     Raises:
-        DataError: if the data is not a regression, or the loss knows no such quantiles; on computing, if there was no
-            sample.
+        DataError: if the data is not a regression, there are no levels, or the loss knows no such quantiles; on
+            computing, if there was no sample.
 
     Source: Gneiting & Raftery 2007, "Strictly proper scoring rules, prediction, and estimation", section 6.1.
     """
@@ -67,6 +67,8 @@ def pinball(data_spec: DataSpec, loss: Any, /, *, levels: tuple[Level, ...] = (0
     from trainkit_metrics.intervals import Pinball, need_quantiles
 
     units = need_numbers(data_spec, "pinball")
+    if not levels:
+        raise DataError("metric pinball needs levels, such as [0.1, 0.5, 0.9]; got []")
     return Pinball(need_quantiles(loss, "pinball", levels), units, levels)
 
 

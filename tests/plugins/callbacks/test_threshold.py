@@ -125,6 +125,14 @@ def test_outputs_that_are_not_finite_leave_the_threshold_as_it_was() -> None:
     assert choosing.compute() == pytest.approx(1 / (1 + math.exp(-1.5)))
 
 
+@pytest.mark.parametrize(("target", "said"), [(0.0, "all 2 validation samples are of the first"), (1.0, "the second")])
+def test_nothing_is_chosen_from_samples_of_one_class(target: float, said: str) -> None:
+    choosing = Choosing(lambda logits, positive: math.nan, 0.0)
+    choosing.update(torch.tensor([[1.0], [-1.0]]), torch.tensor([target, target]))
+    with pytest.raises(DataError, match=said):
+        choosing.compute()
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [

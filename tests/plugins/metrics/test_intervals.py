@@ -57,6 +57,7 @@ def test_figures_of_quantiles() -> None:
 @pytest.mark.parametrize(
     ("make", "settings", "loss", "message"),
     [
+        (pinball, {"levels": ()}, gaussian_nll(SPEC), r"metric pinball needs levels, such as \[0.1, 0.5, 0.9\]; got"),
         (coverage, {}, SimpleNamespace(), "metric coverage needs a loss whose outputs are a distribution: use loss ga"),
         (coverage, {"level": 0.9}, quantile(SPEC), "gives the quantiles 0.1, 0.5, 0.9, not 0.05, 0.95: add it to the"),
         (pinball, {"levels": (0.2,)}, quantile(SPEC), "not 0.2: add it to the loss's levels"),
