@@ -97,7 +97,7 @@ def mixup(data_spec: DataSpec, /, *, alpha: Positive = 0.2, probability: Fractio
         probability: share of the samples that are mixed at all.
 
     Raises:
-        DataError: if the samples are tokens, between which there is nothing.
+        DataError: if the samples are tokens, or some inputs are numbers of categories, between which there is nothing.
 
     Source: Zhang et al. 2018, arXiv 1710.09412, equation 1; weights per sample instead of per batch.
     """
@@ -105,6 +105,11 @@ def mixup(data_spec: DataSpec, /, *, alpha: Positive = 0.2, probability: Fractio
 
     if data_spec.task == "tokens":
         raise DataError("mixup mixes numbers, and between the numbers of two tokens there is nothing; leave it out")
+    if any(data_spec.categories):
+        raise DataError(
+            "mixup mixes numbers, and between the numbers of two categories there is nothing; leave it out, or set "
+            "embed = false"
+        )
     return Mixup(alpha, probability, data_spec.outputs)
 
 

@@ -138,6 +138,9 @@ def encode_targets(
         return task, found, ()
     cells = {name: table.column(target) for name, table in tables.items()}
     known = set(cells["train"])
+    if task == "classification" and len(known) == len(cells["train"]) > 2:
+        cure = 'set task = "regression"' if read["train"] is not None else "name the column of the classes"
+        raise DataError(f"{tables['train'].path}: the target '{target}' has another value in every row; {cure}")
     order = float if read["train"] is not None else str
     classes = tuple(sorted(known, key=order))
     if task == "binary" and len(classes) != 2:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from tests.ensemble.of_runs import base_of_run, members_of
-from trainkit.dataset import Batch
+from trainkit.dataset import Batch, DataSpec
+from trainkit.ensemble.agree import check_data
 from trainkit.ensemble.aligned import mean_outputs
 from trainkit.ensemble.base import Base
 from trainkit.ensemble.held_out import outputs_of, validation_of
@@ -172,3 +176,13 @@ def test_measuring_leaves_a_module_in_the_mode_it_was_in(made, base: Base):
     modes = [part.training for part in member.module.modules()]
     base.measure(member.module, "val")
     assert [part.training for part in member.module.modules()] == modes
+
+
+def test_a_fold_whose_columns_hold_other_words_is_refused() -> None:
+    """Its model would look a word up in another's place, or in none."""
+    whole = DataSpec((2,), "regression", 1, fingerprint="f", categories=(0, 5))
+    fold = SimpleNamespace(feed=SimpleNamespace(spec=dataclasses.replace(whole, categories=(0, 4))))
+    base: Any = SimpleNamespace(name="fold-0", spec=whole)
+    made: Any = SimpleNamespace(run=fold, state={"data": "f"})
+    with pytest.raises(UsageError, match=r"fold-0 and its data without folds do not fit: .* hold 4 and 5 categories"):
+        check_data("fold-0", made, base)

@@ -21,6 +21,7 @@ from trainkit.run import Run
 from trainkit.weights import exchanged
 
 SAMPLES = 8
+ROWS = 256  # of tables, where a column may stand for another word in a few rows alone
 _CURE = "members of one ensemble are trained for the same targets on the same data; leave one of them out"
 
 
@@ -43,15 +44,26 @@ def check_data(name: str, made: Reopened, base: Base) -> None:
         ("the shape of a sample is", spec.input_shape, base.spec.input_shape),
     ):
         if own != other:
-            raise UsageError(f"{name} and {base.name} do not fit: {what} {own} in one, {other} in the other\n  {_CURE}")
+            raise UsageError(f"{_pair(name, base)} do not fit: {what} {own} in one, {other} in the other\n  {_CURE}")
+    if spec.categories != base.spec.categories:
+        own, other = (", ".join(map(str, filter(None, one.categories))) or "no" for one in (spec, base.spec))
+        raise UsageError(
+            f"{_pair(name, base)} do not fit: their columns hold {own} and {other} categories\n  the training rows of a "
+            "fold may lack a word that few rows hold: write such words as one, or put their column into ignore"
+        )
     whole = whole_dataset(Builder(made.recipe, base.plugins, base.progress), base.datasets)
     if whole.spec.fingerprint != base.spec.fingerprint:
         raise UsageError(
-            f"{name} and {base.name} do not fit: they were trained on different data, or it is split in another way "
+            f"{_pair(name, base)} do not fit: they were trained on different data, or it is split in another way "
             f"(SHA-256 {whole.spec.fingerprint[:8]} and {base.spec.fingerprint[:8]})\n  {_CURE}"
         )
     if why := _differing(made.run, base):
-        raise UsageError(f"{name} and {base.name} do not fit: {why}\n  {_CURE}")
+        raise UsageError(f"{_pair(name, base)} do not fit: {why}\n  {_CURE}")
+
+
+def _pair(name: str, base: Base) -> str:
+    """How messages call a run and the base, which may be the data of that run as it is without folds."""
+    return f"{name} and {base.name}" if name != base.name else f"{name} and its data without folds"
 
 
 def _shown(classes: tuple[str, ...]) -> str:
@@ -62,7 +74,7 @@ def _differing(run: Run, base: Base) -> str:
     """What differs in the first samples that a run was measured on, once they are in the base's units."""
     dataset: Dataset = run.feed.plan.dataset  # type: ignore[attr-defined]  # of every feed that the core makes
     split = "val" if "val" in dataset.splits else "train"
-    numbers = base.parts(run.recipe)[split][:SAMPLES]
+    numbers = base.parts(run.recipe)[split][: ROWS if len(base.spec.input_shape) == 1 else SAMPLES]
     index = torch.arange(len(numbers))
     inputs, targets = samples_of(base, numbers)
     if not _near(changed(inputs, input_change(run.feed.spec, base.spec)), prepared(dataset, split, index)):
@@ -124,7 +136,7 @@ def check_outputs(name: str, module: nn.Module, run: Run, weights: Mapping[str, 
         run.model.train(training)
     if given.shape != (len(inputs), base.spec.outputs):
         raise UsageError(
-            f"{name} and {base.name} do not fit: one gives {tuple(given.shape[1:])} for a sample, the other's targets "
+            f"{_pair(name, base)} do not fit: one gives {tuple(given.shape[1:])} for a sample, the other's targets "
             f"need ({base.spec.outputs},)\n  {_CURE}"
         )
     if not bool(given.isfinite().all()):

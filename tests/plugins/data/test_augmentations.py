@@ -158,6 +158,18 @@ def test_mixed_targets_are_probabilities_of_what_the_inputs_hold(batch: Batch, m
         torch.testing.assert_close(result.targets[number], expected)
 
 
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (DataSpec((8,), "tokens", 5), "between the numbers of two tokens"),
+        (DataSpec((2,), "regression", 1, categories=(0, 3)), "between the numbers of two categories.*embed = false"),
+    ],
+)
+def test_mixup_of_what_has_nothing_in_between_is_refused(spec: DataSpec, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        mixup(spec)
+
+
 def test_mixup_mixes_inputs_and_targets_by_one_weight() -> None:
     targets = torch.arange(SAMPLES) % 4
     inputs = functional.one_hot(targets, 4).to(torch.uint8) * 200

@@ -127,6 +127,7 @@ def test_splits_by_file(tmp_path: Path) -> None:
         ([], {}, "holds no rows"),
         (ROWS, {"task": "regression"}, r"table\.csv:2: the target 'label' holds '\w+'; a regression needs numbers"),
         (ROWS, {"ignore": ("label",)}, "'label' is a target, and ignore is of inputs; take it out of ignore"),
+        (ROWS, {"target": "size", "task": "classification"}, "another value in every row; set task = .regression"),
         (ROWS, {"target": "size", "task": "binary"}, "'size' has 40 classes; binary needs two"),
         (
             ["name,label", *(f"n{n},{n % 2}" for n in range(300))],
