@@ -48,8 +48,8 @@ def check_data(name: str, made: Reopened, base: Base) -> None:
     if spec.categories != base.spec.categories:
         own, other = (", ".join(map(str, filter(None, one.categories))) or "no" for one in (spec, base.spec))
         raise UsageError(
-            f"{_pair(name, base)} do not fit: their columns hold {own} and {other} categories\n  the training rows of a "
-            "fold may lack a word that few rows hold: write such words as one, or put their column into ignore"
+            f"{_pair(name, base)} do not fit: their columns hold {own} and {other} categories\n  the training rows of "
+            "a fold may lack a word that few rows hold: write such words as one, or put their column into ignore"
         )
     whole = whole_dataset(Builder(made.recipe, base.plugins, base.progress), base.datasets)
     if whole.spec.fingerprint != base.spec.fingerprint:
