@@ -4,7 +4,7 @@
 
 The first table is of diabetes (442 patients); the second of a made-up table of 2,000 rows with a number and two columns
 of words, 12 and 40 of them, whose effects depend on each other. Figures are means over splits of the test part, in the
-data's units. Both sides see the training part alone, ours the validation part too, to choose the best weights by.
+data's units. Both sides see the training part alone, ours the validation part too, to end training by.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ class Ensemble(nn.Module):
         """What the ensemble gives: ``(batch, outputs)``, after temperature.
 
         Logarithms of probabilities or logits, so that their softmax (of a binary task the sigmoid) are probabilities;
-        for regression the mean in the data's units.
+        for regression the mean, as models see targets (standardised, where the data does that).
         """
         outputs = self.ensembler.predict(inputs)
         return outputs if self.temperature == 1 else outputs / self.temperature
@@ -107,7 +107,7 @@ class Ensemble(nn.Module):
         return self.spec.task == "regression" and isinstance(self.ensembler, HasVariance)
 
     def variance(self, inputs: Tensor) -> Tensor:
-        """For regression, the variance of what is predicted, ``(batch, outputs)``, in the data's units squared.
+        """For regression, the variance of what is predicted, ``(batch, outputs)``, as models see targets.
 
         Raises:
             UsageError: if it is not known.
