@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -16,41 +17,46 @@ if TYPE_CHECKING:
 
 WIDE, TALL, EDGE = 320, 140, 6  # pixels of a window, and between them
 PAST, CAME, FORECAST, ORIGIN = (150, 150, 150), (20, 20, 20), (214, 96, 20), (220, 220, 220)
+PAUSE_S = 10.0  # between two drawings while a run goes on
 
 
 class Forecasts:
     """See `trainkit_sequences.forecasts`."""
 
-    stateless = True  # every evaluation draws them anew
+    stateless = True  # every evaluation shows them anew
 
     def __init__(self, windows: int, columns: int, targets: int) -> None:
         self.windows = windows
         self.columns = columns
         self.targets = targets
-        self.drawn: Any = None
+        self.shown: Any = None
+        self.written = -PAUSE_S
 
     @hookimpl(wrapper=True, trylast=True)  # within those that exchange the weights
     def trainkit_evaluate(self, run: Run, split: str) -> Generator[None, Metrics, Metrics]:
         figures = yield
         if split == "val" or (split == "train" and "val" not in run.feed.spec.sizes):
-            self.drawn = self.draw(run, split)
+            self.shown = self.look(run, split)
         return figures
 
     @hookimpl
     def trainkit_epoch_end(self, run: Run) -> None:
-        self._write(run)
+        # Drawing takes longer than an epoch of a short series does, and nobody sees all of them.
+        if time.monotonic() - self.written >= PAUSE_S:
+            self._write(run)
 
     @hookimpl
     def trainkit_run_end(self, run: Run) -> None:
         self._write(run)
 
     def _write(self, run: Run) -> None:
-        if self.drawn is not None and run.group.first:
-            write_picture(run.folder, "forecasts", self.drawn)
-        self.drawn = None
+        if self.shown is not None and run.group.first:
+            write_picture(run.folder, "forecasts", self.draw(*self.shown))
+            self.written = time.monotonic()
+        self.shown = None
 
-    def draw(self, run: Run, split: str) -> NDArray[np.uint8]:
-        """Pixels ``(height, width, 3)``, with the weights that the model has now."""
+    def look(self, run: Run, split: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Past, what came and forecast of the first target, each ``(windows, steps)``, with the weights of now."""
         batch = run.feed.spread(split, self.windows)
         training = run.model.training
         run.model.eval()
@@ -59,15 +65,17 @@ class Forecasts:
                 outputs = predicted(run.loss, run.model(batch.inputs.to(run.device)))
         finally:
             run.model.train(training)
-        rows = len(batch)
-        shown = [
-            numbers.float().cpu().reshape(rows, self.targets, -1)[:, 0].double().numpy()
+        came, forecast = (
+            numbers.float().cpu().reshape(len(batch), self.targets, -1)[:, 0].double().numpy()
             for numbers in (batch.targets, outputs)
-        ]
-        past = batch.inputs[:, 0].double().numpy()
-        panels = [panel(past[row], shown[0][row], shown[1][row]) for row in range(rows)]
-        lines = -(-rows // self.columns)
-        page = np.full((lines * (TALL + EDGE), min(rows, self.columns) * (WIDE + EDGE), 3), 255, np.uint8)
+        )
+        return batch.inputs[:, 0].double().numpy(), came, forecast
+
+    def draw(self, past: NDArray[Any], came: NDArray[Any], forecast: NDArray[Any]) -> NDArray[np.uint8]:
+        """Pixels ``(height, width, 3)`` of windows as `look` gives them."""
+        panels = [panel(*rows) for rows in zip(past, came, forecast, strict=True)]
+        lines = -(-len(panels) // self.columns)
+        page = np.full((lines * (TALL + EDGE), min(len(panels), self.columns) * (WIDE + EDGE), 3), 255, np.uint8)
         for number, one in enumerate(panels):
             top, left = number // self.columns * (TALL + EDGE), number % self.columns * (WIDE + EDGE)
             page[top : top + TALL, left : left + WIDE] = one
