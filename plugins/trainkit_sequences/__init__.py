@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from trainkit import Component, DataError, DataSpec, PositiveInt, hookimpl
+from trainkit import Component, DataError, DataSpec, PositiveInt, Problem, hookimpl, problem_at
 from trainkit_sequences.data import data
 from trainkit_sequences.models import models
 
@@ -45,7 +47,7 @@ def forecasts(
     """Draw forecasts of validation windows into the run folder, where the run's page shows them.
 
     Grey is the past that the model saw, black what came, orange the forecast: of the first target, in the scale of the
-    model's inputs, drawn anew at each evaluation.
+    model's inputs, as of the newest evaluation; while the run goes on they are drawn anew every ten seconds at most.
 
     Args:
         windows: how many, at equal distances over the split.
@@ -53,16 +55,33 @@ def forecasts(
         targets: of the series, as many as its ``targets`` name.
 
     Raises:
-        DataError: if the data is no series.
+        DataError: if the data is no series, or one of another number of targets.
     """
     from trainkit_sequences.drawing import Forecasts
 
-    if data_spec.task != "regression" or len(data_spec.input_shape) != 2 or data_spec.outputs % targets:
+    steps = len(data_spec.naive_error)
+    if data_spec.task != "regression" or len(data_spec.input_shape) != 2 or not steps:
         raise DataError(
-            f"callback forecasts draws series, and the data has samples {tuple(data_spec.input_shape)}, "
-            f"{data_spec.outputs} outputs and the task {data_spec.task}\nuse data series, or leave the callback out"
+            f"callback forecasts draws series, and the data has samples {tuple(data_spec.input_shape)} and the task "
+            f"{data_spec.task}, and no error of a season before\nuse data series, or leave the callback out"
+        )
+    # Steps of one target have one scale and one error of a season before.
+    said = zip(data_spec.naive_error, data_spec.target_mean or (0,) * steps, data_spec.target_std or (1,) * steps)
+    found = len(list(itertools.groupby(said)))
+    if found != targets:
+        raise DataError(
+            f"callback forecasts has targets = {targets}, and the series has {found} of them\nwrite targets = {found}"
         )
     return Forecasts(windows, columns, targets)
+
+
+@hookimpl
+def trainkit_check_recipe(recipe: Mapping[str, Any]) -> list[Problem] | None:
+    """Find variances that would continue the past as the forecasts do."""
+    if not recipe["model"].get("continues") or recipe["loss"]["use"].rpartition(":")[2] != "gaussian_nll":
+        return None
+    message = "[model] continues adds the past's level to all outputs, and half of those of gaussian_nll are variances"
+    return [problem_at(recipe, "model.continues", message, "write continues = 0, or another loss, such as quantile")]
 
 
 @hookimpl

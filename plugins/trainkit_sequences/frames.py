@@ -90,13 +90,15 @@ class Continued(nn.Module):
         self.continued = continued
         if not continued:
             return
-        if data_spec.task != "regression" or continued > features or data_spec.outputs % continued or data_spec.masked:
+        targets = _targets(data_spec)
+        if data_spec.task != "regression" or continued > features or targets % continued or data_spec.masked:
             raise DataError(
                 f"continues = {continued} is of forecasts, whose outputs continue so many of the first channels; the "
-                f"data's task is {data_spec.task}, with {features} channels and {data_spec.outputs} outputs: write "
+                f"data's task is {data_spec.task}, with {features} channels and {targets} outputs: write "
                 "continues = 0, or as many as the series has targets"
             )
         _need_scale_of_channels(continued, data_spec)
+        self.parts = data_spec.outputs // targets
         self.linear = nn.Linear(data_spec.input_shape[1], data_spec.outputs // continued)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -114,19 +116,28 @@ class Continued(nn.Module):
         level = features.sum(2, keepdim=True) / features.shape[2]  # ONNX programs name their outputs 'mean'
         features = features - level
         ahead = self.linear(features[:, : self.continued]) + level[:, : self.continued]
+        if self.parts > 1:  # quantiles: all targets of the first level, then all of the second
+            ahead = ahead.unflatten(2, (self.parts, -1)).transpose(1, 2)
         return features, ahead.flatten(1)
+
+
+def _targets(data_spec: DataSpec) -> int:
+    """Numbers that a sample's target has: a loss may ask for several outputs of each, such as quantiles."""
+    told = len(data_spec.naive_error) or len(data_spec.target_mean)
+    return told if told and data_spec.outputs % told == 0 else data_spec.outputs
 
 
 def _need_scale_of_channels(continued: int, data_spec: DataSpec) -> None:
     """Refuse outputs in another scale than the channels that they are to continue, where the data says both."""
-    ahead = data_spec.outputs // continued
+    outputs = _targets(data_spec)
+    ahead = outputs // continued
     for channels, targets in (
         (data_spec.input_mean, data_spec.target_mean),
         (data_spec.input_std, data_spec.target_std),
     ):
         if channels and targets and tuple(targets) != tuple(channels[place // ahead] for place in range(len(targets))):
             raise DataError(
-                f"continues = {continued}, but the {data_spec.outputs} outputs are not {ahead} steps of each of the "
+                f"continues = {continued}, but the {outputs} outputs are not {ahead} steps of each of the "
                 f"first {continued} channels: they are in other units; write as many as the series has targets, or 0"
             )
 

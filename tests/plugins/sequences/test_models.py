@@ -126,6 +126,14 @@ def test_a_forecast_that_continues_goes_up_with_its_past(build) -> None:
     torch.testing.assert_close(moved[1].reshape(3, 2, 4)[:, :, 1], inputs[:, :2, -1])
 
 
+@pytest.mark.parametrize("build", [lstm, tcn])
+def test_quantiles_continue_each_its_own_target(build) -> None:
+    spec = DataSpec((3, 12), "regression", 3 * 2 * 4, naive_error=(1.0,) * 8)  # levels, targets, steps ahead
+    inputs = torch.randn(5, 3, 12)
+    found = build(spec, continues=2)(inputs).reshape(5, 3, 2, 4)
+    torch.testing.assert_close(found, inputs[:, None, :2].mean(3)[..., None].expand(5, 3, 2, 4))
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

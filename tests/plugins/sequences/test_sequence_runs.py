@@ -8,7 +8,7 @@ import numpy
 import pytest
 import torch
 
-from trainkit import Run, hookimpl
+from trainkit import RecipeError, Run, hookimpl, write_picture
 from trainkit.finished import predict_run
 from trainkit.launch import launch
 from trainkit.manager import Plugins
@@ -52,9 +52,12 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(plugins, tmp_path: Path, nam
     assert on.metrics == whole.metrics
 
 
-def test_a_forecast_is_better_than_a_year_before_and_predicts_passengers(plugins, tmp_path: Path) -> None:
-    recipe = load_recipe(RECIPES / "forecast_airline.toml", ["run.duration=40ep"], plugins)
+def test_a_forecast_is_better_than_a_year_before_and_predicts_passengers(plugins, tmp_path: Path, monkeypatch) -> None:
+    recipe = load_recipe(RECIPES / "forecast_airline.toml", ["run.duration=12ep"], plugins)
+    drawn: list[Path] = []
+    monkeypatch.setattr("trainkit_sequences.drawing.write_picture", lambda *given: drawn.append(write_picture(*given)))
     report = launch(recipe, plugins, folder=tmp_path / "run")
+    assert len(drawn) < 6, "short epochs are not all drawn"
     assert report.metrics["test.mase"] < 0.9, "the seasonal naive forecast comes to 1.76 there"
     found = predict_run(tmp_path / "run", "test", Plugins(without=["reports"]))
     assert found["truth"][-1].tolist() == pytest.approx([417, 391, 419, 461, 472, 535, 622, 606, 508, 461, 390, 432])
@@ -70,3 +73,10 @@ def test_a_picture_shows_the_forecast_where_it_is_and_nothing_of_what_is_not_fin
     assert across.min() > 180, "the forecast begins at the last step that was seen"
     assert not (panel(past, came, numpy.full(5, numpy.nan)) == FORECAST).all(2).any()
     assert panel(past, numpy.zeros(5), numpy.zeros(5)).shape == (140, 320, 3)
+
+
+def test_a_variance_does_not_continue_the_past(plugins) -> None:
+    changes = ["loss=gaussian_nll"]
+    with pytest.raises(RecipeError, match="half of those of gaussian_nll are variances"):
+        load_recipe(RECIPES / "forecast_airline.toml", changes, plugins)
+    load_recipe(RECIPES / "forecast_airline.toml", [*changes, "model.continues=0"], plugins)

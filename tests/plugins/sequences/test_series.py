@@ -11,7 +11,7 @@ import torch
 
 from trainkit import DataError, Dataset, DataSpec
 from trainkit.feed import cut_anew, make_feed
-from trainkit_sequences import mase
+from trainkit_sequences import forecasts, mase
 from trainkit_sequences.data import airline, series
 from trainkit_sequences.models import tcn
 from trainkit_sequences.shipped import passengers
@@ -216,3 +216,13 @@ def test_a_series_without_an_error_to_compare_with_is_no_series() -> None:
     assert list(data.splits) == ["train", "val"]
     assert data.spec.target_std == ()
     assert mase(data.spec) is not None
+
+
+def test_pictures_are_of_as_many_targets_as_the_series_has(tmp_path: Path) -> None:
+    spec = load(tmp_path, targets=("sales", "sun")).spec
+    assert forecasts(spec, targets=2).targets == 2
+    for targets in (1, 3, 6):
+        with pytest.raises(DataError, match=f"has targets = {targets}, and the series has 2 of them"):
+            forecasts(spec, targets=targets)
+    with pytest.raises(DataError, match="use data series, or leave the callback out"):
+        forecasts(DataSpec((2, 6), "regression", 1))
