@@ -42,6 +42,9 @@ def test_every_hook_is_described_with_its_arguments(name):
     first, called = (inspect.getdoc(spec) or "").split("\n\n")[:2]
     assert words(first) in words(section)
     assert words(called) in words(section)
+    arguments = (inspect.getdoc(spec) or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
+    for told in re.split(r"^    (?=\w+: )", arguments, flags=re.MULTILINE):
+        assert words(told).rstrip(".") in words(section)
     assert spec.trainkit_spec["firstresult"] == ("*First result.*" in section)
 
 
