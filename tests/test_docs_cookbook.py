@@ -24,9 +24,11 @@ SEVERAL = [task for task in RECIPES if task not in SINGLE]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """A folder with the table that one recipe reads."""
+    """A folder with the tables that two recipes read."""
     rows = [f"{n % 7},{n * 3 % 11},{(n % 7) * 2 + n * 3 % 11}" for n in range(120)]
     (tmp_path / "measurements.csv").write_text("\n".join(["light,water,yield", *rows]), encoding="utf-8")
+    days = [f"2024-{1 + day // 28:02d}-{1 + day % 28:02d},{day % 7 + day / 9:.2f}" for day in range(240)]
+    (tmp_path / "sales.csv").write_text("\n".join(["day,sales", *days]), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
