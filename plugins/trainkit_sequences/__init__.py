@@ -66,8 +66,8 @@ def forecasts(
             f"{data_spec.task}, and no error of a season before\nuse data series, or leave the callback out"
         )
     # Steps of one target have one scale and one error of a season before.
-    said = zip(data_spec.naive_error, data_spec.target_mean or (0,) * steps, data_spec.target_std or (1,) * steps)
-    found = len(list(itertools.groupby(said)))
+    scales = [numbers or (0.0,) * steps for numbers in (data_spec.target_mean, data_spec.target_std)]
+    found = len(list(itertools.groupby(zip(data_spec.naive_error, *scales, strict=True))))
     if found != targets:
         raise DataError(
             f"callback forecasts has targets = {targets}, and the series has {found} of them\nwrite targets = {found}"
