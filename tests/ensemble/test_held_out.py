@@ -12,14 +12,15 @@ import pytest
 import torch
 
 from tests.ensemble.of_runs import base_of_run, members_of
-from trainkit.dataset import Batch, DataSpec
+from trainkit.dataset import Batch, Dataset, DataSpec, Split
 from trainkit.ensemble.agree import check_data
 from trainkit.ensemble.aligned import mean_outputs
 from trainkit.ensemble.base import Base
-from trainkit.ensemble.held_out import outputs_of, validation_of
+from trainkit.ensemble.held_out import held_by, outputs_of, validation_of
 from trainkit.ensemble.members import FoldedMember, Source, folded
 from trainkit.ensembler import Member, Validation
 from trainkit.errors import UsageError
+from trainkit.feed.folds import parts_of
 from trainkit.finished import predict_run
 from trainkit.manager import Plugins
 
@@ -56,6 +57,21 @@ def test_folds_are_judged_by_what_each_was_not_trained_on(made, base: Base, run_
         own = predict_run(run_of(name), "val", plugins)
         torch.testing.assert_close(found.outputs[number][found.held_out[number]], own["outputs"], rtol=1e-4, atol=1e-5)
         assert torch.equal(found.targets[found.held_out[number]], own["targets"])
+
+
+@pytest.mark.parametrize(("fold", "first"), [(0, 8), (1, 14)])
+def test_a_fold_in_time_is_not_judged_by_targets_that_it_has_seen_a_part_of(fold: int, first: int):
+    moments = torch.stack((torch.arange(20), torch.arange(20) + 3), 1)  # each target is of four moments
+    splits = {"train": Split(torch.zeros(14, 2), torch.zeros(14)), "val": Split(torch.zeros(6, 2), torch.zeros(6))}
+    data = Dataset(DataSpec((2,), "regression", 1), splits, moments={"train": moments[:14], "val": moments[14:]})
+    how: dict[str, Any] = {"folds": 2, "fold": fold, "train_on": "train", "seed": 0}
+    of_time, of_chance = (parts_of(data, fold_by=by, **how) for by in ("auto", "none"))
+    for parts, held in ((of_time, range(first, 20)), (of_chance, sorted(of_chance["val"].tolist()))):
+        base: Any = SimpleNamespace(dataset=data, has=splits.__contains__, parts=lambda recipe, parts=parts: parts)
+        member: Any = SimpleNamespace(recipe=None, fold=fold)
+        assert held_by(member, base).nonzero().squeeze(1).tolist() == list(held)
+        assert not set(held) & set(parts["train"].tolist())
+    assert moments[of_time["train"], 1].max() < moments[first, 0]
 
 
 def test_some_of_the_folds_are_judged_by_their_own_samples_alone(made, base: Base):

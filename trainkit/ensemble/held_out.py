@@ -12,6 +12,7 @@ from trainkit.ensemble.base import Base
 from trainkit.ensemble.members import FoldedMember
 from trainkit.ensembler import Member, Validation
 from trainkit.errors import UsageError
+from trainkit.feed.folds import overlapped
 
 
 def validation_of(members: Sequence[Member], base: Base, say: Callable[[str], None] | None = None) -> Validation:
@@ -80,7 +81,8 @@ def asked(members: Sequence[Member], base: Base) -> tuple[Tensor, Tensor]:
                 "is judged by\n  combine runs on folds with runs on folds alone, such as all those of one recipe"
             )
         common = held.any(0)
-    if all(_one_draw(member) for member in members):
+    # What a draw of a series left out has targets that lie within those of what was drawn.
+    if all(_one_draw(member) for member in members) and not base.dataset.moments:
         held |= torch.stack([_out_of_bag(member, base) for member in members])
         common = held.any(0)
     if not bool(common.any()):
@@ -117,8 +119,13 @@ def held_by(member: Member, base: Base) -> Tensor:
         return torch.stack([held_by(run, base) for run in member.runs]).any(0)
     count = sum(len(base.dataset.splits[name]) for name in ("train", "val") if base.has(name))
     held = torch.ones(count, dtype=torch.bool)
-    held[base.parts(member.recipe)["train"]] = False
-    if member.fold is None:  # what a bootstrap draw left out is for those alone who take each sample from other members
+    parts = base.parts(member.recipe)
+    held[parts["train"]] = False
+    if member.fold is not None:
+        # Of a fold in time it has seen parts of the targets between those that train and those that validate.
+        before = overlapped(base.dataset, parts["train"])
+        held &= ~before | bool(before[parts["val"]].any())
+    else:  # what a bootstrap draw left out is for those alone who take each sample from other members
         held[: len(base.dataset.splits["train"])] = False
     return held
 

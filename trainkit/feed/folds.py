@@ -85,6 +85,22 @@ def parts_of(
     return parts | {"train": train[draw_bag(len(train), bag, seed, None if groups is None else groups[train])]}
 
 
+def overlapped(dataset: Dataset, train: Tensor) -> Tensor:
+    """Samples whose target begins before the last one of those that train has ended.
+
+    Args:
+        dataset: what the data component returned.
+        train: numbers of the samples that train, as `parts_of` gives them.
+
+    Returns:
+        ``(samples,)`` bool, through the training split and on through validation; none where data has no moments.
+    """
+    if not dataset.moments:
+        return torch.zeros(sum(len(dataset.splits[name]) for name in ("train", "val") if name in dataset.splits)).bool()
+    begins, ends = _joined_moments(dataset).unbind(1)
+    return begins <= ends[train].max()
+
+
 def _whole(dataset: Dataset) -> bool:
     """Whether there are samples to cut; what lacks is a defect, which the checks of data name."""
     own = [dataset.splits[name] for name in ("train", "val") if name in dataset.splits]

@@ -8,9 +8,11 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from sklearn.model_selection import TimeSeriesSplit
 
 from trainkit import DataError, Dataset, DataSpec
 from trainkit.feed import cut_anew, make_feed
+from trainkit.feed.draws import rolled
 from trainkit_sequences import forecasts, mase
 from trainkit_sequences.data import airline, series
 from trainkit_sequences.models import tcn
@@ -61,6 +63,11 @@ def test_no_target_is_in_two_splits_and_scales_are_of_the_past_alone() -> None:
 def test_each_fold_trains_on_the_past_of_what_it_validates_on(fold: int) -> None:
     values, data = numpy.array(passengers()), airline(val=0.0)
     cut = cut_anew(data, folds=3, fold=fold, **FOLDS)
+    train, val = list(TimeSeriesSplit(3, gap=11).split(range(85)))[fold]
+    starts = data.moments["train"][:, 0] - 24
+    parts = rolled(data.moments["train"], 3, fold)
+    assert starts[parts["train"]].tolist() == train.tolist()
+    assert starts[parts["val"]].tolist() == val.tolist()
     origin = 24 + 85 - (3 - fold) * 21  # of 85 windows before the test, the last 63 validate
     assert cut.spec.sizes == {"train": origin - 24 - 11, "val": 21, "test": 13}
     assert cut.spec.input_mean == (pytest.approx(values[:origin].mean(), rel=1e-6),)
