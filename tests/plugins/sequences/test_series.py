@@ -233,3 +233,27 @@ def test_pictures_are_of_as_many_targets_as_the_series_has(tmp_path: Path) -> No
             forecasts(spec, targets=targets)
     with pytest.raises(DataError, match="use data series, or leave the callback out"):
         forecasts(DataSpec((2, 6), "regression", 1))
+
+
+@pytest.mark.parametrize("fold", [None, 0, 1, 2])
+def test_another_future_changes_nothing_of_what_trains(fold: int | None) -> None:
+    clock = torch.cat((torch.arange(50), torch.arange(8, 60)))  # one series begins later, and ends later
+    values = torch.randn(102, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+
+    def cut(future: int) -> Dataset:
+        changed = torch.where(clock[:, None] < future, values, values.square() * 9)
+        course = Course(changed, 2, clock, (50, 52), ("a", "b", "c"), "here")
+        data = series_data(course, Shape(5, 3, 1, 4), val=0.2, test=0.2, scale=True)
+        return data if fold is None else cut_anew(data, folds=3, fold=fold, **FOLDS)
+
+    # 36 steps train and 12 validate; of the moments 5 to 33 and 36 to 45 that targets begin at, 9 are a stretch.
+    future = {None: 36, 0: 17, 1: 26, 2: 37}[fold]
+    one, other = cut(99), cut(future)
+    for name in ("inputs", "targets"):
+        mine, theirs = (getattr(data.splits["train"], name) for data in (one, other))
+        assert torch.equal(mine, theirs)
+    for name in ("input_mean", "input_std", "target_mean", "target_std", "naive_error"):
+        assert getattr(one.spec, name) == getattr(other.spec, name)
+    assert not torch.equal(one.splits["val"].targets[0], other.splits["val"].targets[0])
+    if fold != 2:  # whose windows over the border to the validation steps stay out
+        assert one.spec.input_mean != cut(future - 1).spec.input_mean, "the step before it is one of those that train"
