@@ -268,8 +268,11 @@ def _targets(found: Labelled, target: str, task: Task | Literal["auto"]) -> tupl
                 f"{found.where[place]}: the target '{target}' holds '{found.labels[place]}'; a regression needs numbers"
             )
         return task, torch.tensor(known, dtype=torch.float64), ()
-    classes = tuple(sorted(set(found.labels), key=None if worded else float))
-    if task == "binary" and len(classes) != 2:
-        raise DataError(f"{found.where[0]}: the target '{target}' has {len(classes)} classes; binary needs two")
-    places = {word: place for place, word in enumerate(classes)}
-    return task, torch.tensor([places[cell] for cell in found.labels]), classes
+    # As numbers, 1 and 1.0 are one class: it has the name that comes first.
+    keys: list[Any] = list(found.labels) if worded else known
+    names = dict(zip(reversed(keys), reversed(found.labels), strict=True))
+    order = sorted(names)
+    if task == "binary" and len(order) != 2:
+        raise DataError(f"{found.where[0]}: the target '{target}' has {len(order)} classes; binary needs two")
+    places = {key: place for place, key in enumerate(order)}
+    return task, torch.tensor([places[key] for key in keys]), tuple(names[key] for key in order)

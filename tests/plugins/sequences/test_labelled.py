@@ -105,6 +105,11 @@ def test_numbers_as_labels_are_a_regression_in_their_own_units(tmp_path: Path) -
     assert all((value / 1.5) == pytest.approx(round(value / 1.5), abs=1e-4) for value in truth.tolist())
 
 
+def test_a_number_written_in_two_ways_is_one_class(tmp_path: Path) -> None:
+    rows = [WIDE[0], *(f"{('2', '10', '10.0')[number % 3]},{number},1,2,3" for number in range(30))]
+    assert load(tmp_path, rows).spec.classes == ("2", "10")
+
+
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
