@@ -8,6 +8,16 @@ import pytest
 
 from trainkit.cli import main
 
+SEARCH = """\
+[search]
+use = "random"
+trials = 2
+objective = "val.loss"
+mode = "min"
+[search.space]
+"optimizer.lr" = { low = 0.01, high = 0.1 }
+"""
+
 RECIPE = """\
 recipe = 1
 [run]
@@ -33,13 +43,14 @@ use = "seeds"
 """
 
 
-def test_an_ensemble_of_tokens_is_refused_before_a_member_is_trained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("more", ["", SEARCH], ids=["alone", "of a search"])
+def test_an_ensemble_of_tokens_is_refused_before_anything_is_trained(
+    more: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "ensemble.toml").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "ensemble.toml").write_text(RECIPE + more, encoding="utf-8")
     folder = tmp_path / "run"
     assert main(["run", str(tmp_path / "ensemble.toml"), "--run-dir", str(folder)]) == 2
     said = capsys.readouterr().err
     assert "an ensemble combines one output of each sample, and these have one for every token" in said
     assert 'use = "ema" or "swa"' in said
-    assert not list(folder.glob("**/checkpoints/*"))
+    assert not folder.exists()

@@ -33,6 +33,23 @@ if TYPE_CHECKING:
     from trainkit.run import Metrics
 
 
+def refuse_tokens(spec: DataSpec, name: str) -> None:
+    """Refuse data whose samples have several outputs each, which nobody combines.
+
+    Args:
+        spec: what is known of the data.
+        name: how the message calls it.
+
+    Raises:
+        UsageError: if the data is of tokens.
+    """
+    if spec.task == "tokens":
+        raise UsageError(
+            f"{name}: an ensemble combines one output of each sample, and these have one for every token\n"
+            '  a mean of the weights of one run is to be had while it trains: [[callback]] use = "ema" or "swa"'
+        )
+
+
 class Base:
     """What all members of an ensemble are given and measured by, in float32.
 
@@ -73,11 +90,7 @@ class Base:
         self.precision = Precision.choose("float32", self.device)
         self.dataset: Dataset = whole_dataset(builder, self.datasets)
         self.spec: DataSpec = self.dataset.spec
-        if self.spec.task == "tokens":
-            raise UsageError(
-                f"{name}: an ensemble combines one output of each sample, and these have one for every token\n"
-                '  a mean of the weights of one run is to be had while it trains: [[callback]] use = "ema" or "swa"'
-            )
+        refuse_tokens(self.spec, name)
         self.feed = make_feed(
             self.dataset,
             **feed_settings(builder, self.spec, self.precision),

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainkit.arguments import STUDY_ENSEMBLE
+from trainkit.build_data import whole_dataset
 from trainkit.console import emit_json
+from trainkit.ensemble.base import refuse_tokens
 from trainkit.ensemble.outset import EnsembleFinished, Made, Ready, given_before
 from trainkit.ensemble.ready import check_ensembler
 from trainkit.ensemble.session import make_ensemble
 from trainkit.ensemble.show import EnsembleDisplay
 from trainkit.ensemble.sources import sources_of_study
 from trainkit.ensemble.table import read_report
-from trainkit.errors import Exit, UsageError
+from trainkit.errors import Exit, TrainkitError, UsageError
+from trainkit.instantiate import Builder
+from trainkit.protocols import silent
 from trainkit.recipe import Recipe, ensemble_recipe, trial_recipe
+from trainkit.recipe.paths import users_paths
 from trainkit.search.begin import StudyFinished
 from trainkit.search.command import exit_code as search_exit_code
 from trainkit.search.command import search_report
@@ -134,6 +139,7 @@ def search_and_ensemble(
         resume: whether the folder's study is continued.
     """
     recipe = settled(recipe, plugins)  # before it is compared with what the folder has
+    _check_data(recipe, plugins)
     report: StudyReport | None = None
     try:
         report = search_report(recipe, plugins, folder, args, signals, command, resume)
@@ -157,6 +163,20 @@ def search_and_ensemble(
         study = report.as_dict() if report is not None else {}
         emit_json({**study, "folder": str(path), "ensemble": made.as_dict()})
     return exit_code(made)
+
+
+def _check_data(recipe: Recipe, plugins: Plugins) -> None:
+    """Refuse data that no ensemble takes, before days are spent on the search.
+
+    Raises:
+        UsageError: if the data is of tokens.
+    """
+    try:
+        with users_paths(recipe):
+            spec = whole_dataset(Builder(recipe, plugins, silent)).spec
+    except TrainkitError:  # the trials say what is wrong with the data, or have it elsewhere
+        return
+    refuse_tokens(spec, str(recipe.path))
 
 
 def of_study(recipe: Recipe, folder: Path) -> tuple[Recipe, Ready]:
