@@ -19,8 +19,9 @@ def image_shape(data_spec: DataSpec, model: str) -> tuple[int, int, int]:
         DataError: if the samples are no images.
     """
     if len(data_spec.input_shape) != 3:
+        cure = "a model of tokens, such as gpt" if data_spec.task == "tokens" else "model mlp"
         raise DataError(
-            f"model {model} needs images (channels, height, width), the data has {data_spec.input_shape}: use model mlp"
+            f"model {model} needs images (channels, height, width), the data has {data_spec.input_shape}: use {cure}"
         )
     channels, height, width = data_spec.input_shape
     return channels, height, width

@@ -101,5 +101,7 @@ def test_convnet_takes_the_smallest_image_it_can_halve() -> None:
 def test_convnet_refuses_what_it_cannot_be() -> None:
     with pytest.raises(DataError, match=r"convnet needs images .*, the data has \(13,\): use model mlp"):
         convnet(FLAT)
+    with pytest.raises(DataError, match="use a model of tokens, such as gpt"):
+        convnet(DataSpec((13,), "tokens", 5))
     with pytest.raises(DataError, match="at least one convolution"):
         convnet(MNIST, widths=())
