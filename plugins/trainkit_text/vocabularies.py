@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 10  # of unknown characters
 _PIECE = 1 << 14  # characters that the library is given at a time
-_CUT = re.compile(r"(?<=\S)\n(?=\S)")
+_CUT = re.compile(r"(?<=\S)(?=\r?\n)")
 
 
 class Bytes:
@@ -177,7 +177,7 @@ def _keep(file: Path, text: str) -> None:
 def _pieces(text: str) -> Iterator[str]:
     """A text in parts with the tokens that it has whole; the library takes very long over a long one.
 
-    Each but the last ends with a line, no blank before its end and none after it, where words are cut anyway.
+    Each but the last ends with what can be seen, before the end of a line, where a word ends whatever comes after.
     """
     first = 0
     while first < len(text):

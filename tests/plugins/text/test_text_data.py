@@ -108,11 +108,16 @@ def test_byte_pairs_are_those_of_the_library(file: Path) -> None:
     assert [alphabet[byte] for byte in b" \n!A"] == ["Ġ", "Ċ", "!", "A"]  # as GPT-2 writes them
 
 
-def test_a_long_text_has_the_tokens_that_the_library_gives_it_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("end", "least"), [("\n", 200), ("\r\n", 200), (" \n", 1)])
+def test_a_long_text_has_the_tokens_that_the_library_gives_it_whole(
+    end: str, least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(vocabularies, "_PIECE", 40)  # where a part may end at the earliest
-    learned: Any = VOCABULARIES[1]
-    said = read_text(None, 20000)
-    assert learned.encode(said) == learned.tokenizer.encode(said).ids
+    learned = learn_byte_pairs("of\r\nit \n\n  as\n" * 50, 262)  # pairs of blanks among them
+    library: Any = learned.tokenizer
+    said = read_text(None, 20000).replace("\n", end)
+    assert learned.encode(said) == library.encode(said).ids
+    assert len(list(vocabularies._pieces(said))) >= least
 
 
 def test_byte_pairs_are_learned_from_the_training_part_alone(tmp_path: Path) -> None:
