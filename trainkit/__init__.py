@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     from trainkit.settings import PositiveInt as PositiveInt
     from trainkit.settings import Resume as Resume
     from trainkit.signals import Stopper as Stopper
+    from trainkit.signals import cut_short as cut_short
     from trainkit.space import Dimension as Dimension
     from trainkit.space import Limit as Limit
     from trainkit.space import Point as Point
@@ -199,7 +200,7 @@ _MODULES = {
         "PositiveInt",
         "Resume",
     ),
-    "signals": ("Stopper",),
+    "signals": ("Stopper", "cut_short"),
     "space": ("Dimension", "Limit", "Point", "Space"),
     "text_table": ("TextTable", "is_missing", "read_text_table"),
     "thinned": ("Thinned",),
@@ -298,6 +299,7 @@ __all__ = [
     "choice_text",
     "contour_of",
     "course_of",
+    "cut_short",
     "exchanged",
     "fingerprint",
     "for_events",

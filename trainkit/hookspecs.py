@@ -208,8 +208,9 @@ def trainkit_evaluate(run: Run, split: str) -> Metrics | None:
     all plugins; wrappers (``hookimpl(wrapper=True)``) may exchange the weights around it. For ``predict`` the core's
     evaluation stands before the plugins' instead, within all wrappers, and keeps the outputs.
 
-    A signal ends it between two batches with an exception. What a wrapper exchanged it puts back in ``finally``; the
-    evaluation is made again when the run goes on, so that nothing may be counted before it has ended.
+    A signal ends it between two batches with an exception, which a plugin that measures by itself lets `cut_short`
+    raise. What a wrapper exchanged it puts back in ``finally``; the evaluation is made again when the run goes on, so
+    that nothing may be counted before it has ended.
 
     Args:
         run: the run; no hook may leave ``run.model`` in evaluation mode.

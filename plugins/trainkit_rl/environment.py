@@ -11,6 +11,7 @@ import numpy
 from trainkit import CheckpointError, DataError, MachineError, RunError
 
 _SHOWN = 6  # names of environments that a message lists
+ENDLESS = 100_000  # steps after which an episode that no limit cuts off is taken for one without an end
 
 
 def opened(name: str) -> Any:
@@ -75,9 +76,9 @@ class Player:
             )
         self._first = int(acts.start)
         self._ones = (int(seen.start), int(seen.n)) if isinstance(seen, spaces.Discrete) else None
-        self.limit: int | None = getattr(self._environment.spec, "max_episode_steps", None)
+        self._limited = getattr(self._environment.spec, "max_episode_steps", None) is not None
         self.actions = int(acts.n)
-        self.shape = (self._ones[1],) if self._ones is not None else tuple(seen.shape or ())
+        self.shape = (self._ones[1],) if self._ones is not None else tuple(seen.shape or (1,))
         self.taken: list[int] = []
         self.forget()
 
@@ -103,6 +104,21 @@ class Player:
         self.taken.append(action)
         self.reward += reward
         return reward, bool(ended), bool(cut)
+
+    def to_its_end(self, action: int) -> tuple[float, bool]:
+        """Make a step of an episode that is played to its end: its reward, and whether the episode is over.
+
+        Raises:
+            RunError: as `act`, or if the episode has no end.
+        """
+        reward, ended, cut = self.act(action)
+        if len(self.taken) >= ENDLESS and not (self._limited or ended or cut):
+            raise RunError(
+                f"environment '{self.name}' has no limit of steps, and its episode of seed {self.seed} is not over after "
+                f"{ENDLESS:,}\n  register it with max_episode_steps, or, where only the likeliest actions go on forever, "
+                "write greedy = false in [[callback]]"
+            )
+        return reward, ended or cut
 
     def forget(self) -> None:
         """Stand nowhere: the next episode begins anew."""
@@ -138,7 +154,8 @@ class Player:
 
     def _array(self, observed: Any) -> numpy.ndarray:
         if self._ones is None:
-            return numpy.array(observed, numpy.float32)  # a copy: some environments go on with their own
+            # A copy: some environments go on with their own.
+            return numpy.array(observed, numpy.float32).reshape(self.shape)
         row = numpy.zeros(self._ones[1], numpy.float32)
         row[int(observed) - self._ones[0]] = 1.0
         return row

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit import Batch, CheckpointError, DataSpec, Metrics, Run, hookimpl, write_picture
+from trainkit import Batch, CheckpointError, DataSpec, Metrics, Run, cut_short, hookimpl, write_picture
 from trainkit_rl.data import SEEDS
 from trainkit_rl.losses import COLUMNS
 from trainkit_rl.maps import maps
@@ -104,7 +104,11 @@ class Playing:
                     return preferences.argmax(-1)
                 return drawn(preferences, torch.rand(len(observed), generator=chance, dtype=torch.float64))[0]
 
-            rewards, steps = returns_of(run.recipe["data"]["environment"], range(first, first + count), act)
+            def between(over: int) -> None:
+                cut_short(run)
+                run.measuring(over, count)
+
+            rewards, steps = returns_of(run.recipe["data"]["environment"], range(first, first + count), act, between)
             if split == "val" and self.trains and self.observations is not None and run.group.first:
                 self._draw(run, policy, self.observations)
         run.measuring(count, count)

@@ -192,9 +192,9 @@ class Stage:
             told.steps += len(going)
             still = []
             for copy, action in zip(going, actions.tolist(), strict=True):
-                reward, ended, cut = self.players[copy].act(action)
+                reward, over = self.players[copy].to_its_end(action)
                 rest[copy] += weight * reward
-                if ended or cut:
+                if over:
                     told.rewards.append(self.players[copy].reward)
                 else:
                     still.append(copy)
@@ -256,13 +256,16 @@ def drawn(preferences: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
     return actions, logs.gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
-def returns_of(name: str, seeds: Sequence[int], act: Callable[[Tensor], Tensor]) -> tuple[list[float], list[int]]:
+def returns_of(
+    name: str, seeds: Sequence[int], act: Callable[[Tensor], Tensor], between: Callable[[int], None] = lambda over: None
+) -> tuple[list[float], list[int]]:
     """Play one episode for each seed to its end.
 
     Args:
         name: the environment.
         seeds: of the episodes.
         act: actions ``(count,)`` for observations ``(count, ...)``.
+        between: told before each step how many are over; may end all by raising.
 
     Returns:
         The sum of rewards of each, and its steps.
@@ -273,8 +276,9 @@ def returns_of(name: str, seeds: Sequence[int], act: Callable[[Tensor], Tensor])
             player.begin(seed)
         going = list(players)
         while going:
+            between(len(players) - len(going))
             actions = act(torch.from_numpy(numpy.stack([player.observed for player in going]))).tolist()
-            going = [player for player, action in zip(going, actions, strict=True) if not any(player.act(action)[1:])]
+            going = [player for player, action in zip(going, actions, strict=True) if not player.to_its_end(action)[1]]
         return [player.reward for player in players], [len(player.taken) for player in players]
     finally:
         for player in players:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainkit import Metrics, Run, hookimpl
+from trainkit import Metrics, Run, cut_short, hookimpl
 from trainkit_unsupervised.variational import Elbo, Vae, full, within
 
 ACTIVE = 0.01  # variance of a latent number's mean over samples, Burda et al. 2016, section 5.2
@@ -40,6 +40,7 @@ class ImportanceBound:
         means: list[Tensor] = []
         with evaluating(run):
             for batch in run.feed.evaluate(split):
+                cut_short(run)
                 mean, log_variance = model.posterior(batch.inputs)
                 weights = []
                 for _ in range(self.draws):

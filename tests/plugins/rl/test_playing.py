@@ -90,6 +90,47 @@ def test_discrete_observations_become_rows_and_actions_begin_where_they_do():
     assert int(player.observed.argmax()) == place + 1
 
 
+def test_a_single_number_without_an_axis_is_a_row_of_one(train):
+    player = Player("tests/Dot-v0")
+    player.begin(0)
+    assert player.shape == player.observed.shape == (1,)
+    player.act(1)
+    assert player.observed.tolist() == pytest.approx([player._environment.unwrapped.place / 5])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_episode_without_an_end_is_told(train, method, monkeypatch):
+    monkeypatch.setattr("trainkit_rl.environment.ENDLESS", 30)
+    with pytest.raises(RunError, match=r"'tests/Endless-v0' has no limit .* is not over after 30\n  register it with max"):
+        train("data.environment=tests/Endless-v0", "run.duration=1ep", method=method)
+
+
+class Signalled:
+    """A signal comes while the evaluation after an update is played."""
+
+    def __init__(self, step):
+        self.step, self.told = step, []
+
+    @hookimpl(wrapper=True)
+    def trainkit_evaluate(self, run):
+        if run.step == self.step:
+            run.measuring = lambda done, total: self.note(run, done)
+        return (yield)
+
+    def note(self, run, done):
+        self.told.append(done)
+        if len(self.told) == 3:
+            run.stop_reason, run.interrupted, run.interrupted_at = "signal SIGTERM", True, 1e-9
+
+
+def test_a_signal_ends_an_evaluation_which_is_played_when_the_run_goes_on(train, load, plugins, tmp_path):
+    signalled = Signalled(6)
+    report = launch(load(), plugins, folder=tmp_path / "cut", listeners=[signalled], say=lambda text: None)
+    assert (report.status, report.steps, len(signalled.told)) == ("interrupted", 6, 3)
+    on, straight = train(folder=tmp_path / "cut"), train()
+    assert (on.lines, on.report.weights_sha256) == (straight.lines, straight.report.weights_sha256)
+
+
 def test_seeds_of_copies_and_episodes_are_apart():
     seeds = {seed_of(run, copy, episode) for run in range(4) for copy in range(8) for episode in range(16)}
     assert len(seeds) == 4 * 8 * 16

@@ -33,6 +33,23 @@ class Corridor(gymnasium.Env):
         return self.seen
 
 
+class Endless(Corridor):
+    """The same, whose first place nobody leaves."""
+
+    def step(self, action):
+        self.place = 0
+        return super().step(0)
+
+
+class Dot(Corridor):
+    """The same, whose place is seen as one number without an axis."""
+
+    observation_space = spaces.Box(0, 1, (), numpy.float32)
+
+    def look(self):
+        return numpy.float32(self.place / 5)
+
+
 class Numbers(Corridor):
     """The same, seen as a number from 3 to 8, with actions 1 and 2."""
 
@@ -52,9 +69,12 @@ def registered() -> None:
         ("Jittery", Corridor, {"jitter": 0.01}),
         ("Broken", Corridor, {"broken": True}),
         ("Numbers", Numbers, {}),
+        ("Dot", Dot, {}),
+        ("Endless", Endless, {}),
     ):
         if f"tests/{name}-v0" not in gymnasium.registry:
-            gymnasium.register(f"tests/{name}-v0", made, max_episode_steps=12, kwargs=options)
+            limit = None if name == "Endless" else 12
+            gymnasium.register(f"tests/{name}-v0", made, max_episode_steps=limit, kwargs=options)
 
 
 registered()

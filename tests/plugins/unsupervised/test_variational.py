@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
@@ -150,6 +151,7 @@ class Rows:
         self.feed = self
         self.precision = self
         self.rows = rows
+        self.group, self.interrupted_at = SimpleNamespace(size=1), 0.0
 
     def evaluate(self, split: str) -> Any:
         from trainkit import Batch
