@@ -217,7 +217,7 @@ def pictures(
     columns: Annotated[int, Between(2, 32)] = 10,
     split: Literal["val", "test", "train"] = "val",
 ) -> Drawing:
-    """Draw what an autoencoder makes of images into the run folder, after each evaluation: the run's page shows it.
+    """Draw what an autoencoder makes of images into the run folder, after each validation: the run's page shows it.
 
     ``reconstructions`` has images above what they are given back as; ``walk`` goes from one image to another in equal
     steps of the latent numbers. Of a variational one also ``samples``: what draws from the prior decode to, or where
@@ -225,7 +225,8 @@ def pictures(
 
     Args:
         columns: images in a row.
-        split: whose images are drawn; those of train where the data has no such split.
+        split: whose images are drawn; those of train where the data has no such split. Without validation they are
+            drawn once, after the test.
 
     Raises:
         DataError: if the samples are no images of one or three channels.

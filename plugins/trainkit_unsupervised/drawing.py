@@ -15,7 +15,7 @@ from trainkit_unsupervised.variational import Vae
 if TYPE_CHECKING:
     from trainkit import DataSpec
 
-TILE = 32  # pixels that a tile has along its shorter side, at least
+TILE = 32  # pixels that the shorter side of a small image is enlarged to, by a whole factor, at most
 WALKS = 6  # rows of a walk
 EDGE = 0.05  # of the prior's probability on each side that a map leaves out
 
@@ -39,7 +39,7 @@ class Drawing:
     @hookimpl(wrapper=True, trylast=True)  # within those that exchange the weights
     def trainkit_evaluate(self, run: Run, split: str) -> Generator[None, Metrics, Metrics]:
         figures = yield
-        if self.trains and (split == "val" or (split == "train" and "val" not in run.feed.spec.sizes)):
+        if self.trains and split == ("val" if run.feed.spec.sizes.get("val") else "test"):
             self._write(run)
         return figures
 

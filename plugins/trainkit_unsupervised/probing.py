@@ -11,6 +11,7 @@ from torch.nn.functional import one_hot
 
 from trainkit import Metrics, Run, hookimpl
 from trainkit_unsupervised.contrastive import SimClr
+from trainkit_unsupervised.evidence import evaluating
 
 AT_ONCE = 256  # samples that go through the encoder together
 
@@ -47,14 +48,9 @@ class LinearProbe:
         model = run.model
         assert isinstance(model, SimClr)
         batch = run.feed.spread(split, self.samples)
-        training = model.training
-        model.eval()
-        try:
-            with torch.no_grad(), run.precision.context():
-                rows = torch.arange(len(batch)).chunk(-(-len(batch) // AT_ONCE))
-                parts = [model.represent(batch.inputs[part].to(run.device)).double().cpu() for part in rows]
-        finally:
-            model.train(training)
+        with evaluating(run):
+            rows = torch.arange(len(batch)).chunk(-(-len(batch) // AT_ONCE))
+            parts = [model.represent(batch.inputs[part].to(run.device)).double().cpu() for part in rows]
         return torch.cat(parts).flatten(1), batch.targets.reshape(len(batch)).long().cpu()
 
 

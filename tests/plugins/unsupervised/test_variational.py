@@ -233,6 +233,12 @@ def test_a_split_of_one_image_is_drawn_without_a_walk(run_tiny: Any) -> None:
     assert {file.stem for file in (run.folder / "pictures").iterdir()} == {"reconstructions", "map"}
 
 
+def test_without_validation_the_test_draws(run_tiny: Any) -> None:
+    data = {**DATA, "of": {**DATA["of"], "samples": 20, "val": 0.0, "test": 0.2}}  # type: ignore[dict-item]
+    run = run_tiny(**{**TABLES, "data": data, "metric": [], "callback": [{"use": "pictures"}]})
+    assert {file.stem for file in (run.folder / "pictures").iterdir()} == {"reconstructions", "walk", "map"}
+
+
 def test_an_evaluation_of_a_finished_run_draws_nothing(run_tiny: Any, tmp_path: Path) -> None:
     from trainkit.finished import open_run
     from trainkit.manager import Plugins
