@@ -74,3 +74,7 @@ def _of_figures(recipe: Mapping[str, Any]) -> Iterator[Problem]:
         if isinstance(figure, str) and figure not in _FIGURES:
             message = f"{what}: an environment has no '{figure}'; evaluations measure the return of episodes"
             yield problem_at(recipe, place, message, f"write {_RETURN}")
+        elif figure == "val.return" and not recipe["data"]["val"]:
+            message = f"{what} looks at 'val.return', and with val = 0 no episode is played for it"
+            yield problem_at(recipe, "data.val", message, "let val be 20, or so")
+            return

@@ -6,7 +6,7 @@ import gymnasium
 import pytest
 import torch
 
-from trainkit import MachineError, RecipeError
+from trainkit import DataError, MachineError, RecipeError
 from trainkit.errors import Exit
 from trainkit_rl import gym
 
@@ -34,6 +34,7 @@ def refusal(load, *changes, **texts):
         ),
         (["loss.use=cross_entropy"], "[loss] cross_entropy is no loss of steps", '[loss] use = "ppo"'),
         (["run.monitor=val.loss"], "[run] monitor: an environment has no 'val.loss'", 'monitor = "val.return"'),
+        (["data.val=0"], "[run] monitor looks at 'val.return', and with val = 0 no", "let val be 20"),
         (["data.folds=3"], "[data] folds chooses among samples", "leave folds out"),
         (["data.sampling=balanced"], "[data] sampling chooses among samples", "leave sampling out"),
     ],
@@ -95,6 +96,11 @@ def test_environments_that_cannot_be_played(train, environment, says, cure):
     assert says in problem.message
     assert problem.place.source == f"data.environment={environment}"
     assert cure in f"{problem.message} {problem.cure}"
+
+
+def test_one_step_is_no_data():
+    with pytest.raises(DataError, match=r"is one sample\na policy is updated with several"):
+        gym(environments=1, steps=1)
 
 
 def test_a_library_that_an_environment_needs_is_a_lack_of_the_machine(train, monkeypatch):
