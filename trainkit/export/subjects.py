@@ -37,6 +37,8 @@ class Exported(nn.Module):
         task: what they mean.
         variance: of a regression, gives the variance of what is predicted; ``None`` where it is not known.
         predict: gives what outputs predict, where the loss has asked for other numbers than targets have.
+        views: whether it is given several views of each sample; outputs are then ``(batch, views, numbers)`` and predict
+            nothing.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Exported(nn.Module):
         task: str,
         variance: Callable[[Tensor], Tensor] | None = None,
         predict: Callable[[Tensor], Tensor] | None = None,
+        views: bool = False,
     ) -> None:
         super().__init__()
         # An ensemble's members are registered once, by their numbers; what combines them finds them there.
@@ -54,7 +57,8 @@ class Exported(nn.Module):
         self._variance = variance
         self._predict = predict
         self.names = ("mean", *(["variance"] if variance else [])) if task == "regression" else _CLASSES
-        self.names = (*self.names, *(["raw"] if predict else []))
+        self.names = (*(["outputs"] if views else self.names), *(["raw"] if predict else []))
+        self._views = views
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """For classes ``outputs`` and ``probabilities``; for regression ``mean``, and ``variance`` where known.
@@ -68,6 +72,8 @@ class Exported(nn.Module):
         return self._named(outputs, inputs)
 
     def _named(self, outputs: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        if self._views:
+            return {"outputs": outputs.float()}
         if self._task == "tokens":
             return {"outputs": outputs.float(), "probabilities": outputs.float().softmax(-1)}
         outputs = outputs.reshape(outputs.shape[0], -1).float()
@@ -123,13 +129,15 @@ def run_subject(path: Path, plugins: Plugins, progress: Progress) -> Subject:
         checkpoint.load_weights(run.model, measured_weights(run), prefix="")
         split = "val" if "val" in spec.sizes else "train"
         samples = first_samples(run.feed.evaluate(split))
+    predict = partial(predicted, run.loss) if predicts(run.loss) else None
+    views = samples.dim() > len(spec.input_shape) + 1
     model = run.model.cpu().float().eval().requires_grad_(False)
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.contiguous()  # weights of channels_last are another layout
     written = (folder_of(path) / "recipe.toml").read_bytes()
     about = {"kind": "run", "step": run.step, "recipe_sha256": hashlib.sha256(written).hexdigest()}
     return Subject(
-        Exported(model, spec.task, predict=partial(predicted, run.loss) if predicts(run.loss) else None),
+        Exported(model, spec.task, predict=predict, views=views),
         spec,
         samples,
         _ORIGINS[split],

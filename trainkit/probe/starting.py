@@ -72,6 +72,8 @@ def initial_loss(subject: Subject) -> Finding:
     if begun is not None and not begun["new"]:
         words, blank = "any: all weights were trained before", math.nan
     bounds = f", {low:.3g} to {high:.3g}" if math.isfinite(blank) else ""
+    if compares(subject):
+        words, bounds = f"about {blank:.4g}, this loss of equal outputs, or less", f", at most {high:.3g}"
     rising = "; rising with regularisation, dropout aside"
     figures = {"loss": _plain(seen), "expected": _plain(blank), "regularisation": added, "twice": doubled}
     return Finding(verdict, f"{words}{bounds}{rising}", f"{seen:.4g}; {_said(added)}", cure, figures)

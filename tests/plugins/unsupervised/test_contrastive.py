@@ -13,6 +13,9 @@ from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 
 from trainkit import Batch, DataError, DataSpec, Draw, RecipeError
+from trainkit.cli import main
+from trainkit.export.subjects import run_subject
+from trainkit.finished import predict_run
 from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 from trainkit.testing.samples import drawing
@@ -236,6 +239,17 @@ def test_a_run_in_parts_equals_one_that_is_not_and_is_probed(tmp_path: Path) -> 
     straight = trained(made, tmp_path / "straight")
     assert straight.difference(in_parts(made, tmp_path / "broken", (1, 3, 4))) == ""
     assert '"probe"' in (tmp_path / "straight" / "metrics.jsonl").read_text()
+    # Projections of views are no probabilities of classes.
+    assert set(predict_run(tmp_path / "straight", "val", Plugins())) == {"index", "targets", "outputs"}
+    exported = run_subject(tmp_path / "straight", Plugins(), lambda done, total, text: None)
+    assert exported.module.names == ("outputs",)
+    assert exported.module(exported.samples[:5])["outputs"].shape == (5, 2, 4)
+
+
+def test_a_probe_has_no_least_first_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe(tmp_path)
+    assert main(["probe", str(tmp_path / "tiny.toml"), "--only", "initial-loss", "-q", "run.threads=1"]) == 0
+    assert "this loss of equal outputs, or less, at most" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
