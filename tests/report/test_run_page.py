@@ -268,6 +268,7 @@ def test_which_way_is_good() -> None:
     assert is_better_higher("top_k_5", {"top_k": True}) is True
     assert is_better_higher("f1.macro", {"f1": True}) is True
     assert is_better_higher("f1x", {"f1": True}) is None
+    assert is_better_higher("return_std", {"return": True}) is None
 
 
 def test_samples_of_an_update(copy: Path) -> None:

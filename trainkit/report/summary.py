@@ -136,6 +136,8 @@ def is_better_higher(figure: str, higher: Mapping[str, bool]) -> bool | None:
     """Whether a higher value of a figure is better; ``None`` where it is not known."""
     if figure == "loss":
         return False
+    if figure.endswith("_std"):  # the spread of a figure is no better for being like it
+        return None
     return next((way for name, way in higher.items() if _is_of(figure, [name])), None)
 
 
