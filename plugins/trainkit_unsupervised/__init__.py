@@ -269,6 +269,9 @@ def without_views(recipe: Mapping[str, Any]) -> list[Problem]:
     if loss == "nt_xent" and not there:
         message, cure = "[loss] nt_xent compares views of a sample, and [data] makes none", "add [[data.augment]] views"
         return [problem_at(recipe, "loss.use", message, cure)]
+    if loss == "nt_xent" and recipe["data"]["batch_size"] == 1:
+        message = "[loss] nt_xent compares the samples of a batch, and batch_size = 1 leaves nothing to compare"
+        return [problem_at(recipe, "data.batch_size", message, "let batch_size be 128, or so")]
     if loss == "nt_xent" and model != "simclr":
         message = f"[loss] nt_xent compares projections of views, which the model '{model}' does not give"
         return [problem_at(recipe, "model.use", message, f'use = "simclr", with encoder = {{ use = "{model}", ... }}')]

@@ -256,6 +256,7 @@ def test_a_probe_has_no_least_first_loss(tmp_path: Path, capsys: pytest.CaptureF
     ("tables", "said"),
     [
         ({"data": TINY["data"]}, "nt_xent compares views of a sample, and [data] makes none"),
+        ({"data": CONTRASTIVE["data"] | {"batch_size": 1}}, "batch_size = 1 leaves nothing to compare"),
         ({"loss": {"use": "cross_entropy"}}, "views gives several views of a sample, which the loss 'cross_entropy'"),
         ({"model": {"use": "linear"}, "callback": []}, "compares projections of views, which the model 'linear'"),
         ({"run": TINY["run"] | {"microbatch": 4}}, "nt_xent compares the samples of a batch with each other"),
