@@ -16,7 +16,9 @@ SEEDS = {"val": 1_000_000, "test": 2_000_000, "train": 3_000_000}
 def slots(environment: str, environments: int, steps: int, val: int, test: int) -> Dataset:
     """See `trainkit_rl.gym`."""
     if environments * steps < 2:
-        raise DataError("environments = 1 with steps = 1 is one sample\na policy is updated with several: let steps be 128")
+        raise DataError(
+            "environments = 1 with steps = 1 is one sample\na policy is updated with several: let steps be 128"
+        )
     players = [Player(environment) for _ in range(environments)]
     try:
         first = players[0]

@@ -114,9 +114,9 @@ class Player:
         reward, ended, cut = self.act(action)
         if len(self.taken) >= ENDLESS and not (self._limited or ended or cut):
             raise RunError(
-                f"environment '{self.name}' has no limit of steps, and its episode of seed {self.seed} is not over after "
-                f"{ENDLESS:,}\n  register it with max_episode_steps, or, where only the likeliest actions go on forever, "
-                "write greedy = false in [[callback]]"
+                f"environment '{self.name}' has no limit of steps, and its episode of seed {self.seed} is not over "
+                f"after {ENDLESS:,}\n  register it with max_episode_steps, or, where only the likeliest actions go on "
+                "forever, write greedy = false in [[callback]]"
             )
         return reward, ended or cut
 

@@ -37,8 +37,8 @@ class Exported(nn.Module):
         task: what they mean.
         variance: of a regression, gives the variance of what is predicted; ``None`` where it is not known.
         predict: gives what outputs predict, where the loss has asked for other numbers than targets have.
-        views: whether it is given several views of each sample; outputs are then ``(batch, views, numbers)`` and predict
-            nothing.
+        views: whether it is given several views of each sample; outputs are then ``(batch, views, numbers)`` and
+            predict nothing.
     """
 
     def __init__(

@@ -101,7 +101,9 @@ def test_a_single_number_without_an_axis_is_a_row_of_one(train):
 @pytest.mark.parametrize("method", METHODS)
 def test_an_episode_without_an_end_is_told(train, method, monkeypatch):
     monkeypatch.setattr("trainkit_rl.environment.ENDLESS", 30)
-    with pytest.raises(RunError, match=r"'tests/Endless-v0' has no limit .* is not over after 30\n  register it with max"):
+    with pytest.raises(
+        RunError, match=r"'tests/Endless-v0' has no limit .* is not over after 30\n  register it with max"
+    ):
         train("data.environment=tests/Endless-v0", "run.duration=1ep", method=method)
 
 
