@@ -20,7 +20,6 @@ from trainkit import (
     is_missing,
     read_text_table,
     split_by_fraction,
-    standardise,
 )
 from trainkit_sequences.reading import (
     Missing,
@@ -29,6 +28,7 @@ from trainkit_sequences.reading import (
     need_change,
     need_columns,
     number_of,
+    scaled,
     sequences_of,
     values_of,
 )
@@ -166,21 +166,21 @@ def sequence_data(
     )
     train = parts["train"]
     spec: dict[str, Any] = {}
-    inputs = whole.float()
     if scale and len(train):
-        fitted = standardise(torch.cat([values[number] for number in train.tolist()], 1).T)
-        inputs = (inputs - fitted.mean[:, None]) / fitted.std[:, None] * held
+        seen = torch.cat([values[number] for number in train.tolist()], 1).T
+        steps_first, mean, std = scaled(whole.transpose(1, 2), seen)
+        whole = steps_first.transpose(1, 2) * held
         mask = [0.0] * uneven, [1.0] * uneven
-        spec |= {"input_mean": (*fitted.mean.tolist(), *mask[0]), "input_std": (*fitted.std.tolist(), *mask[1])}
+        spec |= {"input_mean": (*mean.tolist(), *mask[0]), "input_std": (*std.tolist(), *mask[1])}
+    inputs = whole.float()
     if uneven:
         inputs = torch.cat((inputs, held.float()), 1)
     labels = targets
     if task == "regression":
-        labels = targets.float()
         if scale_targets and len(train):
-            scaler = standardise(labels[train])
-            labels = scaler(labels)
-            spec |= {"target_mean": (float(scaler.mean),), "target_std": (float(scaler.std),)}
+            labels, mean, std = scaled(targets, targets[train])
+            spec |= {"target_mean": (float(mean),), "target_std": (float(std),)}
+        labels = labels.float()
     else:
         spec["class_counts"] = tuple(torch.bincount(targets[train], minlength=len(classes)).tolist())
         labels = targets.float() if task == "binary" else targets

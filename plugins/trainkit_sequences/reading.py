@@ -176,3 +176,19 @@ def need_change(path: Path, columns: Sequence[str], values: Tensor, cure: str) -
                 f"{path}: column '{column}' is {values[0, place].item():g} at every step that trains, which tells "
                 f"nothing; {cure}"
             )
+
+
+def scaled(values: Tensor, train: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Standardise in float64: float32 holds 7 digits, and of a series that moves little far from 0 these are all alike.
+
+    Args:
+        values: ``(..., channels)``, or ``(samples,)`` of one channel.
+        train: ``(steps, channels)`` or ``(steps,)`` that mean and deviation are taken of.
+
+    Returns:
+        The values, float64; the mean and the standard deviation of each channel, float64.
+    """
+    train = train.double()
+    mean, std = train.mean(0), train.std(0, correction=0)
+    std = torch.where(std <= 1e-12 * mean.abs(), 1.0, std)  # a constant channel is shifted and not divided
+    return (values - mean) / std, mean, std

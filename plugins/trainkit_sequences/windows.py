@@ -11,8 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainkit import DataError, Dataset, DataSpec, Gatherable, Split, fingerprint, read_text_table, standardise
-from trainkit_sequences.reading import Missing, in_order, moments_of, need_change, need_columns, sequences_of, values_of
+from trainkit import DataError, Dataset, DataSpec, Gatherable, Split, fingerprint, read_text_table
+from trainkit_sequences.reading import (
+    Missing,
+    in_order,
+    moments_of,
+    need_change,
+    need_columns,
+    scaled,
+    sequences_of,
+    values_of,
+)
 
 # Windows of more numbers than this are made as batches ask for them.
 _HELD = 1 << 26
@@ -214,14 +223,13 @@ def _cut(
 
     span = shape.context + shape.horizon
     covered = _covered(course, begins[parts["train"]], span)
-    values, spec = course.values.float(), dict[str, Any]()
+    values, spec = course.values, dict[str, Any]()
     if scale:
-        fitted = standardise(course.values[covered])
-        values = fitted(values)
-        mean, std = fitted.mean.tolist(), fitted.std.tolist()
-        spec = {"input_mean": tuple(mean), "input_std": tuple(std)}
-        for name, numbers in (("target_mean", mean), ("target_std", std)):
+        values, mean, std = scaled(values, values[covered])
+        spec = {"input_mean": tuple(mean.tolist()), "input_std": tuple(std.tolist())}
+        for name, numbers in (("target_mean", spec["input_mean"]), ("target_std", spec["input_std"])):
             spec[name] = tuple(number for number in numbers[: course.targets] for _ in range(shape.horizon))
+    values = values.float()
     naive = naive_errors(course, covered, shape.season)
     ahead = values[:, : course.targets]
     arrays = {"values": course.values, "clock": course.clock, "lengths": torch.tensor(course.lengths)}

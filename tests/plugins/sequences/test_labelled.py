@@ -105,6 +105,16 @@ def test_numbers_as_labels_are_a_regression_in_their_own_units(tmp_path: Path) -
     assert all((value / 1.5) == pytest.approx(round(value / 1.5), abs=1e-4) for value in truth.tolist())
 
 
+def test_channels_and_targets_far_from_0_keep_what_tells_them_apart(tmp_path: Path) -> None:
+    far = 1_700_000_000
+    rows = ["label,a,b", *(f"{far + number % 3},{far + number},{far + number + 1}" for number in range(20))]
+    data = load(tmp_path, rows, task="regression")
+    apart = (data.splits["train"].inputs * data.spec.input_std[0])[:, 0].diff(dim=1)
+    torch.testing.assert_close(apart, torch.ones_like(apart), rtol=0, atol=1e-5)
+    truth = data.splits["train"].targets.double() * data.spec.target_std[0] + data.spec.target_mean[0] - far
+    assert {round(value, 3) for value in truth.tolist()} == {0, 1, 2}
+
+
 def test_a_number_written_in_two_ways_is_one_class(tmp_path: Path) -> None:
     rows = [WIDE[0], *(f"{('2', '10', '10.0')[number % 3]},{number},1,2,3" for number in range(30))]
     assert load(tmp_path, rows).spec.classes == ("2", "10")

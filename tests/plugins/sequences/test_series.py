@@ -257,3 +257,11 @@ def test_another_future_changes_nothing_of_what_trains(fold: int | None) -> None
     assert not torch.equal(one.splits["val"].targets[0], other.splits["val"].targets[0])
     if fold != 2:  # whose windows over the border to the validation steps stay out
         assert one.spec.input_mean != cut(future - 1).spec.input_mean, "the step before it is one of those that train"
+
+
+def test_a_series_far_from_0_keeps_what_tells_its_steps_apart(tmp_path: Path) -> None:
+    rows = [ROWS[0], *(f"{number},1,{1_700_000_000 + number % 3},{number},x" for number in range(40))]
+    data = load(tmp_path, rows)
+    steps = data.splits["train"].inputs[0, 0]
+    back = steps.double() * data.spec.input_std[0] + data.spec.input_mean[0] - 1_700_000_000
+    assert [round(step, 3) for step in back.tolist()] == [0, 1, 2, 0, 1, 2]
