@@ -68,7 +68,7 @@ def _file(pixels: Any) -> bytes:
     kind = _GREY if pixels.ndim == 2 else _COLOUR
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # 0: the row is not filtered
     header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
-    parts = (_part(b"IHDR", header), _part(b"IDAT", zlib.compress(rows, 9)), _part(b"IEND", b""))
+    parts = (_part(b"IHDR", header), _part(b"IDAT", zlib.compress(rows, 6)), _part(b"IEND", b""))
     return _BEGIN + b"".join(parts)
 
 
