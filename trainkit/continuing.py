@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainkit.console import emit, emit_json, write_file
 from trainkit.errors import DataError, PluginError, RunError, UsageError
+from trainkit.predictions import check_writable
 
 if TYPE_CHECKING:
     import argparse
@@ -64,6 +65,7 @@ def check_wanted(args: argparse.Namespace) -> Wanted | None:
 
     Raises:
         UsageError: if the options do not fit each other, or a number is out of its range.
+        MachineError: if the file of ``--out`` cannot be written.
     """
     if args.prompt is None:
         own = {"--tokens": args.tokens, "--temperature": args.temperature, "--top-k": args.top_k, "--seed": args.seed}
@@ -86,6 +88,8 @@ def check_wanted(args: argparse.Namespace) -> Wanted | None:
         raise UsageError(f"--top-k {args.top_k}: write a whole number, at least 1")
     if args.seed is not None and not 0 <= args.seed < 2**63:
         raise UsageError(f"--seed {args.seed}: write a whole number, at least 0")
+    if args.out is not None:
+        check_writable(args.out)
     return Wanted(args.prompt, tokens, temperature, args.top_k, args.seed)
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainkit.console import emit, emit_json, write_file
-from trainkit.errors import UsageError
+from trainkit.errors import MachineError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,9 +22,33 @@ def check_out(out: str | None) -> None:
 
     Raises:
         UsageError: if the name's ending is not that of a known format.
+        MachineError: if it cannot be written.
     """
-    if out is not None and Path(out).suffix not in (".csv", ".npz"):
+    if out is None:
+        return
+    if Path(out).suffix not in (".csv", ".npz"):
         raise UsageError(f"--out {out}: write a name that ends in .csv (one row a sample) or .npz (arrays)")
+    check_writable(out)
+
+
+def check_writable(out: str) -> None:
+    """Refuse the file that ``--out`` names before the work is done.
+
+    Raises:
+        UsageError: if it is a folder.
+        MachineError: if no such file can be written.
+    """
+    file = Path(out)
+    if file.is_dir():
+        raise UsageError(f"--out {out}: it is a folder; name a file in it")
+    try:
+        # Permissions alone do not tell, as of a disk that is mounted for reading.
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+        if file.exists() and not os.access(file, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise MachineError(f"--out {out}: cannot be written: {error.strerror or error}") from error
 
 
 def write_predictions(arrays: Mapping[str, Tensor], run: str, split: str, out: str | None, as_json: bool) -> None:

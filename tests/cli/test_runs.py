@@ -239,7 +239,17 @@ def test_predict_writes_arrays(trainkit, finished, tmp_path):
     assert len(trainkit("predict", finished, "--json").json["outputs"]) == 19
 
 
-def test_predict_refuses_an_unknown_ending_before_it_works(trainkit, finished):
-    outcome = trainkit("predict", finished, "--out", "test.xlsx")
-    assert outcome.code == 2
-    assert ".csv" in outcome.err
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (("--out", "test.xlsx"), 2, ".csv"),
+        (("--out", "nowhere/test.csv"), 3, "--out nowhere/test.csv: cannot be written: No such file or directory"),
+        (("--prompt", "a", "--out", "nowhere/text.txt"), 3, "--out nowhere/text.txt: cannot be written: No such file"),
+        (("--prompt", "a", "--out", "."), 2, "--out .: it is a folder; name a file in it"),
+    ],
+)
+def test_predict_refuses_a_file_before_it_works(trainkit, finished, monkeypatch, more, code, message):
+    monkeypatch.setattr("trainkit.finished.open_run", lambda *given, **more: pytest.fail("it worked"))
+    outcome = trainkit("predict", finished, *more)
+    assert outcome.code == code
+    assert message in outcome.err

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from trainkit.errors import MachineError, RunError, UsageError
 from trainkit.export import programs
 from trainkit.export.subjects import Subject, ensemble_subject, run_subject
 from trainkit.manager import Plugins
+from trainkit.predictions import check_writable
 from trainkit.protocols import Progress, silent
 from trainkit.rundir import write_atomically
 
@@ -82,16 +81,7 @@ def check_out(text: str) -> Path:
     out = Path(text)
     if out.suffix not in SUFFIXES:
         raise UsageError(f"--out {text}: write a name that ends in .pt2 (torch.export) or .onnx (ONNX)")
-    if out.is_dir():
-        raise UsageError(f"--out {text}: it is a folder; name a file in it")
-    try:
-        # Permissions alone do not tell, as of a disk that is mounted for reading.
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-        if out.exists() and not os.access(out, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise MachineError(f"--out {text}: cannot be written: {error.strerror or error}") from error
+    check_writable(text)
     programs.check_libraries(out.suffix)
     return out
 
