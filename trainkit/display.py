@@ -136,8 +136,15 @@ class Display:
             kept_at = weights_at(self.folder)
             paths = paths_line(self.folder, see=(PAGE, "curves.png"), weights=(kept_at,) if kept_at else ())
             lines.append(f"  {paths}")
-            lines.append(f"  next: trainkit {'resume' if report.status == 'interrupted' else 'evaluate'} {self.folder}")
+            ready = f"evaluate {self.folder}{self._split()}"
+            lines.append(f"  next: trainkit {f'resume {self.folder}' if report.status == 'interrupted' else ready}")
         self._say("\n".join(lines))
+
+    def _split(self) -> str:
+        """How to name the split to measure where the data has none for testing."""
+        sizes = {} if self.run is None else self.run.feed.spec.sizes
+        found = next((name for name in ("test", "val", "train") if sizes.get(name)), "test")
+        return "" if found == "test" else f" --split {found}"
 
     def show_profile(self, report: Report) -> None:
         """Show where the time of the run went, as ``--profile`` asks."""

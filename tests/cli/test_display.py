@@ -174,6 +174,16 @@ def test_the_summary_names_what_to_look_at_the_figures_and_the_weights(tmp_path,
     assert capsys.readouterr().err.splitlines()[1] == paths.format("report.html", 20)
 
 
+@pytest.mark.parametrize(
+    ("splits", "more"), [({"val": 20, "test": 9}, ""), ({"val": 20, "test": 0}, " --split val"), ({}, " --split train")]
+)
+def test_what_is_told_to_do_next_can_be_done(tmp_path, capsys, splits, more):
+    run, display = make_run(tmp_path, **splits), Display(terminal=False)
+    display.trainkit_run_start(run)
+    display.summarise(Report("finished", "", 20, 2.0, 1.0, {}, None, ""))
+    assert capsys.readouterr().err.splitlines()[-1] == f"  next: trainkit evaluate {tmp_path}{more}"
+
+
 def test_the_bar_ends_with_the_run_also_when_it_fails(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     run, display = make_run(tmp_path), Display(terminal=True)
