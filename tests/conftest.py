@@ -11,6 +11,9 @@ from pathlib import Path
 # crowded one threads that wait for each other cost more than the work. It must be set before torch is imported; the
 # processes of pytest-xdist have it from the one that starts them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Compiled programs are tried without vector instructions: they compute the same, and take the C++ compiler a third less
+# time, which is most of what these tests cost.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")
 # The user's own cache stays as it is; tests/cli/test_catalogue.py has one for each test.
 os.environ["TRAINKIT_PLUGIN_CACHE"] = "off"
 
