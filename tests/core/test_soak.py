@@ -24,15 +24,15 @@ def zygote() -> Iterator[None]:
 
 
 def test_runs_that_are_killed_at_random_instants_end_as_if_they_had_not_been():
-    assert kills.check(5, 1) == []
+    assert kills.check(5, 1, duration="4ep") == []
 
 
 def test_a_process_may_die_at_every_call_of_a_save():
-    assert deaths.check(8, 1) == []
+    assert deaths.check(6, 1) == []
 
 
 def test_acknowledged_checkpoints_survive_the_loss_of_power():
-    assert power_loss.check(100, 1) == []
+    assert power_loss.check(60, 1) == []
 
 
 def test_without_fsync_they_do_not_which_shows_that_the_test_would_notice():
@@ -40,7 +40,7 @@ def test_without_fsync_they_do_not_which_shows_that_the_test_would_notice():
 
 
 def test_a_disk_that_refuses_costs_no_checkpoint():
-    assert disk.check(12, 1) == []
+    assert disk.check(8, 1) == []
 
 
 def test_a_run_on_a_small_disk_ends_with_a_checkpoint_and_goes_on_when_there_is_room():
@@ -51,7 +51,7 @@ def test_a_run_on_a_small_disk_ends_with_a_checkpoint_and_goes_on_when_there_is_
 
 
 def test_any_damage_is_noticed_and_the_checkpoint_before_is_used():
-    assert damage.check(300, 1) == []
+    assert damage.check(150, 1) == []
 
 
 def test_clocks_that_are_wrong_change_nothing():

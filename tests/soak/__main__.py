@@ -129,8 +129,8 @@ def keep(rows: dict[str, str]) -> None:
     lines = [
         "# The soak",
         "",
-        "What is promised of runs, checkpoints and recipes, tried as often as the table says; a tenth of it is in the",
-        "test suite. `python -m tests.soak` makes the table anew in about a quarter of an hour on two cores;",
+        "What is promised of runs, checkpoints and recipes, tried as often as the table says; a small part of it is in",
+        "the test suite. `python -m tests.soak` makes the table anew in about a quarter of an hour on two cores;",
         "`python -m tests.soak kills races` two of its rows, `--quick` a tenth. *The same end* means equal",
         "`weights_sha256`, figures and lines of `metrics.jsonl` but for their times, and nothing left in the folder.",
         "",

@@ -21,9 +21,8 @@ def check(count: int, seed: int) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="soak-deaths-") as top, Zygote() as zygote:
         places = []
         for background in (True, False):
-            home = Home(Path(top) / str(background), zygote, background)
-            calls = home.path / "calls.json"
-            home.run("counted", count=str(calls))
+            calls = Path(top) / f"{background}.json"
+            home = Home(Path(top) / str(background), zygote, background, calls=calls)
             saves = json.loads(calls.read_text(encoding="utf-8"))
             for save in (0, len(saves) // 2, len(saves) - 1):
                 places += [(home, save, c + 1, w) for c in range(len(saves[save])) for w in ("before", "after")]

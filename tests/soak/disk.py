@@ -24,9 +24,8 @@ def check(count: int, seed: int) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="soak-disk-") as top, Zygote() as zygote:
         places = []
         for background in (True, False):
-            home = Home(Path(top) / str(background), zygote, background, duration="2ep")
-            calls = home.path / "calls.json"
-            home.run("counted", count=str(calls))
+            calls = Path(top) / f"{background}.json"
+            home = Home(Path(top) / str(background), zygote, background, duration="2ep", calls=calls)
             saves = json.loads(calls.read_text(encoding="utf-8"))
             places += [
                 (home, save, call + 1, error, for_ever)

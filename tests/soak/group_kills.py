@@ -37,20 +37,19 @@ def check(count: int, seed: int, kinds: Sequence[str] = tuple(KINDS), duration: 
     longest = 0.0
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="soak-group-") as top, Zygote() as zygote:
-        homes, took = [], []
-        for kind in kinds:
-            homes.append(GroupHome(Path(top) / kind, zygote, duration=duration, save_every="1ba", **KINDS[kind]))
-            begun = time.perf_counter()
-            homes[-1].run("again")
-            took.append(time.perf_counter() - begun)
-        for number in range(-(-count // KILLS_OF_A_RUN)):
+        runs = -(-count // KILLS_OF_A_RUN)
+        homes = [
+            GroupHome(Path(top) / kind, zygote, duration=duration, save_every="1ba", **KINDS[kind])
+            for kind in kinds[:runs]
+        ]
+        for number in range(runs):
             home, name = homes[number % len(homes)], f"run-{number}"
             mark = home.path / f"{name}.mark"
             agent = home.agent(name)
             for _ in range(min(KILLS_OF_A_RUN, count - KILLS_OF_A_RUN * number)):
                 agent.start({0: {"mark": str(mark)}})
                 early = rng.random() < EARLY  # while they begin, which is most of the time that a short run takes
-                time.sleep(rng.uniform(*((0.02, 0.3) if early else (0.3, 0.9))) * took[number % len(homes)])
+                time.sleep(rng.uniform(*((0.02, 0.3) if early else (0.3, 0.9))) * home.took)
                 if rng.random() < AIMED:
                     wait_for_a_save(mark)
                     time.sleep(rng.uniform(0, 0.001))

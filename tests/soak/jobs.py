@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class Home:
         duration: length of the run.
         save_every: how often it saves.
         workers: processes that make batches; 0 keeps the data in memory.
+        calls: file that takes the I/O calls of each save of the uninterrupted run.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Home:
         duration: str = "3ep",
         save_every: str = "5ba",
         workers: int = 0,
+        calls: Path | None = None,
     ) -> None:
         self.path = path
         self.zygote = zygote
@@ -90,7 +93,9 @@ class Home:
         )
         self.recipe.write_text(text, encoding="utf-8")
         self.whole = path / "whole"
-        code = self.run("whole")
+        begun = time.perf_counter()
+        code = self.run("whole", **({"count": str(calls)} if calls else {}))
+        self.took = time.perf_counter() - begun  # seconds
         if code:
             raise RuntimeError(f"the run that nothing interrupts ended with {code}:\n{self.told('whole')}")
 

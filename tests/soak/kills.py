@@ -17,7 +17,7 @@ KILLS_OF_A_RUN = 5
 AIMED = 0.4  # of the kills wait for the next save to begin
 
 
-def check(count: int, seed: int) -> list[str]:
+def check(count: int, seed: int, duration: str = "16ep") -> list[str]:
     """Kill runs ``count`` times, five times each, and compare how they end.
 
     Shuffled data from two worker processes, mixup, dropout, EMA, a schedule with a reaction, accumulation; every second
@@ -26,21 +26,17 @@ def check(count: int, seed: int) -> list[str]:
     failures, inside, resumed = [], 0, 0
     rng = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="soak-kills-") as top, Zygote() as zygote:
+        runs = -(-count // KILLS_OF_A_RUN)
         homes = [
-            Home(Path(top) / str(background), zygote, background, "16ep", "1ba", workers=2)
-            for background in (True, False)
+            Home(Path(top) / str(background), zygote, background, duration, "1ba", workers=2)
+            for background in (True, False)[:runs]
         ]
-        took = []
-        for home in homes:
-            begun = time.perf_counter()
-            home.run("again")
-            took.append(time.perf_counter() - begun)
-        for number in range(-(-count // KILLS_OF_A_RUN)):
+        for number in range(runs):
             home, name = homes[number % 2], f"run-{number}"
             mark = home.path / f"{name}.mark"
             for _ in range(min(KILLS_OF_A_RUN, count - KILLS_OF_A_RUN * number)):
                 process = zygote.start(home.words(name), log=str(home.path / f"{name}.txt"), mark=str(mark))
-                time.sleep(rng.uniform(0.02, took[number % 2] * 0.7))
+                time.sleep(rng.uniform(0.02, home.took * 0.7))
                 if rng.random() < AIMED:
                     wait_for_a_save(mark)
                     time.sleep(rng.uniform(0, 0.001))

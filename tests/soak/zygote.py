@@ -1,4 +1,4 @@
-"""A process that has imported torch once and forks a child for each job, so that a run costs a tenth of a second.
+"""A process that has made a run once and forks a child for each job, so that a run costs a tenth of a second.
 
 `Zygote` starts it and talks with it: one line of JSON for each job, one for each answer. Children are killed, die by
 themselves, or end; whoever started them asks for their exit code.
@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, ClassVar
@@ -123,15 +124,28 @@ def _ended(process: int, seconds: float | None) -> int | None:
         time.sleep(0.005)
 
 
+def warm() -> None:
+    """Make a run: more than half of what a short one takes is imports, which children then have."""
+    from tests.soak.jobs import RECIPE
+    from trainkit.cli import main
+
+    with tempfile.TemporaryDirectory(prefix="soak-warm-") as top:
+        recipe = Path(top) / "job.toml"
+        text = RECIPE.format(duration="1ep", save_every="5ba", background="true", loading="resident", workers=0)
+        recipe.write_text(text, encoding="utf-8")
+        if code := main([str(recipe), "--run-dir", str(Path(top) / "run"), "-q"]):
+            raise RuntimeError(f"the first run ended with {code}")
+
+
 def serve() -> None:
     """Answer until the input ends."""
     import torch
 
     import tests.soak.faults  # noqa: F401 - so that children have it
-    import trainkit.launch  # noqa: F401
 
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "w", buffering=1)
+    warm()
     for line in sys.stdin:
         question = json.loads(line)
         if "wait" in question:
