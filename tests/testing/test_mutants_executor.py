@@ -53,71 +53,44 @@ class Here:
         pass
 
 
-class TakesNone(Here):
+class Careless(Here):
+    """Each defect shows in a contract of its own: one story, which takes a second, is enough for all."""
+
     slots = 0
 
-
-class GivesTwice(Here):
-    def wait(self, seconds: float) -> Rested:
-        rested = list(super().wait(seconds))
-        return rested + [(job, outcome) for job, outcome in rested if job.trial == 1]
-
-
-class TrainsLess(Here):
-    def train(self, job: Job) -> Outcome:
-        return super().train(dataclasses.replace(job, recipe=job.recipe.replace('"4ep"', '"3ep"')))
-
-
-class NeverPauses(Here):
-    def train(self, job: Job) -> Outcome:
-        return super().train(dataclasses.replace(job, until=1.0))
-
-
-class AsksNobody(Here):
-    def train(self, job: Job) -> Outcome:
-        return run_job(job, self.plugins, lambda job, measured: "", self.stopper)
-
-
-class LosesWhatFailed(Here):
-    def train(self, job: Job) -> Outcome:
-        outcome = super().train(job)
-        return dataclasses.replace(outcome, defect=False, origin="") if outcome.status == "error" else outcome
-
-
-class NeverStops(Here):
-    def stop(self) -> None:
-        pass
-
-
-class KnowsInstalledAlone(Here):
-    def open(self, site: Site) -> None:
-        super().open(dataclasses.replace(site, modules=[]))
-
-
-class LeavesAProcess(Here):
     def open(self, site: Site) -> None:
         super().open(site)
         CHILDREN.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
-
-
-class CannotBeClosed(Here):
-    def close(self) -> None:
-        raise RuntimeError("it has never been open")
-
-
-class SetsHandlers(Here):
-    def open(self, site: Site) -> None:
-        super().open(site)
         self.before = signal.signal(signal.SIGTERM, lambda *_: self.stop())
+
+    def train(self, job: Job) -> Outcome:
+        print("training", job.name)
+        outcome = super().train(job)
+        return dataclasses.replace(outcome, defect=False, origin="") if outcome.status == "error" else outcome
+
+    def stop(self) -> None:
+        pass
 
     def close(self) -> None:
         signal.signal(signal.SIGTERM, self.before)
 
 
-class Prints(Here):
+class Wilful(Here):
+    """Each defect shows in a contract of its own, as those of `Careless`, from which they would keep some."""
+
+    def open(self, site: Site) -> None:
+        super().open(dataclasses.replace(site, modules=[]))
+
+    def wait(self, seconds: float) -> Rested:
+        rested = list(super().wait(seconds))
+        return rested + [(job, outcome) for job, outcome in rested if job.trial == 1]
+
     def train(self, job: Job) -> Outcome:
-        print("training", job.name)
-        return super().train(job)
+        given = dataclasses.replace(job, recipe=job.recipe.replace('"4ep"', '"3ep"'), until=1.0)
+        return run_job(given, self.plugins, lambda job, measured: "", self.stopper)
+
+    def close(self) -> None:
+        raise RuntimeError("it has never been open")
 
 
 class Apart(Here):
@@ -168,26 +141,27 @@ def component(made: Callable[[], Any], name: str = "") -> Component:
 
 
 HERE, APART = component(Here), component(Apart)
+CARELESS, WILFUL = component(Careless), component(Wilful)
 
 
-def mutant(test: str, made: type[Here], because: str) -> Mutant:
+def mutant(test: str, defect: Component, because: str) -> Mutant:
     """A defect of the executor that trains here."""
-    return Mutant(ExecutorContract, test, component(made), HERE, because)
+    return Mutant(ExecutorContract, test, defect, HERE, because)
 
 
 MUTANTS = [
-    mutant("says_how_many_jobs_it_takes", TakesNone, "opened, slots is 0; give a whole number from 1"),
-    mutant("gives_each_job_back_once", GivesTwice, "while training wait gave the jobs .*'other', 'other'"),
-    mutant("trains_what_a_run_by_itself_trains", TrainsLess, "steps of the job 'whole' is 12, by itself 16"),
-    mutant("pauses_and_goes_on", NeverPauses, "trained until 0.5 a job was done"),
-    mutant("asks_whether_watched_jobs_go_on", AsksNobody, "a watched job was done, not pruned"),
-    mutant("failures_are_outcomes", LosesWhatFailed, "of the job 'refused' defect and origin are lost"),
-    mutant("stops_with_a_checkpoint", NeverStops, "asked to stop, it gave the job 'slow' as done"),
-    mutant("knows_the_plugins_that_were_given", KnowsInstalledAlone, "a plugin given with -p was error: .*'act'"),
-    mutant("leaves_no_process", LeavesAProcess, "closed, it leaves: .*time.sleep"),
-    mutant("leaves_no_process", CannotBeClosed, "while closing: RuntimeError: it has never been open"),
-    mutant("leaves_signals_alone", SetsHandlers, "it has set a handler of SIGINT or SIGTERM"),
-    mutant("prints_nothing", Prints, "it printed 'training trial 0"),
+    mutant("says_how_many_jobs_it_takes", CARELESS, "opened, slots is 0; give a whole number from 1"),
+    mutant("gives_each_job_back_once", WILFUL, "while training wait gave the jobs .*'other', 'other'"),
+    mutant("trains_what_a_run_by_itself_trains", WILFUL, "steps of the job 'whole' is 12, by itself 16"),
+    mutant("pauses_and_goes_on", WILFUL, "trained until 0.5 a job was done"),
+    mutant("asks_whether_watched_jobs_go_on", WILFUL, "a watched job was done, not pruned"),
+    mutant("failures_are_outcomes", CARELESS, "of the job 'refused' defect and origin are lost"),
+    mutant("stops_with_a_checkpoint", CARELESS, "asked to stop, it gave the job 'slow' as done"),
+    mutant("knows_the_plugins_that_were_given", WILFUL, "a plugin given with -p was error: .*'act'"),
+    mutant("leaves_no_process", CARELESS, "closed, it leaves: .*time.sleep"),
+    mutant("leaves_no_process", WILFUL, "while closing: RuntimeError: it has never been open"),
+    mutant("leaves_signals_alone", CARELESS, "it has set a handler of SIGINT or SIGTERM"),
+    mutant("prints_nothing", CARELESS, "it printed 'training trial 0"),
     Mutant(
         ExecutorContract,
         "a_dead_worker_is_an_outcome",
