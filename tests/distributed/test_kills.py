@@ -53,7 +53,7 @@ TABLES = '[{{use="ema",decay=0.9}},{{use="ranked",act="{act}",rank={rank},update
 
 
 def test_groups_of_which_any_process_is_killed_at_any_instant_end_as_if_none_had_been():
-    assert group_kills.check(5, 1, kinds=["two"], duration="3ep") == []
+    assert group_kills.check(4, 1, kinds=["two"], duration="3ep") == []
 
 
 def test_a_signal_that_one_process_gets_stops_all_after_the_same_update_and_nothing_is_lost(home):
