@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import io
 import json
 import multiprocessing
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -72,8 +74,30 @@ def interleave(contenders: Mapping[str, Callable[[], float]], rounds: int) -> di
     return seconds
 
 
+def quick() -> bool:
+    """Whether it is only to be seen that the benchmark works."""
+    return "--quick" in sys.argv
+
+
+@functools.cache
+def shared() -> ProcessPoolExecutor:
+    """One process for all contenders, until this one ends."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+def warm_up(contenders: Mapping[str, Callable[[], float]]) -> None:
+    """A round that does not count: imports, caches, programs; none with ``--quick``."""
+    if not quick():
+        interleave(contenders, 1)
+
+
 def in_own_process(stack: contextlib.ExitStack, work: Callable[..., float], *arguments: object) -> Callable[[], float]:
-    """A contender that runs in a process of its own, the same in every round, which ends with the stack."""
+    """A contender that runs in a process of its own, the same in every round, which ends with the stack.
+
+    With ``--quick``, which times nothing worth keeping, all contenders share one: starting it costs most.
+    """
+    if quick():
+        return lambda: shared().submit(work, *arguments).result()
     process = stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
     return lambda: process.submit(work, *arguments).result()
 

@@ -169,10 +169,13 @@ def main() -> None:
     depth = options.depth or (8 if options.quick else 20)
     updates = 1 if options.quick else 8
     rounds = options.rounds or (1 if options.quick else 9)
+    several = f"{options.processes} processes"
+    few = {f"plain DDP, {several}", "trainkit, 1 process", f"trainkit, {several}", f"Lightning DDP, {several}"}
     with contextlib.ExitStack() as stack:
         groups = []
         for group in contenders(options.processes):
-            if group.work not in options.only or (options.quick and group.more == "tuned"):
+            group.batch = 8 if options.quick else BATCH
+            if group.work not in options.only or (options.quick and group.name not in few):
                 continue
             try:
                 group.start(stack, depth)
@@ -192,7 +195,7 @@ def main() -> None:
     one = next((name for name in wall if name == "trainkit, 1 process"), next(iter(wall)))
     ddp = next((name for name in wall if name.startswith("plain DDP")), one)
     bases = list(dict.fromkeys([one, ddp]))
-    print(f"### ResNet-{depth}, batch {BATCH} in all\n")
+    print(f"### ResNet-{depth}, batch {8 if options.quick else BATCH} in all\n")
     print(table(wall, updates, bases, f"wall time; load {os.getloadavg()[0]:.1f}") + "\n")
     print(table(cpu, updates, bases, "CPU time of the busiest process"))
 

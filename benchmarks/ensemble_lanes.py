@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from common import by_command, in_own_process, interleave, keep_imports, ratios, spread, used
+from common import by_command, in_own_process, interleave, keep_imports, quick, ratios, spread, used, warm_up
 
 HERE = Path(__file__).parent
 BATCH = 64
@@ -159,7 +159,7 @@ def raw_update(case: str) -> Callable[[], object]:
 def timed(make: Callable[..., Callable[[], object]], updates: int, *arguments: object) -> float:
     """CPU seconds of so many updates, after a hundred that warm up."""
     update = make(*arguments)
-    for _ in range(100):
+    for _ in range(1 if quick() else 100):
         update()
     begun = time.process_time()
     for _ in range(updates):
@@ -182,7 +182,7 @@ def compare(name: str, members: int, rounds: int, epochs: tuple[int, int], updat
         contenders["loop alone"] = own(timed, raw_update, updates, name)
         for compiled in modes:
             contenders[f"lanes {compiled} alone"] = own(timed, stacked_update, updates, name, members, compiled)
-        interleave(contenders, 1)  # imports, caches, programs
+        warm_up(contenders)
         seconds = interleave(contenders, rounds)
     few, many = epochs
     lines = [

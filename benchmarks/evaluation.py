@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import cpu_seconds, in_own_process, interleave, table
+from common import cpu_seconds, in_own_process, interleave, table, warm_up
 from random_images import images
 from torch import Tensor, nn
 
@@ -147,7 +147,7 @@ def main() -> None:
             "trainkit, predict": (our_work, 1, depth, batches, "", True),
         }
         compare(f"ResNet-{depth}, {batches * BATCH} images", works, rounds, batches * BATCH, "image")
-    times = 20 if options.quick else 500
+    times = 2 if options.quick else 500
     compare(
         "MLP 64-128-10, 359 samples",
         {"raw": (raw_work, times, 0, 0, False), "trainkit": (our_work, times, 0, 0, "", False)},
@@ -161,7 +161,7 @@ def compare(title: str, works: dict[str, tuple[Any, ...]], rounds: int, units: i
     """Print one table, after a round that does not count."""
     with contextlib.ExitStack() as stack:
         contenders = {name: in_own_process(stack, a_round, *work) for name, work in works.items()}
-        interleave(contenders, 1)
+        warm_up(contenders)
         print(table(title, interleave(contenders, rounds), "raw", units, unit) + "\n")
 
 

@@ -23,7 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import in_own_process, interleave, table
+from common import in_own_process, interleave, table, warm_up
 from stopwatch import Stopwatch, now
 from torch import Tensor
 from torch.nn import functional
@@ -152,8 +152,7 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             works = compared(updates, size, device, options.quick)
             contenders = {name: in_own_process(stack, *work) for name, work in works.items()}
-            if not options.quick:
-                interleave(contenders, 1)
+            warm_up(contenders)
             seconds = interleave(contenders, rounds)
         clock = "CPU time of one thread" if device == "cpu" else "wall time"
         title = f"{SIZES[size]['layers']} layers, width {SIZES[size]['width']}, {BATCH} x {CONTEXT} bytes, {device}"

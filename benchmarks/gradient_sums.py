@@ -33,7 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainkit.distributed import Group
 from trainkit.distributed.buckets import Bucket, Overlapped
 
-UPDATES = 5  # in a turn
+UPDATES = 5  # in a turn; with --quick 1
 Sum = Callable[[], None]
 
 
@@ -102,7 +102,7 @@ def update(
     return once
 
 
-def ways(batch: tuple[Tensor, Tensor]) -> dict[str, Callable[[], None]]:
+def ways(batch: tuple[Tensor, Tensor], depth: int) -> dict[str, Callable[[], None]]:
     """An update by each way of summing."""
 
     def nothing() -> None:
@@ -117,7 +117,7 @@ def ways(batch: tuple[Tensor, Tensor]) -> dict[str, Callable[[], None]]:
         "one sum, views of new memory (trainkit)": partial(bucket, group=group),
     }
     for name, way in after.items():
-        net = model(20)
+        net = model(depth)
         own = list(net.parameters())
         found[name] = update(net, own, batch, way(own))
     for name, settings in {
@@ -126,10 +126,10 @@ def ways(batch: tuple[Tensor, Tensor]) -> dict[str, Callable[[], None]]:
         "DistributedDataParallel, static_graph": {"static_graph": True},
         "DistributedDataParallel, buckets of 250 kB": {"bucket_cap_mb": 0.25},
     }.items():
-        net = DistributedDataParallel(model(20), forward_sync_buffers=False, **settings)  # type: ignore[arg-type]
+        net = DistributedDataParallel(model(depth), forward_sync_buffers=False, **settings)  # type: ignore[arg-type]
         found[name] = update(net, list(net.parameters()), batch, nothing)
     for count in (2, 4):
-        net = model(20)
+        net = model(depth)
         own = list(net.parameters())
         most = sum(parameter.numel() * 4 for parameter in own) // count
         pieces = Overlapped(own, group, most)
@@ -148,18 +148,20 @@ def main() -> None:
         sys.exit(subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False).returncode)
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
-    found = ways((torch.randn(options.batch, 3, 32, 32), torch.randint(0, 10, (options.batch,))))
+    data = torch.randn(options.batch, 3, 32, 32), torch.randint(0, 10, (options.batch,))
+    updates = 1 if options.quick else UPDATES
+    found = ways(data, 8 if options.quick else 20)
     wall: dict[str, list[float]] = {name: [] for name in found}
     cpu: dict[str, list[float]] = {name: [] for name in found}
     for number in range(2 if options.quick else 41):
         for name, once in found.items():
             dist.barrier()
             begun = time.perf_counter(), time.process_time()
-            for _ in range(UPDATES):
+            for _ in range(updates):
                 once()
             if number:  # the first is a warm-up
-                wall[name].append((time.perf_counter() - begun[0]) / UPDATES * 1e3)
-                cpu[name].append((time.process_time() - begun[1]) / UPDATES * 1e3)
+                wall[name].append((time.perf_counter() - begun[0]) / updates * 1e3)
+                cpu[name].append((time.process_time() - begun[1]) / updates * 1e3)
     if dist.get_rank() == 0:
         print("| gradients | wall ms: least, median | CPU ms: least, median |\n|---|---|---|")
         for name in found:

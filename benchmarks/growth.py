@@ -5,7 +5,7 @@
 Growth with parameters, trials and processes is in growth_sizes.py.
 
 Each run is in a process of its own, with everything on: evaluations, log lines, checkpoints, a reaction, the picture at
-the end. It is cut into ten parts, whose time, memory and files stand side by side. `--quick` makes a hundredth of it,
+the end. It is cut into ten parts, whose time, memory and files stand side by side. `--quick` makes a thousandth of it,
 too little to tell growth from noise. `--json` keeps the first run's figures beside those of growth_sizes.py.
 """
 
@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from common import keep
+from common import keep, quick, shared
 
 from trainkit import hookimpl
 
@@ -156,7 +156,9 @@ def read_back(path: Path) -> list[tuple[str, int, float, float]]:
 
 
 def in_own_process(*arguments: Any) -> Any:
-    """Call `one_run` in a fresh process."""
+    """Call `one_run` in a fresh process; with ``--quick`` in one for all."""
+    if quick():
+        return shared().submit(one_run, *arguments).result()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(one_run, *arguments).result()
 
@@ -170,10 +172,10 @@ def row(title: str, values: Sequence[float], form: str) -> str:
 def main() -> None:
     """Make the runs and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a hundredth of it, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="a thousandth of it, to see that it works")
     parser.add_argument("--json", type=Path, help="where the figures are kept; others stay there")
     options = parser.parse_args()
-    part = 100 if options.quick else 1
+    part = 1000 if options.quick else 1
     updates, epochs, lines = UPDATES // part, EPOCHS // part, LINES // part
     each = max(10, updates // 1000)  # updates in an epoch of the first run
     runs = {

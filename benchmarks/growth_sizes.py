@@ -30,6 +30,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import common
 from common import keep
 from distributed import Contender
 from distributed_rank import BATCH
@@ -197,7 +198,9 @@ def expected(alone: Sequence[Row], sums: Sequence[Row], bytes_: float) -> list[R
 
 
 def fresh(work: Callable[..., Row], *arguments: object) -> Row:
-    """Call it in a process of its own, so that memory counts from nothing."""
+    """Call it in a process of its own, so that memory counts from nothing; with ``--quick`` in one for all."""
+    if common.quick():
+        return common.shared().submit(work, *arguments).result()
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(work, *arguments).result()
 
@@ -231,20 +234,22 @@ def by_trials(quick: bool) -> dict[str, list[Row]]:
 
 def by_processes(quick: bool) -> dict[str, list[Row]]:
     """What an update is made of, and what is expected of more processes."""
-    sizes = (10_000, 1_000_000) if quick else (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+    sizes = (10_000,) if quick else (1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
     sums = [sum_of(bytes_, 2 if quick else 7) for bytes_ in sizes]
     show("Sums over two processes", ["bytes", "wall ms"], sums, [",.0f", ".3f"])
     depth, turns = (8, 1) if quick else (20, 5)
-    several = [of_processes(count, BATCH, depth, turns) for count in ((1,) if quick else (1, 2, 4))]
+    whole = 8 if quick else BATCH
+    several = [of_processes(count, whole, depth, turns) for count in ((1,) if quick else (1, 2, 4))]
     heads = ["processes", "batch", "wall ms an update", "CPU ms of the busiest process", "peak MB of a process"]
     show(f"ResNet-{depth}, one global batch", heads, several, [".0f"] * 5)
-    batches = (BATCH // 2,) if quick else (BATCH // 2, BATCH // 4, BATCH // 8, BATCH // 16)
+    batches = () if quick else (BATCH // 2, BATCH // 4, BATCH // 8, BATCH // 16)
     alone = [several[0], *(of_processes(1, batch, depth, turns) for batch in batches)]
     show("One process, smaller batches", heads, alone, [".0f"] * 5)
     more = expected(alone, sums, RESNET_20 * 4)
     show("Expected by the formula", ["processes", "ms an update"], more, [".0f", ".1f"])
     width = 100 if quick else 2000
-    held = [of_strategy(count, name, width) for count, name in ((1, "ddp"), (2, "ddp"), (2, "fsdp"))]
+    ways = ((2, "fsdp"),) if quick else ((1, "ddp"), (2, "ddp"), (2, "fsdp"))
+    held = [of_strategy(count, name, width) for count, name in ways]
     heads = ["processes (the last: fsdp)", "parameters", "CPU ms an update", "peak MB of a process"]
     show("An MLP by AdamW, whole in each process or cut among them", heads, held, [".0f", ",.0f", ".0f", ".0f"])
     return {"held": held, "sums": sums, "processes": several, "alone": alone, "expected": more}

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import in_own_process, interleave, table
+from common import in_own_process, interleave, table, warm_up
 from random_images import images
 from stopwatch import Stopwatch, now
 from torch import nn
@@ -105,8 +105,7 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             compared = dict(itertools.islice(works(updates, depth, device).items(), 3 if options.quick else None))
             contenders = {name: in_own_process(stack, *work) for name, work in compared.items()}
-            if not options.quick:
-                interleave(contenders, 1)
+            warm_up(contenders)
             seconds = interleave(contenders, rounds)
         title, clock = (
             f"ResNet-{depth}, batch {BATCH}, {device}",

@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from common import by_command, in_own_process, interleave, keep_imports, ratios, spread, used
+from common import by_command, in_own_process, interleave, keep_imports, ratios, spread, used, warm_up
 
 CASES: dict[str, dict[str, Any]] = {
     "mlp": {"model": "mlp", "widths": [128], "batch": 64, "epochs": 20},
@@ -163,7 +163,7 @@ def compare(name: str, trials: int, rounds: int, compiles: bool) -> str:
         }
         if compiles:
             contenders['executor = "lanes", compiled'] = in_own_process(stack, by_trainkit, case, trials, lanes, True)
-        interleave(contenders, 1)  # imports, caches
+        warm_up(contenders)
         seconds = interleave(contenders, rounds)
     firsts = []
     for _ in range(min(rounds, 3) if compiles else 0):
@@ -195,7 +195,7 @@ def main() -> None:
     for name in options.case or (["small mlp"] if options.quick else CASES):
         if options.quick:
             CASES[name]["epochs"] = 1
-            print(compare(name, 4, 1, False), flush=True)
+            print(compare(name, 2, 1, False), flush=True)
         else:
             print(compare(name, options.trials, options.rounds, True), flush=True)
         print()

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import cpu_seconds, in_own_process, interleave, spread
+from common import cpu_seconds, in_own_process, interleave, spread, warm_up
 
 from trainkit import Component, Executor, Job, Outcome, Site, hookimpl
 
@@ -173,23 +173,23 @@ def opened(trials: int) -> tuple[float, float]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a hundred trials once, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="twenty trials once, to see that it works")
     options = parser.parse_args()
-    trials, rounds = (100, 1) if options.quick else (1000, 7)
+    trials, rounds = (20, 1) if options.quick else (1000, 7)
     with contextlib.ExitStack() as stack:
         contenders = {
             "trainkit, a whole study": in_own_process(stack, by_trainkit, trials),
             "Optuna, journal file": in_own_process(stack, by_optuna, trials, True),
             "Optuna, in memory": in_own_process(stack, by_optuna, trials, False),
         }
-        interleave(contenders, 1)  # imports
+        warm_up(contenders)
         seconds = interleave(contenders, rounds)
     print(f"### {trials} trials that do nothing, random search over five settings\n")
     print("| contender | CPU ms a trial: median [min to max] |\n|---|---|")
     for name, values in seconds.items():
         print(f"| {name} | {spread([value / trials * 1e3 for value in values])} |")
     print(f"\n{rounds} interleaved rounds.\n\n| trials in the log | seconds to open | MB held |\n|---|---|---|")
-    for count in (100,) if options.quick else (1000, 10_000):
+    for count in (20,) if options.quick else (1000, 10_000):
         took, held = opened(count)
         print(f"| {count:,} | {took:.3f} | {held:.1f} |")
 
