@@ -1,6 +1,6 @@
 """The parts of cuda.py: each prints its rows, one JSON object a line, as soon as it has them.
 
-    python benchmarks/cuda_parts.py PART [--dry] [--data FOLDER]
+    python benchmarks/cuda_parts.py PART ... [--dry] [--data FOLDER]
 
 Contenders run one after the other, twice in turn, on a device that nobody else uses. What is timed of a run are whole
 epochs, with log lines, evaluations and checkpoints, after one epoch in which kernels are compiled and recorded.
@@ -198,13 +198,14 @@ ALL = {
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=list(ALL))
+    parser.add_argument("parts", choices=list(ALL), nargs="+", metavar="PART")
     parser.add_argument("--dry", action="store_true")
     parser.add_argument("--data", default="")
     options = parser.parse_args()
     if not options.dry and not torch.cuda.is_available():
         raise SystemExit("there is no CUDA device; --dry shows that the script works")
-    ALL[options.part](Here(options.dry, options.data))
+    for part in options.parts:
+        ALL[part](Here(options.dry, options.data))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import cpu_seconds, in_own_process, interleave, table, warm_up
+from common import cpu_seconds, in_own_process, interleave, quick, table, warm_up
 from random_images import images
 from torch import Tensor, nn
 
@@ -34,7 +34,7 @@ from trainkit.protocols import silent
 from trainkit.recipe import load_recipe
 from trainkit_models.residual import ResNet
 
-BATCH = 128
+BATCH = 8 if quick() else 128
 FOR_GOOD = contextlib.ExitStack()  # of this process: what enters it is never left, nor dropped and undone thereby
 OURS = {
     "": "",
@@ -52,7 +52,7 @@ threads = 1
 [data]
 use = "random_images"
 updates = {batches}
-batch_size = 128
+batch_size = {size}
 [model]
 use = "resnet"
 depth = {depth}
@@ -113,7 +113,7 @@ def our_run(text: str, name: str = "") -> tuple[Any, contextlib.AbstractContextM
 def our_work(depth: int, batches: int, more: str, predict: bool) -> Callable[[], Any]:
     """trainkit's evaluation or prediction, ready to be made."""
     if depth:
-        run, kept = our_run(RECIPE.format(batches=batches, depth=depth, more=more))
+        run, kept = our_run(RECIPE.format(size=BATCH, batches=batches, depth=depth, more=more))
     else:
         run, kept = our_run("", MLP)
     FOR_GOOD.enter_context(kept)

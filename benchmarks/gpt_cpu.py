@@ -23,7 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import in_own_process, interleave, table, warm_up
+from common import in_own_process, interleave, quick, table, warm_up
 from stopwatch import Stopwatch, now
 from torch import Tensor
 from torch.nn import functional
@@ -37,8 +37,8 @@ from trainkit.recipe import load_recipe
 from trainkit_text.models import gpt
 from trainkit_text.reading import read_text
 
-BATCH, CONTEXT = 16, 128
-WARM_UP = 5  # updates
+BATCH, CONTEXT = (2, 32) if quick() else (16, 128)
+WARM_UP = 1 if quick() else 5  # updates
 SIZES = {"small": {"layers": 2, "width": 96}, "larger": {"layers": 4, "width": 256}}
 RECIPE = """
 recipe = 1
@@ -127,13 +127,13 @@ def writing(count: int, size: str, kept: bool) -> float:
         return time.process_time() - begun
 
 
-def compared(updates: int, size: str, device: str, quick: bool) -> dict[str, tuple[Any, ...]]:
+def compared(updates: int, size: str, device: str) -> dict[str, tuple[Any, ...]]:
     """What is compared, by name: a function and what it is called with."""
     found: dict[str, tuple[Any, ...]] = {
         "raw": (raw_round, updates, size, device),
         "trainkit": (our_round, updates, size, device, ""),
     }
-    if device != "cpu" and not quick:
+    if device != "cpu" and not quick():
         found["raw, torch.compile(model)"] = (raw_round, updates, size, device, True)
         found['trainkit, compile = "model"'] = (our_round, updates, size, device, 'compile = "model"')
         found['trainkit, compile = "step"'] = (our_round, updates, size, device, 'compile = "step"')
@@ -150,7 +150,7 @@ def main() -> None:
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for size, device in itertools.product(["small"] if options.quick else SIZES, devices):
         with contextlib.ExitStack() as stack:
-            works = compared(updates, size, device, options.quick)
+            works = compared(updates, size, device)
             contenders = {name: in_own_process(stack, *work) for name, work in works.items()}
             warm_up(contenders)
             seconds = interleave(contenders, rounds)

@@ -22,7 +22,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import in_own_process, interleave, table, warm_up
+from common import in_own_process, interleave, quick, table, warm_up
 from random_images import images
 from stopwatch import Stopwatch, now
 from torch import nn
@@ -33,8 +33,8 @@ from trainkit.manager import Plugins
 from trainkit.recipe import load_recipe
 from trainkit_models.residual import ResNet
 
-BATCH = 128
-WARM_UP = 2  # updates
+BATCH = 8 if quick() else 128
+WARM_UP = 1 if quick() else 2  # updates
 FLOAT32 = 'precision = "float32"'
 RECIPE = """
 recipe = 1
