@@ -28,7 +28,7 @@ def assert_close(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 @pytest.mark.compiler
 def test_the_whole_step_compiled_is_the_eager_run_up_to_rounding(train, capfd, monkeypatch) -> None:
     """Two groups, cosine, clipping, accumulation, dropout off; short batches and the epoch's end go the eager way."""
-    changes = ["run.duration=6ep", "run.accumulate=2", "optimizer.use=adamw", "optimizer.lr=0.01", "schedule=cosine"]
+    changes = ["run.duration=3ep", "run.accumulate=2", "optimizer.use=adamw", "optimizer.lr=0.01", "schedule=cosine"]
     more = '[[callback]]\nuse = "clip_norm"\nmax_norm = 0.5\n'
     eager = train(*changes, more=more)
     made = []
@@ -55,7 +55,7 @@ def test_batch_statistics_momentum_and_class_weights_are_compiled_right(train, c
     changes = [
         "data.features=[1,6,6]",
         "data.classes=3",
-        "model={use='convnet', widths=[4, 4]}",
+        "model={use='convnet', widths=[4]}",
         "loss={use='cross_entropy', class_weights=[1.0, 2.0, 0.5]}",
         "optimizer.momentum=0.9",
         "optimizer.nesterov=true",
@@ -63,7 +63,7 @@ def test_batch_statistics_momentum_and_class_weights_are_compiled_right(train, c
         "optimizer.lr=0.02",
     ]
     eager = train(*changes)
-    compiled = train(*changes, "run.compile=step", "run.updates_per_call=2")
+    compiled = train(*changes, "run.compile=step", "run.updates_per_call=1")
     assert NOTE not in capfd.readouterr().err
     # Rounding differs between the two programs, and batch statistics amplify it; 16 updates keep it small.
     assert_close(compiled.weights, eager.weights, rtol=1e-3, atol=1e-5)
@@ -75,12 +75,11 @@ def test_batch_statistics_momentum_and_class_weights_are_compiled_right(train, c
 def test_dropout_leaves_out_the_same_units_compiled_or_not(train, capfd) -> None:
     changes = "run.duration=1ep", "model={use='mlp', widths=[8], dropout=0.4}"
     eager = train(*changes)
-    for calls in (1, 2):
-        compiled = train(*changes, "run.compile=step", f"run.updates_per_call={calls}")
-        assert NOTE not in capfd.readouterr().err
-        assert_close(compiled.weights, eager.weights, rtol=1e-5, atol=1e-6)
-        losses = [[line["loss"] for line in run.of("train")] for run in (compiled, eager)]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    compiled = train(*changes, "run.compile=step", "run.updates_per_call=2")
+    assert NOTE not in capfd.readouterr().err
+    assert_close(compiled.weights, eager.weights, rtol=1e-5, atol=1e-6)
+    losses = [[line["loss"] for line in run.of("train")] for run in (compiled, eager)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_a_loss_in_a_hook_runs_eagerly_with_the_same_result_and_says_so_once(train, capfd) -> None:
