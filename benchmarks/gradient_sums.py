@@ -2,7 +2,7 @@
 
     python benchmarks/gradient_sums.py [--quick] [--batch 2]
 
-It starts two processes of itself; with torchrun there are as many as that says.
+It is one of two processes, and starts the other; with torchrun there are as many as that says.
 
 Few samples for each process let what is not computing show. All ways take turns of five updates in one group. The first
 process prints wall and CPU milliseconds of an update, least and median.
@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 import torch.distributed as dist
+from distributed import free_port
 from distributed_rank import model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -143,9 +144,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round, to see that it works")
     parser.add_argument("--batch", type=int, default=2, help="samples of each process")
     options = parser.parse_args()
+    other = None
     if "RANK" not in os.environ:
-        words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *sys.argv]
-        sys.exit(subprocess.run(words, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False).returncode)
+        place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        os.environ |= {"OMP_NUM_THREADS": "1", "RANK": "0", **place}
+        other = subprocess.Popen([sys.executable, *sys.argv], env={**os.environ, "RANK": "1"})
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     data = torch.randn(options.batch, 3, 32, 32), torch.randint(0, 10, (options.batch,))
@@ -168,6 +171,8 @@ def main() -> None:
             cells = (f"{min(of[name]):.1f}, {statistics.median(of[name]):.1f}" for of in (wall, cpu))
             print(f"| {name} | " + " | ".join(cells) + " |")
     dist.destroy_process_group()
+    if other is not None:
+        sys.exit(other.wait())
 
 
 if __name__ == "__main__":
