@@ -5,58 +5,67 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.search.study_parts import Formula, Random, loss, plan, search, story
+from tests.soak.zygote import Zygote
 from trainkit.search.ledger import read_ledger, read_study
 from trainkit.search.log import NAME, read_events
 from trainkit.work import Job, Measured, Outcome
 
-ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("TRAINKIT_KILLS", "4"))  # of each kind; a soak asks for more
 
 
-def begun(folder: Path, batch: int) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "tests.search.study_parts", str(folder), str(batch)]
-    return subprocess.Popen(words, cwd=ROOT)
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[Zygote]:
+    """One process that forks all studies: each would import torch for itself."""
+    with Zygote() as zygote:
+        yield zygote
 
 
 @pytest.mark.parametrize("batch", [0, 3])
-def test_a_study_that_is_killed_again_and_again_is_the_undisturbed_one(tmp_path: Path, batch: int) -> None:
+def test_a_study_that_is_killed_again_and_again_is_the_undisturbed_one(
+    tmp_path: Path, zygote: Zygote, batch: int
+) -> None:
     whole, stopped = search(
         tmp_path / "whole", plan(24, batch=batch), Random(rungs=True, judge=not batch), Formula(slots=max(1, batch))
     )
     assert not stopped
     chance = random.Random(batch)
     folder = tmp_path / "killed"
+    words, log = [str(folder), str(batch)], str(tmp_path / "log.txt")
     killed = 0
     while killed < KILLS:
-        process = begun(folder, batch)
+        before = _size(folder / NAME)
+        process = zygote.start(words, module="tests.search.study_parts", log=log)
         deadline = time.monotonic() + 60
-        while not (folder / NAME).exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.002)
-        before = (folder / NAME).stat().st_size
-        while (folder / NAME).stat().st_size <= before and process.poll() is None and time.monotonic() < deadline:
+        while _size(folder / NAME) <= before and time.monotonic() < deadline:
             time.sleep(0.001)
-        time.sleep(chance.random() * 0.08)
-        if process.poll() is not None:
+        code = zygote.wait_within(process, chance.random() * 0.08)
+        if code is None:
+            os.kill(process, signal.SIGKILL)
+            assert zygote.wait(process) in (0, -signal.SIGKILL)
+        elif code == 0:
             break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        else:
+            raise AssertionError(Path(log).read_text())
         killed += 1
     assert killed >= 3
-    assert begun(folder, batch).wait() == 0
+    assert zygote.run(words, module="tests.search.study_parts", log=log) == 0, Path(log).read_text()
     ends = [event for event in read_events(folder / NAME)]
     assert story(read_study(folder)) == story(whole)
     assert not read_ledger(folder).going
     rests = [(e["trial"], e["event"]) for e in ends if e["event"] in ("done", "prune", "fail")]
     assert len(rests) == len(set(rests)), "a trial came to rest twice"
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def test_every_prefix_of_a_log_leads_to_the_same_end(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -66,8 +67,8 @@ class Zygote:
 
         Args:
             words: the command line.
-            faults: what `tests.soak.faults.arm` takes, ``log``, the file that takes what it says, and ``environment``,
-                variables that the process has beside those of this one.
+            faults: what `tests.soak.faults.arm` takes, ``log``, the file that takes what it says, ``environment``,
+                variables that the process has beside those of this one, and ``module``, which is run instead.
         """
         return int(self._ask({"words": words, "faults": faults}))
 
@@ -98,6 +99,10 @@ def child(words: list[str], faults: dict[str, Any]) -> int:
     from tests.soak.faults import arm
     from trainkit.cli import main
 
+    if module := faults.pop("module", ""):
+        sys.argv[1:] = words
+        runpy.run_module(module, run_name="__main__")
+        return 0
     seconds = faults.pop("seconds", "")
     with arm(**faults):
         begun, worked = time.perf_counter(), time.process_time()
