@@ -68,7 +68,7 @@ def test_verbs_that_do_not_train_import_nothing_heavy(tmp_path, recipe, words, u
     assert done.returncode == 0, done.stderr
 
 
-def test_garbage_is_looked_for_while_a_run_trains(process, tmp_path):
+def test_garbage_is_looked_for_while_a_run_trains_without_colour_or_cursor_away_from_a_terminal(process, tmp_path):
     (tmp_path / "looking.py").write_text(
         "import gc\nfrom trainkit import Component, hookimpl\n"
         "class Looking:\n    @hookimpl\n    def trainkit_run_start(self):\n"
@@ -79,8 +79,9 @@ def test_garbage_is_looked_for_while_a_run_trains(process, tmp_path):
     )
     with (tmp_path / "small.toml").open("a", encoding="utf-8") as file:
         file.write('[[callback]]\nuse = "looking"\n')
-    done = process("small.toml", "--smoke", "-p", "./looking.py")
+    done = process("small.toml", "-p", "./looking.py", FORCE_COLOR="1")
     assert (done.returncode, "looks: True True" in done.stdout) == (0, True), done.stderr + done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -129,11 +130,6 @@ def test_a_folder_that_is_gone_does_not_matter(tmp_path):
 def test_other_backends_of_torch_are_not_loaded(process):
     code = "import os, trainkit.__main__; print(os.environ['TORCH_DEVICE_BACKEND_AUTOLOAD'])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "0"
-
-
-def test_no_colour_and_no_cursor_away_from_a_terminal(process):
-    done = process("small.toml", FORCE_COLOR="1")
-    assert "\x1b" not in done.stdout + done.stderr
 
 
 def test_a_run_goes_on_when_nobody_listens(tmp_path, recipe):
