@@ -147,7 +147,7 @@ def forget() -> None:
 def test_a_run_with_every_file_of_the_cache_cut_short_compiles_again(train, home, tmp_path, capfd, monkeypatch):
     """Where hashes tell, and where, as in torch's own cache, nothing tells before the files are used."""
     forget()
-    changes = "run.duration=1ep", "run.compile=step", "run.updates_per_call=2"
+    changes = "run.duration=3ba", "model.widths=[2]", "run.compile=step", "run.updates_per_call=1"
     whole = train(*changes)
     (published,) = [path for path in home.iterdir() if not path.name.startswith(".")]
     for path in published.rglob("*"):

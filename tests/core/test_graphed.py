@@ -179,7 +179,7 @@ class Looks:
 @pytest.mark.compiler
 def test_a_run_whose_program_is_replayed_is_the_run(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way: short batches in between, evaluations, epochs that end within a call."""
-    changes = "run.duration=3ep", "run.compile=step", "run.updates_per_call=3"
+    changes = "run.duration=3ep", "run.compile=step", "run.updates_per_call=2"
     more = '[[callback]]\nuse = "clip_norm"\nmax_norm = 1.0\n'
     plain = train(*changes, more=more)
     monkeypatch.setattr("trainkit.compiled.graphs", lambda run: refused)

@@ -179,18 +179,20 @@ def test_the_same_twice_is_a_problem(load, name):
 @pytest.mark.slow
 @pytest.mark.compiler
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # the compiler's own modules use it
-@pytest.mark.parametrize("callback", ['use = "clip_value"\nmax_value = 0.02\n', 'use = "agc"\nclipping = 0.02\n'])
-def test_compiled_it_is_the_eager_run_up_to_rounding(train, capfd, callback):
-    more = f"[[callback]]\n{callback}"
-    changes = ["run.duration=3ep", "optimizer.lr=0.5"]
+def test_compiled_they_are_the_eager_run_up_to_rounding_and_go_on_bit_for_bit(train, halves, capfd):
+    """Continued, a run begins with a compiled step: no eager one has shown which parameters have gradients."""
+    clip, agc = '[[callback]]\nuse = "clip_value"\nmax_value = 0.02\n', '[[callback]]\nuse = "agc"\nclipping = 0.02\n'
+    changes, step = ["run.duration=2ep", "optimizer.lr=0.5"], ["run.compile=step", "run.updates_per_call=1"]
     torch._dynamo.reset()
-    eager = train(*changes, more=more)
-    compiled = train(*changes, "run.compile=step", "run.updates_per_call=2", more=more)
-    plain = train(*changes)
-    assert NOTE not in capfd.readouterr().err
+    eager, compiled = train(*changes, more=clip + agc), train(*changes, *step, more=clip + agc)
     for name, weights in compiled.weights.items():
         torch.testing.assert_close(weights, eager.weights[name], rtol=1e-5, atol=1e-6)
-    assert any(not torch.allclose(weights, plain.weights[name]) for name, weights in eager.weights.items())
+    for one in clip, agc:  # each of them takes part
+        other = train(*changes, more=one)
+        assert any(not torch.allclose(weights, other.weights[name]) for name, weights in eager.weights.items())
+    torch._dynamo.reset()
+    assert halves(4, *changes, *step, more=clip + agc).report.weights_sha256 == compiled.report.weights_sha256
+    assert NOTE not in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -203,16 +205,3 @@ def test_noise_is_never_compiled_in(train, capfd):
     compiled = train("run.compile=step", "run.updates_per_call=2", more=more)
     assert NOTE in capfd.readouterr().err
     assert compiled.report.weights_sha256 == eager.report.weights_sha256
-
-
-@pytest.mark.slow
-@pytest.mark.compiler
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_a_compiled_run_with_agc_goes_on_bit_for_bit(train, halves, capfd):
-    """Continued, it begins with a compiled step: no eager one has shown which parameters have gradients."""
-    more = '[[callback]]\nuse = "agc"\nclipping = 0.02\n'
-    changes = ["run.duration=2ep", "optimizer.lr=0.5", "run.compile=step", "run.updates_per_call=2"]
-    whole = train(*changes, more=more)
-    torch._dynamo.reset()
-    assert halves(4, *changes, more=more).report.weights_sha256 == whole.report.weights_sha256
-    assert NOTE not in capfd.readouterr().err
