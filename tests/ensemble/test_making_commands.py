@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import pytest
 
 from tests.ensemble import trainkit_ensemble_parts as parts
 from tests.ensemble.making_parts import RECIPE, Making, essence, trained
+from tests.soak.zygote import Zygote
 from trainkit.cli import main
 from trainkit.recipe import to_toml
 
@@ -226,22 +226,23 @@ def test_a_search_that_is_over_is_not_searched_again_for_its_ensemble(
 def test_an_ensemble_that_is_killed_again_and_again_is_the_undisturbed_one(tmp_path: Path, making: Making) -> None:
     folder, often = tmp_path / "e", ["run.evaluate_every=1ba", "run.save_every=1ba"]
     changes = [*often, "callback=[{ use = 'act', what = 'slow' }]"]
-    words = [sys.executable, "-m", "trainkit", "run", str(making.file), "--run-dir", str(folder), "--resume", "-q"]
+    words = ["run", str(making.file), "--run-dir", str(folder), "--resume", "-q"]
     words += ["--without", "reports", "-p", str(Path(parts.__file__)), *changes]
 
-    def stopped_by(number: signal.Signals, there: Path) -> int:
+    def stopped_by(zygote: Zygote, number: signal.Signals, there: Path) -> int:
         """Begin it, and send a signal as soon as this process has made something."""
-        seen, process, deadline = _size(there), subprocess.Popen(words), time.monotonic() + 120
-        while _size(there) == seen and process.poll() is None and time.monotonic() < deadline:
+        seen, process, deadline = _size(there), zygote.start(words), time.monotonic() + 120
+        while _size(there) == seen and time.monotonic() < deadline:
             time.sleep(0.005)
-        process.send_signal(number)
-        return process.wait()
+        os.kill(process, number)
+        return zygote.wait(process)
 
-    for member in ("0000", "0002"):
-        assert stopped_by(signal.SIGKILL, folder / f"members/{member}/metrics.jsonl") == -signal.SIGKILL
-        assert not (folder / "report.json").exists()
-    before = trained(folder)
-    assert stopped_by(signal.SIGTERM, folder / "history.jsonl") == 75
+    with Zygote() as zygote:
+        for member in ("0000", "0002"):
+            assert stopped_by(zygote, signal.SIGKILL, folder / f"members/{member}/metrics.jsonl") == -signal.SIGKILL
+            assert not (folder / "report.json").exists()
+        before = trained(folder)
+        assert stopped_by(zygote, signal.SIGTERM, folder / "history.jsonl") == 75
     assert making(folder, *changes, resume=True).status == "finished"
     assert trained(folder).items() >= before.items()
     making(tmp_path / "alike", *often)
