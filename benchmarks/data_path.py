@@ -114,7 +114,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
     with keep_pages():
-        speeds = measure(samples=2560 if quick else 10240, rounds=7 if quick else 11)
+        speeds = measure(samples=512 if quick else 10240, rounds=1 if quick else 11)
     plain = speeds["plain, DataLoader(TensorDataset)"]
     print(f"### Feeding 32x32 colour images, batch {BATCH}\n")
     print("| way of feeding | images a CPU-second | x per-sample: median [min to max] | x plain DataLoader |")

@@ -66,7 +66,7 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     seeds = range(1 if given.quick else given.seeds)
     images, rates = ((10,), (0.01,)) if given.quick else (IMAGES, RATES)
-    updates = 60 if given.quick else 200
+    updates = 20 if given.quick else 200
     plugins, datasets = Plugins(), Datasets()
     cells: dict[str, list[str]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as place:

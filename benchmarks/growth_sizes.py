@@ -225,7 +225,7 @@ def by_parameters(quick: bool) -> dict[str, list[Row]]:
 def by_trials(quick: bool) -> dict[str, list[Row]]:
     """Studies of ever more trials."""
     heads = ["trials", "CPU s of the study", "peak MB", "its folder, MB"]
-    idle = [fresh(idle_study, trials) for trials in ((10,) if quick else (10, 100, 1000, 10_000))]
+    idle = [fresh(idle_study, trials) for trials in ((2,) if quick else (10, 100, 1000, 10_000))]
     show("Trials that do nothing", heads, idle, [",.0f", ".2f", ".0f", ".2f"])
     real = [fresh(real_study, trials) for trials in ((2,) if quick else (4, 16, 64))]
     show("Trials of three epochs on digits", heads, real, [",.0f", ".2f", ".0f", ".2f"])

@@ -21,7 +21,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import Terminal, cpu_seconds, interleave, table
+from common import Terminal, cpu_seconds, interleave, table, warm_up
 from tiled_digits import arrays, tiled
 from torch import nn
 
@@ -134,8 +134,7 @@ def compare(
     updates: int, epochs: int, rounds: int, contenders: dict[str, tuple[Callable[[], float], list[float]]]
 ) -> None:
     """Print one table."""
-    for once, _ in contenders.values():  # warm up, and compile
-        once()
+    warm_up({name: once for name, (once, _) in contenders.items()})  # and compile
     seconds = interleave({name: once for name, (once, _) in contenders.items()}, rounds)
     title = f"Loop overhead, epochs of {updates} updates"
     print(table(title, seconds, "raw", updates * epochs, "update"))
@@ -157,7 +156,7 @@ def main() -> None:
         if options.updates not in (0, updates):
             continue
         if options.quick:
-            epochs = max(1, epochs // 20)
+            epochs = 1
         contenders = {"raw": raw(epochs, updates), "raw, log and checkpoint by hand": raw(epochs, updates, True)}
         contenders["trainkit, everything on"] = ours(epochs, updates)
         if options.compile:
@@ -174,7 +173,7 @@ def main() -> None:
             from peers import installed
 
             contenders |= installed(epochs, updates, BATCH)
-        compare(updates, epochs, options.rounds or (2 if options.quick else 9), contenders)
+        compare(updates, epochs, options.rounds or (1 if options.quick else 9), contenders)
 
 
 if __name__ == "__main__":

@@ -235,7 +235,7 @@ def main() -> None:
     schedules = [OWN] if options.own else list(SCHEDULES)
     names = sorted(file.stem for file in RECIPES.glob("*.toml")) if options.own else list(OPTIMIZERS)
     if options.quick:
-        options.rungs, options.tuning_seeds, options.seeds = 3, 1, 2
+        options.rungs, options.tuning_seeds, options.seeds = 2, 1, 2
         names = ["sgd", "schedulefree"]
         UNCHANGING.append('run.duration="5ep"')
     names = options.optimizers.split(",") if options.optimizers else names

@@ -91,7 +91,7 @@ def classes(plugins: Plugins, seeds: int, quick: bool) -> None:
     for model in (
         KNeighborsClassifier(1),
         LogisticRegression(max_iter=2000),
-        RandomForestClassifier(300, random_state=0),
+        RandomForestClassifier(10 if quick else 300, random_state=0),
     ):
         print(f"{'scikit-learn: ' + type(model).__name__:44} {model.fit(past, labels).score(inputs, targets):8.3f}")
     short = ("run.duration=2ep",) if quick else ()
