@@ -44,6 +44,44 @@ class Counting(Small):
         return super().forward(inputs * (2.0 if self.passes % 10 == 0 else 1.0))
 
 
+class Buffered(Small):
+    """Changes a buffer in place at each pass, and reads it."""
+
+    mean: Tensor
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__(features, outputs)
+        self.register_buffer("mean", torch.zeros(features))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.mean.mul_(0.9).add_(inputs.mean(0), alpha=0.1)
+        return super().forward(inputs - self.mean)
+
+
+class Tied(Small):
+    """One weight at two places."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__(features, outputs)
+        self.middle, self.again = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.again.weight = self.middle.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        result: Tensor = self.head(self.again(torch.tanh(self.middle(torch.tanh(self.body(inputs))))))
+        return result
+
+
+class Frozen(Small):
+    """A part that takes no gradient, and one that the forward pass leaves out."""
+
+    def __init__(self, features: int, outputs: int) -> None:
+        super().__init__(features, outputs)
+        self.body.requires_grad_(False)
+        self.idle = nn.Linear(2, 2)
+
+
 class Knotted(Small):
     """One weight at two places, a buffer that each pass reads and changes, a part without gradient, and an idle one."""
 
@@ -140,6 +178,21 @@ def counting(data_spec: DataSpec, /) -> nn.Module:
     return Counting(data_spec.input_shape[0], data_spec.outputs)
 
 
+def buffered(data_spec: DataSpec, /) -> nn.Module:
+    """Changes a buffer in place."""
+    return Buffered(data_spec.input_shape[0], data_spec.outputs)
+
+
+def tied(data_spec: DataSpec, /) -> nn.Module:
+    """One weight at two places."""
+    return Tied(data_spec.input_shape[0], data_spec.outputs)
+
+
+def frozen(data_spec: DataSpec, /) -> nn.Module:
+    """A part takes no gradient."""
+    return Frozen(data_spec.input_shape[0], data_spec.outputs)
+
+
 def knotted(data_spec: DataSpec, /) -> nn.Module:
     """Tied, buffered, frozen and idle parts."""
     return Knotted(data_spec.input_shape[0], data_spec.outputs)
@@ -176,6 +229,9 @@ def trainkit_components() -> list[Component]:
         small,
         branching,
         counting,
+        buffered,
+        tied,
+        frozen,
         knotted,
         overwriting,
         penalised,
